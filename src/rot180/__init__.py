@@ -1,0 +1,51 @@
+"""rot180: see what a convolutional network has learned, and the arithmetic that taught it.
+
+The names below are loaded when they are first used, so that ``import rot180`` stays light.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from rot180.errors import Rot180Error
+
+if TYPE_CHECKING:
+    from rot180.datasets import open_dataset
+    from rot180.graph.capture import capture
+    from rot180.graph.network import Layer, Network
+    from rot180.networks.checkpoint import load
+    from rot180.projection.project import Projection, Projections, project
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "capture": "rot180.graph.capture",
+    "Layer": "rot180.graph.network",
+    "Network": "rot180.graph.network",
+    "load": "rot180.networks.checkpoint",
+    "open_dataset": "rot180.datasets",
+    "project": "rot180.projection.project",
+    "Projection": "rot180.projection.project",
+    "Projections": "rot180.projection.project",
+}
+
+__all__ = [
+    "Layer",
+    "Network",
+    "Projection",
+    "Projections",
+    "Rot180Error",
+    "capture",
+    "load",
+    "open_dataset",
+    "project",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'rot180' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,17 @@
+"""The one exception that rot180 raises on purpose: its message is a sentence for the user."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class Rot180Error(Exception):
+    """Something the user can put right: the message says what was wrong and what to do."""
+
+
+def listed(names: Iterable[str], wanted: str = "", limit: int = 12) -> str:
+    """Name what exists, the names nearest to ``wanted`` first, at most ``limit`` of them."""
+    everything = list(names)
+    near = get_close_matches(wanted, everything, n=limit, cutoff=0.3)
+    ordered = near + [name for name in everything if name not in near]
+    shown = ", ".join(ordered[:limit])
+    return shown + (f", … ({len(ordered)} in all)" if len(ordered) > limit else "")

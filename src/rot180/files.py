@@ -1,0 +1,53 @@
+"""Files that are either the old one or the new one, never half of each."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from rot180.errors import Rot180Error
+
+
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """Yield a path beside ``path`` to write to; rename it onto ``path`` when all went well.
+
+    A full disk, a signal or an exception leaves the old file as it was.
+
+    Raises:
+        Rot180Error: the directory cannot be made or written to, or the disk is full.
+    """
+    path = Path(path)
+    beside: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
+        )
+        os.close(handle)
+        beside = Path(name)
+        yield beside
+        with beside.open("rb") as written:
+            os.fsync(written.fileno())
+        beside.chmod(0o666 & ~_umask())
+        beside.replace(path)
+    except OSError as error:
+        raise Rot180Error(
+            f"Cannot write {path}: {error.strerror or error}. "
+            + (
+                "The file that was there is unchanged."
+                if path.is_file()
+                else "Nothing was left behind."
+            )
+        ) from error
+    finally:
+        if beside is not None:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

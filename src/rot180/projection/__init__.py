@@ -1,0 +1,1 @@
+"""Features carried back to pixels: the backward pass with its rules."""

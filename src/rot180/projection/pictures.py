@@ -1,0 +1,46 @@
+"""Signals as pictures: zero is mid-grey, enlargement repeats pixels, PNG bytes."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+Picture = UInt8[np.ndarray, "h w 3"]
+
+
+def signed_picture(signal: Float[np.ndarray, "c h w"], scale: float | None = None) -> Picture:
+    """Show a signed signal: 0 as mid-grey (128), ``-scale`` as 0 and ``scale`` as 255.
+
+    Three channels are shown as red, green and blue; any other number as their sum in grey.
+    ``scale`` is in the signal's own units; without it, the signal's largest absolute value.
+    """
+    if len(signal) != 3:
+        signal = np.repeat(signal.sum(axis=0, keepdims=True), 3, axis=0)
+    largest = float(np.abs(signal).max(initial=0.0)) if scale is None else scale
+    unit = signal / largest if largest > 0 else np.zeros_like(signal)
+    return np.rint(np.clip(128 + 127.5 * unit, 0, 255)).astype(np.uint8).transpose(1, 2, 0)
+
+
+def enlarged(picture: Picture, factor: int) -> Picture:
+    """Repeat each pixel ``factor`` times in both directions (nearest neighbour)."""
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def grid(pictures: Sequence[Picture], columns: int, gap: int = 2) -> Picture:
+    """Lay pictures of one size out in rows, ``gap`` white pixels between them."""
+    height, width = pictures[0].shape[:2]
+    rows = -(-len(pictures) // columns)
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
+    for place, picture in enumerate(pictures):
+        y, x = (place // columns) * (height + gap), (place % columns) * (width + gap)
+        sheet[y : y + height, x : x + width] = picture
+    return sheet
+
+
+def png(picture: Picture) -> bytes:
+    """Return the picture as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -1,0 +1,33 @@
+"""What the tests share: where the optional real data lie, and a small cache directory."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def cifar10_parquet() -> Path:
+    """The directory with CIFAR-10 as Parquet, where it exists; the test says so and skips elsewhere."""
+    path = SHARED / "cifar10"
+    if not path.is_dir():
+        pytest.skip(f"no CIFAR-10 Parquet files at {path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def imagenet_sample() -> Path:
+    """A directory of class folders with photographs, where it exists."""
+    path = SHARED / "imagenet-sample"
+    if not path.is_dir():
+        pytest.skip(f"no photographs at {path}")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep the tests out of the user's cache directory (one for the whole run)."""
+    path = tmp_path_factory.getbasetemp() / "rot180-cache"
+    monkeypatch.setenv("ROT180_CACHE", str(path))
+    return path
