@@ -9,7 +9,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def cifar10_parquet() -> Path:
-    """The directory with CIFAR-10 as Parquet, where it exists; the test says so and skips elsewhere."""
+    """A directory with CIFAR-10 as Parquet; where there is none, the test says so and skips."""
     path = SHARED / "cifar10"
     if not path.is_dir():
         pytest.skip(f"no CIFAR-10 Parquet files at {path}")

@@ -33,8 +33,9 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         beside.chmod(0o666 & ~_umask())
         beside.replace(path)
     except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
         raise Rot180Error(
-            f"Cannot write {path}: {error.strerror or error}. "
+            f"Cannot write {path}: {error.strerror or error}{place}. "
             + (
                 "The file that was there is unchanged."
                 if path.is_file()

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves
@@ -28,7 +27,7 @@ _BATCH = 3
 """Batch that is exported; no values are computed for it. Not 1, which PyTorch treats specially."""
 
 
-def capture(model: nn.Module, example: Float[Tensor, "n c h w"]) -> Network:
+def capture(model: nn.Module, example: Tensor) -> Network:
     """Capture a model for projection: its operators as a list of steps.
 
     The model is exported with ``torch.export`` in evaluation mode, from a copy of its modules that
@@ -37,8 +36,8 @@ def capture(model: nn.Module, example: Float[Tensor, "n c h w"]) -> Network:
 
     Args:
         model: takes one batch of images and returns one tensor.
-        example: a batch of normalised images, on the model's device; its height and width are those
-            that the network is captured for.
+        example: a batch of normalised images (n, c, h, w), on the model's device; its size is
+            the one that the network is captured for.
 
     Raises:
         Rot180Error: the example is not a batch of images; the model cannot be exported, holds

@@ -23,12 +23,14 @@ def signed_picture(signal: Float[np.ndarray, "c h w"], scale: float | None = Non
     return np.rint(np.clip(128 + 127.5 * unit, 0, 255)).astype(np.uint8).transpose(1, 2, 0)
 
 
-def enlarged(picture: Picture, factor: int) -> Picture:
+def enlarged(picture: Picture, factor: int) -> UInt8[np.ndarray, "{factor}*h {factor}*w 3"]:
     """Repeat each pixel ``factor`` times in both directions (nearest neighbour)."""
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def grid(pictures: Sequence[Picture], columns: int, gap: int = 2) -> Picture:
+def grid(
+    pictures: Sequence[Picture], columns: int, gap: int = 2
+) -> UInt8[np.ndarray, "rows columns 3"]:
     """Lay pictures of one size out in rows, ``gap`` white pixels between them."""
     height, width = pictures[0].shape[:2]
     rows = -(-len(pictures) // columns)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Literal, overload
+from typing import overload
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ from rot180.projection.backward import carried_back
 from rot180.projection.pictures import enlarged, grid, png, signed_picture
 from rot180.projection.rules import Rules
 
-Position = tuple[int, int] | Literal["peak"] | None
+Position = tuple[int, int] | str | None
+"""None: the whole map; "peak": its strongest unit; or (y, x)."""
 
 _MEMORY = 2**26
 """Largest number of values in one tensor of a backward pass; larger batches go in parts."""
@@ -110,7 +111,7 @@ class Projections(Sequence[Projection]):
 @overload
 def project(
     network: Network,
-    image: Float[Tensor, "c h w"],
+    image: Tensor,
     layer: str,
     channel: int,
     position: Position = None,
@@ -120,7 +121,7 @@ def project(
 @overload
 def project(
     network: Network,
-    image: Float[Tensor, "..."],
+    image: Tensor,
     layer: str,
     channel: int | Sequence[int] | None = None,
     position: Position = None,
@@ -129,7 +130,7 @@ def project(
 ) -> Projection | Projections: ...
 def project(
     network: Network,
-    image: Float[Tensor, "..."],
+    image: Tensor,
     layer: str,
     channel: int | Sequence[int] | None = None,
     position: Position = None,

@@ -1,0 +1,140 @@
+"""A data set that is one array: made by a user, or decoded from another data set."""
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from rot180.datasets.dataset import checked_index, checked_split, numbered_classes
+from rot180.datasets.fingerprints import combined
+from rot180.errors import Rot180Error
+
+
+class ArrayDataset:
+    """Images of one size in one array, possibly memory-mapped.
+
+    Attributes:
+        images: (n, h, w, c), uint8, c = 1 or 3.
+        labels: (n,), int64, indices into ``classes`` (-1: this image has none); or None.
+        bad: (where, reason) of every image of the original data set that could not be decoded.
+        sources: (n,), int64: the index of each image in the original data set.
+        name, split, classes, fingerprint: as for every ``Dataset``.
+    """
+
+    images: UInt8[np.ndarray, "n h w c"]
+    labels: Int64[np.ndarray, " n"] | None
+    sources: Int64[np.ndarray, " n"]
+
+    def __init__(
+        self,
+        images: Any,
+        labels: Any = None,
+        classes: Sequence[str] = (),
+        *,
+        name: str = "arrays",
+        split: str = "all",
+        where: Callable[[int], str] | None = None,
+        sources: Int64[np.ndarray, " n"] | None = None,
+        bad: Sequence[tuple[str, str]] = (),
+        fingerprint: str | None = None,
+    ) -> None:
+        """Take the arrays as they are (no copy).
+
+        Args:
+            images: array (n, h, w, c) of uint8 with c = 1 or 3.
+            labels: n whole numbers from 0 on, or -1 for an image without a class; or None.
+            classes: the class names by label; where labels have none, ``class 0``, ``class 1``, ….
+            name: what captions call the data.
+            split: ``train``, ``test`` or ``all``: which images these are.
+            where: names the image with an index into the *original* data set (``sources``).
+            sources: index of each image in the original data set; 0, 1, 2, … by default.
+            bad: (where, reason) of images that are left out.
+            fingerprint: by default made from the content, which is read once.
+
+        Raises:
+            Rot180Error: a wrong dtype, shape, length or label.
+        """
+        self.images = _checked_images(images)
+        count = len(self.images)
+        self.labels = None if labels is None else _checked_labels(labels, count, len(classes))
+        if self.labels is not None and not classes:
+            classes = numbered_classes(int(self.labels.max(initial=-1)) + 1)
+        self.classes = tuple(classes)
+        self.name = name
+        self.split = checked_split(split)
+        self.bad = tuple(bad)
+        self.sources = np.arange(count, dtype=np.int64) if sources is None else sources
+        if len(self.sources) != count:
+            raise Rot180Error(f"There are {count} images but {len(self.sources)} sources.")
+        self._where = where
+        self.fingerprint = fingerprint if fingerprint is not None else self._of_content()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __repr__(self) -> str:
+        n, h, w, c = self.images.shape
+        return f"<{self.name}, {self.split}: {n} images of {h} x {w} x {c}>"
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
+        """One image, 0 to 255; a view into ``images``."""
+        return np.asarray(self.images[checked_index(index, len(self))])
+
+    def label(self, index: int) -> int | None:
+        """The class of one image, or None."""
+        checked_index(index, len(self))
+        if self.labels is None or self.labels[index] < 0:
+            return None
+        return int(self.labels[index])
+
+    def where(self, index: int) -> str:
+        """How to name one image to a person."""
+        source = int(self.sources[checked_index(index, len(self))])
+        return self._where(source) if self._where is not None else f"{self.name}, image {source}"
+
+    def _of_content(self) -> str:
+        labels = b"none" if self.labels is None else self.labels.tobytes()
+        head = (str(self.images.shape), "\n".join(self.classes), self.split, labels)
+        # Image by image, so that a memory-mapped array is never in memory as a whole.
+        return combined(chain(head, (image.tobytes() for image in self.images)))
+
+
+def _checked_images(images: Any) -> UInt8[np.ndarray, "n h w c"]:
+    if not isinstance(images, np.ndarray):
+        raise Rot180Error(
+            f"The images are {type(images).__name__}, not a NumPy array: "
+            "give an array (n, h, w, c) of uint8."
+        )
+    if images.dtype != np.uint8:
+        raise Rot180Error(
+            f"The images are {images.dtype}, not uint8: give values from 0 to 255, for example "
+            "(images * 255).round().astype('uint8') where they run from 0 to 1."
+        )
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape[1:]:
+        raise Rot180Error(
+            f"The images have shape {images.shape}, not (n, h, w, c) with c = 1 or 3: "
+            "channels come last; add the axis of a single channel with images[..., None]."
+        )
+    return images
+
+
+def _checked_labels(labels: Any, images: int, classes: int) -> Int64[np.ndarray, " n"]:
+    array = np.asarray(labels)
+    if array.ndim != 1 or not (array.dtype.kind in "iu" or array.size == 0):
+        raise Rot180Error(
+            f"The labels have shape {array.shape} and type {array.dtype}: "
+            "give one whole number for each image."
+        )
+    if len(array) != images:
+        raise Rot180Error(f"There are {images} images but {len(array)} labels: give one each.")
+    wide = array.astype(np.int64)
+    wrong = wide[(wide < -1) | ((wide >= classes) if classes else False)]
+    if wrong.size:
+        top = f"{classes - 1} (there are {classes} classes)" if classes else "the last class"
+        raise Rot180Error(
+            f"The label {wrong[0]} is out of range: labels run from 0 to {top}, "
+            "and -1 marks an image without one."
+        )
+    return wide

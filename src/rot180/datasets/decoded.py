@@ -1,0 +1,140 @@
+"""A whole data set as one array of one size, decoded once and kept in the cache directory."""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from rot180.datasets.arrays import ArrayDataset
+from rot180.datasets.dataset import Dataset
+from rot180.datasets.decode import BadImage, bad_image_policy, checked_size, fitted
+from rot180.datasets.fingerprints import combined
+from rot180.datasets.store import Write, remembered
+from rot180.errors import Rot180Error
+
+# Belongs to the name of a kept array: raise it when decoding or fitting changes.
+VERSION = "1"
+# Images are decoded in batches of about this many bytes, which bounds the memory in use.
+BATCH_BYTES = 32 * 1024**2
+BATCH_MOST = 256
+
+Progress = Callable[[int, int], None]
+Pixels = UInt8[np.ndarray, "h w c"]
+
+
+def decoded(
+    dataset: Dataset,
+    size: tuple[int, int],
+    channels: int,
+    *,
+    on_bad_image: str = "skip",
+    progress: Progress | None = None,
+) -> ArrayDataset:
+    """Decode every image to one size; the second time the array comes from the cache directory.
+
+    Args:
+        dataset: the images.
+        size: (height, width) in pixels; other images are fitted (``decode.fitted``).
+        channels: 1 (grey) or 3 (RGB).
+        on_bad_image: ``skip`` leaves broken images out and names them in ``bad``; ``fail`` stops
+            at the first one, also when an earlier run has skipped it.
+        progress: called with (images done, images in all).
+
+    Returns:
+        The images as one memory-mapped array; an ``ArrayDataset`` that fits already is returned
+        as it is.
+
+    Raises:
+        BadImage: an image is broken and ``on_bad_image`` is ``fail``.
+        Rot180Error: more than half of the images are broken, or there are none, or an argument
+            is wrong.
+    """
+    policy = bad_image_policy(on_bad_image)
+    height, width = checked_size(size, channels)
+    total = len(dataset)
+    if total == 0:
+        raise Rot180Error(f"There are no images in {dataset.name} ({dataset.split}).")
+    if isinstance(dataset, ArrayDataset) and dataset.images.shape[1:] == (*size, channels):
+        return dataset
+
+    def fill(write: Write) -> dict[str, Any]:
+        bad = []
+        for index, result in _fitted_images(dataset, size, channels, progress):
+            if not isinstance(result, BadImage):
+                write(result[None])
+                continue
+            if policy == "fail":
+                raise result
+            bad.append([index, dataset.where(index), result.reason])
+            _check_enough(bad, total, dataset)
+        return {"bad": bad, "total": total}
+
+    key = combined([dataset.fingerprint, f"{height}x{width}x{channels}", VERSION])
+    images, notes = remembered(key, (total, height, width, channels), fill)
+    if progress is not None:
+        progress(total, total)
+    # Names are made anew: the data may lie elsewhere than when the array was made.
+    bad = [(int(index), reason) for index, _, reason in notes["bad"]]
+    if bad and policy == "fail":
+        raise BadImage(bad[0][1], dataset.where(bad[0][0]))
+    return _assembled(dataset, images, bad, key)
+
+
+def _assembled(
+    dataset: Dataset, images: UInt8[np.ndarray, "n h w c"], bad: list[tuple[int, str]], key: str
+) -> ArrayDataset:
+    kept = np.ones(len(dataset), dtype=bool)
+    kept[[index for index, _ in bad]] = False
+    sources = np.flatnonzero(kept).astype(np.int64)
+    return ArrayDataset(
+        images,
+        _labels(dataset, sources),
+        dataset.classes,
+        name=dataset.name,
+        split=dataset.split,
+        where=dataset.where,
+        sources=sources,
+        bad=[(dataset.where(index), reason) for index, reason in bad],
+        fingerprint=combined([key, *(str(index) for index, _ in bad)]),
+    )
+
+
+def _labels(dataset: Dataset, sources: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"] | None:
+    labels = [dataset.label(int(index)) for index in sources]
+    if all(label is None for label in labels):
+        return None
+    return np.array([-1 if label is None else label for label in labels], dtype=np.int64)
+
+
+def _fitted_images(
+    dataset: Dataset, size: tuple[int, int], channels: int, progress: Progress | None
+) -> Iterator[tuple[int, Pixels | BadImage]]:
+    """Every image in order, or what is wrong with it; Pillow decodes outside Python's lock."""
+
+    def one(index: int) -> Pixels | BadImage:
+        try:
+            return fitted(dataset.image(index), size, channels)
+        except BadImage as error:
+            return error
+
+    total = len(dataset)
+    batch = max(1, min(BATCH_MOST, BATCH_BYTES // (size[0] * size[1] * channels)))
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, total, batch):
+            indices = range(start, min(start + batch, total))
+            yield from zip(indices, pool.map(one, indices), strict=True)
+            if progress is not None and indices.stop < total:
+                progress(indices.stop, total)
+
+
+def _check_enough(bad: list[list[Any]], total: int, dataset: Dataset) -> None:
+    """Stop as soon as more than half of the images are broken: then it is not about single ones."""
+    if 2 * len(bad) > total:
+        _, where, reason = bad[0]
+        raise Rot180Error(
+            f"{len(bad)} of the {total} images in {dataset.name} ({dataset.split}) cannot be read, "
+            f"the first of them {where}: {reason}. Check that these are the data you mean."
+        )

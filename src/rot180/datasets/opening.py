@@ -1,0 +1,95 @@
+"""One way to name a data set: what ``--data`` understands."""
+
+from pathlib import Path
+
+from rot180.datasets.cifar_binary import open_binary_cifar
+from rot180.datasets.dataset import Dataset, checked_split
+from rot180.datasets.folders import SUFFIXES, open_folder
+from rot180.datasets.parquet import open_parquet
+from rot180.datasets.photos import open_photos
+from rot180.datasets.torchvision_sets import open_pickled_cifar, open_torchvision
+from rot180.errors import Rot180Error, listed
+
+NAMES = ("photos", "cifar10")
+FORMS = (
+    "photos, cifar10, torchvision:NAME, a directory (of images, of class folders, of train/ and "
+    "test/ folders, of *.parquet files, of the binary CIFAR-10) or a .parquet file"
+)
+
+
+def open_dataset(spec: str, split: str = "train") -> Dataset:
+    """Open a data set by its name or path.
+
+    Args:
+        spec: ``photos`` (tiles from photographs that come with scikit-image), ``cifar10``,
+            ``torchvision:NAME``, or the path of a directory or of a ``.parquet`` file. A directory
+            that is called like a name is written ``./photos``.
+        split: ``train``, ``test`` or ``all`` (train followed by test). Data that come with a
+            validation split have it counted as test. Data that come without splits are divided:
+            about one image in six is a test image, by a hash of its name or row
+            (``dataset.in_test``).
+
+    Raises:
+        Rot180Error: the name, path or split is unknown, or the data cannot be used; the sentence
+            says what would be understood.
+    """
+    checked_split(split)
+    if spec == "photos":
+        return open_photos(split)
+    if spec == "cifar10":
+        return open_torchvision("CIFAR10", split)
+    if spec.startswith("torchvision:"):
+        return open_torchvision(spec.removeprefix("torchvision:"), split)
+    path = Path(spec).expanduser()
+    if spec and path.is_dir():
+        return _open_directory(path, split)
+    if spec and path.is_file():
+        return _open_file(path, split)
+    raise Rot180Error(_unknown(spec))
+
+
+def _open_directory(path: Path, split: str) -> Dataset:
+    try:
+        here = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+        # Hugging Face's repositories keep the files one level down, in ``data``.
+        for place in (path, path / "data"):
+            parquet = sorted(f for f in place.glob("*.parquet") if not f.name.startswith("."))
+            if parquet:
+                return open_parquet(parquet, split, path.resolve().name)
+        for place in (path, path / "cifar-10-batches-bin"):
+            if any((place / name).is_file() for name in ("data_batch_1.bin", "test_batch.bin")):
+                return open_binary_cifar(place, split)
+        for place in (path, path / "cifar-10-batches-py"):
+            if any((place / name).is_file() for name in ("data_batch_1", "test_batch")):
+                return open_pickled_cifar(place.resolve(), split)
+        if not here:
+            raise Rot180Error(f"The directory {path} is empty: pass {FORMS}.")
+        return open_folder(path, split)
+    except OSError as error:
+        raise Rot180Error(
+            f"Cannot read {error.filename or path}: {error.strerror or error}. "
+            "Check its permissions."
+        ) from error
+
+
+def _open_file(path: Path, split: str) -> Dataset:
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return open_parquet([path], split, path.stem)
+    if suffix in SUFFIXES:
+        raise Rot180Error(
+            f"{path} is a single image: pass the directory that it lies in, {path.parent}."
+        )
+    raise Rot180Error(f"{path} is not a kind of file that holds a data set: pass {FORMS}.")
+
+
+def _unknown(spec: str) -> str:
+    if not spec:
+        return f"The name of the data set is empty: pass {FORMS}."
+    if "/" in spec or "\\" in spec or Path(spec).suffix:
+        return f"There is no file or directory {spec}: check the path, or pass {FORMS}."
+    near = listed([*NAMES, "torchvision:NAME"], spec)
+    return (
+        f"There is no data set and no file or directory called '{spec}'. Names are {near}; "
+        f"understood are {FORMS}."
+    )

@@ -1,0 +1,56 @@
+"""One projection beside its image."""
+
+from rot180.figures.sheet import MARGIN, Sheet
+from rot180.figures.subject import Subject
+from rot180.projection.pictures import signed_picture
+from rot180.projection.project import Position, Projection, project
+
+
+def one_projection(subject: Subject, layer: str, channel: int, position: Position) -> Sheet:
+    """Draw the chosen image, and one feature of it carried back to pixels.
+
+    Raises:
+        Rot180Error: the layer, the feature or the position does not exist.
+    """
+    found = project(
+        subject.network,
+        subject.inputs([subject.image])[0],
+        layer,
+        channel,
+        position,
+        method=subject.method,
+        unpool=subject.unpool,
+    )
+    assert isinstance(found, Projection)
+    height, width = found.image_size
+    factor = max(1, 320 // max(height, width))
+    wide, high = factor * width, factor * height
+    right = MARGIN + wide + 8
+    sheet = Sheet(
+        "projection", f"{layer}, feature {channel}", max(2 * wide + 8, 480) + 2 * MARGIN, high + 62
+    )
+    sheet.picture(MARGIN, 0, subject.picture(subject.image), factor)
+    sheet.picture(right, 0, signed_picture(found.full().cpu().numpy()), factor)
+    unit = "the whole map"
+    if found.position is not None:
+        unit = f"the unit at row {found.position[0]}, column {found.position[1]}"
+        sheet.mark(MARGIN, 0, found.box, factor)
+        sheet.mark(right, 0, found.box, factor)
+    sheet.text(MARGIN, high + 14, subject.label(subject.image), 11)
+    sheet.text(right, high + 14, f"{unit}, activation {found.activation:.3g}", 11)
+    sheet.text(MARGIN, sheet.foot, f"{subject.way}; grey is zero".capitalize(), 11)
+    sheet.caption = (
+        f"Feature {channel} of layer {layer} for image {subject.image} "
+        f"({subject.label(subject.image)}): {unit}, activation {found.activation:.4g}, carried "
+        f"back to pixels ({subject.way}). Zero is mid-grey. {subject.origin}."
+    )
+    sheet.numbers = {
+        "layer": layer,
+        "channel": channel,
+        "position": found.position,
+        "activation": found.activation,
+        "box": found.box,
+        "image": subject.image,
+        "scale": found.pixels.abs().max().item(),
+    }
+    return sheet

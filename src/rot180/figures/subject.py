@@ -1,0 +1,128 @@
+"""What the figures are drawn from: a trained network, a data set, and one image of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from rot180.datasets import ArrayDataset
+from rot180.errors import Rot180Error, listed
+from rot180.graph.network import Layer, Network
+from rot180.networks.checkpoint import Checkpoint
+from rot180.projection.pictures import Picture
+from rot180.projection.project import Projections, project
+
+
+@dataclass
+class Subject:
+    """A network and the images that it is shown.
+
+    Attributes:
+        checkpoint: the network and its preprocessing.
+        data: images of the size that the network takes.
+        image: number of the image that most figures look at.
+        many: how many images "many images" are.
+        batch: how many images "a large batch" is, at most.
+        method, unpool: see :func:`rot180.project`.
+
+    Raises:
+        Rot180Error: the image does not exist.
+    """
+
+    checkpoint: Checkpoint
+    data: ArrayDataset
+    image: int = 0
+    many: int = 24
+    batch: int = 1000
+    method: str = "deconvnet"
+    unpool: str = "switches"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.image < len(self.data):
+            raise Rot180Error(
+                f"There is no image {self.image}: the data set has {len(self.data)} images, 0 to "
+                f"{len(self.data) - 1}."
+            )
+
+    @cached_property
+    def network(self) -> Network:
+        """The captured network."""
+        return self.checkpoint.network()
+
+    def layer(self, number: int) -> Layer:
+        """Return the first (0) or second (1) convolution."""
+        return list(self.network.layers.values())[number]
+
+    @cached_property
+    def large(self) -> list[int]:
+        """The numbers of the images of the large batch."""
+        return list(range(min(self.batch, len(self.data))))
+
+    def inputs(self, images: Sequence[int]) -> Float[Tensor, "n c h w"]:
+        """Return images as the network takes them."""
+        return self.checkpoint.prepare(self.data.images[list(images)])
+
+    def maps(self, layer: Layer, images: Sequence[int]) -> Float[np.ndarray, "n c h w"]:
+        """Return the feature maps of a layer for images, in parts that fit into memory."""
+        parts = [
+            self.network.maps(self.inputs(images[first : first + 250]), layer.name).cpu()
+            for first in range(0, len(images), 250)
+        ]
+        return torch.cat(parts).numpy()
+
+    def projections(
+        self, layer: Layer, images: Sequence[int], channel: int | None
+    ) -> list[Float[np.ndarray, "c h w"]]:
+        """Return whole-map projections: of one feature for each image, or of all for one image."""
+        found = project(
+            self.network,
+            self.inputs(images),
+            layer.name,
+            channel,
+            method=self.method,
+            unpool=self.unpool,
+        )
+        assert isinstance(found, Projections)
+        return [one.full().cpu().numpy() for one in found]
+
+    def picture(self, image: int) -> Picture:
+        """Return an image in colour, as 8-bit values."""
+        values: UInt8[np.ndarray, "h w c"] = np.asarray(self.data.images[image])
+        return values if values.shape[-1] == 3 else values.repeat(3, axis=-1)
+
+    def label(self, image: int) -> str:
+        """Return the name of an image's class, or its number where there are no classes."""
+        number = self.data.label(image)
+        return f"image {image}" if number is None else self.data.classes[number]
+
+    @property
+    def way(self) -> str:
+        """The method and unpooling in words, for captions."""
+        return f"method {self.method}, unpooling by {self.unpool}"
+
+    @property
+    def origin(self) -> str:
+        """The network and the images in words, for captions."""
+        trained = self.checkpoint.data.get("name", "unknown data")
+        return f"two-layer network trained on {trained}; images of {self.data.name}"
+
+
+def first_of_class(data: ArrayDataset, name: str) -> int:
+    """Return the number of the first image of a class.
+
+    Raises:
+        Rot180Error: there is no such class, or no image of it.
+    """
+    if name not in data.classes:
+        raise Rot180Error(
+            f"There is no class '{name}' in {data.name}. There are: {listed(data.classes, name)}."
+        )
+    assert data.labels is not None
+    found = np.flatnonzero(data.labels == data.classes.index(name))
+    if not len(found):
+        raise Rot180Error(f"There is no image of the class '{name}' among these.")
+    return int(found[0])

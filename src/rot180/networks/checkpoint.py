@@ -1,0 +1,215 @@
+"""A trained network in one safetensors file, with all that later commands need."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rot180.errors import Rot180Error, listed
+from rot180.files import written_whole
+from rot180.graph.capture import capture
+from rot180.graph.network import Network
+from rot180.networks.two_layer import TwoLayer
+
+FORMAT = "rot180 checkpoint 1"
+SHIPPED = {"two-layer": "two-layer-cifar10.safetensors"}
+"""Names of trained networks inside the package, and their files."""
+
+
+@dataclass
+class Checkpoint:
+    """A trained network and how to use it.
+
+    Attributes:
+        model: the network, in evaluation mode.
+        classes: name of each class, in the order of the scores.
+        mean, std: of each channel of the training images, for values from 0 to 1.
+        size: (height, width) of the images.
+        data: the training data: "name" and "fingerprint".
+        recipe: the settings of the training (see :class:`rot180.networks.recipe.Recipe`).
+        history: one mapping an epoch, with "epoch", "loss", "accuracy", "held_out", "seconds".
+        notes: anything else to be recorded, by name.
+    """
+
+    model: TwoLayer
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: tuple[int, int]
+    data: dict[str, str] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the images."""
+        return len(self.mean)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.model.conv1.weight.device
+
+    def prepare(self, images: np.ndarray) -> Float[Tensor, "c h w"] | Float[Tensor, "n c h w"]:
+        """Turn 8-bit images into the network's input: 0 to 1, less the mean, over the deviation.
+
+        Args:
+            images: one (h, w, c) or several (n, h, w, c), uint8.
+
+        Raises:
+            Rot180Error: the images are not 8-bit, or of another size or number of channels.
+        """
+        if images.dtype != np.uint8 or images.shape[-3:] != (*self.size, self.channels):
+            raise Rot180Error(
+                f"The image holds {images.dtype} values of shape {images.shape}; this network "
+                f"takes 8-bit images of (height, width, channels) = {(*self.size, self.channels)}."
+            )
+        values = torch.from_numpy(np.array(images)).to(self.device)
+        return torch.movedim(normalised(values, self.mean, self.std), -1, -3)
+
+    def network(self) -> Network:
+        """Capture the network for projection."""
+        return capture(self.model, torch.zeros(1, self.channels, *self.size, device=self.device))
+
+    def save(self, path: str | Path) -> None:
+        """Write the file whole, or leave the old one.
+
+        Raises:
+            Rot180Error: the file cannot be written.
+        """
+        about = {
+            "format": FORMAT,
+            "architecture": "two-layer",
+            "hidden": self.model.head.in_features if self.model.hidden is not None else 0,
+            "classes": self.classes,
+            "mean": self.mean,
+            "std": self.std,
+            "size": self.size,
+            "data": self.data,
+            "recipe": self.recipe,
+            "history": self.history,
+            "notes": self.notes,
+        }
+        save_tensors(path, self.model.state_dict(), about)
+
+
+def normalised(
+    values: Tensor, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Float[Tensor, "... c"]:
+    """Bring 8-bit values (channels last) to mean 0 and deviation 1 of the training images."""
+    scale = torch.tensor(std, device=values.device) * 255
+    offset = torch.tensor(mean, device=values.device) * 255
+    return (values.float() - offset) / scale
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
+    """Load a checkpoint that ``rot180 train`` wrote, or a network that comes with the package.
+
+    Args:
+        path: a safetensors file, or "two-layer" for the shipped network trained on CIFAR-10.
+        device: where to put it.
+
+    Raises:
+        Rot180Error: the file does not exist, is no safetensors file or a damaged one, holds another
+            architecture, or values that are not numbers.
+    """
+    path = _file(str(path))
+    tensors, about = load_tensors(path)
+    if about.get("format") != FORMAT or about.get("architecture") != "two-layer":
+        found = about.get("architecture") or "no rot180 architecture"
+        raise Rot180Error(
+            f"{path} is not a checkpoint of the two-layer network: its metadata name {found}. Make "
+            "one with 'rot180 train'; use rot180.capture for a model of your own."
+        )
+    try:
+        size = (int(about["size"][0]), int(about["size"][1]))
+        with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and replaced below
+            model = TwoLayer(len(about["classes"]), len(about["mean"]), size, int(about["hidden"]))
+        checkpoint = Checkpoint(
+            model,
+            tuple(map(str, about["classes"])),
+            tuple(map(float, about["mean"])),
+            tuple(map(float, about["std"])),
+            size,
+            dict(about["data"]),
+            dict(about["recipe"]),
+            list(about["history"]),
+            dict(about["notes"]),
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise Rot180Error(f"The metadata of {path} are damaged ({error!r}).") from error
+    fill(checkpoint.model, tensors, path)
+    checkpoint.model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    return checkpoint
+
+
+def fill(model: TwoLayer, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Copy weights into a model.
+
+    Raises:
+        Rot180Error: names, shapes or values are not those of this architecture.
+    """
+    wanted = model.state_dict()
+    for name in [*wanted, *tensors]:
+        shapes = [tuple(x[name].shape) if name in x else None for x in (wanted, tensors)]
+        if shapes[0] != shapes[1]:
+            raise Rot180Error(
+                f"{path} does not hold the weights that its metadata promise: '{name}' should be "
+                f"{shapes[0] or 'absent'} and is {shapes[1] or 'absent'}."
+            )
+        if not torch.isfinite(tensors[name]).all():
+            raise Rot180Error(
+                f"The weights '{name}' in {path} hold values that are infinite or NaN."
+            )
+    model.load_state_dict(tensors)
+
+
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], about: dict[str, Any]) -> None:
+    """Write tensors with a description, whole or not at all."""
+    plain = {name: one.detach().cpu().contiguous() for name, one in tensors.items()}
+    with written_whole(path) as beside:
+        try:
+            save_file(plain, beside, {"rot180": json.dumps(about)})
+        except SafetensorError as error:  # it wraps the operating system's errors
+            raise OSError(str(error)) from error
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what :func:`save_tensors` wrote. Nothing in the file is executed.
+
+    Raises:
+        Rot180Error: it is no safetensors file, or a damaged one.
+    """
+    try:
+        with safe_open(path, framework="pt") as opened:
+            about = json.loads((opened.metadata() or {}).get("rot180", "{}"))
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise Rot180Error(
+            f"{path} cannot be read as a safetensors file: it is damaged, cut short, or of another "
+            f"kind ({error})."
+        ) from error
+    if not isinstance(about, dict):
+        raise Rot180Error(f"The metadata of {path} are damaged.")
+    return tensors, about
+
+
+def _file(name: str) -> Path:
+    if name in SHIPPED:
+        return Path(__file__).parent / SHIPPED[name]
+    path = Path(name)
+    if not path.is_file():
+        raise Rot180Error(
+            f"There is no checkpoint at {path}. Give the path of a safetensors file that "
+            f"'rot180 train' wrote, or a name: {listed(SHIPPED, name)}."
+        )
+    return path

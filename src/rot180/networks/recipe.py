@@ -1,0 +1,82 @@
+"""How a network is trained: every number of it, in one value that goes into the checkpoint."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from rot180.errors import Rot180Error
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of a training run.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch: images in a step.
+        kernel_rate: largest step of the kernels, for orthogonalised momentum (see
+            :class:`rot180.networks.optimizer.Orthogonal`).
+        rate: largest learning rate of the rest (fully connected weights, biases), for SGD with
+            Nesterov momentum 0.9.
+        weight_decay: of the fully connected weights.
+        warm_up: share of the steps in which the rates rise linearly; then they fall to zero.
+        smoothing: share of the target that is spread over all classes.
+        averaging: share of the steps that the averaged weights look back on.
+        shift: largest shift of an image, in pixels, in either direction; edges are repeated.
+        flip: whether half of the images are mirrored.
+        grey: share of the images that lose their colour.
+        hue: largest turn of the colours around the grey axis, in degrees.
+        seed: of the weights, the order of the images and all that is random.
+    """
+
+    epochs: int = 12
+    batch: int = 128
+    kernel_rate: float = 0.02
+    rate: float = 0.02
+    weight_decay: float = 5e-4
+    warm_up: float = 0.15
+    smoothing: float = 0.1
+    averaging: float = 0.05
+    shift: int = 2
+    flip: bool = True
+    grey: float = 0.0
+    hue: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("epochs", 1, 10**6),
+            ("batch", 1, 2**20),
+            ("kernel_rate", 0, 1e3),
+            ("rate", 0, 1e3),
+            ("weight_decay", 0, 1),
+            ("warm_up", 0, 1),
+            ("smoothing", 0, 0.99),
+            ("averaging", 0, 1),
+            ("shift", 0, 2**12),
+            ("grey", 0, 1),
+            ("hue", 0, 180),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise Rot180Error(f"{name} is {value}; it has to lie between {low} and {high}.")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings by name."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, given: dict[str, Any]) -> "Recipe":
+        """Read the settings back; unknown names are an error."""
+        unknown = set(given) - {field.name for field in fields(cls)}
+        if unknown:
+            raise Rot180Error(f"The training recipe has settings that are not known: {unknown}.")
+        return cls(**given)
+
+
+PHOTOS = Recipe(epochs=12, grey=0.5, hue=180.0, shift=4)
+"""For few photographs: without their colours, so that it is shapes that tell them apart."""
+
+
+def recipe_for(data: str) -> Recipe:
+    """Return the recipe for a data set named as in ``--data``."""
+    return PHOTOS if data == "photos" else Recipe()

@@ -1,0 +1,323 @@
+"""Training of the two-layer network in PyTorch, channels-last, with a file after each epoch."""
+
+import copy
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rot180.datasets import ArrayDataset
+from rot180.errors import Rot180Error
+from rot180.networks.augment import moved, recoloured
+from rot180.networks.checkpoint import (
+    Checkpoint,
+    fill,
+    load,
+    load_tensors,
+    normalised,
+    save_tensors,
+)
+from rot180.networks.optimizer import Orthogonal
+from rot180.networks.recipe import Recipe
+from rot180.networks.two_layer import TwoLayer
+
+
+@runtime_checkable
+class Watcher(Protocol):
+    """Is told how a training goes on."""
+
+    def on_step(self, epoch: int, step: int, steps: int, values: dict[str, float]) -> None:
+        """After each step: "loss" and "accuracy" (running means) and "images_per_second"."""
+
+    def on_epoch(self, values: dict[str, float]) -> None:
+        """After each epoch: an entry of the history (see :class:`Checkpoint`)."""
+
+
+@dataclass
+class _Run:
+    """Everything that changes while a network is trained, so that a run can be taken up again."""
+
+    model: TwoLayer
+    average: TwoLayer
+    optimizers: list[torch.optim.Optimizer]
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def train(
+    training: ArrayDataset,
+    held_out: ArrayDataset,
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    hidden: int = 0,
+    device: str | torch.device = "cpu",
+    resume: bool = False,
+    watchers: tuple[Watcher, ...] = (),
+) -> Checkpoint:
+    """Train the two-layer network and write the checkpoint with the best held-out accuracy.
+
+    After each epoch the averaged weights are measured on the held-out images; where they are the
+    best so far, ``out`` is written. A file beside it, named with ``.resume``, holds what is needed
+    to go on after an interruption, to the same weights as without one; it goes when all is done.
+
+    Args:
+        training: images and labels to learn from.
+        held_out: images of the same size and classes to measure on.
+        recipe: the settings.
+        out: path of the checkpoint, a safetensors file.
+        hidden: neurons of the hidden layer; 0 for none.
+        device: where to compute.
+        resume: go on with a run that was interrupted.
+        watchers: are told of each step and each epoch.
+
+    Returns:
+        The checkpoint as it was written.
+
+    Raises:
+        Rot180Error: the two sets do not fit each other, the loss is no longer finite, or there is
+            nothing to resume.
+    """
+    _check(training, held_out, recipe)
+    mean, std = _statistics(training.images)
+    run = _new_run(training, recipe, hidden, torch.device(device))
+    best = Checkpoint(
+        run.average,
+        training.classes,
+        mean,
+        std,
+        training.images.shape[1:3],
+        {"name": training.name, "fingerprint": training.fingerprint},
+        recipe.to_json(),
+    )
+    state = Path(f"{out}.resume")
+    if resume:
+        _take_up(run, best, state)
+    with torch.random.fork_rng():
+        for epoch in range(len(run.history), recipe.epochs):
+            torch.manual_seed(_seed(recipe, epoch))
+            started = time.perf_counter()
+            values = _epoch(run, training, recipe, mean, std, epoch, watchers)
+            values["held_out"] = accuracy(best, held_out)
+            values["seconds"] = time.perf_counter() - started
+            improved = all(values["held_out"] > one["held_out"] for one in run.history)
+            run.history.append(values)
+            best.history = run.history
+            if improved:
+                best.save(out)
+            _lay_down(run, best, state)
+            for watcher in watchers:
+                watcher.on_epoch(values)
+    return _finished(best, Path(out), state)
+
+
+@torch.no_grad()
+def accuracy(checkpoint: Checkpoint, data: ArrayDataset, flips: bool = False) -> float:
+    """Return the share of images whose class has the largest score.
+
+    With ``flips`` the scores of an image and its mirror image are added first.
+    """
+    assert data.labels is not None
+    right = 0
+    for images, labels in _batches(data, 500):
+        x = checkpoint.prepare(images)
+        scores = checkpoint.model(x)
+        if flips:
+            scores = scores + checkpoint.model(x.flip(-1))
+        right += int((scores.argmax(1).cpu().numpy() == labels).sum())
+    return right / len(data)
+
+
+def _check(training: ArrayDataset, held_out: ArrayDataset, recipe: Recipe) -> None:
+    for data in (training, held_out):
+        if data.labels is None:
+            raise Rot180Error(f"The images of '{data.name}' have no labels; training needs them.")
+    if training.images.shape[1:] != held_out.images.shape[1:]:
+        raise Rot180Error(
+            f"Training images are {training.images.shape[1:]}, held-out images "
+            f"{held_out.images.shape[1:]} (height, width, channels); they have to be the same."
+        )
+    if training.classes != held_out.classes:
+        raise Rot180Error(
+            "Training and held-out images have different classes: "
+            f"{training.classes} and {held_out.classes}."
+        )
+    if len(training) < recipe.batch:
+        raise Rot180Error(
+            f"There are {len(training)} training images, less than one batch of {recipe.batch}."
+        )
+
+
+def _statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel, for values from 0 to 1."""
+    total = squares = np.zeros(images.shape[-1])
+    count = 0
+    for part in np.array_split(images, max(1, len(images) // 4096)):
+        values = part.reshape(-1, images.shape[-1]).astype(np.float64) / 255
+        total, squares = total + values.sum(0), squares + (values**2).sum(0)
+        count += len(values)
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 1e-6))
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _new_run(training: ArrayDataset, recipe: Recipe, hidden: int, device: torch.device) -> _Run:
+    size, channels = training.images.shape[1:3], training.images.shape[3]
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        model = TwoLayer(len(training.classes), channels, size, hidden)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    kernels = [p for p in model.parameters() if p.ndim == 4]
+    weights = [p for p in model.parameters() if p.ndim == 2]
+    biases = [p for p in model.parameters() if p.ndim == 1]
+    groups = [
+        {"params": weights, "weight_decay": recipe.weight_decay},
+        {"params": biases, "weight_decay": 0.0},
+    ]
+    rest = torch.optim.SGD(groups, lr=recipe.rate, momentum=0.9, nesterov=True)
+    average = copy.deepcopy(model).eval()
+    return _Run(model, average, [Orthogonal(kernels, lr=recipe.kernel_rate), rest])
+
+
+def _epoch(
+    run: _Run,
+    training: ArrayDataset,
+    recipe: Recipe,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    epoch: int,
+    watchers: tuple[Watcher, ...],
+) -> dict[str, float]:
+    """Go once through the training images."""
+    generator = torch.Generator().manual_seed(_seed(recipe, epoch))
+    order = torch.randperm(len(training), generator=generator).numpy()
+    steps = len(training) // recipe.batch
+    device = run.model.conv1.weight.device
+    loss_sum, right, started = 0.0, 0, time.perf_counter()
+    run.model.train()
+    for step, (images, labels) in enumerate(
+        _batches(training, recipe.batch, order[: steps * recipe.batch])
+    ):
+        values = normalised(
+            moved(torch.from_numpy(images), recipe, generator).to(device), mean, std
+        )
+        x = recoloured(values, recipe, generator).permute(0, 3, 1, 2)
+        y = torch.from_numpy(labels).to(device)
+        scores = run.model(x)
+        loss = F.cross_entropy(scores, y, label_smoothing=recipe.smoothing)
+        _descend(run, loss, _rate(recipe, epoch * steps + step, recipe.epochs * steps))
+        _average(run, recipe, epoch * steps + step, recipe.epochs * steps)
+        loss_sum += float(loss.detach())
+        right += int((scores.detach().argmax(1) == y).sum())
+        seen = (step + 1) * recipe.batch
+        running = {
+            "loss": loss_sum / (step + 1),
+            "accuracy": right / seen,
+            "images_per_second": seen / (time.perf_counter() - started),
+        }
+        if not np.isfinite(loss_sum):
+            raise Rot180Error(
+                f"The loss is no longer finite in epoch {epoch + 1}, step {step + 1}. Lower the "
+                f"learning rates (now {recipe.rate} and {recipe.kernel_rate})."
+            )
+        for watcher in watchers:
+            watcher.on_step(epoch, step, steps, running)
+    return {"epoch": epoch + 1, **running}
+
+
+def _batches(
+    data: ArrayDataset, size: int, order: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield images and labels, in the given order."""
+    assert data.labels is not None
+    order = np.arange(len(data)) if order is None else order
+    for first in range(0, len(order), size):
+        chosen = order[first : first + size]
+        yield data.images[chosen], data.labels[chosen]
+
+
+def _descend(run: _Run, loss: Tensor, share: float) -> None:
+    """Back-propagate and take one step, at a share of the largest rates."""
+    for optimizer in run.optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    for optimizer in run.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = share * optimizer.defaults["lr"]
+        optimizer.step()
+
+
+def _rate(recipe: Recipe, step: int, steps: int) -> float:
+    """Return the learning rate's share of its largest value: up in a line, then down to zero."""
+    rising = max(1.0, recipe.warm_up * steps)
+    return min((step + 1) / rising, (steps - step) / max(1.0, steps - rising))
+
+
+@torch.no_grad()
+def _average(run: _Run, recipe: Recipe, step: int, steps: int) -> None:
+    """Move the averaged weights towards the present ones; early on the average is a short one."""
+    memory = min(recipe.averaging * steps, step / 10)
+    for average, weight in zip(run.average.parameters(), run.model.parameters(), strict=True):
+        average.lerp_(weight, 1 / (memory + 1))
+
+
+def _seed(recipe: Recipe, epoch: int) -> int:
+    """Return a seed for an epoch, so that a run taken up again draws the same numbers."""
+    return recipe.seed * 100_003 + epoch
+
+
+def _lay_down(run: _Run, best: Checkpoint, path: Path) -> None:
+    """Write what a later run needs to go on."""
+    tensors = {f"model.{name}": one for name, one in run.model.state_dict().items()}
+    tensors |= {f"average.{name}": one for name, one in run.average.state_dict().items()}
+    for number, optimizer in enumerate(run.optimizers):
+        for place, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer{number}.{place}.{name}": one for name, one in state.items()}
+    about = {"recipe": best.recipe, "data": best.data, "history": run.history}
+    save_tensors(path, tensors, about)
+
+
+def _take_up(run: _Run, best: Checkpoint, path: Path) -> None:
+    """Read what :func:`_lay_down` wrote.
+
+    Raises:
+        Rot180Error: there is none, or it belongs to another recipe or other data.
+    """
+    if not path.is_file():
+        raise Rot180Error(
+            f"There is nothing to resume: {path} does not exist (a run that has ended removes it)."
+        )
+    tensors, about = load_tensors(path)
+    for what, mine in (("recipe", best.recipe), ("data", best.data)):
+        if about.get(what) != mine:
+            raise Rot180Error(
+                f"{path} was written with another {what}: {about.get(what)} instead of {mine}."
+            )
+    fill(run.model, _part(tensors, "model"), path)
+    fill(run.average, _part(tensors, "average"), path)
+    for number, optimizer in enumerate(run.optimizers):
+        states: dict[int, dict[str, Any]] = {}
+        for name, one in _part(tensors, f"optimizer{number}").items():
+            place, _, key = name.partition(".")
+            states.setdefault(int(place), {})[key] = one
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+    run.history[:] = about["history"]
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    start = f"{prefix}."
+    return {name.removeprefix(start): x for name, x in tensors.items() if name.startswith(start)}
+
+
+def _finished(best: Checkpoint, out: Path, state: Path) -> Checkpoint:
+    """Put the whole history into the file and return it as it is there."""
+    written = load(out, best.device)
+    written.history = best.history
+    written.save(out)
+    state.unlink(missing_ok=True)
+    return written

@@ -1,0 +1,237 @@
+"""Training learns, can be interrupted and taken up again, and says what is wrong."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import rot180
+from rot180 import Rot180Error
+from rot180.datasets import ArrayDataset
+from rot180.networks.augment import moved, recoloured
+from rot180.networks.optimizer import Orthogonal, orthogonalised
+from rot180.networks.recipe import PHOTOS, Recipe, recipe_for
+from rot180.networks.training import accuracy, train
+
+
+def stripes(count: int, seed: int, channels: int = 3, size: int = 12) -> ArrayDataset:
+    """Noisy stripes, upright (class 0) or level (class 1), of any phase and colour."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, count)
+    wave = np.sin(np.arange(size) * 1.5 + rng.uniform(0, 6, (count, 1)))
+    level = np.broadcast_to(wave[:, :, None], (count, size, size))
+    pattern = np.where(labels[:, None, None] == 0, level.transpose(0, 2, 1), level)
+    colour = rng.uniform(20, 80, (count, 1, 1, channels))
+    images = 128 + pattern[..., None] * colour + rng.normal(0, 20, (count, size, size, channels))
+    return ArrayDataset(
+        np.clip(images, 0, 255).astype(np.uint8),
+        labels,
+        ("upright", "level"),
+        name="stripes",
+    )
+
+
+RECIPE = Recipe(epochs=3, batch=32, seed=5)
+
+
+class Recorder:
+    """Keeps what a watcher is told, and stops the run where it is asked to."""
+
+    def __init__(self, stop: tuple[int, int] | None = None) -> None:
+        self.steps: list[dict[str, float]] = []
+        self.epochs: list[dict[str, float]] = []
+        self.stop = stop
+
+    def on_step(self, epoch: int, step: int, steps: int, values: dict[str, float]) -> None:
+        self.steps.append(values)
+        if (epoch, step) == self.stop:
+            raise KeyboardInterrupt
+
+    def on_epoch(self, values: dict[str, float]) -> None:
+        self.epochs.append(values)
+
+
+@pytest.mark.parametrize(("channels", "hidden"), [(3, 0), (1, 16)])
+def test_it_learns_what_can_be_learned(tmp_path: Path, channels: int, hidden: int) -> None:
+    training, held_out = stripes(640, 0, channels), stripes(200, 1, channels)
+    seen = Recorder()
+    path = tmp_path / "x.safetensors"
+    found = train(training, held_out, RECIPE, path, hidden=hidden, watchers=(seen,))
+    assert accuracy(found, held_out) > 0.95
+    assert len(seen.steps) == 3 * 20
+    assert seen.epochs == found.history
+    assert seen.steps[-1]["loss"] < seen.steps[0]["loss"]
+    again = rot180.load(path)
+    assert accuracy(again, held_out) == max(one["held_out"] for one in found.history)
+    assert again.data == {"name": "stripes", "fingerprint": training.fingerprint}
+    assert Recipe.from_json(again.recipe) == RECIPE
+    assert [one.name for one in tmp_path.iterdir()] == ["x.safetensors"]
+    assert accuracy(found, held_out, flips=True) > 0.95
+
+
+def test_mean_and_deviation_are_those_of_the_training_images(tmp_path: Path) -> None:
+    training = stripes(640, 0)
+    found = train(training, stripes(50, 1), replace(RECIPE, epochs=1), tmp_path / "x.safetensors")
+    values = training.images / 255
+    assert np.allclose(found.mean, values.mean((0, 1, 2)))
+    assert np.allclose(found.std, values.std((0, 1, 2)))
+
+
+@pytest.mark.parametrize("stop", [(1, 0), (2, 13)])
+def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path, stop) -> None:
+    training, held_out = stripes(640, 0), stripes(200, 1)
+    whole = train(training, held_out, RECIPE, tmp_path / "whole.safetensors", hidden=8)
+    path = tmp_path / "parts.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        train(training, held_out, RECIPE, path, hidden=8, watchers=(Recorder(stop),))
+    kept = rot180.load(path)  # the best epoch so far is there
+    assert len(kept.history) <= stop[0]
+    resumed = train(training, held_out, RECIPE, path, hidden=8, resume=True)
+    for (name, one), other in zip(
+        whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, other), name
+    timeless = [
+        {k: v for k, v in one.items() if k not in ("seconds", "images_per_second")}
+        for one in whole.history
+    ]
+    again = [
+        {k: v for k, v in one.items() if k not in ("seconds", "images_per_second")}
+        for one in resumed.history
+    ]
+    assert timeless == again
+    assert not Path(f"{path}.resume").exists()
+
+
+def test_the_seed_decides(tmp_path: Path) -> None:
+    training, held_out = stripes(320, 0), stripes(50, 1)
+    short = replace(RECIPE, epochs=1)
+    state = torch.get_rng_state()
+    runs = [
+        train(training, held_out, replace(short, seed=seed), tmp_path / f"{n}.safetensors")
+        for n, seed in enumerate((1, 1, 2))
+    ]
+    kernels = [one.model.conv1.weight for one in runs]
+    assert torch.equal(kernels[0], kernels[1])
+    assert not torch.equal(kernels[0], kernels[2])
+    assert torch.equal(torch.get_rng_state(), state)  # nobody else's random numbers are touched
+
+
+def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
+    training, held_out = stripes(64, 0), stripes(50, 1)
+    out = tmp_path / "x.safetensors"
+    unlabelled = ArrayDataset(training.images)
+    other = ArrayDataset(held_out.images, held_out.labels, ("cat", "dog"))
+    cases = [
+        ((unlabelled, held_out), {}, "have no labels"),
+        ((training, stripes(50, 1, size=8)), {}, "have to be the same"),
+        ((training, other), {}, "different classes"),
+        ((training, held_out), {"batch": 65}, "64 training images, less than one batch of 65"),
+        (
+            (training, held_out),
+            {"batch": 2, "rate": 1e3, "weight_decay": 1.0},
+            "loss is no longer finite",
+        ),
+    ]
+    for sets, changed, words in cases:
+        with pytest.raises(Rot180Error, match=words):
+            train(*sets, replace(RECIPE, **changed), out)
+    with pytest.raises(Rot180Error, match="nothing to resume"):
+        train(training, held_out, RECIPE, out, resume=True)
+    assert not out.exists()
+
+
+def test_a_run_is_not_resumed_with_another_recipe(tmp_path: Path) -> None:
+    training, held_out, out = stripes(64, 0), stripes(50, 1), tmp_path / "x.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        train(training, held_out, RECIPE, out, watchers=(Recorder((1, 0)),))
+    with pytest.raises(Rot180Error, match="written with another recipe"):
+        train(training, held_out, replace(RECIPE, rate=0.1), out, resume=True)
+    with pytest.raises(Rot180Error, match="written with another data"):
+        train(stripes(64, 3), held_out, RECIPE, out, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("epochs", 0), ("batch", 0), ("rate", -1.0), ("hue", 200.0), ("grey", 2.0)]
+)
+def test_a_recipe_refuses_values_that_make_no_sense(name: str, value: float) -> None:
+    with pytest.raises(Rot180Error, match=f"{name} is {value}; it has to lie between"):
+        replace(Recipe(), **{name: value})
+
+
+def test_each_data_set_has_its_recipe() -> None:
+    assert recipe_for("photos") == PHOTOS
+    assert recipe_for("cifar10") == Recipe()
+    with pytest.raises(Rot180Error, match="not known"):
+        Recipe.from_json({"speed": 1})
+
+
+def test_images_are_mirrored_and_shifted_with_their_edges_repeated() -> None:
+    image = torch.arange(5 * 6 * 3, dtype=torch.uint8).reshape(1, 5, 6, 3)
+    recipe = Recipe(shift=2, flip=True)
+    wanted = set()
+    for flipped in (image, image.flip(2)):
+        padded = torch.nn.functional.pad(
+            flipped.permute(0, 3, 1, 2).float(), (2, 2, 2, 2), mode="replicate"
+        ).permute(0, 2, 3, 1)
+        for dy in range(5):
+            for dx in range(5):
+                one = padded[0, dy : dy + 5, dx : dx + 6].byte()
+                wanted.add(tuple(one.flatten().tolist()))
+    found = moved(image.repeat(2000, 1, 1, 1), recipe, torch.Generator().manual_seed(0))
+    assert {tuple(one.flatten().tolist()) for one in found} == wanted
+    still = moved(image, replace(recipe, shift=0, flip=False), torch.Generator())
+    assert torch.equal(still, image)
+
+
+def test_a_turn_of_the_colours_keeps_brightness_and_length() -> None:
+    x = torch.rand(64, 4, 4, 3, dtype=torch.float32)
+    found = recoloured(x, Recipe(hue=180.0), torch.Generator().manual_seed(0))
+    assert torch.allclose(found.sum(-1), x.sum(-1), atol=1e-5)
+    assert torch.allclose(found.norm(dim=-1), x.norm(dim=-1), atol=1e-5)
+    assert (found - x).abs().amax((1, 2, 3)).median() > 0.3
+    none = recoloured(x, Recipe(), torch.Generator())
+    assert torch.equal(none, x)
+    grey = recoloured(x, Recipe(grey=0.5), torch.Generator().manual_seed(0))
+    lost = torch.isclose(grey[..., 0], grey[..., 2], atol=1e-5).all((1, 2))
+    assert 16 < int(lost.sum()) < 48
+
+
+@pytest.mark.parametrize("shape", [(32, 75), (64, 800), (75, 32), (5, 5)])
+def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    found = orthogonalised(matrix)
+    values = torch.linalg.svdvals(found)
+    assert values.min() > 0.5
+    assert values.max() < 1.3
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    exact = left @ right
+    alignment = (found * exact).sum() / (found.norm() * exact.norm())
+    assert alignment > 0.98
+
+
+def test_a_step_has_the_size_that_the_rate_says() -> None:
+    kernel = torch.nn.Parameter(torch.zeros(8, 3, 5, 5).to(memory_format=torch.channels_last))
+    kernel.grad = torch.randn(8, 3, 5, 5, generator=torch.Generator().manual_seed(0)) * 1e-4
+    Orthogonal([kernel], lr=0.1).step()
+    size = torch.linalg.svdvals(kernel.detach().flatten(1))
+    assert (size > 0.05).all()
+    assert (size < 0.13).all()
+    assert (kernel.detach() * kernel.grad).sum() < 0  # downhill
+
+
+def test_event_files_can_be_read_back(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from rot180.networks.tensorboard import EventFiles
+
+    events = EventFiles(tmp_path / "events")
+    found = train(
+        stripes(64, 0), stripes(50, 1), RECIPE, tmp_path / "x.safetensors", watchers=(events,)
+    )
+    read = EventAccumulator(str(tmp_path / "events")).Reload()
+    held_out = [one.value for one in read.Scalars("epoch/held_out")]
+    assert held_out == pytest.approx([one["held_out"] for one in found.history])
+    assert len(read.Scalars("step/loss")) == 6

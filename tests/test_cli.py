@@ -1,0 +1,156 @@
+"""The command line: what it prints and leaves behind, and that errors are sentences."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import rot180
+from rot180.cli import app
+
+
+def run(*words: object) -> tuple[int, str]:
+    """Run a command and return its exit status and all that it printed."""
+    result = CliRunner().invoke(app, [str(one) for one in words])
+    return result.exit_code, result.output
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Class folders with bright and dark noise, one file of them broken."""
+    root = tmp_path_factory.mktemp("data") / "pictures"
+    rng = np.random.default_rng(0)
+    for name, low in (("bright", 128), ("dark", 0)):
+        (root / name).mkdir(parents=True)
+        for number in range(150):
+            pixels = rng.integers(low, low + 128, (16, 18, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{number}.png")
+    (root / "dark" / "broken.png").write_text("no picture")
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("trained") / "net.safetensors"
+    options = ("--epochs", 2, "--batch", 32, "--size", "16x16", "--out", path)
+    status, printed = run("train", "--data", folder, *options, "--device", "cpu")
+    assert status == 0, printed
+    assert "Left out 1 broken images" in printed
+    assert "broken.png" in printed
+    assert "held-out" in printed
+    return path
+
+
+def test_train_leaves_a_checkpoint_and_its_curve(trained: Path) -> None:
+    names = {one.name for one in trained.parent.iterdir()}
+    curve = {"net-learning-curve.png", "net-learning-curve.json"}
+    assert names == {"net.safetensors", *curve}
+    found = rot180.load(trained)
+    assert found.classes == ("bright", "dark")
+    assert found.size == (16, 16)
+    assert found.history[-1]["held_out"] > 0.9
+
+
+def test_figures_of_it(trained: Path, folder: Path, tmp_path: Path) -> None:
+    status, printed = run(
+        *("figures", "--model", trained, "--data", folder, "--out", tmp_path),
+        *("--class", "dark", "--format", "png,pdf"),
+    )
+    assert status == 0, printed
+    assert len(list(tmp_path.glob("*.png"))) == len(list(tmp_path.glob("*.pdf"))) == 8
+    assert json.loads((tmp_path / "1-image.json").read_text())["class"] == "dark"
+
+
+def test_project_an_image_file(trained: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "one.png"
+    status, printed = run(
+        *("project", "conv2", 5, "--picture", folder / "dark" / "3.png", "--model", trained),
+        *("--position", "peak", "--method", "guided", "--unpool", "repeat", "--out", out),
+    )
+    assert status == 0, printed
+    assert "method guided, unpooling by repeat" in printed
+    assert Image.open(out).size[0] > 600
+    assert out.with_suffix(".json").exists()
+
+
+def test_the_demo(folder: Path, tmp_path: Path) -> None:
+    status, printed = run("demo", "--data", folder, "--out", tmp_path / "demo", "--epochs", 1)
+    assert status == 0, printed
+    assert "Done in" in printed
+    assert len(list((tmp_path / "demo").glob("*.png"))) == 9
+    assert (tmp_path / "demo" / "two-layer.safetensors").exists()
+
+
+def test_the_shipped_network_needs_nothing_else(tmp_path: Path) -> None:
+    status, printed = run("project", "conv1", 0, "--out", tmp_path / "x.png")
+    assert status == 0, printed
+    assert "two-layer network trained on cifar10" in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("figures --model missing.safetensors", "There is no checkpoint at missing.safetensors"),
+        ("figures --data nothing/here", "nothing/here"),
+        ("figures --data fotos", "photos"),
+        ("figures --image 99999", "There is no image 99999"),
+        ("figures --class dog", "There is no class 'dog'"),
+        ("figures --format jpg", "There is no format 'jpg'. There are: png"),
+        ("figures --method deconv", "There is no method 'deconv'. There are: deconvnet"),
+        ("figures --device gpu", "The device 'gpu' cannot be used here"),
+        ("figures --out {file}/below", "Cannot write"),
+        ("project conv9 0", "There is no layer 'conv9'"),
+        ("project conv1 32", "Layer 'conv1' has no feature 32"),
+        ("project conv1 0 --position 99,0", "outside the maps"),
+        ("project conv1 0 --position middle", "A position is map, peak, or Y,X"),
+        ("project conv1 0 --picture none.png", "There is no file none.png"),
+        ("project conv1 0 --picture {file}", "{file}"),
+        ("project conv1 0 --model {file}", "cannot be read as a safetensors file"),
+        ("train --size 32", "A size is HEIGHTxWIDTH"),
+        ("train --epochs 0", "epochs is 0"),
+        ("train --resume --out {dir}/new.safetensors", "There is nothing to resume"),
+        ("train --on-bad-image ignore", "ignore"),
+    ],
+)
+def test_errors_are_sentences(words: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not what was expected")
+    places = {"file": str(tmp_path / "file"), "dir": str(tmp_path)}
+    status, printed = run(*(one.format(**places) for one in words.split()))
+    assert status == 1
+    assert "error: " in printed
+    assert said.format(**places) in printed
+    assert "Traceback" not in printed
+    assert "not foreseen" not in printed
+
+
+def test_a_traceback_is_shown_on_request() -> None:
+    result = CliRunner().invoke(app, ["--debug", "figures", "--format", "jpg"])
+    assert isinstance(result.exception, rot180.Rot180Error)
+    assert "Traceback" not in run("figures", "--format", "jpg")[1]  # it is off again
+
+
+def test_help_and_version_do_not_wait_for_torch() -> None:
+    program = (
+        "import sys\nfrom rot180.cli import app\n"
+        "try: app(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'matplotlib', 'pyarrow', 'skimage'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
+    for command in ("train", "figures", "project", "demo"):
+        assert command in shown
+    assert rot180.__version__ in run("--version")[1]
+
+
+def test_the_package_lists_what_it_offers() -> None:
+    assert {"capture", "project", "load", "open_dataset"} <= set(dir(rot180))
+    assert callable(rot180.capture)
+    with pytest.raises(AttributeError, match="no attribute 'captur'"):
+        rot180.captur  # noqa: B018
