@@ -75,7 +75,12 @@ def train(
     rate: Annotated[
         float | None, typer.Option(help="Learning rate of the fully connected weights.")
     ] = None,
-    kernel_rate: Annotated[float | None, typer.Option(help="Learning rate of the kernels.")] = None,
+    first_rate: Annotated[
+        float | None, typer.Option(help="Learning rate of the first layer's kernels.")
+    ] = None,
+    kernel_rate: Annotated[
+        float | None, typer.Option(help="Learning rate of the second layer's kernels.")
+    ] = None,
     hidden: Annotated[
         int, typer.Option(help="Neurons of a hidden fully connected layer (0: none).")
     ] = 0,
@@ -97,7 +102,13 @@ def train(
 
         from rot180.networks.recipe import recipe_for
 
-        given = {"epochs": epochs, "batch": batch, "rate": rate, "kernel_rate": kernel_rate}
+        given = {
+            "epochs": epochs,
+            "batch": batch,
+            "rate": rate,
+            "first_rate": first_rate,
+            "kernel_rate": kernel_rate,
+        }
         chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         recipe = replace(recipe_for(data), seed=seed, **chosen)
         sets = _sets(data, _size(size), 1 if grey else 3, on_bad_image)

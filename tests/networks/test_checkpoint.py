@@ -129,7 +129,7 @@ def _rewritten(path: Path, about: dict | None = None, **tensors: torch.Tensor | 
         ({"classes": None}, {}, "metadata of .* are damaged"),
         ({"size": []}, {}, "metadata of .* are damaged"),
         ({"mean": ["x"]}, {}, "metadata of .* are damaged"),
-        ({"size": [2, 2]}, {}, "2x2; the network needs 4x4"),
+        ({"size": [2, 2]}, {}, "2x2; the network needs 5x5"),
         (
             {},
             {"conv1__weight": torch.zeros(32, 3, 5, 5)},

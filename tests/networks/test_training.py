@@ -12,6 +12,7 @@ from rot180 import Rot180Error
 from rot180.datasets import ArrayDataset
 from rot180.networks.augment import moved, recoloured
 from rot180.networks.optimizer import Orthogonal, orthogonalised
+from rot180.networks.patches import principal_kernels
 from rot180.networks.recipe import PHOTOS, Recipe, recipe_for
 from rot180.networks.training import accuracy, train
 
@@ -235,3 +236,16 @@ def test_event_files_can_be_read_back(tmp_path: Path) -> None:
     held_out = [one.value for one in read.Scalars("epoch/held_out")]
     assert held_out == pytest.approx([one["held_out"] for one in found.history])
     assert len(read.Scalars("step/loss")) == 6
+
+
+def test_principal_kernels_are_the_singular_vectors_of_the_patches() -> None:
+    images = stripes(40, 0).images
+    mean, std = (0.5, 0.4, 0.6), (0.2, 0.3, 0.25)
+    kernels = principal_kernels(images, mean, std, 10)
+    assert torch.equal(kernels[5:], -kernels[:5])
+    values = (images / 255 - mean) / std
+    windows = np.lib.stride_tricks.sliding_window_view(values, (5, 5), (1, 2))
+    patches = windows.reshape(-1, 3 * 25)
+    wanted = np.linalg.svd(patches - patches.mean(0), full_matrices=False)[2][:5]
+    found = kernels[:5].reshape(5, -1).double().numpy()
+    assert np.allclose(np.abs(found @ wanted.T), np.eye(5), atol=1e-5)

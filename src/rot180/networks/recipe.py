@@ -13,11 +13,13 @@ class Recipe:
     Attributes:
         epochs: passes over the training images.
         batch: images in a step.
-        kernel_rate: largest step of the kernels, for orthogonalised momentum (see
-            :class:`rot180.networks.optimizer.Orthogonal`).
-        rate: largest learning rate of the rest (fully connected weights, biases), for SGD with
+        rate: largest learning rate of the fully connected weights and the biases, for SGD with
             Nesterov momentum 0.9.
-        weight_decay: of the fully connected weights.
+        first_rate: the same for the kernels of the first layer, which start as the principal
+            components of patches (see :mod:`rot180.networks.patches`).
+        kernel_rate: largest step of the kernels of the second layer, for orthogonalised momentum
+            (see :class:`rot180.networks.optimizer.Orthogonal`).
+        weight_decay: of all weights that SGD trains.
         warm_up: share of the steps in which the rates rise linearly; then they fall to zero.
         smoothing: share of the target that is spread over all classes.
         averaging: share of the steps that the averaged weights look back on.
@@ -30,8 +32,9 @@ class Recipe:
 
     epochs: int = 12
     batch: int = 128
-    kernel_rate: float = 0.02
     rate: float = 0.02
+    first_rate: float = 0.05
+    kernel_rate: float = 0.02
     weight_decay: float = 5e-4
     warm_up: float = 0.15
     smoothing: float = 0.1
@@ -46,8 +49,9 @@ class Recipe:
         for name, low, high in (
             ("epochs", 1, 10**6),
             ("batch", 1, 2**20),
-            ("kernel_rate", 0, 1e3),
             ("rate", 0, 1e3),
+            ("first_rate", 0, 1e3),
+            ("kernel_rate", 0, 1e3),
             ("weight_decay", 0, 1),
             ("warm_up", 0, 1),
             ("smoothing", 0, 0.99),

@@ -24,8 +24,12 @@ from rot180.networks.checkpoint import (
     save_tensors,
 )
 from rot180.networks.optimizer import Orthogonal
+from rot180.networks.patches import principal_kernels
 from rot180.networks.recipe import Recipe
 from rot180.networks.two_layer import TwoLayer
+
+_FIRST_LENGTH = 0.3
+"""Length of the first layer's kernels at the start."""
 
 
 @runtime_checkable
@@ -85,7 +89,7 @@ def train(
     """
     _check(training, held_out, recipe)
     mean, std = _statistics(training.images)
-    run = _new_run(training, recipe, hidden, torch.device(device))
+    run = _new_run(training, recipe, hidden, torch.device(device), mean, std)
     best = Checkpoint(
         run.average,
         training.classes,
@@ -166,22 +170,36 @@ def _statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
-def _new_run(training: ArrayDataset, recipe: Recipe, hidden: int, device: torch.device) -> _Run:
+def _new_run(
+    training: ArrayDataset,
+    recipe: Recipe,
+    hidden: int,
+    device: torch.device,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> _Run:
     size, channels = training.images.shape[1:3], training.images.shape[3]
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         model = TwoLayer(len(training.classes), channels, size, hidden)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    kernels = [p for p in model.parameters() if p.ndim == 4]
-    weights = [p for p in model.parameters() if p.ndim == 2]
+    first, second = model.conv1.weight, model.conv2.weight
+    with torch.no_grad():
+        first.copy_(_FIRST_LENGTH * principal_kernels(training.images, mean, std, len(first)))
+    linear = [p for p in model.parameters() if p.ndim == 2]
     biases = [p for p in model.parameters() if p.ndim == 1]
+    decay = recipe.weight_decay
     groups = [
-        {"params": weights, "weight_decay": recipe.weight_decay},
-        {"params": biases, "weight_decay": 0.0},
+        {"params": linear, "weight_decay": decay, "largest": recipe.rate},
+        {"params": biases, "weight_decay": 0.0, "largest": recipe.rate},
+        {"params": [first], "weight_decay": decay, "largest": recipe.first_rate},
     ]
-    rest = torch.optim.SGD(groups, lr=recipe.rate, momentum=0.9, nesterov=True)
-    average = copy.deepcopy(model).eval()
-    return _Run(model, average, [Orthogonal(kernels, lr=recipe.kernel_rate), rest])
+    kernels = [{"params": [second], "largest": recipe.kernel_rate}]
+    optimizers = [
+        torch.optim.SGD(groups, lr=recipe.rate, momentum=0.9, nesterov=True),
+        Orthogonal(kernels, lr=recipe.kernel_rate),
+    ]
+    return _Run(model, copy.deepcopy(model).eval(), optimizers)
 
 
 def _epoch(
@@ -248,7 +266,7 @@ def _descend(run: _Run, loss: Tensor, share: float) -> None:
     loss.backward()  # type: ignore[no-untyped-call]
     for optimizer in run.optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = share * optimizer.defaults["lr"]
+            group["lr"] = share * group["largest"]
         optimizer.step()
 
 

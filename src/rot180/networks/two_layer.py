@@ -17,7 +17,7 @@ class TwoLayer(nn.Module):
     Args:
         classes: number of scores.
         channels: of the images, 1 or 3.
-        size: (height, width) of the images, at least 4 each.
+        size: (height, width) of the images, at least 5 each.
         hidden: neurons of the hidden layer; 0 for none.
     """
 
@@ -29,9 +29,9 @@ class TwoLayer(nn.Module):
         hidden: int = 0,
     ) -> None:
         super().__init__()
-        if min(size) < 4:
+        if min(size) < 5:
             raise Rot180Error(
-                f"The images are {size[0]}x{size[1]}; the network needs 4x4 at least."
+                f"The images are {size[0]}x{size[1]}; the network needs 5x5 at least."
             )
         if channels not in (1, 3):
             raise Rot180Error(f"The network takes images of 1 or 3 channels, not {channels}.")

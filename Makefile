@@ -1,0 +1,28 @@
+# Two commands do all the set-up: 'make demo' and 'make test'.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: demo test bench clean
+
+demo: $(INSTALLED)  ## train the two-layer network and draw its features, into demo/
+	$(BIN)/rot180 demo
+
+test: $(INSTALLED)  ## lint, types, tests with coverage
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+bench: $(INSTALLED)  ## tables of ratios, each measured side by side in one run
+	$(BIN)/python benchmarks/parity.py
+	$(BIN)/python benchmarks/epoch.py
+
+clean:  ## remove the environment and all that was made
+	rm -rf .venv demo .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@echo "Installing rot180 and PyTorch into .venv (several GB; this takes some minutes once)."
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
