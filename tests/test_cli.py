@@ -1,6 +1,7 @@
 """The command line: what it prints and leaves behind, and that errors are sentences."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,33 @@ def test_train_leaves_a_checkpoint_and_its_curve(trained: Path) -> None:
     assert found.classes == ("bright", "dark")
     assert found.size == (16, 16)
     assert found.history[-1]["held_out"] > 0.9
+
+
+def test_an_interrupted_training_keeps_the_best_and_goes_on(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    options = ["--data", folder, "--epochs", 400, "--batch", 32, "--size", "16x16", "--out", path]
+    command = [sys.executable, "-u", "-m", "rot180", "train", *map(str, options)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as running:
+        lines = iter(running.stdout)
+        while "epoch   2" not in next(lines):
+            pass
+        running.send_signal(signal.SIGINT)
+        printed = "".join(lines)
+    assert running.returncode == 1
+    assert f"error: Interrupted: {path} holds the best epoch so far; --resume goes on" in printed
+    done = len(rot180.load(path).history)
+    assert 1 <= done < 400
+    with subprocess.Popen(
+        [*command, "--resume"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as running:
+        lines = iter(running.stdout)
+        while "epoch " not in (line := next(lines)):
+            assert "error" not in line
+        running.send_signal(signal.SIGINT)
+        running.communicate()
+    assert int(line.split()[1]) >= 3  # it did not start again
 
 
 def test_figures_of_it(trained: Path, folder: Path, tmp_path: Path) -> None:

@@ -265,6 +265,9 @@ def _train(
         raise Rot180Error(f"Interrupted: {kept}{more}.") from None
     curve = learning_curve(checkpoint.history, f"Training on {training.name}")
     curve.name = f"{out.stem}-learning-curve"
+    best = max(one["held_out"] for one in checkpoint.history)
+    flips = checkpoint.notes["held_out_with_flips"]
+    say(f"Held-out accuracy {best:.2%}; averaged over each image and its mirror image {flips:.2%}.")
     say(f"Written: {out}, {curve.save(out.parent)[0]}")
     return checkpoint
 

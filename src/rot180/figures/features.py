@@ -1,7 +1,8 @@
 """Sheets of features carried back to pixels: all of one image, one over many, the strongest."""
 
+from dataclasses import dataclass
+
 import numpy as np
-from jaxtyping import Float
 
 from rot180.figures.sheet import MARGIN, Sheet
 from rot180.figures.subject import Subject
@@ -9,39 +10,62 @@ from rot180.graph.network import Layer
 from rot180.projection.pictures import signed_picture
 
 _TILE = 96
-_GAP = 8
-_LABEL = 16
-_FOOT = 28
+_LABEL = 24
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Entries of one width in rows, each a tile or two with words below; all in pixels."""
+
+    columns: int
+    width: int
+    gap: int
+
+    def sheet(self, name: str, title: str, entries: int) -> Sheet:
+        """Return a sheet that has room for the entries and a line below them."""
+        rows = -(-entries // self.columns)
+        wide = 2 * MARGIN + self.columns * (self.width + self.gap) - self.gap
+        return Sheet(name, title, wide, rows * (_TILE + _LABEL) + 28)
+
+    def corner(self, entry: int) -> tuple[int, int]:
+        """Return x and y of an entry's upper left corner."""
+        row, column = divmod(entry, self.columns)
+        return MARGIN + column * (self.width + self.gap), row * (_TILE + _LABEL)
+
+    def words(
+        self, sheet: Sheet, entry: int, activation: float, words: str, bold: str = ""
+    ) -> None:
+        """Write below an entry: a number, a name, and at the right how strongly it fires."""
+        x, y = self.corner(entry)
+        line = y + _TILE + 8
+        sheet.text(x, line, bold, 11, weight="bold")
+        sheet.text(x + (24 if bold else 0), line, words, 11)
+        strength = f"{activation:.2f}" if activation > 0 else "silent"
+        sheet.text(x + self.width, line, strength, 10, ha="right")
+
+
+_SINGLE = _Grid(columns=8, width=_TILE, gap=8)
+_PAIR = _Grid(columns=4, width=2 * _TILE + 2, gap=16)
 
 
 def of_one_image(subject: Subject, layer: Layer, name: str) -> Sheet:
     """Draw every feature of a layer for the chosen image, each on its own scale."""
     signals = subject.projections(layer, [subject.image], None)
-    maps = subject.maps(layer, [subject.image])[0]
-    order = range(layer.channels)
-    columns = 8
-    rows = -(-layer.channels // columns)
-    sheet = Sheet(
+    peaks = subject.maps(layer, [subject.image])[0].max((1, 2))
+    sheet = _SINGLE.sheet(
         name,
         f"{layer.channels} features of {layer.name}, carried back to the pixels of one image",
-        2 * MARGIN + columns * (_TILE + _GAP) - _GAP,
-        rows * (_TILE + _GAP + _LABEL) + _FOOT,
+        layer.channels,
     )
-    factor = _TILE / max(signals[0].shape[1:])
-    for channel in order:
-        x = MARGIN + (channel % columns) * (_TILE + _GAP)
-        y = (channel // columns) * (_TILE + _GAP + _LABEL)
-        sheet.picture(x, y, signed_picture(signals[channel]), factor)
-        peak = maps[channel].max()
-        sheet.text(x, y + _TILE + 8, f"{channel}", 11, weight="bold")
-        words = f"{peak:.2f}" if peak > 0 else "silent"
-        sheet.text(x + _TILE, y + _TILE + 8, words, 10, ha="right")
+    for channel, signal in enumerate(signals):
+        factor = _TILE / max(signal.shape[1:])
+        sheet.picture(*_SINGLE.corner(channel), signed_picture(signal), factor)
+        _SINGLE.words(sheet, channel, float(peaks[channel]), "", bold=f"{channel}")
     sheet.text(
         MARGIN,
         sheet.foot,
         "Below each tile: the feature's number and its strongest activation. Grey is zero; "
         "each tile has its own scale.",
-        11,
     )
     sheet.caption = (
         f"All features of layer {layer.name} for image {subject.image} "
@@ -52,7 +76,7 @@ def of_one_image(subject: Subject, layer: Layer, name: str) -> Sheet:
     sheet.numbers = {
         "layer": layer.name,
         "image": subject.image,
-        "largest_activation": maps.max((1, 2)),
+        "largest_activation": peaks,
         "tile_scale": np.array([np.abs(one).max() for one in signals]),
     }
     return sheet
@@ -64,28 +88,16 @@ def over_many_images(subject: Subject, layer: Layer, channel: int, name: str) ->
     signals = subject.projections(layer, images, channel)
     peaks = subject.maps(layer, images)[:, channel].max((1, 2))
     scale = float(max(np.abs(one).max() for one in signals))
-    columns = 4
-    rows = -(-len(images) // columns)
-    sheet = Sheet(
-        name,
-        f"Feature {channel} of {layer.name} on {len(images)} images",
-        2 * MARGIN + columns * (2 * _TILE + 18) - 18,
-        rows * (_TILE + _GAP + _LABEL) + _FOOT,
-    )
-    factor = _TILE / max(signals[0].shape[1:])
-    for place, image in enumerate(images):
-        x = MARGIN + (place % columns) * (2 * _TILE + 18)
-        y = (place // columns) * (_TILE + _GAP + _LABEL)
-        sheet.picture(x, y, subject.picture(image), factor)
-        sheet.picture(x + _TILE + 2, y, signed_picture(signals[place], scale), factor)
-        sheet.text(x, y + _TILE + 8, subject.label(image), 11)
-        sheet.text(x + 2 * _TILE + 2, y + _TILE + 8, f"{peaks[place]:.2f}", 10, ha="right")
+    title = f"Feature {channel} of {layer.name} on {len(images)} images"
+    sheet = _PAIR.sheet(name, title, len(images))
+    for entry, image in enumerate(images):
+        _draw_pair(sheet, entry, subject, image, signals[entry], scale)
+        _PAIR.words(sheet, entry, float(peaks[entry]), subject.label(image))
     sheet.text(
         MARGIN,
         sheet.foot,
         "Left the image, right the feature's map carried back to pixels, below its strongest "
         "activation. Grey is zero; one scale for all.",
-        11,
     )
     sheet.caption = (
         f"Feature {channel} of layer {layer.name} on the first {len(images)} images, beside the "
@@ -106,39 +118,25 @@ def strongest(subject: Subject, layer: Layer, name: str) -> Sheet:
     """Draw, for each feature, the image of a large batch that excites it most, and its way back."""
     maps = subject.maps(layer, subject.large)
     best = maps.max((2, 3)).argmax(0)
-    columns = 4
-    rows = -(-layer.channels // columns)
-    sheet = Sheet(
-        name,
-        f"What excites each feature of {layer.name} most, among {len(maps)} images",
-        2 * MARGIN + columns * (2 * _TILE + 18) - 18,
-        rows * (_TILE + _GAP + _LABEL) + _FOOT,
-    )
-    rows_of_numbers = []
+    title = f"What excites each feature of {layer.name} most, among {len(maps)} images"
+    sheet = _PAIR.sheet(name, title, layer.channels)
+    found = []
     for channel in range(layer.channels):
         image = int(best[channel])
-        one: Float[np.ndarray, "h w"] = maps[image, channel]
-        position = divmod(int(one.argmax()), layer.width)
+        activation = float(maps[image, channel].max())
+        position = divmod(int(maps[image, channel].argmax()), layer.width)
         box = subject.network.receptive_field(layer, position)
         signal = subject.projections(layer, [image], channel)[0]
-        factor = _TILE / max(signal.shape[1:])
-        x = MARGIN + (channel % columns) * (2 * _TILE + 18)
-        y = (channel // columns) * (_TILE + _GAP + _LABEL)
-        sheet.picture(x, y, subject.picture(image), factor)
-        sheet.picture(x + _TILE + 2, y, signed_picture(signal), factor)
-        sheet.mark(x, y, box, factor)
-        sheet.mark(x + _TILE + 2, y, box, factor)
-        sheet.text(x, y + _TILE + 8, f"{channel}", 11, weight="bold")
-        sheet.text(x + 24, y + _TILE + 8, subject.label(image), 11)
-        words = f"{one.max():.2f}" if one.max() > 0 else "silent"
-        sheet.text(x + 2 * _TILE + 2, y + _TILE + 8, words, 10, ha="right")
-        rows_of_numbers.append(
+        for x, y, factor in _draw_pair(sheet, channel, subject, image, signal, None):
+            sheet.mark(x, y, box, factor)
+        _PAIR.words(sheet, channel, activation, subject.label(image), bold=f"{channel}")
+        found.append(
             {
                 "channel": channel,
-                "image": subject.large[image],
+                "image": image,
                 "position": position,
                 "box": box,
-                "activation": one.max(),
+                "activation": activation,
             }
         )
     sheet.text(
@@ -146,7 +144,6 @@ def strongest(subject: Subject, layer: Layer, name: str) -> Sheet:
         sheet.foot,
         "Left the image, right the feature carried back to its pixels; the frame is the receptive "
         "field of the strongest unit.",
-        11,
     )
     sheet.caption = (
         f"For each feature of layer {layer.name} the image, of {len(maps)}, with its strongest "
@@ -154,5 +151,21 @@ def strongest(subject: Subject, layer: Layer, name: str) -> Sheet:
         f"({subject.way}). The frame is the receptive field of the strongest unit. Zero is "
         f"mid-grey; each projection has its own scale. {subject.origin}."
     )
-    sheet.numbers = {"layer": layer.name, "strongest": rows_of_numbers}
+    sheet.numbers = {"layer": layer.name, "strongest": found}
     return sheet
+
+
+def _draw_pair(
+    sheet: Sheet,
+    entry: int,
+    subject: Subject,
+    image: int,
+    signal: np.ndarray,
+    scale: float | None,
+) -> list[tuple[int, int, float]]:
+    """Draw an image and a signal side by side; return corner and enlargement of both."""
+    x, y = _PAIR.corner(entry)
+    factor = _TILE / max(signal.shape[1:])
+    sheet.picture(x, y, subject.picture(image), factor)
+    sheet.picture(x + _TILE + 2, y, signed_picture(signal, scale), factor)
+    return [(x, y, factor), (x + _TILE + 2, y, factor)]

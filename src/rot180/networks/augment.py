@@ -46,4 +46,4 @@ def recoloured(
     change = angle.cos() * (torch.eye(3) - third) + third + angle.sin() * turn
     grey = torch.rand(n, 1, 1, generator=generator) < recipe.grey
     change = torch.where(grey, torch.tensor(_GREY).expand(3, 3), change)
-    return torch.einsum("nij,nhwj->nhwi", change, images)
+    return torch.einsum("nij,nhwj->nhwi", change.to(images), images)

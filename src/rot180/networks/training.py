@@ -81,7 +81,8 @@ def train(
         watchers: are told of each step and each epoch.
 
     Returns:
-        The checkpoint as it was written.
+        The checkpoint as it was written. Its notes hold "held_out_with_flips", the accuracy when
+        the scores of each image and of its mirror image are added.
 
     Raises:
         Rot180Error: the two sets do not fit each other, the loss is no longer finite, or there is
@@ -117,7 +118,7 @@ def train(
             _lay_down(run, best, state)
             for watcher in watchers:
                 watcher.on_epoch(values)
-    return _finished(best, Path(out), state)
+    return _finished(best, held_out, Path(out), state)
 
 
 @torch.no_grad()
@@ -141,6 +142,11 @@ def _check(training: ArrayDataset, held_out: ArrayDataset, recipe: Recipe) -> No
     for data in (training, held_out):
         if data.labels is None:
             raise Rot180Error(f"The images of '{data.name}' have no labels; training needs them.")
+        if len(data) == 0 or (data.labels < 0).any():
+            raise Rot180Error(
+                f"{int((data.labels < 0).sum())} of {len(data)} images of '{data.name}' have no "
+                "class; training needs at least one image, and a class for each."
+            )
     if training.images.shape[1:] != held_out.images.shape[1:]:
         raise Rot180Error(
             f"Training images are {training.images.shape[1:]}, held-out images "
@@ -332,10 +338,11 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(start): x for name, x in tensors.items() if name.startswith(start)}
 
 
-def _finished(best: Checkpoint, out: Path, state: Path) -> Checkpoint:
+def _finished(best: Checkpoint, held_out: ArrayDataset, out: Path, state: Path) -> Checkpoint:
     """Put the whole history into the file and return it as it is there."""
     written = load(out, best.device)
     written.history = best.history
+    written.notes["held_out_with_flips"] = accuracy(written, held_out, flips=True)
     written.save(out)
     state.unlink(missing_ok=True)
     return written
