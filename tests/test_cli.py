@@ -70,7 +70,7 @@ def test_an_interrupted_training_keeps_the_best_and_goes_on(folder: Path, tmp_pa
         running.send_signal(signal.SIGINT)
         printed = "".join(lines)
     assert running.returncode == 1
-    assert f"error: Interrupted: {path} holds the best epoch so far; --resume goes on" in printed
+    assert f"error: Interrupted: {path} holds the best epoch so far" in printed
     done = len(rot180.load(path).history)
     assert 1 <= done < 400
     with subprocess.Popen(
@@ -139,6 +139,19 @@ def test_the_shipped_network_needs_nothing_else(tmp_path: Path) -> None:
         ("project conv1 0 --picture none.png", "There is no file none.png"),
         ("project conv1 0 --picture {file}", "{file}"),
         ("project conv1 0 --model {file}", "cannot be read as a safetensors file"),
+        ("project conv1 0 --image -1", "There is no image -1"),
+        ("project conv1 0 --picture {png} --out {png}", "would overwrite the image itself"),
+        ("project conv1 0 --picture {png} --image 3", "--picture is one image"),
+        ("project conv1 0 --out {dir}", "There is no format"),
+        ("figures --image 3 --class cat", "give one of them"),
+        ("figures --device meta", "The device 'meta' cannot be used here"),
+        ("demo --epochs 0", "epochs is 0"),
+        ("train --hidden -1", "cannot have -1 neurons"),
+        ("train --seed 99999999999999999", "seed is 99999999999999999"),
+        ("train --out {dir}", "it is a directory"),
+        ("train --out {file}/x.safetensors", "Cannot write"),
+        ("train --tensorboard {file}", "Cannot write event files"),
+        ("train --size ²x8", "A size is HEIGHTxWIDTH"),
         ("train --size 32", "A size is HEIGHTxWIDTH"),
         ("train --epochs 0", "epochs is 0"),
         ("train --resume --out {dir}/new.safetensors", "There is nothing to resume"),
@@ -147,7 +160,9 @@ def test_the_shipped_network_needs_nothing_else(tmp_path: Path) -> None:
 )
 def test_errors_are_sentences(words: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not what was expected")
-    places = {"file": str(tmp_path / "file"), "dir": str(tmp_path)}
+    Image.new("RGB", (40, 30)).save(tmp_path / "x.png")
+    names = {"file": "file", "dir": "", "png": "x.png"}
+    places = {name: str(tmp_path / place) for name, place in names.items()}
     status, printed = run(*(one.format(**places) for one in words.split()))
     assert status == 1
     assert "error: " in printed

@@ -1,4 +1,4 @@
-"""rot180: see what a convolutional network has learned, and the arithmetic that taught it.
+"""rot180: see what a convolutional network has learned.
 
 The names below are loaded when they are first used, so that ``import rot180`` stays light.
 """

@@ -8,16 +8,19 @@ import typer
 
 from rot180 import __version__, console
 from rot180.console import Bar, say, sentences
+from rot180.device import chosen_device
 from rot180.errors import Rot180Error, listed
 
 if TYPE_CHECKING:
+    import torch
+
     from rot180.datasets import ArrayDataset
     from rot180.figures.subject import Subject
     from rot180.networks.checkpoint import Checkpoint
     from rot180.networks.recipe import Recipe
 
 app = typer.Typer(
-    help="See what a convolutional network has learned, and the arithmetic that taught it.",
+    help="See what a convolutional network has learned.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -73,10 +76,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
     batch: Annotated[int | None, typer.Option(help="Images in a step.")] = None,
     rate: Annotated[
-        float | None, typer.Option(help="Learning rate of the fully connected weights.")
-    ] = None,
-    first_rate: Annotated[
-        float | None, typer.Option(help="Learning rate of the first layer's kernels.")
+        float | None, typer.Option(help="Learning rate of all but the second layer's kernels.")
     ] = None,
     kernel_rate: Annotated[
         float | None, typer.Option(help="Learning rate of the second layer's kernels.")
@@ -102,13 +102,7 @@ def train(
 
         from rot180.networks.recipe import recipe_for
 
-        given = {
-            "epochs": epochs,
-            "batch": batch,
-            "rate": rate,
-            "first_rate": first_rate,
-            "kernel_rate": kernel_rate,
-        }
+        given = {"epochs": epochs, "batch": batch, "rate": rate, "kernel_rate": kernel_rate}
         chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         recipe = replace(recipe_for(data), seed=seed, **chosen)
         sets = _sets(data, _size(size), 1 if grey else 3, on_bad_image)
@@ -117,7 +111,7 @@ def train(
             from rot180.networks.tensorboard import EventFiles
 
             watchers = (EventFiles(tensorboard),)
-        _train(sets, recipe, out, hidden, _device(device), resume, watchers)
+        _train(sets, recipe, out, hidden, chosen_device(device), resume, watchers)
         say(f"Next: rot180 figures --model {out} --data {data}")
 
 
@@ -126,7 +120,7 @@ def figures(
     model: Model = "two-layer",
     data: Data = "photos",
     out: Annotated[Path, typer.Option(help="Directory to write to.")] = Path("figures"),
-    image: Annotated[int, typer.Option(help="Number of the image to look at.")] = 0,
+    image: Annotated[int | None, typer.Option(help="Number of the image to look at.")] = None,
     image_class: ImageClass = None,
     feature1: Annotated[
         int | None, typer.Option(help="Feature of the first layer for many images.")
@@ -142,15 +136,14 @@ def figures(
 ) -> None:
     """Draw what a network's features show: eight figures, each with its numbers as JSON."""
     with sentences():
-        from rot180.figures.subject import Subject, first_of_class
+        from rot180.figures.subject import Subject
         from rot180.networks.checkpoint import load
 
         endings = _formats(formats)
-        checkpoint = load(model, _device(device))
+        checkpoint = load(model, chosen_device(device))
         images = _decoded(data, "test", checkpoint.size, checkpoint.channels, on_bad_image)
-        if image_class is not None:
-            image = first_of_class(images, image_class)
-        subject = Subject(checkpoint, images, image, method=method, unpool=unpool)
+        number = _number(images, image, image_class)
+        subject = Subject(checkpoint, images, number, method=method, unpool=unpool)
         _draw(subject, out, (feature1, feature2), endings)
 
 
@@ -162,7 +155,7 @@ def project(
         Path | None, typer.Option("--picture", help="An image file; instead of --data.")
     ] = None,
     data: Data = "photos",
-    image: Annotated[int, typer.Option(help="Number of the image in the data.")] = 0,
+    image: Annotated[int | None, typer.Option(help="Number of the image in the data.")] = None,
     image_class: ImageClass = None,
     position: Annotated[
         str, typer.Option(help="map, peak, or Y,X: a unit of the feature.")
@@ -178,21 +171,25 @@ def project(
     """Carry one feature of one image back to pixels, and draw it beside the image."""
     with sentences():
         from rot180.figures.single import one_projection
-        from rot180.figures.subject import Subject, first_of_class
+        from rot180.figures.subject import Subject
         from rot180.networks.checkpoint import load
 
-        checkpoint = load(model, _device(device))
-        if picture is not None:
-            images, image = _one_image(picture, checkpoint), 0
-        else:
-            images = _decoded(data, "test", checkpoint.size, checkpoint.channels, "skip")
-        if image_class is not None:
-            image = first_of_class(images, image_class)
-        subject = Subject(checkpoint, images, image, method=method, unpool=unpool)
-        sheet = one_projection(subject, layer, feature, _position(position))
         out = out or Path(f"{layer}-{feature}.png")
+        formats = _formats(out.suffix.removeprefix(".").lower() or out.name)
+        if picture is not None and picture.exists() and out.exists() and out.samefile(picture):
+            raise Rot180Error(f"--out {out} would overwrite the image itself; give another name.")
+        checkpoint = load(model, chosen_device(device))
+        if picture is None:
+            images = _decoded(data, "test", checkpoint.size, checkpoint.channels, "skip")
+        elif image is None and image_class is None:
+            images = _one_image(picture, checkpoint)
+        else:
+            raise Rot180Error("--picture is one image; --image and --class choose from --data.")
+        number = _number(images, image, image_class)
+        subject = Subject(checkpoint, images, number, method=method, unpool=unpool)
+        sheet = one_projection(subject, layer, feature, _position(position))
         sheet.name = out.stem
-        written = sheet.save(out.parent, _formats(out.suffix.removeprefix(".")))
+        written = sheet.save(out.parent, formats)
         say(sheet.caption)
         say(f"Written: {', '.join(map(str, written))}")
 
@@ -214,10 +211,10 @@ def demo(
 
         started = time.perf_counter()
         recipe = replace(recipe_for(data), seed=seed)
-        recipe = replace(recipe, epochs=epochs or recipe.epochs)
+        recipe = replace(recipe, epochs=recipe.epochs if epochs is None else epochs)
         training, held_out = _sets(data, (32, 32), 3, "skip")
         path = out / "two-layer.safetensors"
-        checkpoint = _train((training, held_out), recipe, path, 0, _device(device), False, ())
+        checkpoint = _train((training, held_out), recipe, path, 0, chosen_device(device), False, ())
         _draw(Subject(checkpoint, held_out), out, (None, None), ("png",))
         best = max(one["held_out"] for one in checkpoint.history)
         say("")
@@ -234,7 +231,7 @@ def _train(
     recipe: "Recipe",
     out: Path,
     hidden: int,
-    device: str,
+    device: "torch.device",
     resume: bool,
     watchers: tuple[Any, ...],
 ) -> "Checkpoint":
@@ -247,8 +244,9 @@ def _train(
         f"Training on {len(training)} images of {training.name} ({len(training.classes)} classes), "
         f"measured on {len(held_out)} others, {recipe.epochs} epochs, on {device}."
     )
+    bar = Bar("epoch 1")
     try:
-        with Bar("epoch 1") as bar:
+        with bar:
             checkpoint = run(
                 training,
                 held_out,
@@ -260,9 +258,13 @@ def _train(
                 watchers=(bar, *watchers),
             )
     except KeyboardInterrupt:
-        kept = f"{out} holds the best epoch so far" if out.exists() else "no epoch was finished"
-        more = "; --resume goes on" if Path(f"{out}.resume").exists() else ""
-        raise Rot180Error(f"Interrupted: {kept}{more}.") from None
+        if bar.epochs == 0:
+            raise Rot180Error(
+                "Interrupted before an epoch was over; nothing was written."
+            ) from None
+        raise Rot180Error(
+            f"Interrupted: {out} holds the best epoch so far; 'rot180 train' goes on with --resume."
+        ) from None
     curve = learning_curve(checkpoint.history, f"Training on {training.name}")
     curve.name = f"{out.stem}-learning-curve"
     best = max(one["held_out"] for one in checkpoint.history)
@@ -312,6 +314,17 @@ def _decoded(
     return images
 
 
+def _number(images: "ArrayDataset", number: int | None, image_class: str | None) -> int:
+    """Return the number of the image to look at: the first one if nothing else is said."""
+    from rot180.figures.subject import first_of_class
+
+    if image_class is None:
+        return number or 0
+    if number is not None:
+        raise Rot180Error("--image and --class both choose an image; give one of them.")
+    return first_of_class(images, image_class)
+
+
 def _one_image(path: Path, checkpoint: "Checkpoint") -> "ArrayDataset":
     from rot180.datasets import ArrayDataset, decode, fitted
 
@@ -321,25 +334,9 @@ def _one_image(path: Path, checkpoint: "Checkpoint") -> "ArrayDataset":
     return ArrayDataset(found[None], name=path.name)
 
 
-def _device(name: str) -> str:
-    """Choose the device, and say so where it is not there."""
-    import torch
-
-    if name == "auto":
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise Rot180Error(f"The device '{name}' cannot be used here: {reason}") from error
-    return name
-
-
 def _size(words: str) -> tuple[int, int]:
     height, cross, width = words.lower().partition("x")
-    if not (cross and height.isdigit() and width.isdigit()):
+    if not (cross and height.isdecimal() and width.isdecimal()):
         raise Rot180Error(f"A size is HEIGHTxWIDTH, as 32x32; this one is '{words}'.")
     return int(height), int(width)
 
@@ -348,7 +345,7 @@ def _position(words: str) -> Any:
     if words in ("map", "peak"):
         return None if words == "map" else "peak"
     y, comma, x = words.partition(",")
-    if not (comma and y.strip().isdigit() and x.strip().isdigit()):
+    if not (comma and y.strip().isdecimal() and x.strip().isdecimal()):
         raise Rot180Error(f"A position is map, peak, or Y,X as 3,5; this one is '{words}'.")
     return int(y), int(x)
 

@@ -57,6 +57,7 @@ class Bar:
         self._progress = Progress(
             *columns, console=out, transient=True, disable=not out.is_terminal
         )
+        self.epochs = 0
         self._task = self._progress.add_task(escape(words), total=None, note="")
 
     def __enter__(self) -> "Bar":
@@ -90,7 +91,8 @@ class Bar:
         )
 
     def on_epoch(self, values: dict[str, float]) -> None:
-        """Leave a line for an epoch that is over."""
+        """Leave a line for an epoch that is over, and count it."""
+        self.epochs += 1
         say(
             f"epoch {values['epoch']:3.0f}  loss {values['loss']:.3f}  accuracy "
             f"{values['accuracy']:6.1%}  held-out {values['held_out']:6.2%}  "

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from operator import index
+from typing import Any
 
 
 class Rot180Error(Exception):
@@ -15,3 +17,17 @@ def listed(names: Iterable[str], wanted: str = "", limit: int = 12) -> str:
     ordered = near + [name for name in everything if name not in near]
     shown = ", ".join(ordered[:limit])
     return shown + (f", … ({len(ordered)} in all)" if len(ordered) > limit else "")
+
+
+def whole_number(value: Any, what: str) -> int:
+    """Return what Python, NumPy or PyTorch write for a whole number as an int.
+
+    Raises:
+        Rot180Error: it is something else; ``what`` names it in the message.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return index(value)
+    except TypeError:
+        raise Rot180Error(f"{what} has to be a whole number, not {value!r}.") from None

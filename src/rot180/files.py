@@ -39,13 +39,28 @@ def written_whole(path: str | Path) -> Iterator[Path]:
             + (
                 "The file that was there is unchanged."
                 if path.is_file()
-                else "Nothing was left behind."
+                else "No file was left behind."
             )
         ) from error
     finally:
         if beside is not None:
             with suppress(OSError):
                 beside.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> None:
+    """Find out now whether :func:`written_whole` could write this file later.
+
+    Raises:
+        Rot180Error: it could not.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise Rot180Error(f"Cannot write {path}: it is a directory; name a file in it.")
+    trial = path.with_name(f".{path.name}-trial")
+    with written_whole(trial):
+        pass
+    trial.unlink()
 
 
 def _umask() -> int:

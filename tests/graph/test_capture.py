@@ -1,6 +1,7 @@
 """A model becomes a list of steps that computes the same, and is left as it was."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -103,6 +104,155 @@ class _Dreaming(nn.Module):
         return F.dropout(self.conv(x), 0.5)
 
 
+class _Counting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.conv(x)
+
+
+class Written(nn.Module):
+    """Convolutions a (3 to 4 features), b and c (4 to 4), and a forward pass as it is given."""
+
+    def __init__(self, forward: Callable[["Written", Tensor], Tensor]) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 4, 3, padding=1)
+        self.b = nn.Conv2d(4, 4, 3, padding=1)
+        self.c = nn.Conv2d(4, 4, 3, padding=1)
+        self.gain = nn.Parameter(torch.full((4, 1, 1), 1.5))
+        self.written = forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.written(self, x)
+
+
+def _norms(model: Written) -> Written:
+    for one in (model.b, model.c):
+        nn.utils.parametrizations.weight_norm(one)
+    return model
+
+
+PLAIN = Written(lambda s, x: s.c(F.relu(s.b(F.relu(s.a(x))))))
+STYLES: dict[str, Callable[[Written, Tensor], Tensor]] = {
+    "residual": lambda s, x: s.c(F.relu(s.b(F.relu(s.a(x))) + s.a(x))),
+    "constant added": lambda s, x: s.c(F.relu(s.b(F.relu(s.a(x)) + torch.tensor(0.5)))),
+    "parameter added": lambda s, x: s.c(F.relu(s.b(F.relu(s.a(x)) + s.gain))),
+    "kernel computed": lambda s, x: s.c(
+        F.relu(F.conv2d(F.relu(s.a(x)), s.b.weight * s.gain.mean()))
+    ),
+    "bias computed": lambda s, x: s.c(F.relu(F.conv2d(F.relu(s.a(x)), s.b.weight, s.b.bias * 2))),
+    "clip": lambda s, x: s.c(s.b(s.a(x).clip(min=0)).clamp(0, torch.inf)),
+    "threshold": lambda s, x: s.c(F.threshold(s.b(torch.relu(s.a(x))), 0, 0)),
+    "pool with indices": lambda s, x: s.c(F.max_pool2d(F.relu(s.a(x)), 2, return_indices=True)[0]),
+    "input changed in place": lambda s, x: s.c(F.relu(s.a(x.add_(0.5)))),
+    "squeezed": lambda s, x: s.c(F.relu(s.a(x)).unsqueeze(2).squeeze(2)),
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_styles_of_writing(style: str) -> None:
+    """Deconvnet equals autograd through a model whose rectifiers have the deconvnet's rule."""
+    model, x = seeded(Written, STYLES[style]), image(2, 3, 8, 8)
+    before = x.clone()
+    net = rot180.capture(model, x)
+    assert torch.equal(x, before)
+    name = list(net.layers)[-1]
+    for n in (1, 2, 4):
+        images = image(n, 3, 8, 8, seed=n)
+        assert relative_error(net.outputs_for(images)[0], model(images.clone())) < 1e-12
+        for method in ("gradient", "deconvnet"):
+            found = rot180.project(net, images, name, method=method).full()
+            for channel in range(4):
+                wanted = by_autograd(model, images, channel, method)
+                assert relative_error(found[:, channel], wanted) < 1e-12
+
+
+class _Deconvnet(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z: Tensor) -> Tensor:
+        return z.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, signal: Tensor) -> Tensor:
+        return signal.clamp(min=0)
+
+
+def by_autograd(model: Written, images: Tensor, channel: int, method: str) -> Tensor:
+    """Carry the last convolution's feature back with autograd, under either rule."""
+    pixels = images.clone().requires_grad_()
+    with pytest.MonkeyPatch.context() as patch:
+        if method == "deconvnet":
+            patch.setattr(F, "relu", _Deconvnet.apply)
+            patch.setattr(torch, "relu", _Deconvnet.apply)
+            patch.setattr(F, "threshold", lambda z, *_: _Deconvnet.apply(z))
+            patch.setattr(Tensor, "clip", lambda z, min: _Deconvnet.apply(z))
+            patch.setattr(Tensor, "clamp", _clamp_of(Tensor.clamp))
+        maps = model(pixels * 1)[:, channel]
+    (found,) = torch.autograd.grad((maps * maps.detach()).sum(), pixels)
+    return found
+
+
+def _clamp_of(clamp):
+    def patched(z: Tensor, low=None, high=None, **named: float) -> Tensor:
+        return clamp(z, **named) if named else _Deconvnet.apply(z)
+
+    return patched
+
+
+def test_tied_convolutions_keep_their_own_names() -> None:
+    model = seeded(Written, lambda s, x: s.c(F.relu(s.b(F.relu(s.a(x))))))
+    model.c.weight = model.b.weight
+    net = rot180.capture(model, image(1, 3, 8, 8))
+    assert list(net.layers) == ["a", "b", "c"]
+    x = image(1, 3, 8, 8)
+    assert relative_error(net.maps(x, "b"), F.relu(model.b(F.relu(model.a(x))))) < 1e-13
+
+
+def test_weight_normalisation_is_computed_once() -> None:
+    model = _norms(seeded(Written, lambda s, x: s.c(F.relu(s.b(F.relu(s.a(x)))))))
+    net = rot180.capture(model, image(1, 3, 8, 8))
+    assert list(net.layers) == ["a", "b", "c"]
+    found = rot180.project(net, image(2, 3, 8, 8), "c", 1, method="gradient").full()
+    wanted = by_autograd(model, image(2, 3, 8, 8), 1, "gradient")
+    assert relative_error(found, wanted) < 1e-12
+
+
+def test_a_detached_result_takes_no_gradient_and_no_other_method() -> None:
+    model = seeded(Written, lambda s, x: s.c(F.relu(s.a(x)) + F.relu(s.b(s.a(x))).detach()))
+    net, x = rot180.capture(model, image(1, 3, 8, 8)), image(2, 3, 8, 8)
+    found = rot180.project(net, x, "c", 0, method="gradient").full()
+    assert relative_error(found, by_autograd(model, x, 0, "gradient")) < 1e-12
+    with pytest.raises(Rot180Error, match=r"calls detach\(\)"):
+        rot180.project(net, x, "c", 0)
+
+
+@pytest.mark.parametrize(
+    ("forward", "words"),
+    [
+        (lambda s, x: s.c(s.a(x) + s.a(x).split(4, 1)[0]), "several outputs"),
+        (lambda s, x: s.c(torch.cat(s.a(x).chunk(2, 1), 1)), "not defined .* aten.cat"),
+        (lambda s, x: s.c(F.leaky_relu(s.a(x), 0.1)), "'deconvnet' is not defined"),
+        (lambda s, x: s.c(s.a(x).clamp(0, 6)), "'deconvnet' is not defined"),
+        (lambda s, x: s.c(s.a(x) * (s.a(x) > 0)), "'deconvnet' is not defined"),
+    ],
+)
+def test_deconvnet_refuses_what_it_has_no_rule_for(forward, words: str) -> None:
+    net = rot180.capture(seeded(Written, forward), image(1, 3, 8, 8))
+    with pytest.raises(Rot180Error, match=words):
+        rot180.project(net, image(3, 8, 8), "c", 0)
+
+
+def test_a_sum_sees_what_its_terms_see() -> None:
+    model = seeded(Written, lambda s, x: s.c(F.relu(s.b(F.relu(s.a(x))) + s.a(x))))
+    layers = rot180.capture(model, image(1, 3, 32, 32)).layers
+    assert layers["c"].receptive_field == (7, 7)
+    assert layers["c"].stride == (1, 1)
+
+
 class _Smooth(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -131,6 +281,16 @@ def test_an_operator_that_is_not_listed_has_its_gradient_but_no_other_method() -
     [
         (_Choosing(), "cannot be captured: torch.export stopped"),
         (_Dreaming(), "draws random numbers"),
+        (Written(lambda s, x: s.a(x) + 1e-6 * torch.randn_like(s.a(x))), "draws random numbers"),
+        (_Counting(), "changes its own 'calls'"),
+        (Written(lambda s, x: s.a.weight), "does not depend on the image"),
+        (Written(lambda s, x: s.a(x.reshape(3, 3, 8, 8))), "model itself fails for a batch of 1 "),
+        (
+            Written(lambda s, x: s.a(x) + x.new_zeros(len(x), 4, 8, 8)),
+            "with the number of its images",
+        ),
+        (Written(lambda s, x: s.a(x) - s.a(x).mean((0, 2, 3), keepdim=True)), "mixes the images"),
+        (nn.LazyConv2d(4, 3), "has no values yet"),
     ],
 )
 def test_what_cannot_be_captured_is_refused_in_a_sentence(model: nn.Module, words: str) -> None:
@@ -145,7 +305,14 @@ def test_weights_that_are_not_numbers_are_refused() -> None:
         rot180.capture(model, torch.zeros(1, 3, 12, 12))
 
 
-@pytest.mark.parametrize("example", [torch.zeros(3, 12, 12), torch.zeros(1, 3, 12, 12).byte()])
+@pytest.mark.parametrize(
+    "example",
+    [
+        torch.zeros(3, 12, 12),
+        torch.zeros(1, 3, 12, 12).byte(),
+        torch.zeros(0, 3, 12, 12),
+    ],
+)
 def test_an_example_that_is_no_batch_of_images_is_refused(example: Tensor) -> None:
     with pytest.raises(Rot180Error, match="capture needs a batch of normalised images"):
         rot180.capture(TwoConvolutions(), example)

@@ -48,6 +48,14 @@ def test_chosen_features_of_a_batch(net) -> None:
     assert torch.equal(found[2].full(), rot180.project(net, x[1:], "conv1", 4)[0].full())
 
 
+def test_numbers_of_numpy_and_torch_count_as_numbers(net) -> None:
+    x = image(3, 12, 12)
+    for zero in (np.int64(0), torch.tensor(0), np.array(0)):
+        found = rot180.project(net, x, "conv2", zero, np.array([1, 2]))
+        assert isinstance(found, rot180.Projection)
+        assert (found.channel, found.position) == (0, (1, 2))
+
+
 def test_large_batches_go_in_parts_with_the_same_result(net, monkeypatch) -> None:
     x = image(5, 3, 12, 12)
     whole = [rot180.project(net, x, "conv2", 3), rot180.project(net, x[0], "conv2")]
@@ -133,6 +141,11 @@ def test_zero_is_mid_grey_and_pixels_are_repeated() -> None:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
+        ({"channel": []}, r"No feature is chosen"),
+        ({"channel": True}, r"has to be a whole number, not True"),
+        ({"channel": [1.5]}, r"has to be a whole number, not 1.5"),
+        ({"position": (1.0, 2)}, r"has to be a whole number, not 1.0"),
+        ({"position": (1, 2, 3)}, r"None, 'peak' or \(y, x\)"),
         ({"layer": "conv3"}, r"no layer 'conv3' in this network. It has: conv\d, conv\d"),
         ({"channel": 8}, r"no feature 8: it has 8 features, 0 to 7"),
         ({"channel": -1}, r"no feature -1"),
@@ -141,6 +154,7 @@ def test_zero_is_mid_grey_and_pixels_are_repeated() -> None:
         ({"method": "deconv"}, r"no method 'deconv'. There are: deconvnet"),
         ({"unpool": "switch"}, r"no unpooling 'switch'. There are: switches"),
         ({"image": torch.zeros(1, 12, 12)}, r"shape \(1, 12, 12\).*\(3, 12, 12\)"),
+        ({"image": np.zeros((3, 12, 12))}, r"has to be a torch.Tensor, not ndarray"),
         ({"image": torch.zeros(3, 13, 12)}, r"shape \(3, 13, 12\)"),
         ({"image": torch.zeros(3, 12, 12).byte()}, r"torch.uint8 values; .* normalised"),
         ({"image": torch.full((3, 12, 12), float("nan"))}, r"not numbers"),

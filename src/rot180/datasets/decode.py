@@ -27,7 +27,7 @@ class BadImage(Rot180Error):
 
     def __init__(self, reason: str, where: str = "the image") -> None:
         super().__init__(
-            f"Cannot read {where}: {reason}. Replace it, remove it, or skip bad images "
+            f"Cannot read {where}: {reason}. Replace it, remove it, or let a data set skip it "
             "(--on-bad-image skip)."
         )
         self.reason = reason

@@ -25,6 +25,8 @@ class ColourResponse:
 
     def words(self) -> str:
         """Say the strongest effects in words: "more with green, less with blue"."""
+        if not any(self.coefficients):
+            return "nothing"
         if len(self.coefficients) == 1:
             return (
                 "more where it is bright" if self.coefficients[0] > 0 else "more where it is dark"
@@ -37,7 +39,7 @@ class ColourResponse:
             )
             if abs(value) > 0.3 * largest
         ]
-        return ", ".join(parts) if largest > 0 else "nothing"
+        return ", ".join(parts)
 
 
 def colour_response(

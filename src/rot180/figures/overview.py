@@ -116,7 +116,6 @@ def kernels_and_correlation(subject: Subject) -> Sheet:
     """Draw the kernels of the first layer, and how alike the features of each layer are."""
     first, second = subject.layer(0), subject.layer(1)
     kernels = subject.checkpoint.model.conv1.weight.detach().cpu().numpy()
-    scale = float(np.abs(kernels).max())
     correlations = [
         correlation(subject.maps(layer, subject.large[:250])) for layer in (first, second)
     ]
@@ -146,7 +145,7 @@ def kernels_and_correlation(subject: Subject) -> Sheet:
         f"their maps over all positions of {len(subject.large[:250])} images. {subject.origin}."
     )
     sheet.numbers = {
-        "kernel_scale": scale,
+        "kernel_scale": np.abs(kernels).max((1, 2, 3)),
         "correlation": {
             layer.name: matrix for layer, matrix in zip((first, second), correlations, strict=True)
         },

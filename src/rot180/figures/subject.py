@@ -15,6 +15,7 @@ from rot180.graph.network import Layer, Network
 from rot180.networks.checkpoint import Checkpoint
 from rot180.projection.pictures import Picture
 from rot180.projection.project import Projections, project
+from rot180.projection.rules import Rules
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Subject:
         method, unpool: see :func:`rot180.project`.
 
     Raises:
-        Rot180Error: the image does not exist.
+        Rot180Error: the image, the method or the unpooling does not exist.
     """
 
     checkpoint: Checkpoint
@@ -42,6 +43,7 @@ class Subject:
     unpool: str = "switches"
 
     def __post_init__(self) -> None:
+        Rules(self.method, self.unpool)  # says now, not after the first figure, what is wrong
         if not 0 <= self.image < len(self.data):
             raise Rot180Error(
                 f"There is no image {self.image}: the data set has {len(self.data)} images, 0 to "
@@ -118,6 +120,8 @@ def first_of_class(data: ArrayDataset, name: str) -> int:
         Rot180Error: there is no such class, or no image of it.
     """
     if name not in data.classes:
+        if not data.classes:
+            raise Rot180Error(f"The images of {data.name} have no classes.")
         raise Rot180Error(
             f"There is no class '{name}' in {data.name}. There are: {listed(data.classes, name)}."
         )

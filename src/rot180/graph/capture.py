@@ -1,13 +1,14 @@
 """From a PyTorch model to a :class:`Network`: export it, read each operator, name the layers."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
+from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
 from rot180.errors import Rot180Error
@@ -16,12 +17,13 @@ from rot180.graph.network import Layer, Network, Step
 from rot180.graph.operators import (
     BatchNorm,
     Convolution,
+    Item,
     Operator,
     Pass,
     Rectifier,
     Unlisted,
 )
-from rot180.graph.table import RESHAPES, TABLE, per_image
+from rot180.graph.table import FIRST_OF_SEVERAL, RESHAPES, TABLE, per_image
 
 _BATCH = 3
 """Batch that is exported; no values are computed for it. Not 1, which PyTorch treats specially."""
@@ -31,42 +33,77 @@ def capture(model: nn.Module, example: Tensor) -> Network:
     """Capture a model for projection: its operators as a list of steps.
 
     The model is exported with ``torch.export`` in evaluation mode, from a copy of its modules that
-    shares its parameters; the model itself is neither changed nor switched to another mode. It is
-    checked that the steps reproduce the model's own output for the example.
+    shares its tensors; the model itself is neither changed nor switched to another mode. It is
+    checked that the steps reproduce the model's own output. What the model computes from its
+    weights alone (a weight normalisation, say) is computed once. A ``torch.no_grad`` block inside
+    the model is not seen: gradients go through it.
 
     Args:
-        model: takes one batch of images and returns one tensor.
+        model: takes one batch of images.
         example: a batch of normalised images (n, c, h, w), on the model's device; its size is
             the one that the network is captured for.
 
     Raises:
         Rot180Error: the example is not a batch of images; the model cannot be exported, holds
-            weights that are not finite, or is not reproduced by its steps.
+            weights that are not finite, changes itself, draws random numbers, or is not
+            reproduced by its steps.
     """
-    if example.ndim != 4 or not example.is_floating_point():
+    _check_input(model, example)
+    twin = _evaluating_twin(model)
+    reading = _Reading(_export(twin, example), twin, example)
+    network = reading.network()
+    # One image and two, since a graph may have the number that it was exported with in it.
+    one, two = example[:1], torch.cat([example[:1], -example[:1]])
+    for images in (one, two):
+        _check_reproduced(network, twin, images)
+    for alone, both in zip(network.outputs_for(one), network.outputs_for(two), strict=True):
+        if len(both) == 2 and not _close(both[:1], alone, roundings=10_000):
+            raise Rot180Error("The model mixes the images of a batch, and cannot be captured.")
+    return network
+
+
+def _check_input(model: nn.Module, example: Tensor) -> None:
+    if not isinstance(model, nn.Module):
+        raise Rot180Error(f"capture needs a torch.nn.Module, not {type(model).__name__}.")
+    if (
+        not isinstance(example, Tensor)
+        or example.ndim != 4
+        or len(example) == 0
+        or not example.is_floating_point()
+    ):
+        found = (
+            f"one of shape {tuple(example.shape)} that holds {example.dtype} values"
+            if isinstance(example, Tensor)
+            else type(example).__name__
+        )
         raise Rot180Error(
-            f"capture needs a batch of normalised images (n, channels, height, width) as example; "
-            f"this one has shape {tuple(example.shape)} and holds {example.dtype} values."
+            "capture needs a batch of normalised images as example, a tensor (n, channels, height, "
+            f"width) with n at least 1; this is {found}."
         )
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if is_lazy(tensor) or tensor.is_meta:
+            raise Rot180Error(f"The model's '{name}' has no values yet; run the model once first.")
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise Rot180Error(f"The model's '{name}' holds values that are infinite or NaN.")
-    twin = _evaluating_twin(model)
-    network = _Reading(_export(twin, example), example).network()
-    with torch.no_grad():
-        _check_reproduced(network, example, twin(example))
-    return network
 
 
 def _evaluating_twin(model: nn.Module) -> nn.Module:
     """Copy the modules, share the tensors, switch the copy to evaluation."""
-    shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
-    return copy.deepcopy(model, shared).eval()
+    shared: dict[int, Any] = {id(one): one for one in [*model.parameters(), *model.buffers()]}
+    for module in model.modules():  # and tensors that are plain attributes
+        shared |= {id(one): one for one in vars(module).values() if isinstance(one, Tensor)}
+    try:
+        return copy.deepcopy(model, shared).eval()
+    except Exception as error:
+        raise Rot180Error(
+            f"The model's modules cannot be copied ({type(error).__name__}: {error}). Remove from "
+            "the model what is not part of the network."
+        ) from error
 
 
 def _export(model: nn.Module, example: Tensor) -> ExportedProgram:
     """Export with operators that change nothing in place, whatever the model's author wrote."""
-    batch = example[:1].detach().expand(_BATCH, *example.shape[1:])
+    batch = torch.zeros(_BATCH, *example.shape[1:], dtype=example.dtype, device=example.device)
     try:
         with torch.no_grad():
             program = torch.export.export(model, (batch,)).run_decompositions({})
@@ -83,30 +120,36 @@ def _export(model: nn.Module, example: Tensor) -> ExportedProgram:
 class _Reading:
     """Reads the nodes of one exported program into steps and layers."""
 
-    def __init__(self, program: ExportedProgram, example: Tensor) -> None:
-        self.graph, self.example = program.graph, example
-        signature = program.graph_signature
+    def __init__(self, program: ExportedProgram, model: nn.Module, example: Tensor) -> None:
+        self.graph, self.model, self.example = program.graph, model, example
+        self.signature = program.graph_signature
         self.names: dict[str, str] = {  # of the model's own tensors, by their placeholder
-            **signature.inputs_to_parameters,
-            **signature.inputs_to_buffers,
-            **signature.inputs_to_lifted_tensor_constants,
+            **self.signature.inputs_to_parameters,
+            **self.signature.inputs_to_buffers,
+            **self.signature.inputs_to_lifted_tensor_constants,
         }
         known = {**program.constants, **program.state_dict}
-        self.tensors = {place: known[name].detach() for place, name in self.names.items()}
+        self.constants: dict[str, Any] = {
+            place: known[name].detach() for place, name in self.names.items()
+        }
         self.index: dict[fx.Node, int] = {}
         self.steps: list[Step] = []
 
     def network(self) -> Network:
         """Read everything."""
-        outputs: tuple[int, ...] = ()
+        for name in self.signature.buffers_to_mutate.values():
+            raise Rot180Error(
+                f"The model changes its own '{name}' while it runs, and cannot be captured."
+            )
         for node in self.graph.nodes:
             if node.op == "placeholder" and node.name not in self.names:
                 self.index[node] = -1
             elif node.op == "call_function":
-                self.index[node] = len(self.steps)
-                self.steps.append(self._step(node))
-            elif node.op == "output":
-                outputs = tuple(self.index[one] for one in node.args[0] if one in self.index)
+                self._read(node)
+        by_name = {node.name: place for node, place in self.index.items()}
+        outputs = tuple(by_name[one] for one in self.signature.user_outputs if one in by_name)
+        if not outputs:
+            raise Rot180Error("The model's output does not depend on the image.")
         channels, height, width = self.example.shape[1:]
         bare = Network(
             tuple(self.steps),
@@ -118,69 +161,91 @@ class _Reading:
         )
         return replace(bare, layers={layer.name: layer for layer in self._layers(bare)})
 
-    def _step(self, node: fx.Node) -> Step:
-        operator = self._operator(node)
+    def _read(self, node: fx.Node) -> None:
+        """Read a call: into a step, into a constant, or as another name of an earlier step."""
+        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+            raise Rot180Error(
+                f"The model draws random numbers ({node.target}{_where(node)}) although it was put "
+                "into evaluation mode. Where it calls F.dropout, pass training=self.training."
+            )
         sources = [one for one in node.all_input_nodes if one in self.index]
+        if not sources:
+            with torch.no_grad():
+                self.constants[node.name] = self._call(node, {})
+            return
+        if _is_item(node):
+            (source,) = sources
+            several = isinstance(self.steps[self.index[source]].operator, FIRST_OF_SEVERAL)
+            if several and node.args[1] == 0:
+                self.index[node] = self.index[source]
+                return
+        self.index[node] = len(self.steps)
         value = node.meta.get("val")
+        value = value[0] if isinstance(value, tuple | list) and value else value
         shape = tuple(value.shape[1:]) if isinstance(value, Tensor) else ()
-        return Step(node.name, operator, tuple(self.index[one] for one in sources), shape)
+        inputs = tuple(self.index[one] for one in sources)
+        self.steps.append(Step(node.name, self._operator(node), inputs, shape))
 
     def _operator(self, node: fx.Node) -> Operator:
-        if getattr(node.target, "__name__", "") == "getitem":
-            return Pass("item", item=int(node.args[1]))  # type: ignore[arg-type]
+        if _is_item(node):
+            return Item(cast(int, node.args[1]))
         read = TABLE.get(node.target)
         operator: Operator | None = None
         if read is not None:
             operator = read(self._arguments(node))
         elif node.target in RESHAPES and isinstance(node.args[0], fx.Node):
-            shapes = [tuple(one.meta["val"].shape) for one in (node.args[0], node)]
-            operator = per_image(*shapes)
-        return operator or self._unlisted(node)
+            before, after = (tuple(one.meta["val"].shape) for one in (node.args[0], node))
+            operator = per_image(before, after)
+        if operator is not None:
+            return operator
+        sources = [one for one in node.all_input_nodes if one in self.index]
+
+        def call(*inputs: Tensor) -> Any:
+            return self._call(node, dict(zip(sources, inputs, strict=True)))
+
+        return Unlisted(call, str(node.target), _where(node))
 
     def _arguments(self, node: fx.Node) -> dict[str, Any]:
-        """Return the arguments of a call by name, the model's tensors in place of their nodes."""
+        """Return the arguments of a call by name, constants in place of their nodes."""
         given: dict[str, Any] = {}
         for place, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
             if place < len(node.args):
                 given[argument.name] = node.args[place]
             else:
                 given[argument.name] = node.kwargs.get(argument.name, argument.default_value)
-        return fx.node.map_arg(given, self._own)
+        return fx.node.map_arg(given, lambda one: self.constants.get(one.name, one))
 
-    def _own(self, node: fx.Node) -> Any:
-        return self.tensors.get(node.name, node)
-
-    def _unlisted(self, node: fx.Node) -> Unlisted:
-        """Wrap any other operator as a function of the results that it takes."""
-        sources = [one for one in node.all_input_nodes if one in self.index]
-        target: Callable[..., Any] = node.target  # type: ignore[assignment]
-
-        def call(*inputs: Tensor) -> Any:
-            values = dict(zip(sources, inputs, strict=True))
-            args, kwargs = fx.node.map_arg(
-                (node.args, node.kwargs), lambda one: values.get(one, self._own(one))
-            )
-            return target(*args, **kwargs)
-
-        return Unlisted(call, str(node.target), self._where(node))
-
-    def _where(self, node: fx.Node) -> str:
-        path = _module_path(node)
-        return f" in {path}" if path else ""
+    def _call(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+        """Call the node's operator with these values, and constants for all else."""
+        args, kwargs = fx.node.map_arg(
+            (node.args, node.kwargs),
+            lambda one: values[one] if one in values else self.constants[one.name],
+        )
+        return node.target(*args, **kwargs)  # type: ignore[operator]
 
     def _layers(self, network: Network) -> Iterator[Layer]:
-        """Yield the convolutions, named by where the model keeps their kernel."""
+        """Yield the convolutions by name; one that is used again gets the number of its use."""
         taken: dict[str, int] = {}
         for node, place in self.index.items():
             if place < 0 or not isinstance(self.steps[place].operator, Convolution):
                 continue
-            kernel = node.args[1]
-            assert isinstance(kernel, fx.Node)
-            name = self.names[kernel.name].removesuffix(".weight")
+            name = self._layer_name(node)
             taken[name] = taken.get(name, 0) + 1
-            if taken[name] > 1:  # the same module called again: a layer of its own
+            if taken[name] > 1:
                 name = f"{name}:{taken[name]}"
             yield _layer(network, name, *self._feature(node))
+
+    def _layer_name(self, node: fx.Node) -> str:
+        """Return the path of the module that is the convolution; else where its kernel is kept."""
+        path = _module_path(node)
+        try:
+            if isinstance(self.model.get_submodule(path), nn.Conv2d):
+                return path
+        except AttributeError:
+            pass
+        kernel = node.args[1]
+        name = self.names.get(kernel.name, "") if isinstance(kernel, fx.Node) else ""
+        return name.removesuffix(".weight") or path or node.name
 
     def _feature(self, node: fx.Node) -> tuple[int, bool]:
         """Go on from a convolution over the normalisation and rectifier that directly follow it.
@@ -190,15 +255,22 @@ class _Reading:
         normalised = False
         while len(node.users) == 1:
             (follower,) = node.users
-            operator = self.steps[self.index[follower]].operator if follower in self.index else None
+            if follower not in self.index:
+                break
+            operator = self.steps[self.index[follower]].operator
             if isinstance(operator, Rectifier):
                 return self.index[follower], True
+            same = self.index[follower] == self.index[node]
             if isinstance(operator, BatchNorm) and not normalised:
                 normalised = True
-            elif not isinstance(operator, Pass):
+            elif not (same or isinstance(operator, Pass)):
                 break
             node = follower
         return self.index[node], False
+
+
+def _is_item(node: fx.Node) -> bool:
+    return getattr(node.target, "__name__", "") == "getitem"
 
 
 def _module_path(node: fx.Node) -> str:
@@ -206,6 +278,11 @@ def _module_path(node: fx.Node) -> str:
     stack = node.meta.get("nn_module_stack") or {}
     paths = [path for path, _ in stack.values()]
     return str(paths[-1]) if paths else ""
+
+
+def _where(node: fx.Node) -> str:
+    path = _module_path(node)
+    return f" in {path}" if path else ""
 
 
 def _layer(network: Network, name: str, place: int, rectified: bool) -> Layer:
@@ -217,27 +294,45 @@ def _layer(network: Network, name: str, place: int, rectified: bool) -> Layer:
         channels,
         height,
         width,
-        (first.height, first.width),
+        (min(first.height, network.input_shape[1]), min(first.width, network.input_shape[2])),
         (next_.top - first.top, next_.left - first.left),
         rectified,
         place,
     )
 
 
-def _check_reproduced(network: Network, example: Tensor, expected: Any) -> None:
+def _check_reproduced(network: Network, model: nn.Module, images: Tensor) -> None:
     """Compare the captured network's outputs with the model's own."""
+    try:
+        with torch.no_grad():
+            expected = model(images.clone())
+    except Exception as error:
+        raise Rot180Error(
+            f"The model itself fails for a batch of {len(images)} of the example's images: {error}"
+        ) from error
     wanted = [leaf for leaf in tree_leaves(expected) if isinstance(leaf, Tensor)]
-    found = network.outputs_for(example)
+    try:
+        found = network.outputs_for(images)
+    except RuntimeError as error:
+        raise Rot180Error(
+            f"The captured network fails for a batch of {len(images)} "
+            f"({str(error).splitlines()[0]}). A model that computes with the number of its images "
+            "cannot be captured; write -1 or x.flatten(1) where it does."
+        ) from error
     if len(found) != len(wanted) or not all(map(_close, found, wanted)):
         raise Rot180Error(
             "The captured network does not reproduce the model's own output for the example. "
-            "A model that draws random numbers or changes itself while it runs cannot be captured."
+            "A model that computes with the number of its images, or changes while it runs, cannot "
+            "be captured."
         )
 
 
-def _close(found: Tensor, wanted: Tensor) -> bool:
+def _close(found: Tensor, wanted: Tensor, roundings: int = 50) -> bool:
+    """Compare with a tolerance of so many roundings of the largest value."""
     if found.shape != wanted.shape:
         return False
-    precision = torch.finfo(wanted.dtype).eps if wanted.is_floating_point() else 0.0
-    tolerance = 1e3 * precision * max(1.0, float(wanted.abs().max()))
+    if not wanted.is_floating_point():
+        return torch.equal(found, wanted)
+    largest = wanted[wanted.isfinite()].abs().max() if wanted.isfinite().any() else 0.0
+    tolerance = roundings * torch.finfo(wanted.dtype).eps * float(largest)
     return torch.allclose(found, wanted, rtol=0, atol=tolerance, equal_nan=True)

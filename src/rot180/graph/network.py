@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rot180.errors import Rot180Error, listed
+from rot180.errors import Rot180Error, listed, whole_number
 from rot180.graph.boxes import Box
 from rot180.graph.operators import Operator
 
@@ -31,9 +31,11 @@ class Step:
 class Layer:
     """A convolution with the normalisation and the rectifier that directly follow it.
 
-    Its features are the channels of that output. ``receptive_field`` (height, width) is the size of
+    Its features are the channels of that output; only ReLU, however written, counts as a rectifier
+    here. ``receptive_field`` (height, width) is the size of
     the box of pixels that a unit far from the border can see, and ``stride`` (vertical, horizontal)
-    how far the boxes of neighbouring units lie apart, both in pixels of the network's input.
+    how far the boxes of neighbouring units lie apart, both in pixels of the network's input. Above
+    an operator that is not listed every unit counts as seeing the whole image (stride 0).
     """
 
     name: str
@@ -89,25 +91,28 @@ class Network:
             )
         return self.layers[name]
 
-    def checked_channel(self, layer: Layer, channel: int) -> int:
-        """Return the channel if the layer has it.
+    def checked_channel(self, layer: Layer, channel: Any) -> int:
+        """Return the channel as an int if the layer has it.
 
         Raises:
-            Rot180Error: it has not.
+            Rot180Error: it has not, or this is no whole number.
         """
-        if not 0 <= channel < layer.channels:
+        number = whole_number(channel, "The number of a feature")
+        if not 0 <= number < layer.channels:
             raise Rot180Error(
-                f"Layer '{layer.name}' has no feature {channel}: it has {layer.channels} features, "
+                f"Layer '{layer.name}' has no feature {number}: it has {layer.channels} features, "
                 f"0 to {layer.channels - 1}."
             )
-        return channel
+        return number
 
-    def batch(self, images: Tensor) -> Float[Tensor, "n c h w"]:
+    def batch(self, images: Any) -> Float[Tensor, "n c h w"]:
         """Return images as a batch that this network takes, on its device and in its precision.
 
         Raises:
             Rot180Error: they are not normalised floating-point images of the captured size.
         """
+        if not isinstance(images, Tensor):
+            raise Rot180Error(f"The image has to be a torch.Tensor, not {type(images).__name__}.")
         if not images.is_floating_point():
             raise Rot180Error(
                 f"The image holds {images.dtype} values; the network takes normalised "

@@ -15,7 +15,7 @@ signals go back through the same image.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, fx
@@ -113,17 +113,15 @@ class Convolution:
     after: tuple[int, int]
     dilation: tuple[int, int]
     groups: int
-    kind: str = "convolution"
+    kind: ClassVar[str] = "convolution"
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> "Convolution":
         """Read ``aten.conv2d``; ``padding="same"`` may add one more pixel after than before."""
         weight, padding = given["weight"], given["padding"]
-        if isinstance(weight, fx.Node):
+        if isinstance(weight, fx.Node) or isinstance(given["bias"], fx.Node):
             raise Rot180Error(
-                "A convolution whose kernel is computed in the forward pass cannot be captured. "
-                "Where it is a weight normalisation or another parametrization, remove it first "
-                "with torch.nn.utils.parametrize.remove_parametrizations."
+                "A convolution whose kernel or bias is computed from the image cannot be captured."
             )
         dilation = pair(given["dilation"])
         if padding == "same":
@@ -173,7 +171,7 @@ class BatchNorm(PerPosition):
     mean: Tensor
     variance: Tensor
     eps: float
-    kind: str = "batch norm"
+    kind: ClassVar[str] = "batch norm"
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> "BatchNorm":
@@ -186,25 +184,25 @@ class BatchNorm(PerPosition):
             given["eps"],
         )
 
-    def forward(self, *inputs: Tensor) -> tuple[tuple[Tensor], None]:
-        """Normalise. The operator has several outputs, of which the first is the tensor."""
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, None]:
+        """Normalise."""
         (z,) = inputs
         out = F.batch_norm(z, self.mean, self.variance, self.weight, self.bias, False, 0, self.eps)
-        return (out,), None
+        return out, None
 
     def backward(self, signal: Tensor, kept: None, rules: Rules) -> tuple[Tensor, ...]:
         """Multiply each channel by its factor."""
         factor = torch.rsqrt(self.variance + self.eps)
         if self.weight is not None:
             factor = factor * self.weight
-        return (signal * factor.reshape(1, -1, *[1] * (signal.ndim - 2)),)
+        return (signal * factor.to(signal.dtype).reshape(1, -1, *[1] * (signal.ndim - 2)),)
 
 
 @dataclass(frozen=True)
 class Rectifier(PerPosition):
     """``max(z, 0)``, however it was written."""
 
-    kind: str = "rectifier"
+    kind: ClassVar[str] = "rectifier"
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Rectify; keep where the output is positive (at 0 the derivative is taken as 0)."""
@@ -222,7 +220,7 @@ class MaxPool:
 
     window: Window
     ceil_mode: bool
-    kind: str = "max pooling"
+    kind: ClassVar[str] = "max pooling"
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> "MaxPool":
@@ -261,7 +259,7 @@ class Reshape(WholeMap):
     """Flatten, view, reshape: the numbers of one image in another order of axes."""
 
     shape: tuple[int, ...]
-    kind: str = "reshape"
+    kind: ClassVar[str] = "reshape"
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, torch.Size]:
         """Reshape each image of the batch by itself."""
@@ -279,13 +277,15 @@ class Linear(WholeMap):
 
     weight: Tensor
     bias: Tensor | None
-    kind: str = "linear"
+    kind: ClassVar[str] = "linear"
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> "Linear":
         """Read ``aten.linear``."""
-        if isinstance(given["weight"], fx.Node):
-            raise Rot180Error("A linear layer whose weight is computed cannot be captured.")
+        if isinstance(given["weight"], fx.Node) or isinstance(given["bias"], fx.Node):
+            raise Rot180Error(
+                "A linear layer whose weight or bias is computed from the image cannot be captured."
+            )
         return cls(given["weight"], given["bias"])
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, None]:
@@ -298,19 +298,81 @@ class Linear(WholeMap):
 
 
 @dataclass(frozen=True)
+class Sum(PerPosition):
+    """The sum of two results of one shape, or of a result and a constant.
+
+    The signal goes to each term as it is; a constant takes none, like a bias.
+    """
+
+    constant: Tensor | float | None
+    kind: ClassVar[str] = "sum"
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, int]:
+        """Add; keep how many terms there were."""
+        other = inputs[-1] if self.constant is None else self.constant
+        return inputs[0] + other, len(inputs)
+
+    def backward(self, signal: Tensor, kept: int, rules: Rules) -> tuple[Tensor, ...]:
+        """Hand the signal to each term."""
+        return (signal,) * kept
+
+    def region(self, box: Box, shapes: tuple[tuple[int, ...], ...]) -> tuple[Box, ...]:
+        """Return the box itself, for each term."""
+        return (box,) * len(shapes)
+
+
+@dataclass(frozen=True)
 class Pass(PerPosition):
-    """What leaves its input as it is: dropout in evaluation, a copy, an item of a tuple."""
+    """What leaves its input as it is: dropout in evaluation, a copy."""
 
-    kind: str
-    item: int | None = None
+    kind: ClassVar[str] = "copy"
 
-    def forward(self, *inputs: Any) -> tuple[Tensor, None]:
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, None]:
         """Hand the input on."""
-        return (inputs[0] if self.item is None else inputs[0][self.item]), None
+        return inputs[0], None
 
     def backward(self, signal: Tensor, kept: None, rules: Rules) -> tuple[Tensor, ...]:
         """Hand the signal back."""
         return (signal,)
+
+
+@dataclass(frozen=True)
+class Detach(PerPosition):
+    """``x.detach()``: the author's word that nothing goes back here."""
+
+    kind: ClassVar[str] = "detach"
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, None]:
+        """Hand the input on."""
+        return inputs[0], None
+
+    def backward(self, signal: Tensor, kept: None, rules: Rules) -> tuple[None, ...]:
+        """Stop the gradient, as autograd does; no other method is defined."""
+        if rules.method != "gradient":
+            raise Rot180Error(
+                f"The model calls detach(), where the method '{rules.method}' is not defined. Use "
+                "method='gradient', or a layer below it."
+            )
+        return (None,)
+
+
+@dataclass(frozen=True)
+class Item(WholeMap):
+    """One of several outputs of an operator that is not listed."""
+
+    place: int
+    kind: ClassVar[str] = "item"
+
+    def forward(self, *inputs: Any) -> tuple[Any, None]:
+        """Take it out."""
+        return inputs[0][self.place], None
+
+    def backward(self, signal: Tensor, kept: None, rules: Rules) -> tuple[Tensor, ...]:
+        """Refuse: several signals would have to meet in one step."""
+        raise Rot180Error(
+            "The model uses an operator with several outputs (chunk, split, unbind, …), which no "
+            "signal can be carried through yet. Choose a layer below it."
+        )
 
 
 @dataclass(frozen=True)
@@ -324,7 +386,7 @@ class Unlisted(WholeMap):
     call: Callable[..., Any]
     target: str
     where: str
-    kind: str = "other"
+    kind: ClassVar[str] = "other"
 
     def forward(self, *inputs: Tensor) -> tuple[Any, tuple[Tensor, ...]]:
         """Call the operator; keep its inputs."""
@@ -337,19 +399,32 @@ class Unlisted(WholeMap):
         if rules.method != "gradient":
             raise Rot180Error(
                 f"The method '{rules.method}' is not defined for the operator {self.target}"
-                f"{self.where}. Use method='gradient', which is exact for any operator, or a layer "
+                f"{self.where}. Use method='gradient', which autograd knows there, or a layer "
                 "below it."
             )
-        inputs = [
-            a.expand(len(signal), *a.shape[1:]).detach().requires_grad_(a.is_floating_point())
-            for a in kept
-        ]
-        with torch.enable_grad():
+        try:
+            return self._differentiated(signal, kept)
+        except RuntimeError as error:
+            raise Rot180Error(
+                f"Autograd cannot carry a signal back through {self.target}{self.where}: "
+                f"{str(error).splitlines()[0]} Choose a layer below it."
+            ) from error
+
+    def _differentiated(
+        self, signal: Tensor, kept: tuple[Tensor, ...]
+    ) -> tuple[Tensor | None, ...]:
+        with torch.inference_mode(False), torch.enable_grad():
+            inputs = [a.clone().requires_grad_(a.is_floating_point()) for a in kept]
             output = self.call(*inputs)
-        if not isinstance(output, Tensor):
-            raise Rot180Error(f"The operator {self.target}{self.where} has several outputs.")
-        wanted = [a for a in inputs if a.requires_grad]
-        found = iter(torch.autograd.grad(output, wanted, signal, allow_unused=True))
+            wanted = [a for a in inputs if a.requires_grad]
+            if not wanted or not output.requires_grad:
+                return (None,) * len(inputs)
+            # One image may take the signals of many features: each goes back by itself.
+            each = [
+                torch.autograd.grad(output, wanted, one, retain_graph=True, materialize_grads=True)
+                for one in torch.split(signal, len(output))
+            ]
+        found = iter([torch.cat(parts) for parts in zip(*each, strict=True)])
         return tuple(next(found) if a.requires_grad else None for a in inputs)
 
 

@@ -1,44 +1,60 @@
 """The table of operators: how each call in a captured graph is read."""
 
 from collections.abc import Callable, Mapping
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import torch
+from torch import fx
 
-from rot180.errors import Rot180Error
 from rot180.graph.operators import (
     BatchNorm,
     Convolution,
+    Detach,
     Linear,
     MaxPool,
     Operator,
     Pass,
     Rectifier,
     Reshape,
+    Sum,
 )
 
 aten = torch.ops.aten
 
 Reader = Callable[[Mapping[str, Any]], Operator | None]
 """Makes an operator from the arguments of a call by name. A tensor that the model owns stands for
-itself; the result of an earlier step is a :class:`torch.fx.Node`."""
+itself; a result that depends on the image is a :class:`torch.fx.Node`. None: it is not listed."""
 
 
 def read_clamp(given: Mapping[str, Any]) -> Operator | None:
-    """Read ``clamp``: the rectifier where only the lower end is cut, at zero; else not listed."""
-    cut_above = given.get("max") is not None
-    return Rectifier() if given["min"] == 0 and not cut_above else None
+    """Read ``clamp``: the rectifier where only the lower end is cut, at zero."""
+    return Rectifier() if given["min"] == 0 and given.get("max") in (None, inf) else None
 
 
-def read_dropout(given: Mapping[str, Any]) -> Operator:
-    """Read ``dropout``, which has to be switched off."""
-    if given["train"]:
-        raise Rot180Error(
-            "The model draws random numbers (dropout stays switched on although the model was put "
-            "into evaluation mode). Pass training=self.training where it calls F.dropout."
-        )
-    return Pass("dropout")
+def read_threshold(given: Mapping[str, Any]) -> Operator | None:
+    """Read ``threshold``: the rectifier where all below zero becomes zero."""
+    return Rectifier() if given["threshold"] == given["value"] == 0 else None
+
+
+def read_max_pool(given: Mapping[str, Any]) -> Operator | None:
+    """Read max pooling of batches of maps."""
+    return MaxPool.read(given) if len(given["self"].meta["val"].shape) == 4 else None
+
+
+def read_sum(given: Mapping[str, Any]) -> Operator | None:
+    """Read ``add``: of two results of one shape, or of a result and a constant for each image."""
+    terms, factor = (given["self"], given["other"]), given["alpha"]
+    results = [one for one in terms if isinstance(one, fx.Node)]
+    shapes = [tuple(one.meta["val"].shape) for one in results]
+    if factor != 1 or len(set(shapes)) != 1:
+        return None
+    constants = [one for one in terms if not isinstance(one, fx.Node)]
+    if not constants:
+        return Sum(None)
+    shape = getattr(constants[0], "shape", ())
+    fits = all(k in (1, n) for k, n in zip(reversed(shape), reversed(shapes[0]), strict=False))
+    return Sum(constants[0]) if fits and len(shape) < len(shapes[0]) else None
 
 
 def per_image(before: tuple[int, ...], after: tuple[int, ...]) -> Operator | None:
@@ -53,22 +69,28 @@ TABLE: dict[Any, Reader] = {
     aten._native_batch_norm_legit_no_training.default: BatchNorm.read,
     aten.relu.default: lambda given: Rectifier(),
     aten.clamp.default: read_clamp,
+    aten.clip.default: read_clamp,
     aten.clamp_min.default: read_clamp,
-    aten.max_pool2d.default: MaxPool.read,
+    aten.threshold.default: read_threshold,
+    aten.max_pool2d.default: read_max_pool,
+    aten.max_pool2d_with_indices.default: read_max_pool,
     aten.linear.default: Linear.read,
-    aten.dropout.default: read_dropout,
-    aten.alias.default: lambda given: Pass("copy"),
-    aten.clone.default: lambda given: Pass("copy"),
-    aten.detach.default: lambda given: Pass("copy"),
-    aten.detach_.default: lambda given: Pass("copy"),
-    aten.contiguous.default: lambda given: Pass("copy"),
+    aten.add.Tensor: read_sum,
+    aten.detach.default: lambda given: Detach(),
+    aten.alias.default: lambda given: Pass(),
+    aten.clone.default: lambda given: Pass(),
 }
-"""Operator of the captured graph -> how it is read (None: then it is unlisted)."""
+"""Operator of the captured graph -> how it is read."""
+
+FIRST_OF_SEVERAL = (BatchNorm, MaxPool)
+"""Operators that have several outputs in a graph, of which only the first is a result."""
 
 RESHAPES = {
     aten.view.default,
     aten.reshape.default,
     aten._unsafe_view.default,
-    aten.flatten.using_ints,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.unsqueeze.default,
 }
 """Operators that are read by the shapes before and after them, whatever their arguments say."""

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from rot180.device import chosen_device
 from rot180.errors import Rot180Error, listed
 from rot180.files import written_whole
 from rot180.graph.capture import capture
@@ -78,7 +79,9 @@ class Checkpoint:
 
     def network(self) -> Network:
         """Capture the network for projection."""
-        return capture(self.model, torch.zeros(1, self.channels, *self.size, device=self.device))
+        generator = torch.Generator().manual_seed(0)
+        example = torch.randn(1, self.channels, *self.size, generator=generator)
+        return capture(self.model, example.to(self.device))
 
     def save(self, path: str | Path) -> None:
         """Write the file whole, or leave the old one.
@@ -116,12 +119,13 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
 
     Args:
         path: a safetensors file, or "two-layer" for the shipped network trained on CIFAR-10.
-        device: where to put it.
+        device: where to put it: "cpu", "cuda", "mps", or "auto".
 
     Raises:
-        Rot180Error: the file does not exist, is no safetensors file or a damaged one, holds another
-            architecture, or values that are not numbers.
+        Rot180Error: the device or the file does not exist; the file is no safetensors file or a
+            damaged one, holds another architecture, or values that are not numbers.
     """
+    place = chosen_device(device)
     path = _file(str(path))
     tensors, about = load_tensors(path)
     if about.get("format") != FORMAT or about.get("architecture") != "two-layer":
@@ -148,7 +152,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise Rot180Error(f"The metadata of {path} are damaged ({error!r}).") from error
     fill(checkpoint.model, tensors, path)
-    checkpoint.model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    checkpoint.model.to(place, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     return checkpoint
 
 

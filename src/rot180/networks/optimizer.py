@@ -1,7 +1,6 @@
 """Orthogonalised momentum for kernels."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -18,7 +17,7 @@ class Orthogonal(torch.optim.Optimizer):
     Source: Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024.
     """
 
-    def __init__(self, parameters: Iterable[Any], lr: float, momentum: float = 0.95) -> None:
+    def __init__(self, parameters: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()

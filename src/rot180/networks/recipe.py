@@ -13,10 +13,9 @@ class Recipe:
     Attributes:
         epochs: passes over the training images.
         batch: images in a step.
-        rate: largest learning rate of the fully connected weights and the biases, for SGD with
-            Nesterov momentum 0.9.
-        first_rate: the same for the kernels of the first layer, which start as the principal
-            components of patches (see :mod:`rot180.networks.patches`).
+        rate: largest learning rate of SGD with Nesterov momentum 0.9, for the fully connected
+            weights, the biases and the kernels of the first layer. These kernels start as the
+            principal components of patches (see :mod:`rot180.networks.patches`).
         kernel_rate: largest step of the kernels of the second layer, for orthogonalised momentum
             (see :class:`rot180.networks.optimizer.Orthogonal`).
         weight_decay: of all weights that SGD trains.
@@ -33,7 +32,6 @@ class Recipe:
     epochs: int = 12
     batch: int = 128
     rate: float = 0.02
-    first_rate: float = 0.05
     kernel_rate: float = 0.02
     weight_decay: float = 5e-4
     warm_up: float = 0.15
@@ -50,7 +48,6 @@ class Recipe:
             ("epochs", 1, 10**6),
             ("batch", 1, 2**20),
             ("rate", 0, 1e3),
-            ("first_rate", 0, 1e3),
             ("kernel_rate", 0, 1e3),
             ("weight_decay", 0, 1),
             ("warm_up", 0, 1),
@@ -59,6 +56,7 @@ class Recipe:
             ("shift", 0, 2**12),
             ("grey", 0, 1),
             ("hue", 0, 180),
+            ("seed", 0, 2**31),
         ):
             value = getattr(self, name)
             if not low <= value <= high:

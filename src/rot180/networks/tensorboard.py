@@ -20,7 +20,10 @@ class EventFiles:
                 "TensorBoard event files need the package 'tensorboard': pip install "
                 "'rot180[tensorboard]'."
             ) from error
-        self._writer = SummaryWriter(str(directory))
+        try:
+            self._writer = SummaryWriter(str(directory))
+        except OSError as error:
+            raise Rot180Error(f"Cannot write event files to {directory}: {error}.") from error
 
     def on_step(self, epoch: int, step: int, steps: int, values: dict[str, float]) -> None:
         """Write the running means of a step."""

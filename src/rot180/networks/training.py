@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rot180.datasets import ArrayDataset
+from rot180.device import chosen_device
 from rot180.errors import Rot180Error
+from rot180.files import check_writable
 from rot180.networks.augment import moved, recoloured
 from rot180.networks.checkpoint import (
     Checkpoint,
@@ -76,7 +78,7 @@ def train(
         recipe: the settings.
         out: path of the checkpoint, a safetensors file.
         hidden: neurons of the hidden layer; 0 for none.
-        device: where to compute.
+        device: where to compute: "cpu", "cuda", "mps", or "auto".
         resume: go on with a run that was interrupted.
         watchers: are told of each step and each epoch.
 
@@ -89,8 +91,10 @@ def train(
             nothing to resume.
     """
     _check(training, held_out, recipe)
+    check_writable(out)
+    place = chosen_device(device)
     mean, std = _statistics(training.images)
-    run = _new_run(training, recipe, hidden, torch.device(device), mean, std)
+    run = _new_run(training, recipe, hidden, place, mean, std)
     best = Checkpoint(
         run.average,
         training.classes,
@@ -102,7 +106,7 @@ def train(
     )
     state = Path(f"{out}.resume")
     if resume:
-        _take_up(run, best, state)
+        _take_up(run, best, state, Path(out))
     with torch.random.fork_rng():
         for epoch in range(len(run.history), recipe.epochs):
             torch.manual_seed(_seed(recipe, epoch))
@@ -192,18 +196,15 @@ def _new_run(
     first, second = model.conv1.weight, model.conv2.weight
     with torch.no_grad():
         first.copy_(_FIRST_LENGTH * principal_kernels(training.images, mean, std, len(first)))
-    linear = [p for p in model.parameters() if p.ndim == 2]
     biases = [p for p in model.parameters() if p.ndim == 1]
-    decay = recipe.weight_decay
+    weights = [p for p in model.parameters() if p.ndim > 1 and p is not second]
     groups = [
-        {"params": linear, "weight_decay": decay, "largest": recipe.rate},
-        {"params": biases, "weight_decay": 0.0, "largest": recipe.rate},
-        {"params": [first], "weight_decay": decay, "largest": recipe.first_rate},
+        {"params": weights, "weight_decay": recipe.weight_decay},
+        {"params": biases, "weight_decay": 0.0},
     ]
-    kernels = [{"params": [second], "largest": recipe.kernel_rate}]
     optimizers = [
         torch.optim.SGD(groups, lr=recipe.rate, momentum=0.9, nesterov=True),
-        Orthogonal(kernels, lr=recipe.kernel_rate),
+        Orthogonal([second], lr=recipe.kernel_rate),
     ]
     return _Run(model, copy.deepcopy(model).eval(), optimizers)
 
@@ -272,7 +273,7 @@ def _descend(run: _Run, loss: Tensor, share: float) -> None:
     loss.backward()  # type: ignore[no-untyped-call]
     for optimizer in run.optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = share * group["largest"]
+            group["lr"] = share * optimizer.defaults["lr"]
         optimizer.step()
 
 
@@ -306,7 +307,7 @@ def _lay_down(run: _Run, best: Checkpoint, path: Path) -> None:
     save_tensors(path, tensors, about)
 
 
-def _take_up(run: _Run, best: Checkpoint, path: Path) -> None:
+def _take_up(run: _Run, best: Checkpoint, path: Path, out: Path) -> None:
     """Read what :func:`_lay_down` wrote.
 
     Raises:
@@ -316,6 +317,8 @@ def _take_up(run: _Run, best: Checkpoint, path: Path) -> None:
         raise Rot180Error(
             f"There is nothing to resume: {path} does not exist (a run that has ended removes it)."
         )
+    if not out.is_file():
+        raise Rot180Error(f"The best epoch of the run in {path} is gone: there is no {out}.")
     tensors, about = load_tensors(path)
     for what, mine in (("recipe", best.recipe), ("data", best.data)):
         if about.get(what) != mine:

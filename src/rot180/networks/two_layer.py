@@ -35,6 +35,10 @@ class TwoLayer(nn.Module):
             )
         if channels not in (1, 3):
             raise Rot180Error(f"The network takes images of 1 or 3 channels, not {channels}.")
+        if not 0 <= hidden <= 2**20:
+            raise Rot180Error(f"The hidden layer cannot have {hidden} neurons.")
+        if max(size) > 2**12:
+            raise Rot180Error(f"The images are {size[0]}x{size[1]}; at most 4096x4096 are taken.")
         if classes < 2:
             raise Rot180Error(f"A classifier needs two classes at least; there are {classes}.")
         self.conv1 = nn.Conv2d(channels, 32, 5, padding=2)

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rot180.errors import Rot180Error
+from rot180.errors import Rot180Error, whole_number
 from rot180.graph.boxes import Box
 from rot180.graph.network import ForwardPass, Layer, Network
 from rot180.projection.backward import carried_back
@@ -56,8 +56,12 @@ class Projection:
         return signal
 
     def picture(self, scale: float | None = None) -> np.ndarray:
-        """Return the pixels in the box as a picture (h, w, 3), uint8, zero being mid-grey."""
-        return signed_picture(self.pixels.float().cpu().numpy(), scale)
+        """Return the pixels in the box as a picture (h, w, 3), uint8, zero being mid-grey.
+
+        A unit that sees nothing but padding has an empty box; then it is the whole image.
+        """
+        shown = self.pixels if self.pixels.numel() else self.full()
+        return signed_picture(shown.float().cpu().numpy(), scale)
 
     def __repr__(self) -> str:
         what = "whole map" if self.position is None else f"unit {self.position}"
@@ -130,10 +134,10 @@ def project(
 ) -> Projection | Projections: ...
 def project(
     network: Network,
-    image: Tensor,
+    image: Any,
     layer: str,
-    channel: int | Sequence[int] | None = None,
-    position: Position = None,
+    channel: Any = None,
+    position: Any = None,
     method: str = "deconvnet",
     unpool: str = "switches",
 ) -> Projection | Projections:
@@ -168,9 +172,12 @@ def project(
     batch = network.batch(image)
     if len(batch) == 0:
         raise Rot180Error("The batch holds no image.")
-    chosen = [channel] if isinstance(channel, int) else list(channel or range(place.channels))
-    chosen = [network.checked_channel(place, one) for one in chosen]
-    _check_position(place, position)
+    single = channel is not None and np.ndim(channel) == 0
+    wanted = range(place.channels) if channel is None else [channel] if single else channel
+    chosen = [network.checked_channel(place, one) for one in wanted]
+    if not chosen:
+        raise Rot180Error("No feature is chosen; channel=None stands for all of them.")
+    position = _checked_position(place, position)
 
     largest = max(prod(network.steps[one].shape) for one in network.needed(place.step))
     part = max(1, _MEMORY // max(largest, prod(network.input_shape)))
@@ -186,9 +193,9 @@ def project(
             passed = network.forward(images, place)
             each = [_of_images(network, place, passed, one, position, rules) for one in chosen]
             found += [one for of_image in zip(*each, strict=True) for one in of_image]
-    if image.ndim == 3 and isinstance(channel, int):
+    if image.ndim == 3 and single:
         return found[0]
-    shape = (len(batch),) * (image.ndim == 4) + (len(chosen),) * (not isinstance(channel, int))
+    shape = (len(batch),) * (image.ndim == 4) + (len(chosen),) * (not single)
     return Projections(tuple(found), shape)
 
 
@@ -274,15 +281,16 @@ def _results(
     return results
 
 
-def _check_position(layer: Layer, position: Position) -> None:
-    if position is None or position == "peak":
-        return
-    if isinstance(position, str) or len(position) != 2:
+def _checked_position(layer: Layer, position: Any) -> Position:
+    if position is None or (isinstance(position, str) and position == "peak"):
+        return position
+    if isinstance(position, str) or np.shape(position) != (2,):
         raise Rot180Error(f"A position is None, 'peak' or (y, x); this one is {position!r}.")
-    y, x = position
+    y, x = (whole_number(one, "A coordinate of a position") for one in position)
     if not (0 <= y < layer.height and 0 <= x < layer.width):
         raise Rot180Error(
             f"The position {(y, x)} lies outside the maps of layer '{layer.name}', which have "
             f"{layer.height} rows and {layer.width} columns: y goes from 0 to {layer.height - 1}, "
             f"x from 0 to {layer.width - 1}."
         )
+    return y, x

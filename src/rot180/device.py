@@ -1,0 +1,28 @@
+"""Where to compute: the graphics processor if there is one, the processor if not."""
+
+from typing import TYPE_CHECKING
+
+from rot180.errors import Rot180Error
+
+if TYPE_CHECKING:
+    import torch
+
+
+def chosen_device(name: "str | torch.device" = "auto") -> "torch.device":
+    """Return the device of this name; "auto" is CUDA or Apple's MPS where there is one, else cpu.
+
+    Raises:
+        Rot180Error: it does not exist on this machine.
+    """
+    import torch
+
+    if str(name) == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        torch.ones(1, device=name).cpu()  # values must be able to come back, too
+        return torch.device(name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise Rot180Error(f"The device '{name}' cannot be used here: {reason}") from error

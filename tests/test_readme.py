@@ -1,0 +1,35 @@
+"""What the README shows is run."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import rot180
+from rot180.cli import app
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_python_of_the_readme_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert isinstance(names["p"], rot180.Projection)
+    assert len(names["every"]) == 64
+
+
+def test_every_command_and_option_of_the_readme_exists() -> None:
+    (block,) = re.findall(r"```sh\n(rot180.*?)```", README, re.DOTALL)
+    for line in block.splitlines():
+        command, *words = line.split("#")[0].replace("[", "").replace("]", "").split()[1:]
+        shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output
+        for word in words:
+            if word.startswith("--"):
+                assert word.rstrip(",") in shown, f"{command} {word}"
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)", README))
+def test_files_that_the_readme_names_exist(link: str) -> None:
+    assert (Path(__file__).parents[1] / link).is_file()
