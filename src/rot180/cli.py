@@ -215,7 +215,8 @@ def demo(
         training, held_out = _sets(data, (32, 32), 3, "skip")
         path = out / "two-layer.safetensors"
         checkpoint = _train((training, held_out), recipe, path, 0, chosen_device(device), False, ())
-        _draw(Subject(checkpoint, held_out), out, (None, None), ("png",))
+        subject = Subject(checkpoint, held_out, _number(held_out, None, None))
+        _draw(subject, out, (None, None), ("png",))
         best = max(one["held_out"] for one in checkpoint.history)
         say("")
         say(
@@ -315,11 +316,11 @@ def _decoded(
 
 
 def _number(images: "ArrayDataset", number: int | None, image_class: str | None) -> int:
-    """Return the number of the image to look at: the first one if nothing else is said."""
-    from rot180.figures.subject import first_of_class
+    """Return the number of the image to look at: if nothing is said, one with much in it."""
+    from rot180.figures.subject import first_of_class, most_varied
 
     if image_class is None:
-        return number or 0
+        return most_varied(images) if number is None else number
     if number is not None:
         raise Rot180Error("--image and --class both choose an image; give one of them.")
     return first_of_class(images, image_class)

@@ -23,6 +23,6 @@ def chosen_device(name: "str | torch.device" = "auto") -> "torch.device":
     try:
         torch.ones(1, device=name).cpu()  # values must be able to come back, too
         return torch.device(name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise Rot180Error(f"The device '{name}' cannot be used here: {reason}") from error

@@ -19,7 +19,7 @@ from rot180.figures.draw import draw
 from rot180.figures.overview import correlation, learning_curve
 from rot180.figures.sheet import INK, Sheet
 from rot180.figures.single import one_projection
-from rot180.figures.subject import Subject, first_of_class
+from rot180.figures.subject import Subject, first_of_class, most_varied
 from rot180.graph.boxes import Box
 from rot180.networks.checkpoint import Checkpoint
 from rot180.networks.two_layer import TwoLayer
@@ -172,6 +172,12 @@ def test_the_learning_curve_keeps_the_history(tmp_path: Path) -> None:
     history = [{"epoch": e, "loss": 1 / e, "accuracy": 0.5, "held_out": 0.6} for e in (1, 2)]
     written = learning_curve(history).save(tmp_path)
     assert json.loads(written[-1].read_text())["history"] == history
+
+
+def test_the_image_to_look_at_is_one_with_much_in_it(subject) -> None:
+    images = np.asarray(subject.data.images) // 8 + 100
+    images[11] = subject.data.images[11]
+    assert most_varied(ArrayDataset(images)) == 11
 
 
 def test_images_and_classes_that_do_not_exist(subject) -> None:

@@ -113,6 +113,15 @@ class Subject:
         return f"two-layer network trained on {trained}; images of {self.data.name}"
 
 
+def most_varied(data: ArrayDataset, among: int = 50) -> int:
+    """Return the number of the image, of the first ones, whose pixels deviate most from their mean.
+
+    It is a good one to look at: a flat image excites few features.
+    """
+    first = data.images[:among].astype(np.float64)
+    return int(first.std((1, 2)).sum(-1).argmax())
+
+
 def first_of_class(data: ArrayDataset, name: str) -> int:
     """Return the number of the first image of a class.
 

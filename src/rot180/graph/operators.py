@@ -331,20 +331,16 @@ class Pass(PerPosition):
         """Hand the input on."""
         return inputs[0], None
 
-    def backward(self, signal: Tensor, kept: None, rules: Rules) -> tuple[Tensor, ...]:
+    def backward(self, signal: Tensor, kept: None, rules: Rules) -> tuple[Tensor | None, ...]:
         """Hand the signal back."""
         return (signal,)
 
 
 @dataclass(frozen=True)
-class Detach(PerPosition):
+class Detach(Pass):
     """``x.detach()``: the author's word that nothing goes back here."""
 
     kind: ClassVar[str] = "detach"
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, None]:
-        """Hand the input on."""
-        return inputs[0], None
 
     def backward(self, signal: Tensor, kept: None, rules: Rules) -> tuple[None, ...]:
         """Stop the gradient, as autograd does; no other method is defined."""
