@@ -75,7 +75,7 @@ class Recipe:
         return cls(**given)
 
 
-PHOTOS = Recipe(epochs=12, grey=0.5, hue=180.0, shift=4)
+PHOTOS = Recipe(epochs=10, grey=0.5, hue=180.0, shift=4)
 """For few photographs: without their colours, so that it is shapes that tell them apart."""
 
 
