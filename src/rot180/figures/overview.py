@@ -169,7 +169,7 @@ def correlation(maps: np.ndarray) -> np.ndarray:
 
 def learning_curve(history: Sequence[dict[str, float]], title: str = "Training") -> Sheet:
     """Draw loss and accuracy of each epoch of a training."""
-    sheet = Sheet("learning-curve", title, 856, 300)
+    sheet = Sheet("learning-curve", title, 856, 266)
     epochs = [one["epoch"] for one in history]
     left = sheet.axes(64, 6, 330, 210)
     left.plot(epochs, [one["loss"] for one in history], color=INK, marker="o", markersize=3)
@@ -177,15 +177,9 @@ def learning_curve(history: Sequence[dict[str, float]], title: str = "Training")
     right = sheet.axes(492, 6, 330, 210)
     for key, name, style in (("accuracy", "training", "--"), ("held_out", "held-out", "-")):
         values = [100 * one[key] for one in history]
-        right.plot(epochs, values, style, color="#1f77b4", marker="o", markersize=3, label=name)
-        right.annotate(
-            f"{name} {values[-1]:.1f} %",
-            (epochs[-1], values[-1]),
-            (-4, 8 if key == "held_out" else -12),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-        )
+        name = f"{name} images, {values[-1]:.1f} % in the end"
+        right.plot(epochs, values, style, color=_CHANNELS[2], marker="o", markersize=3, label=name)
+    right.legend(loc="lower right", frameon=False, labelcolor=INK, fontsize=8)
     right.set(xlabel="epoch", ylabel="accuracy (%)")
     sheet.caption = (
         "Training loss and accuracy of each epoch; held-out accuracy of averaged weights."
