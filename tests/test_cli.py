@@ -102,6 +102,7 @@ def test_project_an_image_file(trained: Path, folder: Path, tmp_path: Path) -> N
     )
     assert status == 0, printed
     assert "method guided, unpooling by repeat" in printed
+    assert "3.png" in printed
     assert Image.open(out).size[0] > 600
     assert out.with_suffix(".json").exists()
 

@@ -332,7 +332,7 @@ def _one_image(path: Path, checkpoint: "Checkpoint") -> "ArrayDataset":
     if not path.is_file():
         raise Rot180Error(f"There is no file {path}.")
     found = fitted(decode(path.read_bytes(), str(path)), checkpoint.size, checkpoint.channels)
-    return ArrayDataset(found[None], name=path.name)
+    return ArrayDataset(found[None], name=path.name, where=lambda _: path.name)
 
 
 def _size(words: str) -> tuple[int, int]:

@@ -97,9 +97,11 @@ class Subject:
         return values if values.shape[-1] == 3 else values.repeat(3, axis=-1)
 
     def label(self, image: int) -> str:
-        """Return the name of an image's class, or its number where there are no classes."""
+        """Return the name of an image's class; without classes its number or its file."""
         number = self.data.label(image)
-        return f"image {image}" if number is None else self.data.classes[number]
+        if number is not None:
+            return self.data.classes[number]
+        return self.data.where(image) if len(self.data) == 1 else f"image {image}"
 
     @property
     def way(self) -> str:
