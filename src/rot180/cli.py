@@ -98,13 +98,9 @@ def train(
 ) -> None:
     """Train the two-layer network and write a checkpoint and its learning curve."""
     with sentences():
-        from dataclasses import replace
-
-        from rot180.networks.recipe import recipe_for
-
-        given = {"epochs": epochs, "batch": batch, "rate": rate, "kernel_rate": kernel_rate}
-        chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        recipe = replace(recipe_for(data), seed=seed, **chosen)
+        recipe = _recipe(
+            data, seed=seed, epochs=epochs, batch=batch, rate=rate, kernel_rate=kernel_rate
+        )
         sets = _sets(data, _size(size), 1 if grey else 3, on_bad_image)
         watchers: tuple[Any, ...] = ()
         if tensorboard is not None:
@@ -204,14 +200,10 @@ def demo(
 ) -> None:
     """Train the two-layer network from scratch and draw what its features have learned."""
     with sentences():
-        from dataclasses import replace
-
         from rot180.figures.subject import Subject
-        from rot180.networks.recipe import recipe_for
 
         started = time.perf_counter()
-        recipe = replace(recipe_for(data), seed=seed)
-        recipe = replace(recipe, epochs=recipe.epochs if epochs is None else epochs)
+        recipe = _recipe(data, seed=seed, epochs=epochs)
         training, held_out = _sets(data, (32, 32), 3, "skip")
         path = out / "two-layer.safetensors"
         checkpoint = _train((training, held_out), recipe, path, 0, chosen_device(device), False, ())
@@ -225,6 +217,16 @@ def demo(
         )
         say(f"Look at {out}/4-strongest.png first: what excites each feature of the first layer.")
         say(f"Then: rot180 figures --model {path} --data {data} --image 5 --out {out}")
+
+
+def _recipe(data: str, **given: float | None) -> "Recipe":
+    """Return the recipe for a data set, changed where something was given."""
+    from dataclasses import replace
+
+    from rot180.networks.recipe import recipe_for
+
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return replace(recipe_for(data), **chosen)
 
 
 def _train(

@@ -182,53 +182,21 @@ def project(
     largest = max(prod(network.steps[one].shape) for one in network.needed(place.step))
     part = max(1, _MEMORY // max(largest, prod(network.input_shape)))
     found: list[Projection] = []
-    if len(batch) == 1:
-        passed = network.forward(batch, place)
-        for first in range(0, len(chosen), part):
-            found += _of_one_image(
-                network, place, passed, chosen[first : first + part], position, rules
-            )
-    else:
-        for images in torch.split(batch, part):
-            passed = network.forward(images, place)
-            each = [_of_images(network, place, passed, one, position, rules) for one in chosen]
-            found += [one for of_image in zip(*each, strict=True) for one in of_image]
+    for images in torch.split(batch, part):
+        passed = network.forward(images, place)
+        # One feature of all these images goes in one backward pass, or all features of one image.
+        units = [(n, one) for one in chosen for n in range(len(images))]
+        size = len(images) if len(images) > 1 else part
+        parts = [units[first : first + size] for first in range(0, len(units), size)]
+        these = [
+            one for each in parts for one in _carried(network, place, passed, each, position, rules)
+        ]
+        # They came feature by feature, and are handed on image by image.
+        found += [one for n in range(len(images)) for one in these[n :: len(images)]]
     if image.ndim == 3 and single:
         return found[0]
     shape = (len(batch),) * (image.ndim == 4) + (len(chosen),) * (not single)
     return Projections(tuple(found), shape)
-
-
-def _of_one_image(
-    network: Network,
-    layer: Layer,
-    passed: ForwardPass,
-    channels: list[int],
-    position: Position,
-    rules: Rules,
-) -> list[Projection]:
-    """Several features of one image: one backward pass of a batch of signals."""
-    maps = passed.maps[0, channels]
-    kept, positions = _kept(maps, position)
-    signal = passed.maps.new_zeros(len(channels), *passed.maps.shape[1:])
-    signal[range(len(channels)), channels] = kept
-    return _results(network, layer, passed, signal, channels, positions, kept, rules)
-
-
-def _of_images(
-    network: Network,
-    layer: Layer,
-    passed: ForwardPass,
-    channel: int,
-    position: Position,
-    rules: Rules,
-) -> list[Projection]:
-    """One feature of several images: one backward pass through the batch."""
-    kept, positions = _kept(passed.maps[:, channel], position)
-    signal = torch.zeros_like(passed.maps)
-    signal[:, channel] = kept
-    channels = [channel] * len(signal)
-    return _results(network, layer, passed, signal, channels, positions, kept, rules)
 
 
 def _kept(
@@ -248,16 +216,19 @@ def _kept(
     return kept, list(positions)
 
 
-def _results(
+def _carried(
     network: Network,
     layer: Layer,
     passed: ForwardPass,
-    signal: Float[Tensor, "k c h w"],
-    channels: list[int],
-    positions: list[tuple[int, int] | None],
-    kept: Float[Tensor, "k h w"],
+    units: list[tuple[int, int]],
+    position: Position,
     rules: Rules,
 ) -> list[Projection]:
+    """Carry back, in one pass, (image, channel) pairs: each image once, or all of one image."""
+    images, channels = (list(one) for one in zip(*units, strict=True))
+    kept, positions = _kept(passed.maps[images, channels], position)
+    signal = passed.maps.new_zeros(len(units), *passed.maps.shape[1:])
+    signal[range(len(units)), channels] = kept
     pixels = carried_back(network, layer, passed, signal, rules)
     height, width = network.input_shape[1:]
     results = []
