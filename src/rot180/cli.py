@@ -216,7 +216,7 @@ def demo(
             f"{best:.1%} of {len(held_out)} images that it was not trained on."
         )
         say(f"Look at {out}/4-strongest.png first: what excites each feature of the first layer.")
-        say(f"Then: rot180 figures --model {path} --data {data} --image 5 --out {out}")
+        say(f"Then: rot180 figures --model {path} --data {data} --image 1 --out {out}")
 
 
 def _recipe(data: str, **given: float | None) -> "Recipe":
