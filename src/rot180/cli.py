@@ -86,6 +86,9 @@ def train(
     ] = 0,
     size: Annotated[str, typer.Option(help="HEIGHTxWIDTH that images are brought to.")] = "32x32",
     grey: Annotated[bool, typer.Option("--grey", help="Train on brightness alone.")] = False,
+    engine: Annotated[
+        str, typer.Option(help="pytorch, or equations: rot180's own back-propagation in NumPy.")
+    ] = "pytorch",
     seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run.")
@@ -107,7 +110,8 @@ def train(
             from rot180.networks.tensorboard import EventFiles
 
             watchers = (EventFiles(tensorboard),)
-        _train(sets, recipe, out, hidden, chosen_device(device), resume, watchers)
+        place = "cpu" if engine == "equations" and device == "auto" else device
+        _train(sets, recipe, out, hidden, engine, chosen_device(place), resume, watchers)
         say(f"Next: rot180 figures --model {out} --data {data}")
 
 
@@ -206,7 +210,9 @@ def demo(
         recipe = _recipe(data, seed=seed, epochs=epochs)
         training, held_out = _sets(data, (32, 32), 3, "skip")
         path = out / "two-layer.safetensors"
-        checkpoint = _train((training, held_out), recipe, path, 0, chosen_device(device), False, ())
+        checkpoint = _train(
+            (training, held_out), recipe, path, 0, "pytorch", chosen_device(device), False, ()
+        )
         subject = Subject(checkpoint, held_out, _number(held_out, None, None))
         _draw(subject, out, (None, None), ("png",))
         best = max(one["held_out"] for one in checkpoint.history)
@@ -234,6 +240,7 @@ def _train(
     recipe: "Recipe",
     out: Path,
     hidden: int,
+    engine: str,
     device: "torch.device",
     resume: bool,
     watchers: tuple[Any, ...],
@@ -245,7 +252,7 @@ def _train(
     training, held_out = sets
     say(
         f"Training on {len(training)} images of {training.name} ({len(training.classes)} classes), "
-        f"measured on {len(held_out)} others, {recipe.epochs} epochs, on {device}."
+        f"measured on {len(held_out)} others, {recipe.epochs} epochs, by {engine} on {device}."
     )
     bar = Bar("epoch 1")
     try:
@@ -256,6 +263,7 @@ def _train(
                 recipe,
                 out,
                 hidden=hidden,
+                engine=engine,
                 device=device,
                 resume=resume,
                 watchers=(bar, *watchers),

@@ -1,4 +1,4 @@
-"""Training of the two-layer network in PyTorch, channels-last, with a file after each epoch."""
+"""Training of the two-layer network, by either engine, with a file after each epoch."""
 
 import copy
 import time
@@ -10,7 +10,6 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from rot180.datasets import ArrayDataset
 from rot180.device import chosen_device
@@ -25,7 +24,7 @@ from rot180.networks.checkpoint import (
     normalised,
     save_tensors,
 )
-from rot180.networks.optimizer import Orthogonal
+from rot180.networks.engines import Engine, engine_of
 from rot180.networks.patches import principal_kernels
 from rot180.networks.recipe import Recipe
 from rot180.networks.two_layer import TwoLayer
@@ -51,7 +50,7 @@ class _Run:
 
     model: TwoLayer
     average: TwoLayer
-    optimizers: list[torch.optim.Optimizer]
+    engine: Engine
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -62,6 +61,7 @@ def train(
     out: str | Path,
     *,
     hidden: int = 0,
+    engine: str = "pytorch",
     device: str | torch.device = "cpu",
     resume: bool = False,
     watchers: tuple[Watcher, ...] = (),
@@ -78,7 +78,9 @@ def train(
         recipe: the settings.
         out: path of the checkpoint, a safetensors file.
         hidden: neurons of the hidden layer; 0 for none.
-        device: where to compute: "cpu", "cuda", "mps", or "auto".
+        engine: "pytorch", or "equations" for rot180's own back-propagation in NumPy. Both follow
+            the same steps; with dropout they draw other numbers.
+        device: where to compute: "cpu", "cuda", "mps", or "auto"; "equations" on the cpu only.
         resume: go on with a run that was interrupted.
         watchers: are told of each step and each epoch.
 
@@ -94,7 +96,7 @@ def train(
     check_writable(out)
     place = chosen_device(device)
     mean, std = _statistics(training.images)
-    run = _new_run(training, recipe, hidden, place, mean, std)
+    run = _new_run(training, recipe, hidden, engine, place, mean, std)
     best = Checkpoint(
         run.average,
         training.classes,
@@ -103,25 +105,29 @@ def train(
         training.images.shape[1:3],
         {"name": training.name, "fingerprint": training.fingerprint},
         recipe.to_json(),
+        notes={"engine": engine},
     )
     state = Path(f"{out}.resume")
     if resume:
         _take_up(run, best, state, Path(out))
-    with torch.random.fork_rng():
-        for epoch in range(len(run.history), recipe.epochs):
-            torch.manual_seed(_seed(recipe, epoch))
-            started = time.perf_counter()
-            values = _epoch(run, training, recipe, mean, std, epoch, watchers)
-            values["held_out"] = accuracy(best, held_out)
-            values["seconds"] = time.perf_counter() - started
-            improved = all(values["held_out"] > one["held_out"] for one in run.history)
-            run.history.append(values)
-            best.history = run.history
-            if improved:
-                best.save(out)
-            _lay_down(run, best, state)
-            for watcher in watchers:
-                watcher.on_epoch(values)
+    try:
+        with torch.random.fork_rng():
+            for epoch in range(len(run.history), recipe.epochs):
+                torch.manual_seed(_seed(recipe, epoch))
+                started = time.perf_counter()
+                values = _epoch(run, training, recipe, mean, std, epoch, watchers)
+                values["held_out"] = accuracy(best, held_out)
+                values["seconds"] = time.perf_counter() - started
+                improved = all(values["held_out"] > one["held_out"] for one in run.history)
+                run.history.append(values)
+                best.history = run.history
+                if improved:
+                    best.save(out)
+                _lay_down(run, best, state)
+                for watcher in watchers:
+                    watcher.on_epoch(values)
+    finally:
+        run.engine.close()
     return _finished(best, held_out, Path(out), state)
 
 
@@ -184,6 +190,7 @@ def _new_run(
     training: ArrayDataset,
     recipe: Recipe,
     hidden: int,
+    engine: str,
     device: torch.device,
     mean: tuple[float, ...],
     std: tuple[float, ...],
@@ -193,20 +200,10 @@ def _new_run(
         torch.manual_seed(recipe.seed)
         model = TwoLayer(len(training.classes), channels, size, hidden)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    first, second = model.conv1.weight, model.conv2.weight
+    first = model.conv1.weight
     with torch.no_grad():
         first.copy_(_FIRST_LENGTH * principal_kernels(training.images, mean, std, len(first)))
-    biases = [p for p in model.parameters() if p.ndim == 1]
-    weights = [p for p in model.parameters() if p.ndim > 1 and p is not second]
-    groups = [
-        {"params": weights, "weight_decay": recipe.weight_decay},
-        {"params": biases, "weight_decay": 0.0},
-    ]
-    optimizers = [
-        torch.optim.SGD(groups, lr=recipe.rate, momentum=0.9, nesterov=True),
-        Orthogonal([second], lr=recipe.kernel_rate),
-    ]
-    return _Run(model, copy.deepcopy(model).eval(), optimizers)
+    return _Run(model, copy.deepcopy(model).eval(), engine_of(engine, model, recipe))
 
 
 def _epoch(
@@ -224,21 +221,18 @@ def _epoch(
     steps = len(training) // recipe.batch
     device = run.model.conv1.weight.device
     loss_sum, right, started = 0.0, 0, time.perf_counter()
-    run.model.train()
     for step, (images, labels) in enumerate(
         _batches(training, recipe.batch, order[: steps * recipe.batch])
     ):
         values = normalised(
             moved(torch.from_numpy(images), recipe, generator).to(device), mean, std
         )
-        x = recoloured(values, recipe, generator).permute(0, 3, 1, 2)
-        y = torch.from_numpy(labels).to(device)
-        scores = run.model(x)
-        loss = F.cross_entropy(scores, y, label_smoothing=recipe.smoothing)
-        _descend(run, loss, _rate(recipe, epoch * steps + step, recipe.epochs * steps))
+        x = recoloured(values, recipe, generator)
+        share = _rate(recipe, epoch * steps + step, recipe.epochs * steps)
+        loss, hits = run.engine.step(x, labels, share)
         _average(run, recipe, epoch * steps + step, recipe.epochs * steps)
-        loss_sum += float(loss.detach())
-        right += int((scores.detach().argmax(1) == y).sum())
+        loss_sum += loss
+        right += hits
         seen = (step + 1) * recipe.batch
         running = {
             "loss": loss_sum / (step + 1),
@@ -266,17 +260,6 @@ def _batches(
         yield data.images[chosen], data.labels[chosen]
 
 
-def _descend(run: _Run, loss: Tensor, share: float) -> None:
-    """Back-propagate and take one step, at a share of the largest rates."""
-    for optimizer in run.optimizers:
-        optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    for optimizer in run.optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = share * optimizer.defaults["lr"]
-        optimizer.step()
-
-
 def _rate(recipe: Recipe, step: int, steps: int) -> float:
     """Return the learning rate's share of its largest value: up in a line, then down to zero."""
     rising = max(1.0, recipe.warm_up * steps)
@@ -300,10 +283,8 @@ def _lay_down(run: _Run, best: Checkpoint, path: Path) -> None:
     """Write what a later run needs to go on."""
     tensors = {f"model.{name}": one for name, one in run.model.state_dict().items()}
     tensors |= {f"average.{name}": one for name, one in run.average.state_dict().items()}
-    for number, optimizer in enumerate(run.optimizers):
-        for place, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer{number}.{place}.{name}": one for name, one in state.items()}
-    about = {"recipe": best.recipe, "data": best.data, "history": run.history}
+    tensors |= {f"engine.{name}": one for name, one in run.engine.state().items()}
+    about = {"recipe": best.recipe, "data": best.data, "notes": best.notes, "history": run.history}
     save_tensors(path, tensors, about)
 
 
@@ -320,19 +301,14 @@ def _take_up(run: _Run, best: Checkpoint, path: Path, out: Path) -> None:
     if not out.is_file():
         raise Rot180Error(f"The best epoch of the run in {path} is gone: there is no {out}.")
     tensors, about = load_tensors(path)
-    for what, mine in (("recipe", best.recipe), ("data", best.data)):
+    for what, mine in (("recipe", best.recipe), ("data", best.data), ("notes", best.notes)):
         if about.get(what) != mine:
             raise Rot180Error(
                 f"{path} was written with another {what}: {about.get(what)} instead of {mine}."
             )
     fill(run.model, _part(tensors, "model"), path)
     fill(run.average, _part(tensors, "average"), path)
-    for number, optimizer in enumerate(run.optimizers):
-        states: dict[int, dict[str, Any]] = {}
-        for name, one in _part(tensors, f"optimizer{number}").items():
-            place, _, key = name.partition(".")
-            states.setdefault(int(place), {})[key] = one
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+    run.engine.restore(_part(tensors, "engine"))
     run.history[:] = about["history"]
 
 

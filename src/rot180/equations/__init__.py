@@ -1,0 +1,52 @@
+"""Back-propagation in a convolutional network, worked out: NumPy and the standard library only.
+
+To be read in this order:
+
+- ``convolution``: the convolution, its error and its weight gradient, as equations;
+- ``equivalence``: why they are those of a perceptron, connections cut and weights shared;
+- ``layers``, ``activations``, ``pooling``, ``costs``: what a network is made of;
+- ``network``: the five steps of the algorithm, and training;
+- ``deconvnet``: the way back to the pixels, with the same convolutions;
+- ``trace``: the products behind any single number;
+- ``verify``: finite differences and adjoint identities, for these layers and for yours.
+
+``patches`` and ``team`` are there for speed; ``geometry`` and ``optimizers`` for the rest.
+"""
+
+from rot180.equations.activations import Activation, ReLU, Sigmoid, Tanh
+from rot180.equations.convolution import convolution, correlation, rot180
+from rot180.equations.costs import Cost, Quadratic, SoftmaxCrossEntropy, softmax
+from rot180.equations.layers import Convolution, Dense, Dropout, Flatten, Layer
+from rot180.equations.network import Network
+from rot180.equations.optimizers import SGD, Adam, Optimizer, Orthogonal
+from rot180.equations.patches import channels_last
+from rot180.equations.pooling import AveragePool, MaxPool
+from rot180.equations.team import Team
+
+__all__ = [
+    "SGD",
+    "Activation",
+    "Adam",
+    "AveragePool",
+    "Convolution",
+    "Cost",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "Layer",
+    "MaxPool",
+    "Network",
+    "Optimizer",
+    "Orthogonal",
+    "Quadratic",
+    "ReLU",
+    "Sigmoid",
+    "SoftmaxCrossEntropy",
+    "Tanh",
+    "Team",
+    "channels_last",
+    "convolution",
+    "correlation",
+    "rot180",
+    "softmax",
+]

@@ -1,0 +1,77 @@
+"""Activations: a = f(z), entry by entry, so that dC/dz = dC/da times f'(z)."""
+
+from abc import abstractmethod
+
+import numpy as np
+
+from rot180.equations.convolution import Array
+from rot180.equations.layers import Layer
+
+
+class Activation(Layer):
+    """A function of each entry; say ``function`` and ``derivative`` to make one of your own."""
+
+    @abstractmethod
+    def function(self, z: Array) -> Array:
+        """Return f(z)."""
+
+    @abstractmethod
+    def derivative(self) -> Array:
+        """Return f'(z) at the last forward pass; it may use ``self.z`` and ``self.a``."""
+
+    def forward(self, z: Array) -> Array:
+        """Return a = f(z)."""
+        self.z = z
+        self.a = self.function(z)
+        return self.a
+
+    def backward(self, delta: Array) -> Array:
+        """Return dC/dz = dC/da f'(z)."""
+        return np.multiply(delta, self.derivative(), out=self._buffers.like("error", self.a))
+
+
+class Sigmoid(Activation):
+    """1 / (1 + exp(-z)), with f' = a (1 - a)."""
+
+    def function(self, z: Array) -> Array:
+        """Return the sigmoid, without overflow for large negative z."""
+        small = np.exp(-np.abs(z))
+        return np.where(z >= 0, 1, small) / (1 + small)
+
+    def derivative(self) -> Array:
+        """Return a (1 - a)."""
+        slope: Array = self.a * (1 - self.a)
+        return slope
+
+
+class Tanh(Activation):
+    """The hyperbolic tangent, with f' = 1 - a^2."""
+
+    def function(self, z: Array) -> Array:
+        """Return tanh(z)."""
+        return np.tanh(z)
+
+    def derivative(self) -> Array:
+        """Return 1 - a^2."""
+        slope: Array = 1 - self.a**2
+        return slope
+
+
+class ReLU(Activation):
+    """max(z, 0), with f' = 1 where z > 0, else 0.
+
+    At z = 0 there is no derivative; of the subgradients, all values from 0 to 1, it takes 0, as
+    PyTorch does.
+    """
+
+    def function(self, z: Array) -> Array:
+        """Return max(z, 0)."""
+        return np.maximum(z, 0, out=self._buffers.like("a", z))
+
+    def derivative(self) -> Array:
+        """Return whether z > 0."""
+        return np.greater(self.a, 0)
+
+    def branch(self) -> Array:
+        """Return whether z > 0."""
+        return self.derivative()

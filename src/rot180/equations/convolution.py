@@ -1,0 +1,247 @@
+"""The convolution of a network and its two gradients, each as its equation stands.
+
+Everything here rests on one sum, the cross-correlation; the rest turns kernels, dilates errors and
+exchanges axes. Written for reading: ``rot180.equations.patches`` computes the same numbers fast.
+
+========  =========================  ==========================================================
+array     shape                      what
+========  =========================  ==========================================================
+a         (n, c, h, w)               activations: images, channels, rows, columns
+w         (f, c / groups, kh, kw)    kernels: features, channels, rows, columns
+z         (n, f, y, x)               weighted inputs of the next layer
+delta     as z                       the error dC/dz
+========  =========================  ==========================================================
+
+Write * for the convolution and rot180(w) for a kernel turned by 180 degrees. A layer may compute
+its forward pass with either operation; the rotation is then on the other side, and never lost:
+
+===================  ==================  =====================================================
+forward              kernel going        error of the input, a *full* convolution
+                     forward
+===================  ==================  =====================================================
+z = w * a            rotated             (delta * rot180(w)): slide the kernel as it is
+z = corr(w, a)       as it is            (delta * w): slide the rotated kernel
+===================  ==================  =====================================================
+
+Why rotated? z[y] takes a[y + i] with weight w[i]. So a[x] is taken by z[x - i] with that same w[i]:
+what was i steps ahead on the way forward lies i steps behind on the way back.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from rot180.equations.geometry import Margins, Padding, margins, out_size, pair
+from rot180.errors import Rot180Error
+
+Array = np.ndarray[Any, Any]
+
+
+def rot180(w: Array) -> Array:
+    """Turn kernels by 180 degrees: reverse rows and columns, the last two axes."""
+    return w[..., ::-1, ::-1]
+
+
+def correlation(
+    a: Array,
+    w: Array,
+    stride: int | tuple[int, int] = 1,
+    padding: Padding = "valid",
+    groups: int = 1,
+) -> Array:
+    """Cross-correlate: z[n,f,y,x] = sum of w[f,c,i,j] a[n,c,sy+i,sx+j] over c, i, j.
+
+    This is what PyTorch's ``Conv2d`` computes. For one channel, one feature and stride 1 it is
+    z[y,x] = sum of w[i,j] a[y+i,x+j].
+
+    Args:
+        a: (n, c, h, w) activations, taken as zero outside.
+        w: (f, c / groups, kh, kw) kernels.
+        stride: s, distance of neighbouring windows in (rows, columns).
+        padding: rows and columns of zeros around a: "valid" (none), "same" (z as large as a; odd
+            ones go to the bottom and right), "full" (wherever a kernel touches a), a number, one
+            for (rows, columns), or ((top, bottom), (left, right)).
+        groups: feature f sees only the channels of its own group.
+
+    Returns:
+        (n, f, y, x) weighted inputs.
+
+    Raises:
+        Rot180Error: shapes disagree, or a kernel is larger than the padded image.
+    """
+    stride = pair(stride, "stride")
+    borders = margins(padding, w.shape[-2:], stride)
+    n, c, f, _ = check_shapes(a, w, groups)
+    y, x = out_size(a.shape[-2:], w.shape[-2:], stride, borders)
+    windows = sliding_window_view(padded(a, borders), w.shape[-2:], axis=(2, 3))
+    windows = windows[:, :, :: stride[0], :: stride[1]]
+    windows = windows.reshape(n, groups, c // groups, y, x, *w.shape[-2:])
+    kernels = w.reshape(groups, f // groups, *w.shape[1:])
+    z: Array = np.einsum("ngcyxij,gfcij->ngfyx", windows, kernels)
+    return z.reshape(n, f, y, x)
+
+
+def convolution(
+    a: Array,
+    w: Array,
+    stride: int | tuple[int, int] = 1,
+    padding: Padding = "valid",
+    groups: int = 1,
+) -> Array:
+    """Convolve, w * a: the cross-correlation with the rotated kernel.
+
+    For one channel, one feature and stride 1, "full", it is z[y,x] = sum of w[i,j] a[y-i,x-j].
+    Arguments as for :func:`correlation`; in "same", odd rows and columns of zeros go to the top and
+    left, since the kernel is turned.
+    """
+    borders = margins(padding, w.shape[-2:], pair(stride, "stride"), rotated=True)
+    return correlation(a, rot180(w), stride, borders, groups)
+
+
+def correlation_error(
+    delta: Array,
+    w: Array,
+    size: tuple[int, int],
+    stride: int | tuple[int, int] = 1,
+    padding: Padding = "valid",
+    groups: int = 1,
+) -> Array:
+    """Carry the error back through z = correlation(a, w): dC/da = delta * w, in full.
+
+    The error is dilated (stride - 1 zeros between neighbours), then convolved with the kernels,
+    features and channels exchanged; the border that padding had added is cut off. For one channel
+    and stride 1: dC/da[y,x] = sum of w[i,j] delta[y-i,x-j].
+
+    Args:
+        delta: (n, f, y, x), dC/dz.
+        w, stride, padding, groups: as they were on the way forward.
+        size: (h, w) of the activations on the way forward.
+
+    Returns:
+        (n, c, h, w), dC/da.
+    """
+    stride = pair(stride, "stride")
+    borders = margins(padding, w.shape[-2:], stride)
+    full = convolution(dilated(delta, stride), exchanged(w, groups), 1, "full", groups)
+    (top, bottom), (left, right) = borders
+    height, width = size
+    whole = np.zeros((*full.shape[:2], height + top + bottom, width + left + right), full.dtype)
+    whole[..., : full.shape[-2], : full.shape[-1]] = full
+    return whole[..., top : top + height, left : left + width]
+
+
+def convolution_error(
+    delta: Array,
+    w: Array,
+    size: tuple[int, int],
+    stride: int | tuple[int, int] = 1,
+    padding: Padding = "valid",
+    groups: int = 1,
+) -> Array:
+    """Carry the error back through z = w * a: dC/da = delta * rot180(w), in full.
+
+    For one channel and stride 1: dC/da[y,x] = sum of w[i,j] delta[y+i,x+j]. Arguments as for
+    :func:`correlation_error`.
+    """
+    borders = margins(padding, w.shape[-2:], pair(stride, "stride"), rotated=True)
+    return correlation_error(delta, rot180(w), size, stride, borders, groups)
+
+
+def correlation_gradient(
+    a: Array,
+    delta: Array,
+    size: tuple[int, int],
+    stride: int | tuple[int, int] = 1,
+    padding: Padding = "valid",
+    groups: int = 1,
+) -> Array:
+    """Return dC/dw for z = correlation(a, w): the activations correlated with the dilated error.
+
+    A weight takes part at every position, so its gradient sums over them, and over the images: for
+    one channel and stride 1, dC/dw[i,j] = sum of delta[y,x] a[y+i,x+j]. As a correlation of
+    several channels the images play the part of the channels.
+
+    Args:
+        a: (n, c, h, w), the activations on the way forward.
+        delta: (n, f, y, x), dC/dz.
+        size: (kh, kw) of the kernels.
+        stride, padding, groups: as they were on the way forward.
+
+    Returns:
+        (f, c / groups, kh, kw), dC/dw.
+    """
+    stride = pair(stride, "stride")
+    n, c, f = len(a), a.shape[1], delta.shape[1]
+    images = padded(a, margins(padding, size, stride))
+    images = images.reshape(n, groups, c // groups, *images.shape[2:]).transpose(2, 1, 0, 3, 4)
+    images = images.reshape(c // groups, groups * n, *images.shape[3:])
+    kernels = dilated(delta, stride).transpose(1, 0, 2, 3)
+    gradient = correlation(images, kernels, groups=groups).transpose(1, 0, 2, 3)
+    assert gradient.shape[:2] == (f, c // groups)
+    return gradient[..., : size[0], : size[1]]
+
+
+def convolution_gradient(
+    a: Array,
+    delta: Array,
+    size: tuple[int, int],
+    stride: int | tuple[int, int] = 1,
+    padding: Padding = "valid",
+    groups: int = 1,
+) -> Array:
+    """Return dC/dw for z = w * a: delta * rot180(a).
+
+    For one channel and stride 1, "full": dC/dw[i,j] = sum of delta[y,x] a[y-i,x-j]. Arguments as
+    for :func:`correlation_gradient`.
+    """
+    borders = margins(padding, size, pair(stride, "stride"), rotated=True)
+    return rot180(correlation_gradient(a, delta, size, stride, borders, groups))
+
+
+def bias_gradient(delta: Array) -> Array:
+    """Return dC/db (f,): a bias is added at every position, so it takes the sum of their errors."""
+    total: Array = delta.sum((0, 2, 3))
+    return total
+
+
+def padded(a: Array, borders: Margins) -> Array:
+    """Put rows and columns of zeros around the last two axes."""
+    return np.pad(a, ((0, 0), (0, 0), *borders))
+
+
+def dilated(delta: Array, stride: tuple[int, int]) -> Array:
+    """Put stride - 1 zeros between neighbours: the positions that a stride has left out."""
+    height, width = ((size - 1) * step + 1 for size, step in zip(delta.shape[-2:], stride, strict=True))
+    spread = np.zeros((*delta.shape[:-2], height, width), delta.dtype)
+    spread[..., :: stride[0], :: stride[1]] = delta
+    return spread
+
+
+def exchanged(w: Array, groups: int = 1) -> Array:
+    """Exchange features and channels within each group: (f, c / groups, …) to (c, f / groups, …)."""
+    f, c, *size = w.shape
+    return w.reshape(groups, f // groups, c, *size).swapaxes(1, 2).reshape(-1, f // groups, *size)
+
+
+def check_shapes(a: Array, w: Array, groups: int) -> tuple[int, int, int, int]:
+    """Return (n, c, f, c / groups).
+
+    Raises:
+        Rot180Error: the arrays do not fit each other.
+    """
+    if a.ndim != 4 or w.ndim != 4:
+        raise Rot180Error(
+            "Activations are (images, channels, height, width) and kernels (features, channels, "
+            f"height, width); these are of shape {a.shape} and {w.shape}."
+        )
+    n, c, f = a.shape[0], a.shape[1], w.shape[0]
+    if groups < 1 or c % groups or f % groups:
+        raise Rot180Error(f"{c} channels and {f} features cannot be split into {groups} groups.")
+    if w.shape[1] * groups != c:
+        raise Rot180Error(
+            f"The kernels, of shape {w.shape}, take {w.shape[1] * groups} channels"
+            f"{f' in {groups} groups' if groups > 1 else ''}; the activations, of shape {a.shape}, "
+            f"have {c}."
+        )
+    return n, c, f, c // groups

@@ -1,0 +1,81 @@
+"""Where windows lie: strides, borders of zeros, and the sizes that follow."""
+
+from typing import Any, Literal
+
+from rot180.errors import Rot180Error
+
+Margins = tuple[tuple[int, int], tuple[int, int]]
+"""Rows above and below, columns to the left and to the right."""
+
+Padding = Literal["valid", "same", "full"] | int | tuple[int, int] | Margins
+
+
+def pair(value: Any, what: str, least: int = 1) -> tuple[int, int]:
+    """Return (rows, columns) of something given as one number or as two.
+
+    Raises:
+        Rot180Error: it is neither, or less than ``least``.
+    """
+    two = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    if len(two) != 2 or not all(isinstance(one, int) and one >= least for one in two):
+        raise Rot180Error(
+            f"The {what} is one whole number from {least} up, or two (rows, columns); "
+            f"this one is {value!r}."
+        )
+    return two[0], two[1]
+
+
+def margins(
+    padding: Any, kernel: tuple[int, ...], stride: tuple[int, int], rotated: bool = False
+) -> Margins:
+    """Return the border of zeros in numbers.
+
+    Args:
+        padding: "valid", "same", "full", or numbers (see ``convolution.correlation``).
+        kernel: its (height, width).
+        stride: "same" is only defined for 1.
+        rotated: the odd row and column of "same" go to the top and left.
+
+    Raises:
+        Rot180Error: no such padding.
+    """
+    kh, kw = kernel
+    match padding:
+        case "valid":
+            return (0, 0), (0, 0)
+        case "full":
+            return (kh - 1, kh - 1), (kw - 1, kw - 1)
+        case "same":
+            if stride != (1, 1):
+                raise Rot180Error(f"Padding 'same' needs stride 1; the stride is {stride}.")
+            small = ((kh - 1) // 2, (kw - 1) // 2)
+            large = (kh // 2, kw // 2)
+            first, last = (large, small) if rotated else (small, large)
+            return (first[0], last[0]), (first[1], last[1])
+        case ((_, _), (_, _)):
+            rows, columns = padding
+            return pair(rows, "padding", 0), pair(columns, "padding", 0)
+        case str():
+            raise Rot180Error(
+                f"There is no padding '{padding}'. There are: valid, same, full, and numbers."
+            )
+    rows, columns = pair(padding, "padding", 0)
+    return (rows, rows), (columns, columns)
+
+
+def out_size(
+    size: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, int], borders: Margins
+) -> tuple[int, int]:
+    """Return how many windows there are in (rows, columns).
+
+    Raises:
+        Rot180Error: a window is larger than the padded image.
+    """
+    whole = [one + sum(border) for one, border in zip(size, borders, strict=True)]
+    if any(k > one for k, one in zip(kernel, whole, strict=True)):
+        raise Rot180Error(
+            f"A window of {kernel[0]}x{kernel[1]} does not fit into the image, which is "
+            f"{size[0]}x{size[1]} and {whole[0]}x{whole[1]} with its padding."
+        )
+    rows, columns = ((one - k) // s + 1 for one, k, s in zip(whole, kernel, stride, strict=True))
+    return rows, columns

@@ -1,0 +1,233 @@
+"""The algorithm: input, feed-forward, output error, back-propagate, gradient; and training by it.
+
+    network = Network({
+        "conv1": Convolution(1, 8, 5), "relu1": ReLU(), "pool1": MaxPool(2),
+        "flatten": Flatten(), "head": Dense(8 * 12 * 12, 10),
+    })
+    network.fit(images, labels, epochs=3)
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rot180.equations.convolution import Array
+from rot180.equations.costs import Cost, SoftmaxCrossEntropy
+from rot180.equations.layers import Dropout, Layer
+from rot180.equations.optimizers import SGD, Optimizer
+from rot180.errors import Rot180Error, listed
+
+Arrays = dict[str, Array]
+"""Weights or gradients by name: "conv1.w", "conv1.b", …"""
+
+
+class Network:
+    """Layers one after the other, and a cost.
+
+    After :meth:`feed_forward`, ``a[name]`` is each layer's output; after :meth:`back_propagate`,
+    ``delta[name]`` is dC/d(that output). Both lie in buffers that the next batch writes over.
+
+    Args:
+        layers: by name, from the first to the last; without names they are called "dense1",
+            "convolution2", …
+        cost: softmax and cross-entropy if not given.
+    """
+
+    def __init__(
+        self, layers: Mapping[str, Layer] | Sequence[Layer], cost: Cost | None = None
+    ) -> None:
+        if not isinstance(layers, Mapping):
+            layers = {f"{type(one).__name__.lower()}{k}": one for k, one in enumerate(layers, 1)}
+        if not layers:
+            raise Rot180Error("A network needs one layer at least.")
+        self.layers = dict(layers)
+        self.cost = cost if cost is not None else SoftmaxCrossEntropy()
+        self.x: Array = np.zeros(0)
+        self.a: Arrays = {}
+        self.delta: Arrays = {}
+
+    @property
+    def weights(self) -> Arrays:
+        """All weights and biases by name; changing them in place changes the network."""
+        return {
+            f"{name}.{kind}": one
+            for name, layer in self.layers.items()
+            for kind, one in layer.weights.items()
+        }
+
+    def load(self, weights: Mapping[str, Any]) -> None:
+        """Copy weights into the network.
+
+        Raises:
+            Rot180Error: names or shapes are not those of this network.
+        """
+        own = self.weights
+        for name in [*own, *weights]:
+            shapes = [np.shape(x[name]) if name in x else "missing" for x in (own, weights)]
+            if shapes[0] != shapes[1]:
+                raise Rot180Error(
+                    f"The weights '{name}' are {shapes[1]}; in this network they are {shapes[0]}. "
+                    f"It has {listed(own, name)}."
+                )
+        for name, one in weights.items():
+            own[name][...] = one
+
+    # The five steps.
+
+    def input(self, x: Array) -> None:
+        """Step 1, input: a batch of images (n, c, h, w), or of rows (n, inputs)."""
+        self.x, self.a, self.delta = x, {}, {}
+
+    def feed_forward(self) -> Array:
+        """Step 2, feed-forward: each layer makes its output of the one below."""
+        a = self.x
+        for name, layer in self.layers.items():
+            a = self.a[name] = layer.forward(a)
+        return a
+
+    def output_error(self, labels: Any, images: int | None = None) -> Array:
+        """Step 3, output error: dC/d(output), where the cost is the mean over images.
+
+        Args:
+            labels: one class number an image, or what the output should be.
+            images: how many the mean is over; those of this batch if not given.
+
+        Returns:
+            (n,) the cost of each image.
+
+        Raises:
+            Rot180Error: labels that do not fit, or a cost that is not finite.
+        """
+        last = next(reversed(self.layers))
+        y = self.cost.target(labels, self.a[last])
+        with np.errstate(invalid="ignore", over="ignore"):
+            costs = self.cost.of(self.a[last], y)
+        if not np.isfinite(costs).all():
+            raise Rot180Error(self._not_finite())
+        self.delta[last] = self.cost.error(self.a[last], y) / (images or len(y))
+        return costs
+
+    def back_propagate(self) -> None:
+        """Step 4, back-propagate: each layer hands the error of its output to the one below.
+
+        The first layer does not: nobody needs the error of the image itself.
+        """
+        names = list(self.layers)
+        for below, name in zip(reversed(names[:-1]), reversed(names[1:]), strict=True):
+            self.delta[below] = self.layers[name].backward(self.delta[name])
+
+    def gradient(self) -> Arrays:
+        """Step 5, gradient: dC/dw and dC/db of each layer, of its input and its error."""
+        return {
+            f"{name}.{kind}": one
+            for name, layer in self.layers.items()
+            for kind, one in layer.gradient(self.delta[name]).items()
+        }
+
+    def five_steps(
+        self, x: Array, labels: Any, images: int | None = None
+    ) -> tuple[Array, Arrays]:
+        """Return the cost of each image (n,) and the gradients of the mean cost by name."""
+        self.input(x)
+        self.feed_forward()
+        costs = self.output_error(labels, images)
+        self.back_propagate()
+        return costs, self.gradient()
+
+    # What the steps are for.
+
+    def scores(self, x: Array, part: int = 64) -> Array:
+        """Return the output for images of any number, computed in parts; nothing is dropped."""
+        self.training(False)
+        outputs = []
+        for one in parts(len(x), part):
+            self.input(x[one])
+            outputs.append(self.feed_forward().copy())
+        return np.concatenate(outputs)
+
+    def accuracy(self, x: Array, labels: Array) -> float:
+        """Return the share of images whose class has the largest score."""
+        return float((self.scores(x).argmax(1) == labels).mean())
+
+    def fit(
+        self,
+        x: Array,
+        labels: Array,
+        *,
+        epochs: int = 1,
+        batch: int = 32,
+        optimizer: Optimizer | None = None,
+        seed: int = 0,
+        threads: int = 1,
+        told: Callable[[int, float, float], None] | None = None,
+    ) -> list[dict[str, float]]:
+        """Train on images in random order, and return what was reached in each epoch.
+
+        Args:
+            x: (images, …).
+            labels: one class number an image, or what the output should be.
+            epochs: how often to go through the images.
+            batch: images in a step; the last batch of an epoch may be smaller.
+            optimizer: momentum with rate 0.01 if not given.
+            seed: of the order.
+            threads: that share a batch, see :class:`rot180.equations.team.Team`.
+            told: called after each epoch with its number, mean cost and accuracy.
+
+        Raises:
+            Rot180Error: labels that do not fit, or a cost that is no longer finite.
+        """
+        from rot180.equations.team import Team
+
+        labels = np.asarray(labels)
+        if len(x) != len(labels) or not len(x):
+            raise Rot180Error(f"There are {len(x)} images and {len(labels)} labels to learn from.")
+        if epochs < 1 or batch < 1:
+            raise Rot180Error(f"{epochs} epochs in batches of {batch}: both are at least 1.")
+        optimizer = optimizer if optimizer is not None else SGD(0.01, momentum=0.9)
+        rng, history = np.random.default_rng(seed), []
+        with Team(self, threads=threads, seed=seed) as team:
+            for epoch in range(1, epochs + 1):
+                cost, right, order = 0.0, 0, rng.permutation(len(x))
+                for one in parts(len(x), batch):
+                    found = team.five_steps(x[order[one]], labels[order[one]])
+                    optimizer.step(self.weights, found.gradients)
+                    cost, right = cost + found.cost * found.images, right + found.right
+                history.append(
+                    {"epoch": epoch, "cost": cost / len(x), "accuracy": right / len(x)}
+                )
+                if told is not None:
+                    told(epoch, cost / len(x), right / len(x))
+        return history
+
+    def training(self, wanted: bool) -> None:
+        """Say whether dropout drops."""
+        for layer in self.layers.values():
+            if isinstance(layer, Dropout):
+                layer.training = wanted
+
+    def twin(self) -> "Network":
+        """Return a network with the same weights, the very same arrays, and its own buffers."""
+        return Network({name: one.twin() for name, one in self.layers.items()}, self.cost)
+
+    def _not_finite(self) -> str:
+        for what, name, one in (
+            ("the images", "", self.x),
+            *(("the output of", name, one) for name, one in self.a.items()),
+        ):
+            bad = np.argwhere(~np.isfinite(one))
+            if len(bad):
+                where = ", ".join(map(str, bad[0]))
+                quoted = f" '{name}'" if name else ""
+                value = one[tuple(bad[0])]
+                advice = "Lower the learning rate." if name else "Look at the data."
+                return (
+                    f"The cost is not finite. The first values that are not: {what}{quoted}, "
+                    f"entry [{where}] = {value} ({len(bad)} of {one.size}). {advice}"
+                )
+        return "The cost is not finite although all activations are: they are too large for it."
+
+
+def parts(count: int, size: int) -> Iterator[slice]:
+    """Cut ``count`` things into parts of ``size``; the last one may be smaller."""
+    return (slice(first, min(first + size, count)) for first in range(0, count, size))

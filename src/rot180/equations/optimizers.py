@@ -1,0 +1,143 @@
+"""Steps downhill: gradient descent, with momentum, and Adam."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import numpy as np
+
+from rot180.equations.convolution import Array
+from rot180.errors import Rot180Error
+
+
+class Optimizer(ABC):
+    """Changes weights in place, given their gradients under the same names.
+
+    Attributes:
+        rate: the learning rate; it may be changed between steps.
+        state: what is remembered between steps, by "name of the weights/what".
+    """
+
+    def __init__(self, rate: float) -> None:
+        if not rate > 0:
+            raise Rot180Error(f"The learning rate has to be positive, not {rate}.")
+        self.rate = rate
+        self.state: dict[str, Array] = {}
+
+    @abstractmethod
+    def step(self, weights: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
+        """Take one step."""
+
+    def _memory(self, name: str, what: str, like: Array) -> Array:
+        """Return what is remembered, zeros at first."""
+        return self.state.setdefault(f"{name}/{what}", np.zeros_like(like))
+
+
+class SGD(Optimizer):
+    """Gradient descent, w -= rate dC/dw; with momentum, along a decaying sum of gradients.
+
+    Args:
+        rate: the learning rate.
+        momentum: share of the velocity v that is kept: v = momentum v + dC/dw, w -= rate v.
+        nesterov: step along dC/dw + momentum v instead of v (Sutskever et al., ICML 2013).
+        weight_decay: times w is added to dC/dw of arrays with two axes or more, not of biases.
+    """
+
+    def __init__(
+        self,
+        rate: float = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(rate)
+        self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
+
+    def step(self, weights: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
+        """Take one step."""
+        for name, gradient in gradients.items():
+            w = weights[name]
+            if self.weight_decay and w.ndim > 1:
+                gradient = gradient + self.weight_decay * w
+            if self.momentum:
+                velocity = self._memory(name, "velocity", w)
+                velocity *= self.momentum
+                velocity += gradient
+                gradient = gradient + self.momentum * velocity if self.nesterov else velocity
+            w -= self.rate * gradient
+
+
+class Adam(Optimizer):
+    """Steps of similar size for all weights: the mean gradient over its root mean square.
+
+    Source: Kingma & Ba, ICLR 2015, algorithm 1.
+
+    Args:
+        rate: the size of a step, roughly.
+        beta1, beta2: shares of the running means of gradients and of their squares that are kept.
+        epsilon: added to the root, against division by zero.
+    """
+
+    def __init__(
+        self, rate: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
+    ) -> None:
+        super().__init__(rate)
+        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+
+    def step(self, weights: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
+        """Take one step."""
+        for name, gradient in gradients.items():
+            mean = self._memory(name, "mean", weights[name])
+            square = self._memory(name, "square", weights[name])
+            steps = self._memory(name, "steps", np.zeros(1))
+            steps += 1
+            mean += (1 - self.beta1) * (gradient - mean)
+            square += (1 - self.beta2) * (gradient**2 - square)
+            # Both began at zero: divide by the share of real gradients in them.
+            unbiased = mean / (1 - self.beta1 ** steps[0])
+            root = np.sqrt(square / (1 - self.beta2 ** steps[0]))
+            weights[name][...] -= self.rate * unbiased / (root + self.epsilon)
+
+
+class Orthogonal(Optimizer):
+    """Momentum whose step is brought close to the nearest matrix with orthogonal rows.
+
+    Kernels (f, c, kh, kw) are taken as matrices with one row a feature. All singular values of a
+    step are about one, so rare directions of the gradient are learned as fast as frequent ones.
+
+    Source: Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024.
+
+    Args:
+        rate: the size of a step.
+        momentum: share of the running mean of gradients that is kept.
+    """
+
+    def __init__(self, rate: float = 0.02, momentum: float = 0.95) -> None:
+        super().__init__(rate)
+        self.momentum = momentum
+
+    def step(self, weights: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
+        """Take one step."""
+        for name, gradient in gradients.items():
+            w = weights[name]
+            mean = self._memory(name, "mean", w)
+            mean += (1 - self.momentum) * (gradient - mean)
+            ahead = gradient + self.momentum * (mean - gradient)
+            rows = ahead.reshape(len(w), -1)
+            stretch = max(1.0, rows.shape[0] / rows.shape[1]) ** 0.5
+            w -= self.rate * stretch * orthogonalised(rows).reshape(w.shape)
+
+
+def orthogonalised(matrix: Array) -> Array:
+    """Bring all singular values close to 1 (between 0.7 and 1.2) by five Newton-Schulz steps.
+
+    The odd polynomial p x + q x^3 + r x^5 acts on the singular values, steep at 0. Source: as
+    above.
+    """
+    p, q, r = 3.4445, -4.7750, 2.0315
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = x / (np.linalg.norm(x) + 1e-7)
+    for _ in range(5):
+        square = x @ x.T
+        x = p * x + (q * square + r * square @ square) @ x
+    return x.T if tall else x

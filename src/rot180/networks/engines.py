@@ -1,0 +1,214 @@
+"""What takes the steps of a training: PyTorch, or rot180's own equations in NumPy.
+
+Both work on the weights of the same model, in place, and follow the same recipe.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+from torch.nn import functional as F
+
+from rot180 import equations
+from rot180.errors import Rot180Error, listed
+from rot180.networks.optimizer import Orthogonal
+from rot180.networks.recipe import Recipe
+from rot180.networks.two_layer import TwoLayer
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Back-propagation and the step downhill."""
+
+    def step(
+        self, x: Float[Tensor, "n h w c"], labels: Int[np.ndarray, " n"], share: float
+    ) -> tuple[float, int]:
+        """Take one step at a share of the recipe's rates; return mean loss and hits."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what is remembered between steps, besides the weights."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what :meth:`state` returned."""
+
+    def close(self) -> None:
+        """Let go of threads."""
+
+
+class TorchEngine:
+    """Autograd and PyTorch's optimizers, on the device of the model."""
+
+    def __init__(self, model: TwoLayer, recipe: Recipe) -> None:
+        self.model, self.smoothing = model, recipe.smoothing
+        second = model.conv2.weight
+        biases = [p for p in model.parameters() if p.ndim == 1]
+        weights = [p for p in model.parameters() if p.ndim > 1 and p is not second]
+        groups = [
+            {"params": weights, "weight_decay": recipe.weight_decay},
+            {"params": biases, "weight_decay": 0.0},
+        ]
+        self.optimizers = [
+            torch.optim.SGD(groups, lr=recipe.rate, momentum=0.9, nesterov=True),
+            Orthogonal([second], lr=recipe.kernel_rate),
+        ]
+
+    def step(
+        self, x: Float[Tensor, "n h w c"], labels: Int[np.ndarray, " n"], share: float
+    ) -> tuple[float, int]:
+        """Take one step; see :class:`Engine`."""
+        y = torch.from_numpy(labels).to(x.device)
+        scores = self.model.train()(x.permute(0, 3, 1, 2))
+        loss = F.cross_entropy(scores, y, label_smoothing=self.smoothing)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = share * optimizer.defaults["lr"]
+            optimizer.step()
+        return float(loss.detach()), int((scores.detach().argmax(1) == y).sum())
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the optimizers' memory."""
+        return {
+            f"{number}.{place}.{name}": one
+            for number, optimizer in enumerate(self.optimizers)
+            for place, state in optimizer.state_dict()["state"].items()
+            for name, one in state.items()
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take it back."""
+        states: list[dict[int, dict[str, Any]]] = [{} for _ in self.optimizers]
+        for key, one in state.items():
+            number, place, name = key.split(".", 2)
+            states[int(number)].setdefault(int(place), {})[name] = one
+        for optimizer, found in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": found})
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class EquationsEngine:
+    """The five steps in NumPy, each batch shared among as many threads as there are processors.
+
+    Raises:
+        Rot180Error: the model is on another device than the processor.
+    """
+
+    def __init__(self, model: TwoLayer, recipe: Recipe) -> None:
+        self.network = equations_network(model, recipe.smoothing)
+        self.recipe = recipe
+        self.second = equations.Orthogonal(recipe.kernel_rate)
+        self.others = equations.SGD(
+            recipe.rate, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
+        )
+        self.team = equations.Team(self.network, threads=_processors(), seed=recipe.seed)
+
+    def step(
+        self, x: Float[Tensor, "n h w c"], labels: Int[np.ndarray, " n"], share: float
+    ) -> tuple[float, int]:
+        """Take one step; see :class:`Engine`."""
+        with threadpool_limits(1, "blas"):  # the team has the threads
+            found = self.team.five_steps(x.numpy().transpose(0, 3, 1, 2), labels)
+        self.second.rate = share * self.recipe.kernel_rate
+        self.others.rate = share * self.recipe.rate
+        gradients = dict(found.gradients)
+        weights = self.network.weights
+        self.second.step(weights, {"conv2.w": gradients.pop("conv2.w")})
+        self.others.step(weights, gradients)
+        return found.cost, found.right
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the optimizers' memory and the number of steps taken."""
+        state = {"steps": torch.tensor(self.team.steps)}
+        for what, optimizer in (("second", self.second), ("others", self.others)):
+            for name, one in optimizer.state.items():
+                state[f"{what}:{name}"] = torch.from_numpy(one)
+        return state
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take it back."""
+        for key, one in state.items():
+            what, _, name = key.partition(":")
+            if what == "steps":
+                self.team.steps = int(one)
+            else:
+                memory = getattr(self, what).state
+                memory[name] = equations.channels_last(one.numpy()) if one.ndim == 4 else one.numpy()
+
+    def close(self) -> None:
+        """End the team's threads."""
+        self.team.close()
+
+
+ENGINES: dict[str, type[TorchEngine] | type[EquationsEngine]] = {
+    "pytorch": TorchEngine,
+    "equations": EquationsEngine,
+}
+
+
+def engine_of(name: str, model: TwoLayer, recipe: Recipe) -> Engine:
+    """Return the engine of this name for a model.
+
+    Raises:
+        Rot180Error: there is none, or it cannot work where the model is.
+    """
+    if name not in ENGINES:
+        raise Rot180Error(f"There is no engine '{name}'. There are: {listed(ENGINES, name)}.")
+    return ENGINES[name](model, recipe)
+
+
+def equations_network(model: TwoLayer, smoothing: float = 0.0) -> equations.Network:
+    """Return the two-layer network in NumPy, on the very weights of the model.
+
+    A change of the one is a change of the other. Layers have the names of the model's modules.
+
+    Raises:
+        Rot180Error: the model is on another device than the processor.
+    """
+    device = model.conv1.weight.device
+    if device.type != "cpu":
+        raise Rot180Error(f"The equations are computed on the processor, not on '{device}'.")
+    first, second = model.conv1, model.conv2
+    layers: dict[str, equations.Layer] = {
+        "conv1": equations.Convolution(first.in_channels, first.out_channels, 5, padding=2),
+        "relu1": equations.ReLU(),
+        "pool1": equations.MaxPool(2),
+        "conv2": equations.Convolution(second.in_channels, second.out_channels, 5, padding=2),
+        "relu2": equations.ReLU(),
+        "pool2": equations.MaxPool(2),
+        "flatten": equations.Flatten(),
+    }
+    if model.hidden is not None:
+        linear, _, dropout = model.hidden
+        layers["hidden.0"] = equations.Dense(linear.in_features, linear.out_features)
+        layers["hidden.1"] = equations.ReLU()
+        layers["hidden.2"] = equations.Dropout(dropout.p)
+    layers["head"] = equations.Dense(model.head.in_features, model.head.out_features)
+    for name, layer in layers.items():
+        if layer.weights:
+            module = model.get_submodule(name)
+            layer.weights = {"w": _shared(module.weight), "b": _shared(module.bias)}
+    return equations.Network(layers, equations.SoftmaxCrossEntropy(smoothing))
+
+
+def _shared(parameter: Any) -> np.ndarray:
+    """View a parameter as an array; kernels lie in memory with the channels last."""
+    if parameter.ndim == 4:
+        parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    values: np.ndarray = parameter.detach().numpy()
+    return values
+
+
+def _processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
