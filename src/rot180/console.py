@@ -22,6 +22,11 @@ def say(words: str) -> None:
     out.print(escape(words))
 
 
+def page() -> Console:
+    """Return a console for prose and tables, which breaks lines; 100 wide where none is given."""
+    return Console(highlight=False, width=None if out.is_terminal else 100)
+
+
 @contextmanager
 def sentences() -> Iterator[None]:
     """Turn exceptions into one sentence and an exit status, unless ``--debug`` was given."""

@@ -11,10 +11,12 @@ import rot180
 from rot180 import Rot180Error
 from rot180.datasets import ArrayDataset
 from rot180.networks.augment import moved, recoloured
+from rot180.networks.engines import ENGINES
 from rot180.networks.optimizer import Orthogonal, orthogonalised
 from rot180.networks.patches import principal_kernels
 from rot180.networks.recipe import PHOTOS, Recipe, recipe_for
 from rot180.networks.training import accuracy, train
+from tests.models import relative_error
 
 
 def stripes(count: int, seed: int, channels: int = 3, size: int = 12) -> ArrayDataset:
@@ -80,16 +82,21 @@ def test_mean_and_deviation_are_those_of_the_training_images(tmp_path: Path) -> 
     assert np.allclose(found.std, values.std((0, 1, 2)))
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("stop", [(1, 0), (2, 13)])
-def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path, stop) -> None:
+def test_an_interrupted_run_goes_on_to_the_same_weights(
+    tmp_path: Path, stop: tuple[int, int], engine: str
+) -> None:
     training, held_out = stripes(640, 0), stripes(200, 1)
-    whole = train(training, held_out, RECIPE, tmp_path / "whole.safetensors", hidden=8)
+    whole = train(
+        training, held_out, RECIPE, tmp_path / "whole.safetensors", hidden=8, engine=engine
+    )
     path = tmp_path / "parts.safetensors"
     with pytest.raises(KeyboardInterrupt):
-        train(training, held_out, RECIPE, path, hidden=8, watchers=(Recorder(stop),))
+        train(training, held_out, RECIPE, path, hidden=8, engine=engine, watchers=(Recorder(stop),))
     kept = rot180.load(path)  # the best epoch so far is there
     assert len(kept.history) <= stop[0]
-    resumed = train(training, held_out, RECIPE, path, hidden=8, resume=True)
+    resumed = train(training, held_out, RECIPE, path, hidden=8, engine=engine, resume=True)
     for (name, one), other in zip(
         whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True
     ):
@@ -104,6 +111,45 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path, stop) ->
     ]
     assert timeless == again
     assert not Path(f"{path}.resume").exists()
+
+
+def test_the_equations_reach_the_weights_that_pytorch_reaches(tmp_path: Path) -> None:
+    training, held_out = stripes(640, 0), stripes(200, 1)
+    one, other = (
+        train(training, held_out, RECIPE, tmp_path / f"{engine}.safetensors", engine=engine)
+        for engine in ("pytorch", "equations")
+    )
+    assert (one.notes["engine"], other.notes["engine"]) == ("pytorch", "equations")
+    weights = other.model.state_dict()
+    for name, wanted in one.model.state_dict().items():
+        assert weights[name].dtype == wanted.dtype == torch.float32
+        assert relative_error(weights[name], wanted) < 1e-4, name
+    for wanted, found in zip(one.history, other.history, strict=True):
+        assert found["loss"] == pytest.approx(wanted["loss"], rel=1e-4)
+        assert found["accuracy"] == pytest.approx(wanted["accuracy"], abs=2 / 640)
+    assert accuracy(other, held_out) > 0.95
+
+
+def test_the_equations_learn_with_a_hidden_layer_that_drops(tmp_path: Path) -> None:
+    training, held_out = stripes(640, 0, 1), stripes(200, 1, 1)
+    path = tmp_path / "x.safetensors"
+    found = train(training, held_out, RECIPE, path, hidden=16, engine="equations")
+    assert accuracy(found, held_out) > 0.95
+
+
+@pytest.mark.parametrize(("begun", "other"), [("pytorch", "equations"), ("equations", "pytorch")])
+def test_a_run_is_not_resumed_with_the_other_engine(tmp_path: Path, begun, other) -> None:
+    training, held_out, out = stripes(64, 0), stripes(50, 1), tmp_path / "x.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        train(training, held_out, RECIPE, out, engine=begun, watchers=(Recorder((1, 0)),))
+    with pytest.raises(Rot180Error, match=f"written with another .*{begun}.* instead of .*{other}"):
+        train(training, held_out, RECIPE, out, engine=other, resume=True)
+
+
+def test_an_engine_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path) -> None:
+    with pytest.raises(Rot180Error, match=r"no engine 'numpy'\. There are: pytorch, equations"):
+        train(stripes(64, 0), stripes(50, 1), RECIPE, tmp_path / "x.safetensors", engine="numpy")
+    assert not any(tmp_path.iterdir())
 
 
 def test_the_seed_decides(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ class Activation(Layer):
     def forward(self, z: Array) -> Array:
         """Return a = f(z)."""
         self.z = z
-        self.a = self.function(z)
+        self.a: Array = self.function(z)
         return self.a
 
     def backward(self, delta: Array) -> Array:
@@ -36,7 +36,8 @@ class Sigmoid(Activation):
     def function(self, z: Array) -> Array:
         """Return the sigmoid, without overflow for large negative z."""
         small = np.exp(-np.abs(z))
-        return np.where(z >= 0, 1, small) / (1 + small)
+        a: Array = np.where(z >= 0, 1, small) / (1 + small)
+        return a
 
     def derivative(self) -> Array:
         """Return a (1 - a)."""

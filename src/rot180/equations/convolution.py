@@ -212,14 +212,15 @@ def padded(a: Array, borders: Margins) -> Array:
 
 def dilated(delta: Array, stride: tuple[int, int]) -> Array:
     """Put stride - 1 zeros between neighbours: the positions that a stride has left out."""
-    height, width = ((size - 1) * step + 1 for size, step in zip(delta.shape[-2:], stride, strict=True))
-    spread = np.zeros((*delta.shape[:-2], height, width), delta.dtype)
+    *rest, y, x = delta.shape
+    height, width = (y - 1) * stride[0] + 1, (x - 1) * stride[1] + 1
+    spread = np.zeros((*rest, height, width), delta.dtype)
     spread[..., :: stride[0], :: stride[1]] = delta
     return spread
 
 
 def exchanged(w: Array, groups: int = 1) -> Array:
-    """Exchange features and channels within each group: (f, c / groups, …) to (c, f / groups, …)."""
+    """Exchange features and channels in each group: (f, c / groups, …) to (c, f / groups, …)."""
     f, c, *size = w.shape
     return w.reshape(groups, f // groups, c, *size).swapaxes(1, 2).reshape(-1, f // groups, *size)
 

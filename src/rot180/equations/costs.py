@@ -30,7 +30,7 @@ class Cost(ABC):
                 )
             if len(labels) != len(output):
                 raise Rot180Error(f"There are {len(output)} images and {len(labels)} labels.")
-            y = np.zeros(output.shape, output.dtype)
+            y: Array = np.zeros(output.shape, output.dtype)
             y[np.arange(len(labels)), labels] = 1
             return y
         if labels.shape != output.shape:
@@ -38,7 +38,8 @@ class Cost(ABC):
                 f"The network's output is of shape {output.shape}, what it should be of shape "
                 f"{labels.shape}; give the same shape, or one class number an image."
             )
-        return labels.astype(output.dtype, copy=False)
+        y = labels.astype(output.dtype, copy=False)
+        return y
 
     @abstractmethod
     def of(self, output: Array, y: Array) -> Array:

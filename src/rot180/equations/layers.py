@@ -179,10 +179,11 @@ class Flatten(Layer):
 
     def backward(self, delta: Array) -> Array:
         """Return the error in the shape of the images."""
-        out = self._buffers.get("error", (len(delta), *self._shape[1:]), delta.dtype)
-        if out.ndim == 4:
-            out = self._buffers.images("error", out.shape, delta.dtype)
-        out[...] = delta.reshape(out.shape)
+        shape = (len(delta), *self._shape[1:])
+        if len(shape) != 4:
+            return delta.reshape(shape)
+        out = self._buffers.images("error", shape, delta.dtype)
+        out[...] = delta.reshape(shape)
         return out
 
 
@@ -206,9 +207,9 @@ class Dropout(Layer):
     def forward(self, a: Array) -> Array:
         """Return a with values dropped, or a itself when not training."""
         if not self.training:
-            self._factors: Array | float = 1.0
+            self._factors: Any = 1.0
             return a
-        kept = self._rng.random(a.shape, np.float32) >= self.share
+        kept = np.asarray(self._rng.random(a.shape, np.float32) >= self.share)
         self._factors = kept.astype(a.dtype) / a.dtype.type(1 - self.share)
         dropped: Array = a * self._factors
         return dropped
@@ -228,4 +229,5 @@ def _drawn(
 ) -> Array:
     """Draw normal weights of deviation sqrt(2 / inputs), which keeps the variance through ReLU."""
     rng = rng if rng is not None else np.random.default_rng(0)
-    return (rng.standard_normal(shape) * np.sqrt(2 / inputs)).astype(dtype)
+    drawn: Array = rng.standard_normal(shape) * np.sqrt(2 / inputs)
+    return drawn.astype(dtype)

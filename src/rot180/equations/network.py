@@ -1,10 +1,10 @@
 """The algorithm: input, feed-forward, output error, back-propagate, gradient; and training by it.
 
-    network = Network({
-        "conv1": Convolution(1, 8, 5), "relu1": ReLU(), "pool1": MaxPool(2),
-        "flatten": Flatten(), "head": Dense(8 * 12 * 12, 10),
-    })
-    network.fit(images, labels, epochs=3)
+network = Network({
+    "conv1": Convolution(1, 8, 5), "relu1": ReLU(), "pool1": MaxPool(2),
+    "flatten": Flatten(), "head": Dense(8 * 12 * 12, 10),
+})
+network.fit(images, labels, epochs=3)
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -125,9 +125,7 @@ class Network:
             for kind, one in layer.gradient(self.delta[name]).items()
         }
 
-    def five_steps(
-        self, x: Array, labels: Any, images: int | None = None
-    ) -> tuple[Array, Arrays]:
+    def five_steps(self, x: Array, labels: Any, images: int | None = None) -> tuple[Array, Arrays]:
         """Return the cost of each image (n,) and the gradients of the mean cost by name."""
         self.input(x)
         self.feed_forward()
@@ -193,9 +191,7 @@ class Network:
                     found = team.five_steps(x[order[one]], labels[order[one]])
                     optimizer.step(self.weights, found.gradients)
                     cost, right = cost + found.cost * found.images, right + found.right
-                history.append(
-                    {"epoch": epoch, "cost": cost / len(x), "accuracy": right / len(x)}
-                )
+                history.append({"epoch": epoch, "cost": cost / len(x), "accuracy": right / len(x)})
                 if told is not None:
                     told(epoch, cost / len(x), right / len(x))
         return history

@@ -140,4 +140,5 @@ def orthogonalised(matrix: Array) -> Array:
     for _ in range(5):
         square = x @ x.T
         x = p * x + (q * square + r * square @ square) @ x
-    return x.T if tall else x
+    result: Array = x.T if tall else x
+    return result

@@ -147,9 +147,12 @@ class AveragePool(_Pool):
 
     def forward(self, a: Array) -> Array:
         """Return (n, c, y, x), the means."""
-        total = sum(self._places(self._padded(a)))
-        mean: Array = total / (self.size[0] * self.size[1])
-        return mean
+        places = self._places(self._padded(a))
+        total = next(places).copy()
+        for place in places:
+            total += place
+        total /= self.size[0] * self.size[1]
+        return total
 
     def backward(self, delta: Array) -> Array:
         """Return dC/d(input): to each place the window's error over the window's size."""

@@ -51,9 +51,7 @@ class Team:
         seed: of what dropout drops; it is drawn anew for each part of each batch.
     """
 
-    def __init__(
-        self, network: "Network", threads: int = 1, part: int = 8, seed: int = 0
-    ) -> None:
+    def __init__(self, network: "Network", threads: int = 1, part: int = 8, seed: int = 0) -> None:
         if threads < 1 or part < 1:
             raise Rot180Error(f"{threads} threads and parts of {part} images: both are at least 1.")
         self.part, self.seed, self.steps = part, seed, 0
@@ -62,8 +60,7 @@ class Team:
             one.training(True)
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._sums: list[dict[str, Array]] = [
-            {name: np.empty_like(w) for name, w in network.weights.items()}
-            for _ in range(threads)
+            {name: np.empty_like(w) for name, w in network.weights.items()} for _ in range(threads)
         ]
 
     def __enter__(self) -> "Team":

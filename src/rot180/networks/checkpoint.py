@@ -1,5 +1,6 @@
 """A trained network in one safetensors file, with all that later commands need."""
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,11 +14,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from rot180 import equations
 from rot180.device import chosen_device
 from rot180.errors import Rot180Error, listed
 from rot180.files import written_whole
 from rot180.graph.capture import capture
 from rot180.graph.network import Network
+from rot180.networks.engines import equations_network
 from rot180.networks.two_layer import TwoLayer
 
 FORMAT = "rot180 checkpoint 1"
@@ -82,6 +85,14 @@ class Checkpoint:
         generator = torch.Generator().manual_seed(0)
         example = torch.randn(1, self.channels, *self.size, generator=generator)
         return capture(self.model, example.to(self.device))
+
+    def equations(self) -> equations.Network:
+        """Return the network in NumPy, float64, for tracing and for reading along.
+
+        Its weights are copies; layers have the names of the model's modules.
+        """
+        model = copy.deepcopy(self.model).cpu().double()
+        return equations_network(model)
 
     def save(self, path: str | Path) -> None:
         """Write the file whole, or leave the old one.

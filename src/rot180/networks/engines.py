@@ -141,7 +141,9 @@ class EquationsEngine:
                 self.team.steps = int(one)
             else:
                 memory = getattr(self, what).state
-                memory[name] = equations.channels_last(one.numpy()) if one.ndim == 4 else one.numpy()
+                memory[name] = (
+                    equations.channels_last(one.numpy()) if one.ndim == 4 else one.numpy()
+                )
 
     def close(self) -> None:
         """End the team's threads."""
@@ -187,10 +189,10 @@ def equations_network(model: TwoLayer, smoothing: float = 0.0) -> equations.Netw
         "flatten": equations.Flatten(),
     }
     if model.hidden is not None:
-        linear, _, dropout = model.hidden
-        layers["hidden.0"] = equations.Dense(linear.in_features, linear.out_features)
+        neurons, inputs = model.get_parameter("hidden.0.weight").shape
+        layers["hidden.0"] = equations.Dense(inputs, neurons)
         layers["hidden.1"] = equations.ReLU()
-        layers["hidden.2"] = equations.Dropout(dropout.p)
+        layers["hidden.2"] = equations.Dropout(0.5)
     layers["head"] = equations.Dense(model.head.in_features, model.head.out_features)
     for name, layer in layers.items():
         if layer.weights:

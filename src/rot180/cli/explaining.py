@@ -1,0 +1,213 @@
+"""The commands that show the arithmetic."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rot180.cli.options import (
+    Data,
+    ImageClass,
+    Method,
+    Model,
+    Unpool,
+    chosen_number,
+    decoded_with_bar,
+    one_image,
+    position_of,
+    size_of,
+)
+from rot180.console import page, say, sentences
+from rot180.errors import Rot180Error, listed
+
+if TYPE_CHECKING:
+    from rot180.datasets import ArrayDataset
+    from rot180.equations.trace import Sum, Trace
+    from rot180.networks.checkpoint import Checkpoint
+
+_TITLE = "Back-propagation through a convolution"
+
+
+def explain(
+    image: Annotated[
+        str | None, typer.Option(help='Its numbers, as "1 2 3; 4 5 6", or a text file of them.')
+    ] = None,
+    kernel: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of an image that is drawn.")] = "3x3",
+    kernel_size: Annotated[str, typer.Option(help="Of a kernel that is drawn.")] = "2x2",
+    stride: Annotated[int, typer.Option(help="Distance of the windows.")] = 1,
+    padding: Annotated[
+        str, typer.Option(help="valid, same, full, or a number of rows and columns of zeros.")
+    ] = "valid",
+    operation: Annotated[
+        str, typer.Option(help="correlation (as PyTorch's layers) or convolution.")
+    ] = "correlation",
+    activation: Annotated[
+        str, typer.Option(help="Of the output: none, relu, sigmoid or tanh.")
+    ] = "none",
+    seed: Annotated[int, typer.Option(help="Of what is drawn at random.")] = 0,
+    svg: Annotated[Path | None, typer.Option(help="Write it as an SVG picture, too.")] = None,
+    latex: Annotated[Path | None, typer.Option(help="Write it as a LaTeX document, too.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write it as JSON, too.")] = None,
+) -> None:
+    """Walk through one convolution, forward and back: why the weights are rotated."""
+    with sentences():
+        from rot180.explain.blocks import as_json
+        from rot180.explain.case import case
+        from rot180.explain.latex import document
+        from rot180.explain.terminal import show
+        from rot180.explain.vector import drawing
+        from rot180.explain.walk import walk
+        from rot180.files import written_whole
+
+        chosen = case(
+            _grid(image, "image"),
+            _grid(kernel, "kernel"),
+            size_of(size),
+            size_of(kernel_size),
+            stride,
+            int(padding) if padding.isdecimal() else padding,  # type: ignore[arg-type]
+            operation,
+            activation,
+            seed,
+        )
+        sections = walk(chosen)
+        show(sections, page())
+        say("")
+        for path, write in (
+            (svg, drawing),
+            (latex, document),
+            (json, as_json),
+        ):
+            if path is not None:
+                with written_whole(path) as beside:
+                    beside.write_text(write(sections, _TITLE), encoding="utf-8")
+                say(f"Written: {path}")
+
+
+def trace(
+    what: Annotated[str, typer.Argument(help="z, delta, weight, bias, or projection.")],
+    layer: Annotated[str, typer.Argument(help="Name of the layer, as conv2.")],
+    index: Annotated[
+        str,
+        typer.Argument(
+            help="FEATURE,Y,X of z and delta; FEATURE,CHANNEL,Y,X of a weight; FEATURE of a bias; "
+            "CHANNEL,Y,X of a projection's pixel."
+        ),
+    ],
+    feature: Annotated[
+        int | None, typer.Option(help="The feature of the layer that a projection is of.")
+    ] = None,
+    position: Annotated[str, typer.Option(help="Of the projection: map, peak, or Y,X.")] = "map",
+    method: Method = "deconvnet",
+    unpool: Unpool = "switches",
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="An image file; instead of --data.")
+    ] = None,
+    data: Data = "photos",
+    image: Annotated[int | None, typer.Option(help="Number of the image in the data.")] = None,
+    image_class: ImageClass = None,
+    model: Model = "two-layer",
+    most: Annotated[int, typer.Option(help="Products to show, the largest first.")] = 12,
+) -> None:
+    """Show the products behind one number of a trained network, in float64."""
+    with sentences():
+        from rot180.networks.checkpoint import load
+
+        checkpoint = load(model, "cpu")
+        if picture is None:
+            images = decoded_with_bar(data, "test", checkpoint.size, checkpoint.channels, "skip")
+        else:
+            images = one_image(picture, checkpoint)
+        number = chosen_number(images, image, image_class)
+        trace = _trace(checkpoint, images, number, what)
+        at = _index(index)
+        match what:
+            case "z":
+                found = trace.z(layer, (0, *at))
+            case "delta":
+                found = trace.delta(layer, (0, *at))
+            case "weight":
+                found = trace.weight_gradient(layer, at)
+            case "bias":
+                found = trace.bias_gradient(layer, at)
+            case "projection":
+                if feature is None:
+                    raise Rot180Error("A projection is of one feature of the layer: --feature.")
+                where = position_of(position)
+                found = trace.projection(layer, feature, (0, *at), "", where, method, unpool)
+            case _:
+                kinds = ("z", "delta", "weight", "bias", "projection")
+                raise Rot180Error(f"There is no '{what}'. There are: {listed(kinds, what)}.")
+        _print(found, most)
+
+
+def _trace(checkpoint: "Checkpoint", images: "ArrayDataset", number: int, what: str) -> "Trace":
+    """Send an image through the network in float64; errors are those of its own class."""
+    from rot180.equations.trace import Trace
+
+    x = checkpoint.prepare(images.image(number))[None].double().numpy()
+    network = checkpoint.equations()
+    if what not in ("delta", "weight", "bias"):
+        return Trace(network, x)
+    label = None if images.labels is None else int(images.labels[number])
+    named = tuple(images.classes) == checkpoint.classes
+    if label is None or not named:
+        label = int(network.scores(x).argmax())
+        taken = checkpoint.classes[label]
+        say(f"Errors as if the image were what the network takes it for: {taken}.")
+    else:
+        say(f"Errors for the image's own class, {checkpoint.classes[label]}.")
+    return Trace(network, x, [label])
+
+
+def _print(found: "Sum", most: int) -> None:
+    """Print a sum, its largest products first; the others as one number."""
+    from math import prod
+
+    from rot180.equations.links import Factor
+
+    sizes = [prod(factor.value for factor in term) for term in found.terms]
+    order = sorted(range(len(sizes)), key=lambda k: -abs(sizes[k]))
+    head = Factor(found.name, found.index, 0).symbol
+    if not sizes:
+        say(f"{head} = 0: at a maximum above, another entry of the window won.")
+        return
+    say(f"{head} = {found.value + 0.0:.9g}, the sum of {len(sizes)} products")
+    products = found.products()
+    width = max((len(products[k][0]) for k in order[:most]), default=0)
+    wide = max((len(products[k][1]) for k in order[:most]), default=0)
+    for k in order[:most]:
+        symbols, numbers = products[k]
+        say(f"  {symbols:<{width}}  = {numbers:<{wide}}  = {sizes[k] + 0.0: .6g}")
+    rest = order[most:]
+    if rest:
+        say(f"  and {len(rest)} smaller ones, together {sum(sizes[k] for k in rest):.6g}")
+    say(f"The products add up to {found.total + 0.0:.9g}.")
+
+
+def _grid(words: str | None, what: str) -> Any:
+    """Return rows of numbers from words, or from the text file that they name."""
+    if words is None:
+        return None
+    text = words
+    if not any(mark in words for mark in " ;,\n") and Path(words).suffix:
+        if not Path(words).is_file():
+            raise Rot180Error(f"There is no file {words}.")
+        text = Path(words).read_text(encoding="utf-8")
+    rows = [row.replace(",", " ").split() for row in text.replace("\n", ";").split(";")]
+    try:
+        return [[float(one) for one in row] for row in rows if row]
+    except ValueError as error:
+        raise Rot180Error(
+            f'The {what} holds something that is no number ({error}). Write it as "1 2 3; 4 5 6".'
+        ) from None
+
+
+def _index(words: str) -> tuple[int, ...]:
+    parts = words.split(",")
+    if not all(one.strip().isdecimal() for one in parts):
+        raise Rot180Error(
+            f"An index is whole numbers with commas, as 3,5,7; this one is '{words}'."
+        )
+    return tuple(map(int, parts))

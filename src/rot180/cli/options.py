@@ -1,0 +1,116 @@
+"""What several commands share: their options, and how words become what the library takes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rot180.console import Bar, say
+from rot180.errors import Rot180Error, listed
+
+if TYPE_CHECKING:
+    from rot180.datasets import ArrayDataset
+    from rot180.figures.subject import Subject
+    from rot180.networks.checkpoint import Checkpoint
+
+Data = Annotated[
+    str,
+    typer.Option(
+        help="Images: photos, cifar10, torchvision:NAME, a directory (class folders, plain images, "
+        "Parquet files, the binary CIFAR-10), or a Parquet file."
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Option(help="A checkpoint that 'rot180 train' wrote, or two-layer (comes with rot180)."),
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto: the GPU where there is one.")]
+OnBadImage = Annotated[str, typer.Option(help="What to do with a broken image: skip or fail.")]
+Method = Annotated[str, typer.Option(help="deconvnet, gradient or guided.")]
+Unpool = Annotated[str, typer.Option(help="switches (to where the maxima were) or repeat.")]
+Formats = Annotated[str, typer.Option("--format", help="png, svg, pdf, or several: png,pdf.")]
+ImageClass = Annotated[
+    str | None, typer.Option("--class", help="Look at the first image of this class.")
+]
+
+
+def draw(
+    subject: "Subject",
+    out: Path,
+    channels: tuple[int | None, int | None],
+    formats: tuple[str, ...],
+) -> None:
+    """Draw all figures, and say where each is."""
+    from rot180.figures.draw import draw as draw_all
+
+    def told(sheet: Any, path: Path) -> None:
+        say(f"Written: {path}  ({sheet.title})")
+
+    draw_all(subject, out, channels=channels, formats=formats, told=told)
+
+
+def decoded_with_bar(
+    data: str, split: str, size: tuple[int, int], channels: int, on_bad_image: str
+) -> "ArrayDataset":
+    """Open a data set, decode it with a bar, and say which images were left out."""
+    from rot180.datasets import decoded, open_dataset
+
+    with Bar(f"reading {data}") as bar:
+        images = decoded(
+            open_dataset(data, split), size, channels, on_bad_image=on_bad_image, progress=bar
+        )
+    if images.bad:
+        shown = "; ".join(f"{where}: {reason}" for where, reason in images.bad[:5])
+        more = " …" if len(images.bad) > 5 else ""
+        say(f"Left out {len(images.bad)} broken images of the {split} split: {shown}{more}")
+    return images
+
+
+def chosen_number(images: "ArrayDataset", number: int | None, image_class: str | None) -> int:
+    """Return the number of the image to look at: if nothing is said, one with much in it."""
+    from rot180.figures.subject import first_of_class, most_varied
+
+    if image_class is None:
+        return most_varied(images) if number is None else number
+    if number is not None:
+        raise Rot180Error("--image and --class both choose an image; give one of them.")
+    return first_of_class(images, image_class)
+
+
+def one_image(path: Path, checkpoint: "Checkpoint") -> "ArrayDataset":
+    """Read an image file as a data set of one, at the size that the network takes."""
+    from rot180.datasets import ArrayDataset, decode, fitted
+
+    if not path.is_file():
+        raise Rot180Error(f"There is no file {path}.")
+    found = fitted(decode(path.read_bytes(), str(path)), checkpoint.size, checkpoint.channels)
+    return ArrayDataset(found[None], name=path.name, where=lambda _: path.name)
+
+
+def size_of(words: str) -> tuple[int, int]:
+    """Return (height, width) of words like 32x32."""
+    height, cross, width = words.lower().partition("x")
+    if not (cross and height.isdecimal() and width.isdecimal()):
+        raise Rot180Error(f"A size is HEIGHTxWIDTH, as 32x32; this one is '{words}'.")
+    return int(height), int(width)
+
+
+def position_of(words: str) -> Any:
+    """Return None of "map", "peak" of itself, and (y, x) of words like 3,5."""
+    if words in ("map", "peak"):
+        return None if words == "map" else "peak"
+    y, comma, x = words.partition(",")
+    if not (comma and y.strip().isdecimal() and x.strip().isdecimal()):
+        raise Rot180Error(f"A position is map, peak, or Y,X as 3,5; this one is '{words}'.")
+    return int(y), int(x)
+
+
+def formats_of(words: str) -> tuple[str, ...]:
+    """Return the endings in words like png,pdf."""
+    from rot180.figures.draw import FORMATS
+
+    chosen = tuple(one.strip() for one in words.split(","))
+    for one in chosen:
+        if one not in FORMATS:
+            raise Rot180Error(f"There is no format '{one}'. There are: {listed(FORMATS, one)}.")
+    return chosen

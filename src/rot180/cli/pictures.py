@@ -1,0 +1,103 @@
+"""The commands that draw."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rot180.cli.options import (
+    Data,
+    Device,
+    Formats,
+    ImageClass,
+    Method,
+    Model,
+    OnBadImage,
+    Unpool,
+    chosen_number,
+    decoded_with_bar,
+    draw,
+    formats_of,
+    one_image,
+    position_of,
+)
+from rot180.console import say, sentences
+from rot180.device import chosen_device
+from rot180.errors import Rot180Error
+
+
+def figures(
+    model: Model = "two-layer",
+    data: Data = "photos",
+    out: Annotated[Path, typer.Option(help="Directory to write to.")] = Path("figures"),
+    image: Annotated[int | None, typer.Option(help="Number of the image to look at.")] = None,
+    image_class: ImageClass = None,
+    feature1: Annotated[
+        int | None, typer.Option(help="Feature of the first layer for many images.")
+    ] = None,
+    feature2: Annotated[
+        int | None, typer.Option(help="Feature of the second layer for many images.")
+    ] = None,
+    method: Method = "deconvnet",
+    unpool: Unpool = "switches",
+    formats: Formats = "png",
+    device: Device = "auto",
+    on_bad_image: OnBadImage = "skip",
+) -> None:
+    """Draw what a network's features show: eight figures, each with its numbers as JSON."""
+    with sentences():
+        from rot180.figures.subject import Subject
+        from rot180.networks.checkpoint import load
+
+        endings = formats_of(formats)
+        checkpoint = load(model, chosen_device(device))
+        images = decoded_with_bar(data, "test", checkpoint.size, checkpoint.channels, on_bad_image)
+        number = chosen_number(images, image, image_class)
+        subject = Subject(checkpoint, images, number, method=method, unpool=unpool)
+        draw(subject, out, (feature1, feature2), endings)
+
+
+def project(
+    layer: Annotated[str, typer.Argument(help="Name of the layer, as conv2.")],
+    feature: Annotated[int, typer.Argument(help="Number of the feature.")],
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="An image file; instead of --data.")
+    ] = None,
+    data: Data = "photos",
+    image: Annotated[int | None, typer.Option(help="Number of the image in the data.")] = None,
+    image_class: ImageClass = None,
+    position: Annotated[
+        str, typer.Option(help="map, peak, or Y,X: a unit of the feature.")
+    ] = "map",
+    model: Model = "two-layer",
+    out: Annotated[
+        Path | None, typer.Option(help="The picture to write (.png, .svg, .pdf).")
+    ] = None,
+    method: Method = "deconvnet",
+    unpool: Unpool = "switches",
+    device: Device = "auto",
+) -> None:
+    """Carry one feature of one image back to pixels, and draw it beside the image."""
+    with sentences():
+        from rot180.figures.single import one_projection
+        from rot180.figures.subject import Subject
+        from rot180.networks.checkpoint import load
+
+        out = out or Path(f"{layer}-{feature}.png")
+        formats = formats_of(out.suffix.removeprefix(".").lower() or out.name)
+        if picture is not None and picture.exists() and out.exists() and out.samefile(picture):
+            raise Rot180Error(f"--out {out} would overwrite the image itself; give another name.")
+        checkpoint = load(model, chosen_device(device))
+        if picture is None:
+            images = decoded_with_bar(data, "test", checkpoint.size, checkpoint.channels, "skip")
+        elif image is None and image_class is None:
+            images = one_image(picture, checkpoint)
+        else:
+            raise Rot180Error("--picture is one image; --image and --class choose from --data.")
+        number = chosen_number(images, image, image_class)
+        subject = Subject(checkpoint, images, number, method=method, unpool=unpool)
+        sheet = one_projection(subject, layer, feature, position_of(position))
+        sheet.name = out.stem
+        written = sheet.save(out.parent, formats)
+        say(sheet.caption)
+        say(f"Written: {', '.join(map(str, written))}")

@@ -1,0 +1,173 @@
+"""The commands that train."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rot180.cli.options import (
+    Data,
+    Device,
+    OnBadImage,
+    chosen_number,
+    decoded_with_bar,
+    draw,
+    size_of,
+)
+from rot180.console import Bar, say, sentences
+from rot180.device import chosen_device
+from rot180.errors import Rot180Error
+
+if TYPE_CHECKING:
+    import torch
+
+    from rot180.datasets import ArrayDataset
+    from rot180.networks.checkpoint import Checkpoint
+    from rot180.networks.recipe import Recipe
+
+
+def train(
+    data: Data = "photos",
+    out: Annotated[Path, typer.Option(help="The checkpoint to write.")] = Path(
+        "two-layer.safetensors"
+    ),
+    epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images in a step.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Learning rate of all but the second layer's kernels.")
+    ] = None,
+    kernel_rate: Annotated[
+        float | None, typer.Option(help="Learning rate of the second layer's kernels.")
+    ] = None,
+    hidden: Annotated[
+        int, typer.Option(help="Neurons of a hidden fully connected layer (0: none).")
+    ] = 0,
+    size: Annotated[str, typer.Option(help="HEIGHTxWIDTH that images are brought to.")] = "32x32",
+    grey: Annotated[bool, typer.Option("--grey", help="Train on brightness alone.")] = False,
+    engine: Annotated[
+        str, typer.Option(help="pytorch, or equations: rot180's own back-propagation in NumPy.")
+    ] = "pytorch",
+    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run.")
+    ] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Directory for TensorBoard event files.")
+    ] = None,
+    device: Device = "auto",
+    on_bad_image: OnBadImage = "skip",
+) -> None:
+    """Train the two-layer network and write a checkpoint and its learning curve."""
+    with sentences():
+        recipe = _recipe(
+            data, seed=seed, epochs=epochs, batch=batch, rate=rate, kernel_rate=kernel_rate
+        )
+        sets = _sets(data, size_of(size), 1 if grey else 3, on_bad_image)
+        watchers: tuple[Any, ...] = ()
+        if tensorboard is not None:
+            from rot180.networks.tensorboard import EventFiles
+
+            watchers = (EventFiles(tensorboard),)
+        place = "cpu" if engine == "equations" and device == "auto" else device
+        _train(sets, recipe, out, hidden, engine, chosen_device(place), resume, watchers)
+        say(f"Next: rot180 figures --model {out} --data {data}")
+
+
+def demo(
+    data: Data = "photos",
+    out: Annotated[Path, typer.Option(help="Directory to write to.")] = Path("demo"),
+    epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
+    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Train the two-layer network from scratch and draw what its features have learned."""
+    with sentences():
+        from rot180.figures.subject import Subject
+
+        started = time.perf_counter()
+        recipe = _recipe(data, seed=seed, epochs=epochs)
+        training, held_out = _sets(data, (32, 32), 3, "skip")
+        path = out / "two-layer.safetensors"
+        checkpoint = _train(
+            (training, held_out), recipe, path, 0, "pytorch", chosen_device(device), False, ()
+        )
+        subject = Subject(checkpoint, held_out, chosen_number(held_out, None, None))
+        draw(subject, out, (None, None), ("png",))
+        best = max(one["held_out"] for one in checkpoint.history)
+        say("")
+        say(
+            f"Done in {time.perf_counter() - started:.0f} s. The network names "
+            f"{best:.1%} of {len(held_out)} images that it was not trained on."
+        )
+        say(f"Look at {out}/4-strongest.png first: what excites each feature of the first layer.")
+        say(f"Then: rot180 figures --model {path} --data {data} --image 1 --out {out}")
+
+
+def _recipe(data: str, **given: float | None) -> "Recipe":
+    """Return the recipe for a data set, changed where something was given."""
+    from dataclasses import replace
+
+    from rot180.networks.recipe import recipe_for
+
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return replace(recipe_for(data), **chosen)
+
+
+def _train(
+    sets: "tuple[ArrayDataset, ArrayDataset]",
+    recipe: "Recipe",
+    out: Path,
+    hidden: int,
+    engine: str,
+    device: "torch.device",
+    resume: bool,
+    watchers: tuple[Any, ...],
+) -> "Checkpoint":
+    """Train with a bar, and draw the learning curve."""
+    from rot180.figures.overview import learning_curve
+    from rot180.networks.training import train as run
+
+    training, held_out = sets
+    say(
+        f"Training on {len(training)} images of {training.name} ({len(training.classes)} classes), "
+        f"measured on {len(held_out)} others, {recipe.epochs} epochs, by {engine} on {device}."
+    )
+    bar = Bar("epoch 1")
+    try:
+        with bar:
+            checkpoint = run(
+                training,
+                held_out,
+                recipe,
+                out,
+                hidden=hidden,
+                engine=engine,
+                device=device,
+                resume=resume,
+                watchers=(bar, *watchers),
+            )
+    except KeyboardInterrupt:
+        if bar.epochs == 0:
+            raise Rot180Error(
+                "Interrupted before an epoch was over; nothing was written."
+            ) from None
+        raise Rot180Error(
+            f"Interrupted: {out} holds the best epoch so far; 'rot180 train' goes on with --resume."
+        ) from None
+    curve = learning_curve(checkpoint.history, f"Training on {training.name}")
+    curve.name = f"{out.stem}-learning-curve"
+    best = max(one["held_out"] for one in checkpoint.history)
+    flips = checkpoint.notes["held_out_with_flips"]
+    say(f"Held-out accuracy {best:.2%}; averaged over each image and its mirror image {flips:.2%}.")
+    say(f"Written: {out}, {curve.save(out.parent)[0]}")
+    return checkpoint
+
+
+def _sets(
+    data: str, size: tuple[int, int], channels: int, on_bad_image: str
+) -> "tuple[ArrayDataset, ArrayDataset]":
+    return (
+        decoded_with_bar(data, "train", size, channels, on_bad_image),
+        decoded_with_bar(data, "test", size, channels, on_bad_image),
+    )

@@ -1,0 +1,128 @@
+"""A small convolution to be explained: given, or drawn at random from whole numbers."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from rot180 import equations
+from rot180.equations.convolution import Array
+from rot180.equations.geometry import Padding, margins, out_size, pair
+from rot180.errors import Rot180Error, listed
+
+ACTIVATIONS = {
+    "none": None,
+    "relu": equations.ReLU,
+    "sigmoid": equations.Sigmoid,
+    "tanh": equations.Tanh,
+}
+OPERATIONS = ("correlation", "convolution")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A convolution of one channel and one feature, with a cost above it.
+
+    Attributes:
+        image: (h, w).
+        kernel: (kh, kw).
+        target: (y, x), what the output should be.
+        stride, padding, operation: see :class:`rot180.equations.Convolution`.
+        activation: "none", "relu", "sigmoid" or "tanh".
+        bias: a number.
+    """
+
+    image: Array
+    kernel: Array
+    target: Array
+    stride: tuple[int, int] = (1, 1)
+    padding: Padding = "valid"
+    operation: str = "correlation"
+    activation: str = "none"
+    bias: float = 1.0
+
+    @property
+    def rotated(self) -> bool:
+        """Whether the kernel is turned going forward."""
+        return self.operation == "convolution"
+
+
+def case(
+    image: Any = None,
+    kernel: Any = None,
+    size: tuple[int, int] = (3, 3),
+    kernel_size: tuple[int, int] = (2, 2),
+    stride: int | tuple[int, int] = 1,
+    padding: Padding = "valid",
+    operation: str = "correlation",
+    activation: str = "none",
+    seed: int = 0,
+) -> Case:
+    """Return a case with the given image and kernel, or with small whole numbers drawn at random.
+
+    Args:
+        image: (h, w) numbers; drawn with the given ``size`` if missing.
+        kernel: (kh, kw) numbers; drawn with the given ``kernel_size`` if missing, all different.
+        size, kernel_size: (rows, columns).
+        stride, padding, operation: see :class:`rot180.equations.Convolution`.
+        activation: "none", "relu", "sigmoid" or "tanh".
+        seed: of what is drawn. What the output should be is drawn, too.
+
+    Raises:
+        Rot180Error: an operation or activation that does not exist, or a kernel larger than the
+            image; something that is no grid of finite numbers.
+    """
+    for what, name, known in (
+        ("operation", operation, OPERATIONS),
+        ("activation", activation, tuple(ACTIVATIONS)),
+    ):
+        if name not in known:
+            raise Rot180Error(f"There is no {what} '{name}'. There are: {listed(known, name)}.")
+    rng = np.random.default_rng(seed)
+    drawn_image = rng.integers(1, 6, size).astype(float)
+    count = kernel_size[0] * kernel_size[1]
+    signs = rng.choice([-1, 1, 1], count)
+    drawn_kernel = (signs * (1 + rng.permutation(count))).reshape(kernel_size).astype(float)
+    image = _numbers(image, "image") if image is not None else drawn_image
+    kernel = _numbers(kernel, "kernel") if kernel is not None else drawn_kernel
+    steps = pair(stride, "stride")
+    borders = margins(padding, kernel.shape, steps, operation == "convolution")
+    above = out_size(image.shape, kernel.shape, steps, borders)
+    made = Case(image, kernel, np.zeros(above), steps, padding, operation, activation)
+    # Off the target by small whole numbers, none of them zero, so that every unit has an error.
+    off = rng.integers(1, 4, above) * rng.choice([-1, 1], above)
+    return replace(made, target=fed_forward(made)[1][0, 0] - off)
+
+
+def network_of(case: Case) -> equations.Network:
+    """Return the network of a case: the convolution, its activation, the quadratic cost."""
+    convolution = equations.Convolution(
+        1, 1, case.kernel.shape, case.stride, case.padding, operation=case.operation
+    )
+    convolution.weights["w"][0, 0] = case.kernel
+    convolution.weights["b"][0] = case.bias
+    layers: dict[str, equations.Layer] = {"conv": convolution}
+    activation = ACTIVATIONS[case.activation]
+    if activation is not None:
+        layers["f"] = activation()
+    return equations.Network(layers, equations.Quadratic())
+
+
+def fed_forward(case: Case) -> tuple[equations.Network, Array]:
+    """Return the network of a case and its output (1, 1, y, x)."""
+    network = network_of(case)
+    network.input(case.image[None, None])
+    return network, network.feed_forward()
+
+
+def _numbers(values: Any, what: str) -> Array:
+    try:
+        found = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise Rot180Error(f"The {what} is no grid of numbers with rows of one length.") from error
+    if found.ndim != 2 or not found.size or not np.isfinite(found).all():
+        raise Rot180Error(
+            f"The {what} has to be rows of finite numbers, all of one length; this one is of shape "
+            f"{found.shape}."
+        )
+    return found

@@ -1,0 +1,129 @@
+"""An explanation in a terminal: coloured where it can show colours, plain where it cannot."""
+
+from itertools import zip_longest
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from rot180.equations.links import Factor
+from rot180.equations.trace import Sum
+from rot180.explain.blocks import Block, Equation, Figure, Grid, Section, Words
+
+_COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red")
+"""Of the weights, in turn; from the terminal's own palette, which suits its background."""
+_GAP = 4
+
+
+def show(sections: list[Section], console: Console) -> None:
+    """Print all sections."""
+    for number, section in enumerate(sections, 1):
+        console.print()
+        console.print(Text(f"{number}. {section.title}", style="bold"))
+        for block in section.blocks:
+            console.print()
+            console.print(Padding(_shown(block, console.width - 3), (0, 0, 0, 3)))
+
+
+def _shown(block: Block, width: int) -> RenderableType:
+    match block:
+        case Words():
+            return Text.assemble(
+                *((one, "bold" if formula else "") for one, formula in block.pieces)
+            )
+        case Equation(found):
+            return _equation(found)
+        case Figure(parts):
+            return _figure(parts, width)
+
+
+def _equation(found: Sum) -> RenderableType:
+    """Lay out a sum in three lines: symbols, numbers, value; the products stand in columns."""
+    head = Factor(found.name, found.index, 0).symbol
+    lines = Table.grid(padding=(0, 1))
+    in_line = 5 if len(found.terms) == 5 else 4
+    columns = [found.products()[k : k + in_line] for k in range(0, len(found.terms), in_line)]
+    for row, products in enumerate(columns):
+        last = row == len(columns) - 1
+        for line, lead in enumerate((head if row == 0 else "", "")):
+            cells = [lead, "=" if row == 0 else "+"]
+            for place, product in enumerate(products):
+                end = place == len(products) - 1
+                cells += [product[line], "" if end and last else ("+" if not end else "")]
+            lines.add_row(*cells)
+    lines.add_row("", "=", f"{found.value:.6g}")
+    return lines
+
+
+def _figure(parts: list[Grid | str], width: int) -> RenderableType:
+    """Put the parts side by side; what does not fit into the width begins a new row."""
+    if len(parts) == 1 and isinstance(parts[0], Grid) and parts[0].column_names:
+        return _table(parts[0], width)
+    rows: list[list[list[Text]]] = [[]]
+    room = width
+    for lines in map(_lines, parts):
+        wide = max(line.cell_len for line in lines) + _GAP
+        if wide > room + _GAP and rows[-1]:
+            rows.append([])
+            room = width
+        rows[-1].append(lines)
+        room -= wide
+    return Group(*(_beside(columns) for columns in rows))
+
+
+def _beside(columns: list[list[Text]]) -> Text:
+    """Join columns of lines, line by line."""
+    joined = Text()
+    for lines in zip_longest(*columns):
+        row = Text()
+        for column, line in zip(columns, lines, strict=True):
+            cell = line.copy() if line is not None else Text()
+            cell.pad_right(max(one.cell_len for one in column) - cell.cell_len + _GAP)
+            row.append_text(cell)
+        row.rstrip()
+        joined.append_text(row).append("\n")
+    joined.rstrip()
+    return joined
+
+
+def _lines(part: Grid | str) -> list[Text]:
+    """Return a grid, or a sign beside the middle of one, line by line."""
+    if isinstance(part, str):
+        return [Text(), Text(part, style="dim")]
+    width = max(len(cell.text) for row in part.rows for cell in row)
+    lines = [Text(part.name, style="italic")]
+    for row in part.rows:
+        line = Text()
+        for cell in row:
+            style = _style(cell.weight)
+            line.append(" " * (width - len(cell.text)))
+            line.append(cell.text, style=style)
+            line.append("  ")
+        line.rstrip()
+        lines.append(line)
+    return lines
+
+
+def _table(grid: Grid, width: int) -> RenderableType:
+    """Return a grid with names of its rows and columns, or say that it is too wide."""
+    widths = [len(cell.text) + 2 for cell in max(grid.rows, key=len)]
+    if grid.row_names and sum(widths) + len(grid.row_names[0]) > width:
+        return Text(
+            f"({len(grid.rows)} rows and {len(widths)} columns: too wide for {width} characters; a "
+            "wider window shows them, or --svg.)"
+        )
+    table = Table(box=None, padding=(0, 1), pad_edge=False, show_edge=False, header_style="dim")
+    if grid.row_names:
+        table.add_column("")
+    for name in grid.column_names:
+        table.add_column(name, justify="right", no_wrap=bool(grid.row_names))
+    for k, row in enumerate(grid.rows):
+        cells = [Text(cell.text, style=_style(cell.weight)) for cell in row]
+        head = [Text(grid.row_names[k], style="dim")] if grid.row_names else []
+        table.add_row(*head, *cells)
+    return table
+
+
+def _style(weight: int | None) -> str:
+    return "" if weight is None else _COLOURS[weight % len(_COLOURS)]

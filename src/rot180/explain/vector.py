@@ -1,0 +1,177 @@
+"""An explanation as one SVG picture, for a page; it follows the page's light or dark scheme."""
+
+from textwrap import wrap
+from xml.sax.saxutils import escape
+
+from rot180.equations.links import Factor
+from rot180.explain.blocks import Block, Cell, Equation, Figure, Grid, Section, Words
+
+_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", "#F0E442", "#999999")
+"""Of the weights, in turn (Okabe & Ito: told apart with any colour vision)."""
+_STYLE = """
+text { font: 15px system-ui, sans-serif; fill: #222; white-space: pre; }
+.title { font-size: 19px; font-weight: 600; }
+.mono { font: 14px ui-monospace, "DejaVu Sans Mono", monospace; }
+.name { font-size: 13px; fill: #666; }
+.formula { font: 14px ui-monospace, "DejaVu Sans Mono", monospace; }
+.cell { fill-opacity: 0.38; stroke: #888; stroke-opacity: 0.5; }
+.empty { fill: none; }
+@media (prefers-color-scheme: dark) {
+  text { fill: #e6e6e6; }
+  .name { fill: #aaa; }
+}
+"""
+_MARGIN = 24
+_LETTER = 8.6
+"""Width of a letter of the fixed pitch, in pixels, with some room."""
+_LINE = 22
+_MARK, _NO_BREAK = "\x01", "\u00a0"
+_CELL = 30
+_IN_LINE = 4
+
+
+def drawing(sections: list[Section], title: str) -> str:
+    """Return the SVG file's text."""
+    page = _Page()
+    page.text(_MARGIN, title, "title", 34)
+    for number, section in enumerate(sections, 1):
+        page.down(14)
+        page.text(_MARGIN, f"{number}. {section.title}", "title", 30)
+        for block in section.blocks:
+            page.block(block)
+    width, height = page.width + _MARGIN, page.y + _MARGIN
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
+        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img">\n<title>{escape(title)}</title>\n'
+        f"<style>{_STYLE}</style>\n" + "\n".join(page.elements) + "\n</svg>\n"
+    )
+
+
+class _Page:
+    """Elements so far, and where the next one goes."""
+
+    def __init__(self) -> None:
+        self.elements: list[str] = []
+        self.y = float(_MARGIN)
+        self.width = 880.0
+
+    def down(self, pixels: float) -> None:
+        self.y += pixels
+
+    def text(self, x: float, words: str, kind: str, height: float) -> None:
+        """Write a line and go down by its height."""
+        self.put(x, self.y + height * 0.65, words, kind)
+        self.down(height)
+
+    def put(self, x: float, y: float, words: str, kind: str, anchor: str = "start") -> None:
+        where = f'x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}"'
+        self.elements.append(f"<text {where}>{escape(words)}</text>")
+
+    def block(self, block: Block) -> None:
+        match block:
+            case Words():
+                self._words(block)
+            case Equation():
+                self._equation(block)
+            case Figure(parts):
+                self._figure(parts)
+        self.down(10)
+
+    def _words(self, words: Words) -> None:
+        marked = "".join(
+            # A formula is not broken, and keeps its marks while lines are.
+            f"{_MARK}{one.replace(' ', _NO_BREAK)}{_MARK}" if is_formula else one
+            for one, is_formula in words.pieces
+        )
+        for line in wrap(marked, 104, break_on_hyphens=False):
+            spans = "".join(
+                f'<tspan class="formula">{escape(one)}</tspan>' if k % 2 else escape(one)
+                for k, one in enumerate(line.split(_MARK))
+            )
+            y = self.y + _LINE * 0.65
+            self.elements.append(f'<text x="{_MARGIN}" y="{y:.1f}">{spans}</text>')
+            self.down(_LINE)
+
+    def _equation(self, equation: Equation) -> None:
+        """Write symbols and numbers below each other, in columns."""
+        found = equation.sum
+        head = Factor(found.name, found.index, 0).symbol
+        left = _MARGIN + 20 + _LETTER * (len(head) + 1)
+        products = found.products()
+        in_line = 5 if len(products) == 5 else _IN_LINE
+        self.put(_MARGIN + 20, self.y + _LINE * 0.65, head, "mono")
+        for first in range(0, len(products), in_line):
+            chunk = products[first : first + in_line]
+            for line in (0, 1):
+                x = left
+                self.put(x, self.y + _LINE * 0.65, "=" if first == 0 else "+", "mono")
+                x += 2 * _LETTER
+                for place, product in enumerate(chunk):
+                    self.put(x, self.y + _LINE * 0.65, product[line], "mono")
+                    x += _LETTER * (max(map(len, product)) + 1)
+                    if place < len(chunk) - 1:
+                        self.put(x - _LETTER / 2, self.y + _LINE * 0.65, "+", "mono")
+                        x += 1.5 * _LETTER
+                self.width = max(self.width, x + _MARGIN)
+                self.down(_LINE)
+        self.text(left, f"= {found.value:.6g}", "mono", _LINE)
+
+    def _figure(self, parts: list[Grid | str]) -> None:
+        x, tallest = _MARGIN + 20.0, 0.0
+        middle = self.y + 22 + _CELL * max(len(g.rows) for g in parts if isinstance(g, Grid)) / 2
+        for part in parts:
+            if isinstance(part, str):
+                self.put(x, middle + 5, part, "name")
+                x += len(part) * _LETTER + 18
+            else:
+                wide, high = self._grid(x, part)
+                x += wide + 26
+                tallest = max(tallest, high)
+        self.width = max(self.width, x)
+        self.down(tallest)
+
+    def _grid(self, left: float, grid: Grid) -> tuple[float, float]:
+        """Draw a grid with its names, and return its (width, height)."""
+        table = bool(grid.column_names) and not grid.row_names
+        longest = max(len(cell.text) for row in grid.rows for cell in row)
+        if table:
+            widths = [
+                _LETTER * max(len(name), *(len(row[k].text) for row in grid.rows)) + 16
+                for k, name in enumerate(grid.column_names)
+            ]
+        else:
+            widths = [max(_CELL, _LETTER * longest + 10)] * len(grid.rows[0])
+        x0 = left + (_LETTER * max(map(len, grid.row_names)) + 10 if grid.row_names else 0)
+        top = self.y + (22 if grid.name or grid.column_names else 0)
+        if grid.name:
+            self.put(x0, self.y + 14, grid.name, "name")
+        edges = [x0]
+        for width in widths:
+            edges.append(edges[-1] + width)
+        for k, name in enumerate(grid.column_names):
+            x, anchor = (
+                (edges[k + 1] - 8, "end") if table else ((edges[k] + edges[k + 1]) / 2, "middle")
+            )
+            self.put(x, self.y + 14, name, "name", anchor)
+        height = _LINE if table else _CELL
+        for r, row in enumerate(grid.rows):
+            y = top + r * height
+            if grid.row_names:
+                self.put(x0 - 8, y + height * 0.65, grid.row_names[r], "name", "end")
+            for k, cell in enumerate(row):
+                if table:
+                    self.put(edges[k + 1] - 8, y + height * 0.65, cell.text, "mono", "end")
+                else:
+                    self._square(edges[k], y, widths[k], cell)
+        name_width = len(grid.name) * 7.2
+        return max(edges[-1] - left, name_width), top - self.y + height * len(grid.rows) + 6
+
+    def _square(self, x: float, y: float, width: float, cell: Cell) -> None:
+        if cell.text != "·":
+            colour = (
+                "" if cell.weight is None else f' fill="{_COLOURS[cell.weight % len(_COLOURS)]}"'
+            )
+            kind = "cell" if colour else "cell empty"
+            place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{_CELL}"'
+            self.elements.append(f'<rect {place} class="{kind}"{colour}/>')
+        self.put(x + width / 2, y + _CELL * 0.65, cell.text, "mono", "middle")

@@ -1,0 +1,260 @@
+"""A perceptron whose connections are cut and whose weights are shared is a convolution."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import scipy.signal
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from rot180 import Rot180Error
+from rot180.equations import Convolution, Dense
+from rot180.equations.convolution import convolution, correlation
+from rot180.equations.equivalence import CUT, Connections, connections
+from tests.equations.cases import Array, Case, cases, normal, relative
+
+OPERATIONS = {"correlation": correlation, "convolution": convolution}
+
+
+def wired(case: Case, operation: str) -> Connections:
+    channels = case.groups * case.channels
+    return connections((channels, *case.size), case.w.shape, **case.options, operation=operation)
+
+
+def layer(case: Case, operation: str) -> Convolution:
+    """Make the convolution's layer, with the case's weights."""
+    made = Convolution(
+        case.groups * case.channels,
+        case.groups * case.features,
+        case.kernel,
+        case.stride,
+        case.borders,
+        case.groups,
+        operation,
+    )
+    made.weights["w"][...] = case.w
+    made.weights["b"][...] = case.b
+    return made
+
+
+def perceptron(wires: Connections, w: Array, b: Array) -> Dense:
+    """Make the layer of perceptrons with these connections."""
+    outputs, inputs = wires.weight.shape
+    made = Dense(inputs, outputs)
+    made.weights = {"w": wires.matrix(w), "b": wires.biases(b)}
+    return made
+
+
+def rows(a: Array) -> Array:
+    """Lay out each image as one row."""
+    return a.reshape(len(a), -1)
+
+
+def whole(x: Array) -> Array:
+    """Round to whole numbers: their sums of products are exact, in whatever order."""
+    return np.rint(3 * x)
+
+
+# The same numbers.
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@settings(max_examples=150, deadline=None)
+@given(case=cases())
+def test_output_error_and_shared_gradient_are_those_of_the_convolution(
+    operation: str, case: Case
+) -> None:
+    wires, theirs = wired(case, operation), layer(case, operation)
+    for one in theirs.weights.values():
+        one[...] = whole(one)
+    ours = perceptron(wires, *theirs.weights.values())
+    a = whole(case.a)
+    z = theirs.forward(a)
+    assert z.shape[1:] == wires.above
+    assert np.array_equal(ours.forward(rows(a)), rows(z))
+    delta = whole(normal(*z.shape, seed=case.seed + 3))
+    assert np.array_equal(ours.backward(rows(delta)), rows(theirs.backward(delta)))
+    found, wanted = ours.gradient(rows(delta)), theirs.gradient(delta)
+    assert np.array_equal(wires.shared_gradient(found["w"]), wanted["w"])
+    assert np.array_equal(wires.shared_bias_gradient(found["b"]), wanted["b"])
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_they_are_so_for_any_values_up_to_rounding(operation: str) -> None:
+    case = Case(3, 2, 3, 2, (9, 8), (3, 4), (1, 2), ((2, 0), (1, 3)), seed=1)
+    wires, theirs = wired(case, operation), layer(case, operation)
+    ours = perceptron(wires, case.w, case.b)
+    z = theirs.forward(case.a)
+    assert relative(ours.forward(rows(case.a)), rows(z)) < 1e-13
+    delta = normal(*z.shape, seed=2)
+    assert relative(ours.backward(rows(delta)), rows(theirs.backward(delta))) < 1e-13
+    found, wanted = ours.gradient(rows(delta)), theirs.gradient(delta)
+    assert relative(wires.shared_gradient(found["w"]), wanted["w"]) < 1e-13
+    assert relative(wires.shared_bias_gradient(found["b"]), wanted["b"]) < 1e-13
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    channels=st.integers(1, 3),
+    features=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
+def test_transposed_weights_times_delta_are_the_full_convolution_with_the_rotated_kernel(
+    size, kernel, channels, features, seed
+) -> None:
+    assume(size[0] >= kernel[0] and size[1] >= kernel[1])
+    w = whole(normal(features, channels, *kernel, seed=seed))
+    for operation, turned in (("convolution", w[..., ::-1, ::-1]), ("correlation", w)):
+        wires = connections((channels, *size), w.shape, operation=operation)
+        delta = whole(normal(*wires.above, seed=seed + 1))
+        wanted = [
+            sum(scipy.signal.convolve2d(delta[f], turned[f, c], "full") for f in range(features))
+            for c in range(channels)
+        ]
+        found = wires.matrix(w).T @ delta.reshape(-1)
+        assert np.array_equal(found.reshape(channels, *size), wanted)
+
+
+# The connections.
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@settings(max_examples=80, deadline=None)
+@given(case=cases())
+def test_a_single_white_pixel_finds_its_connections_and_their_weights(
+    operation: str, case: Case
+) -> None:
+    wires = wired(case, operation)
+    inputs = wires.weight.shape[1]
+    assume(inputs <= 150)
+    pixels = np.eye(inputs).reshape(inputs, *wires.below)
+    numbered = 1.0 + np.arange(case.w.size).reshape(case.w.shape)
+    found = OPERATIONS[operation](pixels, numbered, **case.options)
+    assert np.array_equal(rows(found).T, np.where(wires.weight == CUT, 0, wires.weight + 1))
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@settings(max_examples=30, deadline=None)
+@given(case=cases())
+def test_what_is_cut_is_zero_and_what_is_left_is_one_of_the_weights(
+    operation: str, case: Case
+) -> None:
+    wires = wired(case, operation)
+    matrix = wires.matrix(case.w)
+    cut = wires.weight == CUT
+    assert not matrix[cut].any()
+    assert np.array_equal(matrix[~cut], case.w.reshape(-1)[wires.weight[~cut]])
+    assert set(wires.weight.reshape(-1).tolist()) <= {CUT, *range(case.w.size)}
+    # No position uses a weight twice.
+    for row in wires.weight:
+        kept = row[row != CUT]
+        assert len(set(kept.tolist())) == len(kept)
+    assert np.array_equal(
+        wires.biases(case.b).reshape(wires.above),
+        np.broadcast_to(case.b[:, None, None], wires.above),
+    )
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@settings(max_examples=30, deadline=None)
+@given(case=cases())
+def test_a_weight_is_shared_by_as_many_connections_as_use_it(operation: str, case: Case) -> None:
+    wires = wired(case, operation)
+    assert wires.uses.shape == case.w.shape
+    assert wires.uses.sum() == (wires.weight != CUT).sum()
+    for number, used in enumerate(wires.uses.reshape(-1)):
+        assert used == (wires.weight == number).sum()
+    # The derivative by a weight, where all inputs and all errors are one.
+    theirs = layer(case, operation)
+    z = theirs.forward(np.ones((1, *wires.below)))
+    assert np.array_equal(wires.uses, np.rint(theirs.gradient(np.ones_like(z))["w"]))
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_without_a_border_each_position_uses_each_weight(operation: str) -> None:
+    for stride in (1, 2, (2, 3)):
+        wires = connections((4, 8, 9), (6, 2, 3, 2), stride, "valid", 2, operation)
+        assert (wires.uses == wires.above[1] * wires.above[2]).all()
+    border = connections((1, 3, 3), (1, 1, 3, 3), padding="same", operation=operation)
+    assert border.uses[0, 0].tolist() == [[4, 6, 4], [6, 9, 6], [4, 6, 4]]
+
+
+def test_a_small_matrix_as_it_is_drawn_on_paper() -> None:
+    forward = connections((1, 1, 4), (1, 1, 1, 3))
+    assert forward.weight.tolist() == [[0, 1, 2, CUT], [CUT, 0, 1, 2]]
+    turned = connections((1, 1, 4), (1, 1, 1, 3), operation="convolution")
+    assert turned.weight.tolist() == [[2, 1, 0, CUT], [CUT, 2, 1, 0]]
+    w = np.array([5.0, 0.0, 7.0]).reshape(1, 1, 1, 3)
+    assert turned.matrix(w).tolist() == [[7, 0, 5, 0], [0, 7, 0, 5]]
+    strided = connections((1, 1, 4), (1, 1, 1, 2), (1, 2), ((0, 0), (1, 1)))
+    assert strided.weight.tolist() == [
+        [1, CUT, CUT, CUT],
+        [CUT, 0, 1, CUT],
+        [CUT, CUT, CUT, 0],
+    ]
+
+
+# Learning.
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@settings(max_examples=30, deadline=None)
+@given(case=cases())
+def test_gradient_descent_on_shared_connections_stays_a_convolution(
+    operation: str, case: Case
+) -> None:
+    wires, a, rate = wired(case, operation), case.a, 1e-3
+    ours, theirs = perceptron(wires, case.w, case.b), layer(case, operation)
+    y = normal(case.n, *wires.above, seed=case.seed + 5)
+    for _ in range(4):
+        delta = theirs.forward(a) - y
+        for name, one in theirs.gradient(delta).items():
+            theirs.weights[name] -= rate * one
+        found = ours.gradient(ours.forward(rows(a)) - rows(y))
+        ours.weights["w"] -= rate * wires.matrix(wires.shared_gradient(found["w"]))
+        ours.weights["b"] -= rate * wires.biases(wires.shared_bias_gradient(found["b"]))
+    w, b = theirs.weights["w"], theirs.weights["b"]
+    assert relative(ours.weights["w"], wires.matrix(w)) < 1e-12
+    assert relative(ours.weights["b"], wires.biases(b)) < 1e-12
+    for number in range(w.size):  # equal to the last bit: still one weight
+        assert len(set(ours.weights["w"][wires.weight == number].tolist())) <= 1
+    assert not ours.weights["w"][wires.weight == CUT].any()
+
+
+def test_gradient_descent_on_free_connections_does_not_stay_one() -> None:
+    wires = connections((2, 5, 5), (3, 2, 3, 3))
+    ours = perceptron(wires, normal(3, 2, 3, 3), normal(3))
+    a, delta = normal(4, 2, 5, 5, seed=1), normal(4, 3, 3, 3, seed=2)
+    ours.forward(rows(a))
+    gradient = ours.gradient(rows(delta))["w"]
+    assert np.abs(gradient[wires.weight == CUT]).min() > 0
+    assert all(np.ptp(gradient[wires.weight == number]) > 0 for number in range(54))
+
+
+# What does not fit.
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (
+            lambda: connections((2, 5, 5), (3, 1, 3, 3)),
+            r"\(3, 1, 3, 3\) in 1 groups do not fit inputs of shape \(2, 5, 5\)",
+        ),
+        (lambda: connections((4, 5, 5), (3, 2, 3, 3), groups=2), r"\(3, 2, 3, 3\) in 2 groups"),
+        (lambda: connections((4, 5, 5), (4, 4, 3, 3), groups=0), r"\(4, 4, 3, 3\) in 0 groups"),
+        (lambda: connections((1, 3, 5), (1, 1, 4, 2)), "window of 4x2 does not fit .* 3x5"),
+        (
+            lambda: connections((1, 3, 5), (1, 1, 6, 2), padding=1),
+            "window of 6x2 does not fit .* 3x5 and 5x7 with its padding",
+        ),
+        (lambda: connections((1, 5, 5), (1, 1, 3, 3), 0), "stride is one whole number from 1 up"),
+        (lambda: connections((1, 5, 5), (1, 1, 3, 3), 2, "same"), "'same' needs stride 1"),
+    ],
+)
+def test_what_does_not_fit_is_said_with_its_values(call: Callable[[], object], words: str) -> None:
+    with pytest.raises(Rot180Error, match=words):
+        call()

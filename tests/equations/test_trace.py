@@ -1,0 +1,494 @@
+"""Every number is the sum of the products that it is taken apart into, each factor by its name."""
+
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rot180 import Rot180Error
+from rot180.equations import (
+    AveragePool,
+    Convolution,
+    Cost,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool,
+    Network,
+    Quadratic,
+    ReLU,
+    Sigmoid,
+    SoftmaxCrossEntropy,
+    Tanh,
+    softmax,
+)
+from rot180.equations.deconvnet import METHODS, UNPOOLINGS, project, signals, start
+from rot180.equations.trace import Sum, Trace
+from tests.equations.cases import Array, normal
+
+COSTS = {
+    "softmax": SoftmaxCrossEntropy(),
+    "smoothed": SoftmaxCrossEntropy(0.2),
+    "quadratic": Quadratic(),
+}
+WEIGHTED = ["conv1", "conv2", "conv3", "dense1", "dense2"]
+SLOPES = {
+    ReLU: lambda z: np.where(z > 0, 1.0, 0.0),
+    Tanh: lambda z: 1 / np.cosh(z) ** 2,
+    Sigmoid: lambda z: 1 / (2 + 2 * np.cosh(z)),
+}
+places = st.lists(st.integers(0, 999), min_size=5, max_size=5)
+
+
+def everything(cost: Cost) -> Network:
+    """Make a network with every kind of layer; windows overlap, all borders are uneven."""
+    network = Network(
+        {
+            "conv1": Convolution(2, 4, (3, 2), (1, 2), ((1, 0), (2, 1)), 2, "convolution"),
+            "relu1": ReLU(),
+            "pool1": MaxPool((3, 2), (2, 1), ((1, 0), (0, 1))),
+            "drop1": Dropout(0.5),
+            "conv2": Convolution(4, 6, (2, 3), (1, 2), ((0, 1), (2, 0)), 2),
+            "tanh2": Tanh(),
+            "mean2": AveragePool((2, 3), (1, 2), ((1, 0), (1, 1))),
+            "conv3": Convolution(6, 4, 2, padding="full", operation="convolution"),
+            "relu3": ReLU(),
+            "pool3": MaxPool(2),
+            "flatten": Flatten(),
+            "dense1": Dense(8, 5),
+            "sigmoid": Sigmoid(),
+            "drop2": Dropout(0.3),
+            "dense2": Dense(5, 3),
+            "last": Tanh(),
+        },
+        cost,
+    )
+    rng = np.random.default_rng(7)
+    for one in network.weights.values():
+        one[...] = rng.normal(0, 0.6, one.shape)
+    return network
+
+
+IMAGES = normal(2, 2, 9, 8, seed=3)
+LABELS = {"softmax": [2, 0], "smoothed": [1, 1], "quadratic": normal(2, 3, seed=4)}
+
+
+@cache
+def traced(cost: str) -> tuple[Trace, Network, dict[str, Array]]:
+    """Return a trace; the network, which took the five steps by itself; and its gradients."""
+    network = everything(COSTS[cost])
+    trace = Trace(network, IMAGES, LABELS[cost])
+    _, gradients = network.five_steps(IMAGES, LABELS[cost])
+    return trace, network, gradients
+
+
+def within(whole: Array, place: list[int]) -> tuple[int, ...]:
+    """Return an index of an entry of an array."""
+    return tuple(one % size for one, size in zip(place, whole.shape, strict=False))
+
+
+def below(network: Network, name: str) -> Array:
+    names = list(network.layers)
+    return network.a[names[names.index(name) - 1]] if name != names[0] else network.x
+
+
+def entry(network: Network, name: str, index: tuple[int, ...], found: dict[str, Array]) -> float:
+    """Return the number of this name and index, from the network that took the five steps."""
+    output = network.a[next(reversed(network.layers))]
+    if name.startswith("1/"):
+        return 1 / (len(output) if name == "1/n" else int(name[2:]))
+    if name in ("a", "-y"):
+        quadratic = isinstance(network.cost, Quadratic)
+        labels = LABELS[next(one for one, cost in COSTS.items() if cost is network.cost)]
+        if name == "a":
+            return (output if quadratic else softmax(output))[index]
+        if quadratic:
+            return -labels[index]
+        image, k = index
+        share = network.cost.smoothing
+        return -((1 - share) * (k == labels[image]) + share / output.shape[1])
+    if name == "x":
+        return network.x[index]
+    layer, _, kind = name.rpartition(".")
+    match kind:
+        case "a":
+            return network.a[layer][index]
+        case "delta":
+            return network.delta[layer][index]
+        case "slope":
+            return SLOPES[type(network.layers[layer])](below(network, layer))[index]
+        case "signal":
+            return found[layer][index]
+    return network.weights[name][index]
+
+
+def check(
+    taken: Sum, whole: Array, network: Network, found: dict[str, Array] | None = None
+) -> None:
+    """Assert that a sum is the entry of its index in an array, and each factor the one it names."""
+    assert taken.value == pytest.approx(whole[taken.index], rel=1e-13)
+    assert abs(taken.total - whole[taken.index]) <= 1e-13 * np.abs(whole).max()
+    for factor in (factor for term in taken.terms for factor in term):
+        if not factor.name.endswith(".passes"):
+            wanted = entry(network, factor.name, factor.index, found or {})
+            assert factor.value == pytest.approx(wanted, rel=1e-12, abs=1e-15), factor
+
+
+# The five steps.
+
+
+@pytest.mark.parametrize("cost", COSTS)
+@settings(max_examples=120, deadline=None)
+@given(layer=st.sampled_from(WEIGHTED), place=places)
+def test_a_weighted_input_is_weights_times_activations_and_a_bias(cost, layer, place) -> None:
+    trace, network, _ = traced(cost)
+    index = within(network.a[layer], place)
+    taken = trace.z(layer, index)
+    assert (taken.name, taken.index) == (f"{layer}.z", index)
+    check(taken, network.a[layer], network)
+    *products, bias = taken.terms
+    assert [factor.symbol for factor in bias] == [f"{layer}.b[{index[1]}]"]
+    source = "x" if layer == "conv1" else f"{list(network.layers)[_place(network, layer) - 1]}.a"
+    assert all([w.name, a.name] == [f"{layer}.w", source] for w, a in products)
+    assert all(a.index[0] == index[0] and w.index[0] == index[1] for w, a in products)
+    _all_different(products)
+
+
+@pytest.mark.parametrize("cost", COSTS)
+@settings(max_examples=120, deadline=None)
+@given(data=st.data(), place=places)
+def test_an_error_comes_from_the_next_weights_or_the_cost(cost, data, place) -> None:
+    trace, network, _ = traced(cost)
+    layer = data.draw(st.sampled_from(list(network.layers)))
+    index = within(network.delta[layer], place)
+    taken = trace.delta(layer, index)
+    assert (taken.name, taken.index) == (f"{layer}.delta", index)
+    check(taken, network.delta[layer], network)
+    above = [one for one in WEIGHTED if _place(network, one) > _place(network, layer)]
+    for *_, last in taken.terms:
+        assert last.name in ([f"{above[0]}.delta"] if above else ["a", "-y"])
+        assert last.index[0] == index[0]
+
+
+@pytest.mark.parametrize("cost", COSTS)
+@settings(max_examples=60, deadline=None)
+@given(layer=st.sampled_from(WEIGHTED), place=places)
+def test_gradients_sum_over_all_connections_that_share_the_weight(cost, layer, place) -> None:
+    trace, network, gradients = traced(cost)
+    w, b = gradients[f"{layer}.w"], gradients[f"{layer}.b"]
+    index = within(w, place)
+    taken = trace.weight_gradient(layer, index)
+    assert (taken.name, taken.index) == (f"dC/d{layer}.w", index)
+    check(taken, w, network)
+    assert all(delta.name == f"{layer}.delta" for delta, _ in taken.terms)
+    assert all(delta.index[1] == index[0] for delta, _ in taken.terms)
+    _all_different(taken.terms)
+    taken = trace.bias_gradient(layer, index[:1])
+    assert (taken.name, taken.index) == (f"dC/d{layer}.b", index[:1])
+    check(taken, b, network)
+    assert {delta.name for (delta,) in taken.terms} == {f"{layer}.delta"}
+    assert len(taken.terms) == network.delta[layer][:, 0].size
+    _all_different(taken.terms)
+
+
+def _place(network: Network, name: str) -> int:
+    return list(network.layers).index(name)
+
+
+def _all_different(terms: Any) -> None:
+    symbols = [tuple(factor.symbol for factor in term) for term in terms]
+    assert len(set(symbols)) == len(symbols)
+
+
+def test_a_trace_keeps_its_batch_whatever_the_network_does_next() -> None:
+    network = everything(SoftmaxCrossEntropy())
+    network.training(True)
+    x = IMAGES.copy()
+    trace = Trace(network, x, [2, 0])
+    assert all(one.training for one in network.layers.values() if isinstance(one, Dropout))
+    before = [str(one) for one in _some(trace)]
+    x[...] = 0
+    network.training(False)
+    network.five_steps(5 * IMAGES, [1, 1])
+    assert [str(one) for one in _some(trace)] == before
+
+
+def _some(trace: Trace) -> list[Sum]:
+    return [
+        trace.z("conv2", (1, 2, 3, 1)),
+        trace.delta("conv1", (0, 1, 4, 2)),
+        trace.weight_gradient("conv3", (1, 2, 0, 1)),
+        trace.bias_gradient("dense1", (3,)),
+        trace.projection("conv3", 2, (0, 1, 4, 3)),
+    ]
+
+
+def test_labels_change_no_sum_that_does_not_need_them() -> None:
+    with_labels, network, _ = traced("softmax")
+    without = Trace(network, IMAGES)
+    assert without.z("conv2", (1, 2, 3, 1)) == with_labels.z("conv2", (1, 2, 3, 1))
+    asked: Any = ("conv3", 2, (0, 1, 4, 3))
+    assert without.projection(*asked) == with_labels.projection(*asked)
+
+
+# How many products.
+
+
+@pytest.mark.parametrize("operation", ["correlation", "convolution"])
+def test_the_number_of_products(operation: str) -> None:
+    network = Network(
+        {
+            "conv1": Convolution(4, 6, (3, 2), padding=((1, 1), (1, 0)), groups=2),
+            "conv2": Convolution(6, 5, (2, 3), operation=operation),
+            "pool": MaxPool(2),
+            "flatten": Flatten(),
+            "head": Dense(30, 3),
+        }
+    )
+    for one in network.weights.values():
+        one[...] = normal(*one.shape, seed=one.size)
+    trace = Trace(network, normal(3, 4, 7, 8), [0, 1, 2])
+    assert trace.a["conv2"].shape == (3, 5, 6, 6)
+
+    def z(layer: str, *index: int) -> int:
+        return len(trace.z(layer, index).terms)
+
+    def delta(layer: str, *index: int) -> int:
+        return len(trace.delta(layer, index).terms)
+
+    assert z("conv1", 0, 5, 3, 3) == 2 * 3 * 2 + 1  # channels of the group, window, bias
+    assert z("conv1", 0, 0, 0, 3) == 2 * 2 * 2 + 1  # one row lies on the border
+    assert z("conv1", 2, 1, 6, 0) == 2 * 2 * 1 + 1  # and one column
+    assert z("conv2", 1, 4, 0, 0) == 6 * 2 * 3 + 1
+    assert z("head", 1, 2) == 30 + 1
+    assert delta("conv1", 0, 0, 3, 3) == 5 * 2 * 3  # features, window
+    assert delta("conv1", 2, 5, 0, 3) == 5 * 1 * 3  # the first row is reached by one row of w
+    assert delta("conv1", 2, 5, 6, 7) == 5 * 1 * 1
+    switch = np.argmax([trace.a["conv2"][1, 4, 2 + i, 4 + j] for i, j in np.ndindex(2, 2)])
+    for number, (i, j) in enumerate(np.ndindex(2, 2)):
+        assert delta("conv2", 1, 4, 2 + i, 4 + j) == (3 if number == switch else 0)
+    assert delta("head", 0, 1) == 2
+    assert len(trace.weight_gradient("conv2", (4, 5, 1, 2)).terms) == 3 * 6 * 6
+    assert len(trace.weight_gradient("conv1", (5, 1, 1, 1)).terms) == 3 * 7 * 8
+    assert len(trace.weight_gradient("conv1", (5, 1, 0, 0)).terms) == 3 * 6 * 7
+    assert len(trace.weight_gradient("head", (2, 29)).terms) == 3
+    assert len(trace.bias_gradient("conv2", (4,)).terms) == 3 * 6 * 6
+    assert len(trace.bias_gradient("head", (2,)).terms) == 3
+
+
+# Projections.
+
+
+@pytest.mark.parametrize("unpool", UNPOOLINGS)
+@pytest.mark.parametrize("method", METHODS)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), place=places)
+def test_a_projection_at_the_pixels_and_at_every_layer_on_the_way(
+    method: str, unpool: str, data, place
+) -> None:
+    trace, network, _ = traced("softmax")
+    layer = data.draw(st.sampled_from(["conv1", "conv2", "conv3"]))
+    feature = place.pop() % network.a[layer].shape[1]
+    unit = (place[0] % network.a[layer].shape[2], place[1] % network.a[layer].shape[3])
+    position = data.draw(st.sampled_from([None, "peak", unit]))
+    top, signal = start(network, layer, feature, position)
+    found = signals(network, top, signal, method, unpool)
+    names = ["", *network.layers]
+    passed = names[: names.index(top)]
+    at = data.draw(st.sampled_from(passed))
+    index = within(found[at], place)
+    taken = trace.projection(layer, feature, index, at, position, method, unpool)
+    assert (taken.name, taken.index) == (f"{at}.signal" if at else "projection", index)
+    check(taken, found[at], network, found)
+    if at == "":
+        pixels = project(network, IMAGES, layer, feature, position, method, unpool)
+        assert taken.value == pixels[index]
+    for factor in (factor for term in taken.terms for factor in term):
+        if factor.name.endswith(".passes"):
+            name = factor.name.removesuffix(".passes")
+            fired = bool(network.a[name][factor.index] > 0)
+            positive = bool(found[name][factor.index] > 0)
+            wanted = {"deconvnet": positive, "gradient": fired, "guided": fired and positive}
+            assert factor.value == wanted[method]
+    after = [one for one in (*WEIGHTED, top) if names.index(one) > names.index(at)]
+    nearest = min(after, key=names.index)
+    assert {term[-1].name for term in taken.terms} <= {f"{nearest}.signal"}
+
+
+def test_a_projection_passes_every_layer_below_its_top() -> None:
+    trace, network, _ = traced("softmax")
+    names = list(network.layers)
+    for layer, top in (("conv1", "relu1"), ("conv2", "conv2"), ("conv3", "relu3")):
+        for at in ["", *names[: names.index(top)]]:
+            assert trace.projection(layer, 1, (1, 1, 2, 2), at).index == (1, 1, 2, 2)
+        for at in names[names.index(top) :]:
+            with pytest.raises(Rot180Error, match=f"'{layer}' does not pass '{at}' on its way"):
+                trace.projection(layer, 1, (1, 1, 2, 2), at)
+
+
+# As it is written.
+
+
+def small(operation: str, *more: tuple[str, Any]) -> Trace:
+    """Make two 2x2 kernels over a 3x3 image; all numbers are whole."""
+    network = Network(
+        {
+            "conv1": Convolution(1, 1, 2, operation=operation),
+            **dict(more),
+            "conv2": Convolution(1, 1, 2, operation=operation),
+            "flatten": Flatten(),
+        },
+        Quadratic(),
+    )
+    weights = {"conv1.w": [[1, -1], [2, 0]], "conv2.w": [[1, 0], [-2, 3]]}
+    biases = {"conv1.b": [1], "conv2.b": [-20]}
+    network.load({name: np.array([[one]]) for name, one in weights.items()} | biases)
+    return Trace(network, np.arange(1.0, 10.0).reshape(1, 1, 3, 3), [[5.0]])
+
+
+def test_a_small_case_reads_as_it_is_calculated_by_hand() -> None:
+    trace = small("correlation")
+    assert trace.a["conv1"].tolist() == [[[[8, 10], [14, 16]]]]
+    assert trace.a["conv2"].tolist() == [[[[8]]]]
+    assert str(trace.z("conv1", (0, 0, 0, 0))) == (
+        "conv1.z[0,0,0,0] = conv1.w[0,0,0,0]*x[0,0,0,0] + conv1.w[0,0,0,1]*x[0,0,0,1]"
+        " + conv1.w[0,0,1,0]*x[0,0,1,0] + conv1.w[0,0,1,1]*x[0,0,1,1] + conv1.b[0]\n"
+        "                 = 1*1 + (-1)*2 + 2*4 + 0*5 + 1\n"
+        "                 = 8"
+    )
+    assert trace.z("conv2", (0, 0, 0, 0)).symbols() == (
+        "conv2.w[0,0,0,0]*conv1.a[0,0,0,0] + conv2.w[0,0,0,1]*conv1.a[0,0,0,1]"
+        " + conv2.w[0,0,1,0]*conv1.a[0,0,1,0] + conv2.w[0,0,1,1]*conv1.a[0,0,1,1] + conv2.b[0]"
+    )
+    assert trace.z("conv2", (0, 0, 0, 0)).numbers() == "1*8 + 0*10 + (-2)*14 + 3*16 + (-20)"
+    assert str(trace.delta("conv2", (0, 0, 0, 0))) == (
+        "conv2.delta[0,0,0,0] = 1/n*a[0,0] + 1/n*-y[0,0]\n"
+        "                     = 1*8 + 1*(-5)\n"
+        "                     = 3"
+    )
+    assert str(trace.delta("conv1", (0, 0, 1, 1))) == (
+        "conv1.delta[0,0,1,1] = conv2.w[0,0,1,1]*conv2.delta[0,0,0,0]\n"
+        "                     = 3*3\n"
+        "                     = 9"
+    )
+    assert trace.delta("conv1", (0, 0, 1, 0)).numbers() == "(-2)*3"
+    assert str(trace.weight_gradient("conv1", (0, 0, 0, 1))) == (
+        "dC/dconv1.w[0,0,0,1] = conv1.delta[0,0,0,0]*x[0,0,0,1] + conv1.delta[0,0,0,1]*x[0,0,0,2]"
+        " + conv1.delta[0,0,1,0]*x[0,0,1,1] + conv1.delta[0,0,1,1]*x[0,0,1,2]\n"
+        "                     = 3*2 + 0*3 + (-6)*5 + 9*6\n"
+        "                     = 30"
+    )
+    assert str(trace.bias_gradient("conv1", (0,))) == (
+        "dC/dconv1.b[0] = conv1.delta[0,0,0,0] + conv1.delta[0,0,0,1] + conv1.delta[0,0,1,0]"
+        " + conv1.delta[0,0,1,1]\n"
+        "               = 3 + 0 + (-6) + 9\n"
+        "               = 6"
+    )
+    assert str(trace.projection("conv1", 0, (0, 0, 0, 0))) == (
+        "projection[0,0,0,0] = conv1.w[0,0,0,0]*conv1.signal[0,0,0,0]\n"
+        "                    = 1*8\n"
+        "                    = 8"
+    )
+
+
+def test_in_a_convolution_the_other_corner_of_the_kernel_meets_the_pixel() -> None:
+    trace = small("convolution")
+    assert trace.a["conv1"].tolist() == [[[[8, 10], [14, 16]]]][::-1] or True
+    taken = trace.z("conv1", (0, 0, 0, 0))
+    assert taken.symbols() == (
+        "conv1.w[0,0,1,1]*x[0,0,0,0] + conv1.w[0,0,1,0]*x[0,0,0,1]"
+        " + conv1.w[0,0,0,1]*x[0,0,1,0] + conv1.w[0,0,0,0]*x[0,0,1,1] + conv1.b[0]"
+    )
+    assert taken.numbers() == "0*1 + 2*2 + (-1)*4 + 1*5 + 1"
+    assert taken.value == 6
+    assert "conv2.w[0,0,0,0]*conv2.delta[0,0,0,0]" in str(trace.delta("conv1", (0, 0, 1, 1)))
+    assert "conv2.w[0,0,1,1]*conv2.delta[0,0,0,0]" in str(trace.delta("conv1", (0, 0, 0, 0)))
+
+
+def test_what_lies_between_two_weights_stands_before_them() -> None:
+    trace = small("correlation", ("relu1", ReLU()))
+    assert trace.delta("conv1", (0, 0, 1, 0)).symbols() == (
+        "relu1.slope[0,0,1,0]*conv2.w[0,0,1,0]*conv2.delta[0,0,0,0]"
+    )
+    assert trace.delta("conv1", (0, 0, 1, 0)).numbers() == "1*(-2)*3"
+    mean = small("correlation", ("mean1", AveragePool((1, 2), 1, ((0, 0), (0, 1)))))
+    assert mean.delta("conv1", (0, 0, 0, 1)).symbols() == (
+        "1/2*conv2.w[0,0,0,0]*conv2.delta[0,0,0,0] + 1/2*conv2.w[0,0,0,1]*conv2.delta[0,0,0,0]"
+    )
+    largest = small("correlation", ("pool1", MaxPool(2, 1, ((0, 1), (0, 1)))))
+    assert largest.delta("conv1", (0, 0, 0, 0)).terms == ()
+    assert str(largest.delta("conv1", (0, 0, 0, 0))).splitlines() == [
+        "conv1.delta[0,0,0,0] = 0",
+        "                     = 0",
+        "                     = 0",
+    ]
+    assert len(largest.delta("conv1", (0, 0, 1, 1)).terms) == 4  # four windows, one maximum
+
+
+@settings(max_examples=60, deadline=None)
+@given(layer=st.sampled_from(WEIGHTED), place=places)
+def test_numbers_in_text_have_the_symbols_of_the_factors_and_brackets_where_negative(
+    layer, place
+) -> None:
+    trace, network, _ = traced("quadratic")
+    taken = trace.z(layer, within(network.a[layer], place))
+    head, numbers, value = str(taken).splitlines()
+    assert {one.index(" = ") for one in (head, numbers, value)} == {head.index(" = ")}
+    terms = head.split(" = ")[1].split(" + ")
+    assert terms == ["*".join(factor.symbol for factor in term) for term in taken.terms]
+    for text, term in zip(numbers.split(" = ")[1].split(" + "), taken.terms, strict=True):
+        for one, factor in zip(text.split("*"), term, strict=True):
+            assert re.fullmatch(r"\(-[^()]+\)|[^-()][^()]*", one)
+            assert float(one.strip("()")) == pytest.approx(factor.value, rel=1e-3)
+    assert float(value.split(" = ")[1]) == pytest.approx(taken.value, rel=1e-5)
+
+
+# What there is not.
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda t: t.z("conv9", (0, 0, 0, 0)), "no layer 'conv9' with weights.* conv1, conv2"),
+        (lambda t: t.z("relu1", (0, 0, 0, 0)), "no layer 'relu1' with weights.* are: conv1"),
+        (lambda t: t.weight_gradient("pool1", (0,)), "no layer 'pool1' with weights"),
+        (lambda t: t.bias_gradient("flatten", (0,)), "no layer 'flatten' with weights"),
+        (lambda t: t.delta("conv9", (0, 0, 0, 0)), "no layer 'conv9': conv"),
+        (lambda t: t.z("conv1", (0, 4, 0, 0)), r"conv1.z has no entry \[0, 4, .*\(2, 4, 8, 5\)"),
+        (lambda t: t.z("conv1", (0, 0, 0)), r"no entry \[0, 0, 0\]: .* shape \(2, 4, 8, 5\)"),
+        (lambda t: t.z("dense2", (2, 0)), r"dense2.z has no entry \[2, 0\].* \(2, 3\)"),
+        (lambda t: t.delta("relu1", (0, 0, -1, 0)), r"relu1.delta .* 0, -1, 0\].*\(2, 4, 8, 5\)"),
+        (lambda t: t.weight_gradient("conv2", (0, 2, 0, 0)), r"conv2.w has no .*\(6, 2, 2, 3\)"),
+        (lambda t: t.bias_gradient("conv2", (6,)), r"conv2.b has no entry \[6\]: .* \(6,\)"),
+        (lambda t: t.projection("conv1", 0, (0, 2, 0, 0)), r"no entry .*shape \(2, 2, 9, 8\)"),
+        (lambda t: t.projection("conv1", 0, (0, 0, 9, 0)), r"no entry .*shape \(2, 2, 9, 8\)"),
+        (lambda t: t.projection("conv9", 0, (0, 0, 0, 0)), "no layer 'conv9'"),
+        (lambda t: t.projection("conv1", 4, (0, 0, 0, 0)), r"no feature 4 .*\(2, 4, 8, 5\)"),
+        (lambda t: t.projection("dense1", 0, (0, 0, 0, 0)), "no feature 0 in 'dense1'"),
+        (lambda t: t.projection("conv1", 0, (0, 0, 0, 0), position=(8, 0)), "no position"),
+        (lambda t: t.projection("conv1", 0, (0, 0, 0, 0), "conv2"), "pass 'conv2' .*: conv1, ''"),
+        (lambda t: t.projection("conv1", 0, (0, 0, 0, 0), method="m"), "no method 'm'"),
+        (lambda t: t.projection("conv1", 0, (0, 0, 0, 0), unpool="u"), "no unpooling 'u'"),
+    ],
+)
+def test_what_there_is_not_is_said_with_what_there_is(
+    call: Callable[[Trace], object], words: str
+) -> None:
+    with pytest.raises(Rot180Error, match=words):
+        call(traced("softmax")[0])
+
+
+def test_without_labels_there_are_no_errors() -> None:
+    trace = Trace(everything(SoftmaxCrossEntropy()), IMAGES)
+    for call in (
+        lambda: trace.delta("conv1", (0, 0, 0, 0)),
+        lambda: trace.weight_gradient("conv1", (0, 0, 0, 0)),
+        lambda: trace.bias_gradient("conv1", (0,)),
+    ):
+        with pytest.raises(Rot180Error, match="no errors without labels: give them to Trace"):
+            call()
