@@ -66,7 +66,7 @@ def explain(
             size_of(size),
             size_of(kernel_size),
             stride,
-            int(padding) if padding.isdecimal() else padding,  # type: ignore[arg-type]
+            int(padding) if padding.isdecimal() else padding,
             operation,
             activation,
             seed,

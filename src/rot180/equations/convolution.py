@@ -31,11 +31,12 @@ from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
 from rot180.equations.geometry import Margins, Padding, margins, out_size, pair
 from rot180.errors import Rot180Error
 
-Array = np.ndarray[Any, Any]
+Array = NDArray[Any]
 
 
 def rot180(w: Array) -> Array:

@@ -8,7 +8,7 @@ What is returned lies in buffers that the next pass writes over: copy what is to
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class Layer(ABC):
         """Return which side of each kink the last forward pass was on; None without kinks."""
         return None
 
-    def twin(self) -> Self:
+    def twin(self) -> "Layer":
         """Return a layer that shares this one's weights and has its own buffers and memory."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
@@ -158,9 +158,10 @@ class Convolution(Layer):
         bias = self._patches.bias_gradient(delta)
         return {"w": rot180(found) if self.rotated else found, "b": bias}
 
-    def twin(self) -> Self:
+    def twin(self) -> "Layer":
         """Return a layer with the same weights and its own buffers."""
         other = super().twin()
+        assert isinstance(other, Convolution)
         other._patches = Patches(self.stride, self.borders, self.groups)
         return other
 

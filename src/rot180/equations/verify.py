@@ -7,7 +7,7 @@ for check in check_layer(Mine(), x):       # x in float64
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,6 +20,7 @@ STEP = float(np.cbrt(np.finfo(np.float64).eps))
 then equally small (about 1e-11)."""
 
 
+@runtime_checkable
 class Checkable(Protocol):
     """What :func:`check_layer` asks of a layer; ``gradient``, ``weights``, ``branch`` if it has."""
 

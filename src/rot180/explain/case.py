@@ -7,6 +7,7 @@ import numpy as np
 
 from rot180 import equations
 from rot180.equations.convolution import Array
+from rot180.equations.equivalence import CUT, connections
 from rot180.equations.geometry import Padding, margins, out_size, pair
 from rot180.errors import Rot180Error, listed
 
@@ -53,7 +54,7 @@ def case(
     size: tuple[int, int] = (3, 3),
     kernel_size: tuple[int, int] = (2, 2),
     stride: int | tuple[int, int] = 1,
-    padding: Padding = "valid",
+    padding: Any = "valid",
     operation: str = "correlation",
     activation: str = "none",
     seed: int = 0,
@@ -79,18 +80,22 @@ def case(
         if name not in known:
             raise Rot180Error(f"There is no {what} '{name}'. There are: {listed(known, name)}.")
     rng = np.random.default_rng(seed)
-    drawn_image = rng.integers(1, 6, size).astype(float)
+    small = 0.1 if activation in ("sigmoid", "tanh") else 1.0  # large sums would saturate these
+    drawn_image = rng.integers(1, 6, size) * small
     count = kernel_size[0] * kernel_size[1]
     signs = rng.choice([-1, 1, 1], count)
-    drawn_kernel = (signs * (1 + rng.permutation(count))).reshape(kernel_size).astype(float)
+    drawn_kernel = (signs * (1 + rng.permutation(count))).reshape(kernel_size) * small
     image = _numbers(image, "image") if image is not None else drawn_image
     kernel = _numbers(kernel, "kernel") if kernel is not None else drawn_kernel
     steps = pair(stride, "stride")
     borders = margins(padding, kernel.shape, steps, operation == "convolution")
     above = out_size(image.shape, kernel.shape, steps, borders)
-    made = Case(image, kernel, np.zeros(above), steps, padding, operation, activation)
+    wires = connections((1, *image.shape), (1, 1, *kernel.shape), steps, borders)
+    if not (wires.weight != CUT).any():
+        raise Rot180Error("With this stride and border no window covers a pixel of the image.")
+    made = Case(image, kernel, np.zeros(above), steps, padding, operation, activation, small)
     # Off the target by small whole numbers, none of them zero, so that every unit has an error.
-    off = rng.integers(1, 4, above) * rng.choice([-1, 1], above)
+    off = rng.integers(1, 4, above) * rng.choice([-1, 1], above) * small
     return replace(made, target=fed_forward(made)[1][0, 0] - off)
 
 

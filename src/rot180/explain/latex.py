@@ -31,6 +31,7 @@ def document(sections: list[Section], title: str) -> str:
         "\\usepackage[T1]{fontenc}\n"
         "\\usepackage[margin=25mm]{geometry}\n"
         "\\usepackage{amsmath}\n"
+        "\\usepackage{graphicx}\n"
         "\\usepackage[table]{xcolor}\n"
         f"{colours}\n"
         "\\setlength{\\parindent}{0pt}\\setlength{\\parskip}{6pt}\n"
@@ -57,8 +58,9 @@ def _written(block: Block) -> str:
                 for one in parts
             )
             wide = sum(max(map(len, one.rows)) for one in parts if isinstance(one, Grid))
-            size = "\\scriptsize\n" if wide > 12 else ""
-            return f"{{{size}\\[\n{shown}\n\\]}}"
+            if wide > 14:  # shrunk to the width of the page
+                shown = f"\\resizebox{{\\linewidth}}{{!}}{{$\\displaystyle\n{shown}\n$}}"
+            return f"\\[\n{shown}\n\\]"
 
 
 def _equation(found: Sum) -> str:

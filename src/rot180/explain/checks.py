@@ -1,0 +1,143 @@
+"""The two proofs of an explanation: finite differences, and what a wrong rotation would do."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from rot180.equations.convolution import (
+    Array,
+    convolution_error,
+    convolution_gradient,
+    correlation_error,
+    correlation_gradient,
+    rot180,
+)
+from rot180.equations.equivalence import connections
+from rot180.equations.geometry import margins
+from rot180.equations.verify import central_differences
+from rot180.explain.blocks import Cell, Figure, Grid, Section, Words, number
+from rot180.explain.case import fed_forward
+from rot180.explain.worked import Worked, at_text, tiny
+
+
+def beside_differences(worked: Worked) -> Section:
+    """Compare every gradient of the case with central differences of its cost."""
+    one = worked.case
+    image, kernel, bias = one.image.copy(), one.kernel.copy(), np.array([one.bias])
+
+    def evaluate() -> tuple[Array, list[Array]]:
+        changed = replace(one, image=image, kernel=kernel, bias=float(bias[0]))
+        network, output = fed_forward(changed)
+        cost = network.cost.of(output, one.target[None, None])
+        sides = [layer.branch() for layer in network.layers.values()]
+        return cost, [side for side in sides if side is not None]
+
+    names: list[str] = []
+    ours: list[float] = []
+    slopes: list[float] = []
+    crossed: list[bool] = []
+    for name, values, found in (
+        ("w", kernel, worked.gradient),
+        ("b", bias, np.array([worked.bias_gradient])),
+        ("a", image, worked.error),
+    ):
+        differences, at_kink = central_differences(evaluate, values)
+        places = np.ndindex(values.shape)
+        names += [f"dC/d{name}{'' if name == 'b' else at_text(at)}" for at in places]
+        ours += found.reshape(-1).tolist()
+        slopes += differences.tolist()
+        crossed += at_kink.tolist()
+    off = np.abs(np.subtract(ours, slopes)) / max(np.abs(slopes).max(), 1e-300)
+    kinks = sum(crossed)
+    worst = off[~np.array(crossed)].max(initial=0)
+    rows = [
+        [
+            Cell(name),
+            Cell(number(one), one),
+            Cell(f"{slope:.8g}", slope),
+            Cell("at a kink") if kink else Cell(tiny(error), float(error)),
+        ]
+        for name, one, slope, error, kink in zip(names, ours, slopes, off, crossed, strict=True)
+    ]
+    heads = ["", "back-propagation", "finite difference", "difference, relative"]
+    left = (
+        f" {kinks} entries lie at a kink, where the two sides have different slopes and there "
+        "is nothing to compare with."
+        if kinks
+        else ""
+    )
+    return Section(
+        "Beside finite differences",
+        [
+            Words(
+                "Change one number a little in both directions, go forward again, and see by "
+                "how much the cost has changed: `(C(w + h) - C(w - h)) / 2h`, with h = 6e-6. "
+                "This knows nothing of back-propagation."
+            ),
+            Figure([Grid("", rows, column_names=heads)]),
+            Words(
+                f"The largest difference, over the largest of these numbers, is {tiny(worst)}."
+                f"{left}"
+            ),
+        ],
+    )
+
+
+def never_lost(worked: Worked) -> Section:
+    """Try every combination on this case, and say which ones are right."""
+    image, delta = worked.case.image[None, None], worked.delta[None, None]
+    kernel = worked.case.kernel[None, None]
+    stride, size, k = worked.case.stride, worked.case.image.shape, worked.case.kernel.shape
+    rows = []
+    for operation, error, gradient, forward in (
+        ("corr(w, a)", correlation_error, correlation_gradient, "as it is"),
+        ("w * a", convolution_error, convolution_gradient, "rotated"),
+    ):
+        rotated = operation == "w * a"
+        borders = margins(worked.case.padding, k, stride, rotated)
+        wires = connections(
+            (1, *size),
+            (1, 1, *k),
+            stride,
+            borders,
+            operation="convolution" if rotated else "correlation",
+        )
+        right = (wires.matrix(kernel).T @ delta.reshape(-1)).reshape(size)
+        with_it = error(delta, kernel, size, stride, borders)[0, 0]
+        without = error(delta, rot180(kernel), size, stride, borders)[0, 0]
+        dense = np.outer(delta.reshape(-1), image.reshape(-1))
+        weights = gradient(image, delta, k, stride, borders)
+        off = np.abs(weights - wires.shared_gradient(dense)).max()
+        cells = (
+            operation,
+            forward,
+            "as it is" if rotated else "rotated",
+            tiny(with_it - right),
+            tiny(without - right),
+            tiny(off),
+        )
+        rows.append([Cell(text) for text in cells])
+    heads = ["layer", "w forward", "w back", "dC/da off by", "the other way", "dC/dw off by"]
+    symmetric = np.array_equal(worked.case.kernel, rot180(worked.case.kernel))
+    note = (
+        " (This kernel is the same when it is rotated, so here one cannot tell.)"
+        if symmetric
+        else ""
+    )
+    return Section(
+        "The rotation is never lost",
+        [
+            Words(
+                "A layer may correlate, as PyTorch's do, or convolve, as the equations are "
+                "usually written. Here are both, with the same image, kernel and `delta`: how "
+                "far what comes back is from what the perceptron's matrix says, and how far "
+                "it would be if the kernel slid back the other way round."
+            ),
+            Figure([Grid("", rows, column_names=heads)]),
+            Words(
+                "Exactly one of the two directions carries the rotation. A network that learns "
+                "its kernels does as well with either, it learns them turned; but the way back "
+                f"has to be the opposite of the way forward.{note}"
+            ),
+        ],
+    )

@@ -1,0 +1,113 @@
+"""A case with all its numbers, and the grids and sums that show them."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from rot180.equations.equivalence import CUT, connections
+from rot180.equations.geometry import margins
+from rot180.equations.links import Factor
+from rot180.equations.trace import Sum, Trace
+from rot180.explain.blocks import Cell, Grid, grid, number
+from rot180.explain.case import Case, network_of
+
+
+class Worked:
+    """A case, computed: forward, back, and as a perceptron.
+
+    Attributes:
+        case: what was given.
+        trace: takes its numbers apart.
+        z, delta: (y, x), the weighted inputs and their error.
+        error: (h, w), dC/da.
+        gradient, bias_gradient: dC/dw (kh, kw) and dC/db.
+        wires: the connections that the convolution has left of a perceptron's.
+        matrix: (outputs, inputs), the weights of that perceptron.
+        numbers: (kh, kw), the number of each weight, which gives it its colour.
+        borders: rows and columns of zeros around the image.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.trace = Trace(network_of(case), case.image[None, None], case.target[None, None])
+        network = network_of(case)
+        _, found = network.five_steps(case.image[None, None], case.target[None, None])
+        self.gradient = found["conv.w"][0, 0].copy()
+        self.bias_gradient = float(found["conv.b"][0])
+        self.z = network.a["conv"][0, 0].copy()
+        self.delta = network.delta["conv"][0, 0].copy()
+        self.error = network.layers["conv"].backward(network.delta["conv"])[0, 0].copy()
+        self.wires = connections(
+            (1, *case.image.shape),
+            (1, 1, *case.kernel.shape),
+            case.stride,
+            case.padding,
+            operation=case.operation,
+        )
+        self.matrix = self.wires.matrix(case.kernel)
+        self.numbers = np.arange(case.kernel.size).reshape(case.kernel.shape)
+        self.borders = margins(case.padding, case.kernel.shape, case.stride, case.rotated)
+
+    def kernel(self, name: str) -> Grid:
+        """Return the kernel in numbers."""
+        return grid(name, self.case.kernel, self.numbers)
+
+    def kernel_symbols(self) -> Grid:
+        """Return the kernel in symbols: w[0,0], w[0,1], …"""
+        return Grid("the kernel", [[self.symbol(k) for k in row] for row in self.numbers.tolist()])
+
+    def output_symbols(self) -> Grid:
+        """Return the errors of the outputs in symbols: delta[0,0], …"""
+        rows, columns = self.delta.shape
+        cells = [[Cell(f"delta{at_text((r, c))}") for c in range(columns)] for r in range(rows)]
+        return Grid("the outputs", cells)
+
+    def perceptron(self) -> Grid:
+        """Return the perceptron's weights in symbols: a row an output, a column an input."""
+        return Grid(
+            "",
+            [[self.symbol(weight) for weight in row] for row in self.wires.weight.tolist()],
+            [f"z{at_text(at)}" for at in np.ndindex(self.z.shape)],
+            [f"a{at_text(at)}" for at in np.ndindex(self.case.image.shape)],
+        )
+
+    def symbol(self, weight: int) -> Cell:
+        """Return a weight, given by its number, as w[0,1]; a dot for a connection that is cut."""
+        if weight == CUT:
+            return Cell("·")
+        found = self.weight(weight)
+        return Cell(found.symbol, found.value, weight)
+
+    def weight(self, number: int) -> Factor:
+        """Return the weight of this number."""
+        row, column = divmod(number, self.case.kernel.shape[1])
+        return Factor("w", (row, column), float(self.case.kernel[row, column]))
+
+    def named(self, found: Sum) -> Sum:
+        """Return a sum with the short names of this case: one image, one channel, one layer."""
+        names = {
+            "x": "a",
+            "conv.w": "w",
+            "conv.b": "b",
+            "conv.z": "z",
+            "conv.delta": "delta",
+            "dC/dconv.w": "dC/dw",
+            "dC/dconv.b": "dC/db",
+        }
+        terms = tuple(
+            tuple(replace(f, name=names[f.name], index=f.index[2:]) for f in term)
+            for term in found.terms
+        )
+        return Sum(names[found.name], found.index[2:], found.value, terms)
+
+
+def at_text(index: tuple[int, ...]) -> str:
+    """Write an index as [0,1]."""
+    return f"[{','.join(map(str, index))}]"
+
+
+def tiny(values: Any) -> str:
+    """Write the largest size of some differences; those of rounding with one digit."""
+    largest = float(np.abs(values).max(initial=0))
+    return number(largest) if largest == 0 or largest > 1e-3 else f"{largest:.0e}"

@@ -1,0 +1,205 @@
+"""The explanation says what is true, for any small case, whatever it is written as."""
+
+import json
+import re
+import shutil
+import subprocess
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from rot180 import Rot180Error
+from rot180.explain.blocks import Equation, Figure, Grid, Section, Words, as_json
+from rot180.explain.case import Case, case
+from rot180.explain.latex import document, formula
+from rot180.explain.terminal import show
+from rot180.explain.vector import drawing
+from rot180.explain.walk import walk
+
+
+@st.composite
+def options(draw: st.DrawFn) -> dict[str, Any]:
+    kernel = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    stride = draw(st.integers(1, 2))
+    paddings = ["valid", "full", 1, (0, 2)] + (["same"] if stride == 1 else [])
+    return {
+        "size": (draw(st.integers(kernel[0], 5)), draw(st.integers(kernel[1], 5))),
+        "kernel_size": kernel,
+        "stride": stride,
+        "padding": draw(st.sampled_from(paddings)),
+        "operation": draw(st.sampled_from(["correlation", "convolution"])),
+        "activation": draw(st.sampled_from(["none", "relu", "sigmoid", "tanh"])),
+        "seed": draw(st.integers(0, 999)),
+    }
+
+
+def made(options: dict[str, Any]) -> Case:
+    try:
+        return case(**options)
+    except Rot180Error:  # all windows lie in the border
+        reject()
+
+
+def grids(sections: list[Section]) -> list[Grid]:
+    blocks = [block for section in sections for block in section.blocks]
+    figures = [block for block in blocks if isinstance(block, Figure)]
+    return [part for figure in figures for part in figure.parts if isinstance(part, Grid)]
+
+
+def values(sections: list[Section], name: str) -> np.ndarray:
+    (found,) = (one for one in grids(sections) if one.name == name)
+    return np.array([[cell.value for cell in row] for row in found.rows])
+
+
+def equations(sections: list[Section]) -> list[Equation]:
+    blocks = [block for section in sections for block in section.blocks]
+    return [block for block in blocks if isinstance(block, Equation)]
+
+
+def words(sections: list[Section]) -> str:
+    blocks = [block for section in sections for block in section.blocks]
+    return "\n".join(block.text for block in blocks if isinstance(block, Words))
+
+
+@settings(max_examples=60, deadline=None)
+@given(options())
+def test_what_it_says_is_true_of_any_case(options: dict[str, Any]) -> None:
+    one = made(options)
+    sections = walk(one)
+    for equation in equations(sections):
+        assert equation.sum.total == pytest.approx(equation.sum.value, abs=1e-12)
+        assert equation.sum.terms
+    for said in re.findall(r"largest difference[^.]*? is ([\d.e+-]*\d)", words(sections)):
+        assert float(said) < 1e-7
+    (checked,) = (one for one in grids(sections) if "back-propagation" in one.column_names)
+    pairs = [(row[1].value, row[2].value) for row in checked.rows if row[3].text != "at a kink"]
+    assert np.allclose(*zip(*pairs, strict=True), rtol=1e-7, atol=1e-7)
+    assert len(checked.rows) == one.image.size + one.kernel.size + 1
+    (both,) = (one for one in grids(sections) if "the other way" in one.column_names)
+    for row in both.rows:
+        assert float(row[3].text) < 1e-12
+        assert float(row[5].text) < 1e-12
+    assert [row[1].text for row in both.rows] == ["as it is", "rotated"]
+    assert [row[2].text for row in both.rows] == ["rotated", "as it is"]
+
+
+def test_a_kernel_the_wrong_way_round_is_wrong_unless_it_is_symmetric() -> None:
+    for kernel, symmetric in (([[1, 2], [3, 4]], False), ([[1, 2], [2, 1]], True)):
+        sections = walk(case(kernel=kernel))
+        (both,) = (one for one in grids(sections) if "the other way" in one.column_names)
+        assert all((float(row[4].text) == 0) == symmetric for row in both.rows)
+        assert ("one cannot tell" in words(sections)) == symmetric
+
+
+def test_a_case_that_can_be_done_by_hand() -> None:
+    one = case(image=[[1, 2, 3], [4, 5, 6], [7, 8, 9]], kernel=[[1, 0], [0, -2]])
+    sections = walk(one)
+    z = [[1 - 10 + 1, 2 - 12 + 1], [4 - 16 + 1, 5 - 18 + 1]]
+    assert values(sections, "z").tolist() == z
+    d = values(sections, "delta")
+    assert np.array_equal(d, np.array(z) - values(sections, "y"))
+    assert values(sections, "dC/da")[1, 1] == -2 * d[0, 0] + d[1, 1]
+    assert values(sections, "dC/dw")[0, 1] == 2 * d[0, 0] + 3 * d[0, 1] + 5 * d[1, 0] + 6 * d[1, 1]
+    assert values(sections, "rot180(w)").tolist() == [[-2, 0], [0, 1]]
+    (met,) = (one for one in grids(sections) if one.name == "the weights that take a[1,1]")
+    symbols = [[cell.text for cell in row] for row in met.rows]
+    assert symbols == [["w[1,1]", "w[1,0]"], ["w[0,1]", "w[0,0]"]]
+    assert "They are the kernel, rotated by 180 degrees." in words(sections)
+
+
+def test_a_convolution_turns_its_kernel_forward_and_not_back() -> None:
+    sections = walk(case(operation="convolution"))
+    (met,) = (one for one in grids(sections) if one.name.startswith("the weights that take"))
+    assert [cell.text for cell in met.rows[0]] == ["w[0,0]", "w[0,1]"]
+    assert "They are the kernel as it is." in words(sections)
+
+
+def test_the_seed_decides_what_is_drawn() -> None:
+    first, again, other = (case(seed=seed) for seed in (3, 3, 4))
+    assert np.array_equal(first.image, again.image)
+    assert np.array_equal(first.target, again.target)
+    assert not np.array_equal(first.image, other.image)
+    assert len(np.unique(np.abs(first.kernel))) == first.kernel.size  # all weights can be told
+
+
+@settings(max_examples=15, deadline=None)
+@given(options())
+def test_every_form_holds_the_whole(options: dict[str, Any]) -> None:
+    sections = walk(made(options))
+    data = json.loads(as_json(sections, "T"))
+    assert [section["title"] for section in data["sections"]] == [s.title for s in sections]
+    sums = [b for s in data["sections"] for b in s["blocks"] if "products" in b]
+    assert len(sums) == len(equations(sections))
+    picture = ElementTree.fromstring(drawing(sections, "T <&>"))
+    shown = "".join(picture.itertext())
+    written = document(sections, "T")
+    for section in sections:
+        assert section.title in shown
+        assert section.title in written
+    assert written.count("{") == written.count("}")
+    assert len(re.findall(r"\\begin", written)) == len(re.findall(r"\\end", written))
+    width, height = (float(picture.attrib[side]) for side in ("width", "height"))
+    for element in picture.iter():
+        if "x" in element.attrib:
+            assert 0 <= float(element.attrib["x"]) <= width
+            assert 0 <= float(element.attrib["y"]) <= height
+
+
+@pytest.mark.parametrize("width", [50, 100])
+def test_a_terminal_of_any_width_shows_all_words(width: int) -> None:
+    console = Console(file=StringIO(), width=width, highlight=False)
+    sections = walk(case())
+    show(sections, console)
+    printed = console.file.getvalue()
+    assert max(map(len, printed.splitlines())) <= max(width, 100)
+    for one in words(sections).replace("`", "").split():
+        assert one in printed
+    assert ("too wide for" in printed) == (width == 50)
+
+
+def test_formulas_become_latex() -> None:
+    assert formula("w[0,1]*a[1,2]") == r"w_{0,1} \cdot a_{1,2}"
+    assert formula("0.5*(-1.2)") == r"0.5 \cdot (-1.2)"
+    assert formula("dC/dw = delta * rot180(a)") == (
+        r"\partial C/\partial w = \delta \ast \operatorname{rot180}(a)"
+    )
+    assert formula("C = |z - y|^2 / 2") == r"C = \lVert z - y \rVert^2 / 2"
+    assert formula("3e-07") == r"3\cdot 10^{-7}"
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex here")
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_document_compiles(tmp_path: Path, stride: int) -> None:
+    one = case(size=(5, 5), kernel_size=(3, 3), stride=stride, padding=1, activation="tanh")
+    (tmp_path / "x.tex").write_text(document(walk(one), "T"), encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "x.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"kernel_size": (4, 2)}, "4x2 does not fit into the image, which is 3x3"),
+        ({"operation": "corr"}, "no operation 'corr'"),
+        ({"activation": "gelu"}, "no activation 'gelu'"),
+        ({"image": [[1, 2], [3]]}, "rows of one length"),
+        ({"image": [[1, float("nan")]]}, "finite numbers"),
+        ({"kernel": [1, 2]}, r"shape \(2,\)"),
+        ({"padding": "big"}, "no padding 'big'"),
+        ({"stride": 0}, "stride"),
+        ({"size": (0, 3)}, "does not fit"),
+        ({"size": (1, 1), "kernel_size": (1, 1), "stride": 2, "padding": 1}, "covers a pixel"),
+    ],
+)
+def test_what_cannot_be_explained_is_said(given, said: str) -> None:
+    with pytest.raises(Rot180Error, match=said):
+        case(**given)
