@@ -205,3 +205,101 @@ def test_the_package_lists_what_it_offers() -> None:
     assert callable(rot180.capture)
     with pytest.raises(AttributeError, match="no attribute 'captur'"):
         rot180.captur  # noqa: B018
+
+
+def test_explain_walks_and_writes(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("x.svg", "x.tex", "x.json")]
+    grid = tmp_path / "grid.txt"
+    grid.write_text("1 2 3\n4,5,6\n7 8 9\n")
+    options = [
+        word for pair in zip(("--svg", "--latex", "--json"), paths, strict=True) for word in pair
+    ]
+    status, printed = run("explain", "--image", grid, "--kernel", "1 0; 0 -2", *options)
+    assert status == 0, printed
+    assert "z[0,0] = w[0,0]*a[0,0] + w[0,1]*a[0,1]" in printed
+    assert "They are the kernel, rotated by 180 degrees." in printed
+    assert "too wide" not in printed
+    assert all(path.stat().st_size > 1000 for path in paths)
+    case = json.loads(paths[2].read_text())["sections"][0]["blocks"][1]["figure"][0]
+    assert case["values"] == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--kernel", "1 2; 3"), "rows of one length"),
+        (("--kernel", "one two"), "no number"),
+        (("--image", "missing.txt"), "There is no file missing.txt"),
+        (("--kernel-size", "5x5"), "5x5 does not fit into the image, which is 3x3"),
+        (("--padding", "much"), "no padding 'much'"),
+        (("--svg", "."), "it is a directory"),
+    ],
+)
+def test_explain_says_what_is_wrong(words: tuple[str, ...], said: str) -> None:
+    status, printed = run("explain", *words)
+    assert status == 1
+    assert said in printed.replace("\n", " ")
+
+
+def test_trace_shows_the_products_of_a_trained_network() -> None:
+    checkpoint = rot180.load("two-layer")
+    x = checkpoint.prepare(rot180.open_dataset("photos", "test").image(1))[None].double()
+    model = checkpoint.model.double()
+    z = model.conv2(model.pool1(model.relu1(model.conv1(x))))[0, 40, 3, 5].item()
+    status, printed = run("trace", "z", "conv2", "40,3,5", "--image", 1, "--most", 3)
+    assert status == 0, printed
+    head, *products, rest, total = printed.splitlines()
+    assert head.startswith("conv2.z[0,40,3,5] = ")
+    assert head.endswith("the sum of 801 products")
+    assert float(head.split()[2].rstrip(",")) == pytest.approx(z, abs=1e-8)
+    assert float(total.split()[-1].rstrip(".")) == pytest.approx(z, abs=1e-8)
+    sizes = [float(line.split("=")[-1]) for line in products]
+    assert len(sizes) == 3
+    assert sum(sizes) + float(rest.split()[-1]) == pytest.approx(z, abs=1e-4)
+
+
+def test_trace_of_errors_and_projections() -> None:
+    checkpoint = rot180.load("two-layer")
+    image = checkpoint.prepare(rot180.open_dataset("photos", "test").image(1))
+    projection = rot180.project(checkpoint.network(), image, "conv2", 40, position="peak")
+    y, x = projection.box.top + 3, projection.box.left + 3
+    pixel = float(projection.full()[1, y, x])
+    words = ("projection", "conv2", f"1,{y},{x}", "--feature", 40, "--position", "peak")
+    status, printed = run("trace", *words, "--image", 1)
+    assert status == 0, printed
+    found = float(printed.split("=")[1].split(",")[0])
+    assert found == pytest.approx(pixel, rel=1e-4, abs=1e-6)
+    for what, layer, index in (("delta", "pool1", "3,5,5"), ("weight", "conv1", "3,1,2,2")):
+        status, printed = run("trace", what, layer, index)
+        assert status == 0, printed
+        assert "what the network takes it for" in printed
+    assert run("trace", "bias", "head", "3")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("z", "conv3", "1,2,3"), "no layer 'conv3'"),
+        (("z", "conv1", "1,2"), "no entry [0, 1, 2]: it is of shape (1, 32, 32, 32)"),
+        (("z", "conv1", "a"), "An index is whole numbers"),
+        (("zed", "conv1", "1,2,3"), "There is no 'zed'"),
+        (("projection", "conv1", "1,2,3"), "--feature"),
+        (("projection", "conv1", "1,2,3", "--feature", "99"), "no feature 99"),
+    ],
+)
+def test_trace_says_what_is_wrong(words: tuple[str, ...], said: str) -> None:
+    status, printed = run("trace", *words)
+    assert status == 1
+    assert said in printed.replace("\n", " ")
+
+
+def test_train_by_the_equations(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    options = ("--epochs", 1, "--batch", 32, "--size", "16x16", "--out", path)
+    status, printed = run("train", "--data", folder, *options, "--engine", "equations")
+    assert status == 0, printed
+    assert "by equations on cpu" in printed
+    assert rot180.load(path).notes["engine"] == "equations"
+    status, printed = run("train", "--data", folder, *options, "--engine", "numpy")
+    assert status == 1
+    assert "no engine 'numpy'" in printed

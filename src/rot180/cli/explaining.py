@@ -58,8 +58,11 @@ def explain(
         from rot180.explain.terminal import show
         from rot180.explain.vector import drawing
         from rot180.explain.walk import walk
-        from rot180.files import written_whole
+        from rot180.files import check_writable, written_whole
 
+        for path in (svg, latex, json):
+            if path is not None:
+                check_writable(path)
         chosen = case(
             _grid(image, "image"),
             _grid(kernel, "kernel"),

@@ -55,7 +55,8 @@ class Worked:
 
     def kernel_symbols(self) -> Grid:
         """Return the kernel in symbols: w[0,0], w[0,1], …"""
-        return Grid("the kernel", [[self.symbol(k) for k in row] for row in self.numbers.tolist()])
+        numbers: list[list[int]] = self.numbers.tolist()
+        return Grid("the kernel", [[self.symbol(k) for k in row] for row in numbers])
 
     def output_symbols(self) -> Grid:
         """Return the errors of the outputs in symbols: delta[0,0], …"""
