@@ -17,6 +17,7 @@ test: $(INSTALLED)  ## lint, types, tests with coverage
 bench: $(INSTALLED)  ## tables of ratios, each measured side by side in one run
 	$(BIN)/python benchmarks/parity.py
 	$(BIN)/python benchmarks/epoch.py
+	$(BIN)/python benchmarks/step.py
 
 clean:  ## remove the environment and all that was made
 	rm -rf .venv demo .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -13,16 +13,20 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_python_of_the_readme_runs() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 2
     names: dict[str, object] = {}
-    exec(compile(code, "README.md", "exec"), names)
+    for code in blocks:
+        exec(compile(code, "README.md", "exec"), names)
+    assert names["network"].accuracy(names["images"], names["labels"]) > 0.8
     assert isinstance(names["p"], rot180.Projection)
     assert len(names["every"]) == 64
 
 
 def test_every_command_and_option_of_the_readme_exists() -> None:
-    (block,) = re.findall(r"```sh\n(rot180.*?)```", README, re.DOTALL)
-    for line in block.splitlines():
+    blocks = re.findall(r"```sh\n(rot180.*?)```", README, re.DOTALL)
+    assert len(blocks) == 2
+    for line in "".join(blocks).splitlines():
         command, *words = line.split("#")[0].replace("[", "").replace("]", "").split()[1:]
         shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output
         for word in words:

@@ -1,4 +1,4 @@
-"""rot180: see what a convolutional network has learned.
+"""rot180: see what a convolutional network has learned, and the arithmetic that taught it.
 
 The names below are loaded when they are first used, so that ``import rot180`` stays light.
 """

@@ -16,12 +16,16 @@ To be read in this order:
 from rot180.equations.activations import Activation, ReLU, Sigmoid, Tanh
 from rot180.equations.convolution import convolution, correlation, rot180
 from rot180.equations.costs import Cost, Quadratic, SoftmaxCrossEntropy, softmax
+from rot180.equations.deconvnet import project
+from rot180.equations.equivalence import connections
 from rot180.equations.layers import Convolution, Dense, Dropout, Flatten, Layer
 from rot180.equations.network import Network
 from rot180.equations.optimizers import SGD, Adam, Optimizer, Orthogonal
 from rot180.equations.patches import channels_last
 from rot180.equations.pooling import AveragePool, MaxPool
 from rot180.equations.team import Team
+from rot180.equations.trace import Trace
+from rot180.equations.verify import adjoint_error, check_layer, check_network
 
 __all__ = [
     "SGD",
@@ -44,9 +48,15 @@ __all__ = [
     "SoftmaxCrossEntropy",
     "Tanh",
     "Team",
+    "Trace",
+    "adjoint_error",
     "channels_last",
+    "check_layer",
+    "check_network",
+    "connections",
     "convolution",
     "correlation",
+    "project",
     "rot180",
     "softmax",
 ]

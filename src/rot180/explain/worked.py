@@ -55,8 +55,8 @@ class Worked:
 
     def kernel_symbols(self) -> Grid:
         """Return the kernel in symbols: w[0,0], w[0,1], …"""
-        numbers: list[list[int]] = self.numbers.tolist()
-        return Grid("the kernel", [[self.symbol(k) for k in row] for row in numbers])
+        rows = [[self.symbol(int(k)) for k in row] for row in self.numbers]
+        return Grid("the kernel", rows)
 
     def output_symbols(self) -> Grid:
         """Return the errors of the outputs in symbols: delta[0,0], …"""
