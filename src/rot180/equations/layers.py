@@ -87,19 +87,22 @@ class Dense(Layer):
                 f"{a.shape}. Put a Flatten before it if they are images."
             )
         self._a = a
-        z = np.matmul(a, w.T, out=self._buffers.get("z", (len(a), len(w)), a.dtype))
+        shape = (len(a), len(w))
+        z = np.matmul(a, w.T, out=self._buffers.get("z", shape, np.result_type(a, w)))
         z += self.weights["b"]
         return z
 
     def backward(self, delta: Array) -> Array:
         """Return dC/da = transposed w times delta: each input gets the errors that it caused."""
         w = self.weights["w"]
-        out = self._buffers.get("error", (len(delta), w.shape[1]), delta.dtype)
+        shape = (len(delta), w.shape[1])
+        out = self._buffers.get("error", shape, np.result_type(delta, w))
         return np.matmul(delta, w, out=out)
 
     def gradient(self, delta: Array) -> dict[str, Array]:
         """Return dC/dw[k,j], the sum over images of delta[k] a[j], and dC/db, that of delta."""
-        out = self._buffers.get("gradient", self.weights["w"].shape, delta.dtype)
+        shape = self.weights["w"].shape
+        out = self._buffers.get("gradient", shape, np.result_type(delta, self._a))
         return {"w": np.matmul(delta.T, self._a, out=out), "b": delta.sum(0)}
 
 

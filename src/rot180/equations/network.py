@@ -16,6 +16,7 @@ from rot180.equations.convolution import Array
 from rot180.equations.costs import Cost, SoftmaxCrossEntropy
 from rot180.equations.layers import Dropout, Layer
 from rot180.equations.optimizers import SGD, Optimizer
+from rot180.equations.team import Team
 from rot180.errors import Rot180Error, listed
 
 Arrays = dict[str, Array]
@@ -175,8 +176,6 @@ class Network:
         Raises:
             Rot180Error: labels that do not fit, or a cost that is no longer finite.
         """
-        from rot180.equations.team import Team
-
         labels = np.asarray(labels)
         if len(x) != len(labels) or not len(x):
             raise Rot180Error(f"There are {len(x)} images and {len(labels)} labels to learn from.")

@@ -11,6 +11,7 @@ Arrays have the axes (n, c, h, w) as everywhere, but lie in memory with the chan
 a patch is then one piece of memory, which is what makes the copies cheap.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from numpy.lib.stride_tricks import as_strided
 
 from rot180.equations.convolution import Array, check_shapes, rot180
 from rot180.equations.geometry import Margins, out_size
+
+_CACHE = 2**20
+"""Bytes of rows that are laid out and multiplied together."""
 
 
 class Buffers:
@@ -71,13 +75,17 @@ class Patches:
         n, c, height, width = self._shape = a.shape
         y, x = out_size((height, width), w.shape[2:], self.stride, self.borders)
         whole = (n, c, height + top + bottom, width + left + right)
-        image = self._buffers.images("image", whole, a.dtype, zero=True)
+        dtype = np.result_type(a, w)
+        image = self._buffers.images("image", whole, dtype, zero=True)
         image[:, :, top : top + height, left : left + width] = a
-        self._rows = self._patches("rows", image, (y, x), w.shape[2:], self.stride)
-        z = self._buffers.images("z", (n, w.shape[0], y, x), a.dtype)
-        np.matmul(self._rows, _matrix(w, self.groups), out=self._as_rows(z))
-        flat = z.transpose(0, 2, 3, 1).reshape(-1, w.shape[0])
-        flat += b
+        each, (kh, kw) = c // self.groups, w.shape[2:]
+        self._rows = self._buffers.get("rows", (self.groups, n, y, x, kh, kw, each), dtype)
+        z = self._buffers.images("z", (n, w.shape[0], y, x), dtype)
+        kernels = _matrix(w, self.groups)
+        for some in _portions(self._rows.shape, dtype):
+            _lay_out(image[some], self._rows[:, some], self.stride)
+            np.matmul(_flat(self._rows[:, some]), kernels, out=self._as_rows(z[some]))
+        z.transpose(0, 2, 3, 1)[...] += b
         return z
 
     def error(self, delta: Array, w: Array) -> Array:
@@ -85,13 +93,14 @@ class Patches:
         n, c, height, width = self._shape
         f, _, kh, kw = w.shape
         (top, _), (left, _) = self.borders
-        rows, columns = (
+        down, across = (
             max(before + size + k - 1, k + step * (count - 1))
             for before, size, k, step, count in zip(
                 (top, left), (height, width), (kh, kw), self.stride, delta.shape[2:], strict=True
             )
         )
-        spread = self._buffers.images("spread", (n, f, rows, columns), delta.dtype, zero=True)
+        dtype = np.result_type(delta, w)
+        spread = self._buffers.images("spread", (n, f, down, across), dtype, zero=True)
         spread[
             :,
             :,
@@ -101,11 +110,14 @@ class Patches:
         turned = rot180(w).reshape(self.groups, f // self.groups, *w.shape[1:])
         kernels = np.ascontiguousarray(turned.transpose(0, 3, 4, 1, 2))
         kernels = kernels.reshape(self.groups, -1, w.shape[1])
-        result = self._buffers.images("error", (n, c, height, width), delta.dtype)
-        for one in range(n):  # the patches of one image stay in the processor's cache
-            image = spread[one : one + 1, :, top:, left:]
-            back = self._patches("back", image, (height, width), (kh, kw), (1, 1))
-            np.matmul(back, kernels, out=self._as_rows(result[one : one + 1]))
+        result = self._buffers.images("error", (n, c, height, width), dtype)
+        shape = (self.groups, n, height, width, kh, kw, f // self.groups)
+        portions = _portions(shape, dtype)
+        rows = self._buffers.get("back", (self.groups, portions[0].stop, *shape[2:]), dtype)
+        for some in portions:
+            back = rows[:, : some.stop - some.start]
+            _lay_out(spread[some, :, top:, left:], back, (1, 1))
+            np.matmul(_flat(back), kernels, out=self._as_rows(result[some]))
         return result
 
     def gradient(self, delta: Array, w: Array) -> Array:
@@ -114,8 +126,8 @@ class Patches:
         f, c, kh, kw = w.shape
         errors = self._as_rows(delta)
         shape = (self.groups, f // self.groups, kh * kw * c)
-        found = self._buffers.get("gradient", shape, delta.dtype)
-        np.matmul(errors.transpose(0, 2, 1), self._rows, out=found)
+        found = self._buffers.get("gradient", shape, np.result_type(delta, self._rows))
+        np.matmul(errors.transpose(0, 2, 1), _flat(self._rows), out=found)
         return found.reshape(f, kh, kw, c).transpose(0, 3, 1, 2)
 
     def bias_gradient(self, delta: Array) -> Array:
@@ -125,29 +137,31 @@ class Patches:
         ones.fill(1)
         return ones @ rows
 
-    def _patches(
-        self,
-        name: str,
-        image: Array,
-        count: tuple[int, int],
-        kernel: tuple[int, ...],
-        stride: tuple[int, int],
-    ) -> Array:
-        """Lay out the windows of an image as the rows (groups, n y x, kh kw c) of matrices."""
-        n, c = image.shape[:2]
-        across, channel, down, right = image.strides
-        each = c // self.groups
-        shape = (self.groups, n, *count, *kernel, each)
-        steps = (each * channel, across, stride[0] * down, stride[1] * right, down, right, channel)
-        windows = as_strided(image, shape, steps, writeable=False)
-        rows = self._buffers.get(name, windows.shape, image.dtype)
-        np.copyto(rows, windows)
-        return rows.reshape(self.groups, n * count[0] * count[1], -1)
-
     def _as_rows(self, z: Array) -> Array:
         """View an array (n, f, y, x) with channels last as (groups, n y x, f)."""
         flat = z.transpose(0, 2, 3, 1).reshape(-1, self.groups, z.shape[1] // self.groups)
         return flat.transpose(1, 0, 2)
+
+
+def _lay_out(image: Array, rows: Array, stride: tuple[int, int]) -> None:
+    """Copy the windows of images (n, c, h, w) into rows (groups, n, y, x, kh, kw, c / groups)."""
+    each = rows.shape[-1]
+    across, channel, down, right = image.strides
+    steps = (each * channel, across, stride[0] * down, stride[1] * right, down, right, channel)
+    np.copyto(rows, as_strided(image, rows.shape, steps, writeable=False))
+
+
+def _flat(rows: Array) -> Array:
+    """View rows (groups, n, y, x, kh, kw, c) as matrices (groups, n y x, kh kw c)."""
+    groups, n, y, x, *patch = rows.shape
+    return rows.reshape(groups, n * y * x, math.prod(patch))
+
+
+def _portions(shape: tuple[int, ...], dtype: Any) -> list[slice]:
+    """Cut images into portions whose rows stay in a processor's cache until they are used."""
+    groups, n, *rest = shape
+    size = max(1, _CACHE // max(1, groups * math.prod(rest) * dtype.itemsize))
+    return [slice(first, min(first + size, n)) for first in range(0, n, size)]
 
 
 def channels_last(w: Array) -> Array:

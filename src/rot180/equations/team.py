@@ -51,7 +51,7 @@ class Team:
         seed: of what dropout drops; it is drawn anew for each part of each batch.
     """
 
-    def __init__(self, network: "Network", threads: int = 1, part: int = 8, seed: int = 0) -> None:
+    def __init__(self, network: "Network", threads: int = 1, part: int = 16, seed: int = 0) -> None:
         if threads < 1 or part < 1:
             raise Rot180Error(f"{threads} threads and parts of {part} images: both are at least 1.")
         self.part, self.seed, self.steps = part, seed, 0
