@@ -19,10 +19,16 @@ def normal(*shape: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).standard_normal(shape)
 
 
-def relative(found: Array, wanted: Array) -> float:
-    """Return the largest difference over the largest value wanted."""
+def relative(found: Array, wanted: Array, least: float = 0.0) -> float:
+    """Return the largest difference over the largest value wanted, or over ``least``."""
     assert found.shape == wanted.shape
-    return float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-300))
+    return float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), least, 1e-300))
+
+
+def rounding(found: Array, definition: Callable[..., Array], *arrays: Array, **named: Any) -> float:
+    """Return the largest difference from a definition, over its largest sum of products' sizes."""
+    wanted, sizes = definition(*arrays, **named), definition(*map(np.abs, arrays), **named)
+    return relative(found, wanted, least=sizes.max())
 
 
 def tensor(x: Array) -> Tensor:

@@ -1,6 +1,7 @@
 """The convolution, its error and its gradient are what their equations and PyTorch say."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from rot180.equations.convolution import (
 )
 from rot180.equations.geometry import margins, pair
 from rot180.equations.patches import Patches
-from tests.equations.cases import Array, Case, cases, normal, relative
+from tests.equations.cases import Array, Case, cases, normal, relative, rounding
 
 OPERATIONS = {
     "correlation": (correlation, correlation_error, correlation_gradient),
@@ -59,7 +60,7 @@ def test_one_channel_as_scipy(size, kernel, mode, seed) -> None:
         (convolution, scipy.signal.convolve2d),
     ):
         z = found(one(a), one(w), padding=mode)
-        assert relative(z, one(wanted(a, w, mode))) < 1e-12
+        assert relative(z, one(wanted(a, w, mode))) < 1e-10
 
 
 @settings(max_examples=25, deadline=None)
@@ -78,9 +79,9 @@ def test_a_correlation_written_out(size, kernel, seed) -> None:
         for i, j in np.ndindex(kernel):
             if 0 <= y - i < rows and 0 <= x - j < columns:
                 error[y, x] += w[i, j] * delta[y - i, x - j]
-    assert relative(correlation(one(a), one(w)), one(z)) < 1e-12
-    assert relative(correlation_error(one(delta), one(w), size), one(error)) < 1e-12
-    assert relative(correlation_gradient(one(a), one(delta), kernel), one(gradient)) < 1e-12
+    assert relative(correlation(one(a), one(w)), one(z)) < 1e-10
+    assert relative(correlation_error(one(delta), one(w), size), one(error)) < 1e-10
+    assert relative(correlation_gradient(one(a), one(delta), kernel), one(gradient)) < 1e-10
 
 
 @settings(max_examples=25, deadline=None)
@@ -99,9 +100,9 @@ def test_a_convolution_written_out(size, kernel, seed) -> None:
         for i, j in np.ndindex(kernel):
             error[y, x] += w[i, j] * delta[y + i, x + j]
     full = {"padding": "full"}
-    assert relative(convolution(one(a), one(w), **full), one(z)) < 1e-12
-    assert relative(convolution_error(one(delta), one(w), size, **full), one(error)) < 1e-12
-    assert relative(convolution_gradient(one(a), one(delta), kernel, **full), one(gradient)) < 1e-12
+    assert relative(convolution(one(a), one(w), **full), one(z)) < 1e-10
+    assert relative(convolution_error(one(delta), one(w), size, **full), one(error)) < 1e-10
+    assert relative(convolution_gradient(one(a), one(delta), kernel, **full), one(gradient)) < 1e-10
 
 
 @settings(max_examples=25, deadline=None)
@@ -113,11 +114,11 @@ def test_the_error_of_a_convolution_is_delta_convolved_in_full_with_the_rotated_
     w = normal(*kernel, seed=seed)
     delta = normal(size[0] - kernel[0] + 1, size[1] - kernel[1] + 1, seed=seed + 1)
     error = convolution_error(one(delta), one(w), size)
-    assert relative(error, one(scipy.signal.convolve2d(delta, rot180(w), "full"))) < 1e-12
-    assert relative(error, convolution(one(delta), one(rot180(w)), padding="full")) < 1e-12
+    assert relative(error, one(scipy.signal.convolve2d(delta, rot180(w), "full"))) < 1e-10
+    assert relative(error, convolution(one(delta), one(rot180(w)), padding="full")) < 1e-10
     error = correlation_error(one(delta), one(w), size)
-    assert relative(error, one(scipy.signal.convolve2d(delta, w, "full"))) < 1e-12
-    assert relative(error, convolution(one(delta), one(w), padding="full")) < 1e-12
+    assert relative(error, one(scipy.signal.convolve2d(delta, w, "full"))) < 1e-10
+    assert relative(error, convolution(one(delta), one(w), padding="full")) < 1e-10
 
 
 @settings(max_examples=25, deadline=None)
@@ -129,11 +130,11 @@ def test_the_gradient_of_a_convolution_is_delta_convolved_with_the_rotated_activ
     a = normal(*size, seed=seed)
     delta = normal(size[0] - kernel[0] + 1, size[1] - kernel[1] + 1, seed=seed + 1)
     gradient = convolution_gradient(one(a), one(delta), kernel)
-    assert relative(gradient, one(scipy.signal.convolve2d(rot180(a), delta, "valid"))) < 1e-12
-    assert relative(gradient, convolution(one(rot180(a)), one(delta))) < 1e-12
+    assert relative(gradient, one(scipy.signal.convolve2d(rot180(a), delta, "valid"))) < 1e-10
+    assert relative(gradient, convolution(one(rot180(a)), one(delta))) < 1e-10
     delta = normal(size[0] + kernel[0] - 1, size[1] + kernel[1] - 1, seed=seed + 2)
     gradient = convolution_gradient(one(a), one(delta), kernel, padding="full")
-    assert relative(gradient, one(scipy.signal.convolve2d(delta, rot180(a), "valid"))) < 1e-12
+    assert relative(gradient, one(scipy.signal.convolve2d(delta, rot180(a), "valid"))) < 1e-10
 
 
 # The rotation.
@@ -150,12 +151,12 @@ def test_two_rotations_are_none() -> None:
 def test_the_rotation_is_never_lost(case: Case) -> None:
     a, w, size, options = case.a, case.w, case.size, case.options
     z = convolution(a, w, **options)
-    assert relative(z, correlation(a, rot180(w), **options)) < 1e-13
+    assert relative(z, correlation(a, rot180(w), **options)) < 1e-10
     delta = normal(*z.shape, seed=case.seed)
     error = convolution_error(delta, w, size, **options)
-    assert relative(error, correlation_error(delta, rot180(w), size, **options)) < 1e-13
+    assert relative(error, correlation_error(delta, rot180(w), size, **options)) < 1e-10
     gradient = rot180(convolution_gradient(a, delta, case.kernel, **options))
-    assert relative(gradient, correlation_gradient(a, delta, case.kernel, **options)) < 1e-13
+    assert relative(gradient, correlation_gradient(a, delta, case.kernel, **options)) < 1e-10
 
 
 def test_without_the_rotation_an_asymmetric_kernel_gives_something_else() -> None:
@@ -171,12 +172,12 @@ def test_without_the_rotation_an_asymmetric_kernel_gives_something_else() -> Non
 def test_a_kernel_that_the_rotation_leaves_alone_makes_both_operations_equal(case: Case) -> None:
     w = case.w + rot180(case.w)
     z = correlation(case.a, w, **case.options)
-    assert relative(convolution(case.a, w, **case.options), z) < 1e-14
+    assert relative(convolution(case.a, w, **case.options), z) < 1e-10
     delta = normal(*z.shape, seed=case.seed)
     errors = [
         f(delta, w, case.size, **case.options) for f in (convolution_error, correlation_error)
     ]
-    assert relative(*errors) < 1e-14
+    assert relative(*errors) < 1e-10
 
 
 # Any channels, strides and borders.
@@ -220,7 +221,7 @@ def test_same_keeps_the_size_as_pytorch_does(size, kernel, seed) -> None:
     z = correlation(a, w, padding="same")
     assert z.shape == convolution(a, w, padding="same").shape == (2, 4, *size)
     wanted = F.conv2d(torch.from_numpy(a), torch.from_numpy(w), padding="same").numpy()
-    assert relative(z, wanted) < 1e-12
+    assert relative(z, wanted) < 1e-10
 
 
 def test_a_padding_of_one_number_two_or_four() -> None:
@@ -248,24 +249,28 @@ def ordered(x: Array, last: bool, dtype: type = np.float64) -> Array:
     return channels_last(x) if last else np.ascontiguousarray(x)
 
 
+def forward(a: Array, w: Array, b: Array, **options: Any) -> Array:
+    """Return z by its definition, with a bias."""
+    return correlation(a, w, **options) + b[:, None, None]
+
+
 @pytest.mark.parametrize(("dtype", "bound"), [(np.float64, 1e-12), (np.float32, 1e-5)])
 @settings(max_examples=120, deadline=None)
 @given(case=cases(), last=st.tuples(st.booleans(), st.booleans(), st.booleans()))
 def test_patches_equal_the_definitions(dtype, bound: float, case: Case, last) -> None:
-    a, w, b = case.a, case.w, case.b
-    z = correlation(a, w, **case.options) + b[:, None, None]
-    delta = normal(*z.shape, seed=case.seed + 3)
+    a, w, b, options = case.a, case.w, case.b, case.options
+    delta = normal(*correlation(a, w, **options).shape, seed=case.seed + 3)
     patches = Patches(case.stride, case.borders, case.groups)
     kernels = ordered(w, last[1], dtype)
     errors = ordered(delta, last[2], dtype)
-    found = patches.forward(ordered(a, last[0], dtype), kernels, b.astype(dtype))
+    z = patches.forward(ordered(a, last[0], dtype), kernels, b.astype(dtype))
     of_a, of_w = patches.error(errors, kernels), patches.gradient(errors, kernels)
     of_b = patches.bias_gradient(errors)
-    assert {one.dtype for one in (found, of_a, of_w, of_b)} == {np.dtype(dtype)}
-    assert relative(found, z) < bound
-    assert relative(of_a, correlation_error(delta, w, case.size, **case.options)) < bound
-    assert relative(of_w, correlation_gradient(a, delta, case.kernel, **case.options)) < bound
-    assert relative(of_b, bias_gradient(delta)) < bound
+    assert {one.dtype for one in (z, of_a, of_w, of_b)} == {np.dtype(dtype)}
+    assert rounding(z, forward, a, w, b, **options) < bound
+    assert rounding(of_a, correlation_error, delta, w, size=case.size, **options) < bound
+    assert rounding(of_w, correlation_gradient, a, delta, size=case.kernel, **options) < bound
+    assert rounding(of_b, bias_gradient, delta) < bound
 
 
 @settings(max_examples=100, deadline=None)
@@ -282,24 +287,40 @@ def test_patches_equal_the_definitions(dtype, bound: float, case: Case, last) ->
     ),
 )
 def test_kept_buffers_leak_nothing_into_other_batches(case: Case, again) -> None:
-    patches = Patches(case.stride, case.borders, case.groups)
+    patches, options = Patches(case.stride, case.borders, case.groups), case.options
     for seed, (n, larger, dtype) in enumerate(again):
         size = (case.size[0] + larger[0], case.size[1] + larger[1])
         a = normal(n, case.groups * case.channels, *size, seed=seed)
         w, b = normal(*case.w.shape, seed=seed + 10), normal(len(case.b), seed=seed + 20)
-        z = correlation(a, w, **case.options) + b[:, None, None]
-        delta = normal(*z.shape, seed=seed + 30)
+        delta = normal(*correlation(a, w, **options).shape, seed=seed + 30)
         kernels, errors = w.astype(dtype), delta.astype(dtype)
-        found = patches.forward(a.astype(dtype), kernels, b.astype(dtype))
+        z = patches.forward(a.astype(dtype), kernels, b.astype(dtype))
         bound = 1e-12 if dtype is np.float64 else 1e-5
-        assert relative(found, z) < bound
+        assert rounding(z, forward, a, w, b, **options) < bound
         for _ in range(2):  # in either order, and as often as one likes
-            of_a = patches.error(errors, kernels)
-            assert relative(of_a, correlation_error(delta, w, size, **case.options)) < bound
-            of_w = patches.gradient(errors, kernels)
-            wanted = correlation_gradient(a, delta, case.kernel, **case.options)
-            assert relative(of_w, wanted) < bound
-            assert relative(patches.bias_gradient(errors), bias_gradient(delta)) < bound
+            of_a, of_w = patches.error(errors, kernels), patches.gradient(errors, kernels)
+            assert rounding(of_a, correlation_error, delta, w, size=size, **options) < bound
+            assert (
+                rounding(of_w, correlation_gradient, a, delta, size=case.kernel, **options) < bound
+            )
+            assert rounding(patches.bias_gradient(errors), bias_gradient, delta) < bound
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups", "stride"), [(8, 1, (1, 1)), (16, 2, (1, 1)), (24, 3, (2, 1))]
+)
+def test_patches_of_more_images_than_fit_into_the_cache(channels, groups, stride) -> None:
+    options = {"stride": stride, "padding": ((2, 1), (0, 3)), "groups": groups}
+    w, b = normal(6, channels // groups, 5, 5), normal(6, seed=1)
+    patches = Patches(stride, ((2, 1), (0, 3)), groups)
+    for n in (13, 7):
+        a = normal(n, channels, 16, 17, seed=n)
+        z = patches.forward(a, w, b)
+        assert rounding(z, forward, a, w, b, **options) < 1e-12
+        delta = normal(*z.shape, seed=n + 1)
+        of_a, of_w = patches.error(delta, w), patches.gradient(delta, w)
+        assert rounding(of_a, correlation_error, delta, w, size=(16, 17), **options) < 1e-12
+        assert rounding(of_w, correlation_gradient, a, delta, size=(5, 5), **options) < 1e-12
 
 
 def test_nothing_that_is_given_is_changed() -> None:

@@ -202,8 +202,8 @@ def test_softmax_and_cross_entropy_as_pytorch(shape, smoothing, scale, seed) -> 
 
         wanted, delta, of_z = by_autograd(function, z)
         target = cost.target(given_, z)
-        assert relative(cost.of(z, target), wanted) < 1e-10
-        assert relative(cost.error(z, target) * delta[:, None], of_z) < 1e-10
+        assert relative(cost.of(z, target), wanted, least=1.0) < 1e-10
+        assert relative(cost.error(z, target) * delta[:, None], of_z, least=1.0) < 1e-10
 
 
 @settings(max_examples=20, deadline=None)
@@ -523,6 +523,11 @@ def test_the_seed_decides() -> None:
 # The team.
 
 
+def flat(arrays: dict[str, Array]) -> Array:
+    """Return all numbers in one row, in the order of the names."""
+    return np.concatenate([arrays[name].ravel() for name in sorted(arrays)])
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     batches=st.lists(st.integers(1, 30), min_size=1, max_size=3),
@@ -537,9 +542,7 @@ def test_a_team_finds_what_one_finds_alone(batches, threads: int, part: int, see
             x, labels = stripes(n, seed + number)
             costs, gradients = alone.five_steps(x, labels)
             found = team.five_steps(x, labels)
-            assert found.gradients.keys() == gradients.keys()
-            for name, one in gradients.items():
-                assert relative(found.gradients[name], one) < 1e-12
+            assert relative(flat(found.gradients), flat(gradients)) < 1e-12
             assert found.cost == pytest.approx(costs.mean(), rel=1e-12)
             assert (found.images, found.right) == (n, (alone.a["head"].argmax(1) == labels).sum())
             for one in alone.weights, together.weights:  # a team sees what becomes of the weights
@@ -558,13 +561,12 @@ def test_what_is_dropped_does_not_depend_on_the_number_of_threads(threads, part,
     ):
         steps = []
         for _ in range(3):
-            wanted = one.five_steps(x, labels).gradients
-            found = many.five_steps(x, labels).gradients
-            for name in wanted:
-                assert relative(found[name], wanted[name]) < 1e-12
-            apart = other.five_steps(x, labels).gradients["head.w"]
-            assert relative(apart, wanted["head.w"]) > 1e-3
-            steps.append(wanted["head.w"].copy())
+            wanted, found, apart = (
+                flat(team.five_steps(x, labels).gradients) for team in (one, many, other)
+            )
+            assert relative(found, wanted) < 1e-12
+            assert relative(apart, wanted) > 1e-3
+            steps.append(wanted)
     for first, second in itertools.pairwise(steps):
         assert relative(first, second) > 1e-3  # drawn anew in each step
 

@@ -87,6 +87,14 @@ def traced(cost: str) -> tuple[Trace, Network, dict[str, Array]]:
     return trace, network, gradients
 
 
+@cache
+def fed() -> Network:
+    """Return a network that went forward, for projections, which write over the errors."""
+    network = everything(SoftmaxCrossEntropy())
+    network.scores(IMAGES)
+    return network
+
+
 def within(whole: Array, place: list[int]) -> tuple[int, ...]:
     """Return an index of an entry of an array."""
     return tuple(one % size for one, size in zip(place, whole.shape, strict=False))
@@ -143,7 +151,7 @@ def check(
 
 
 @pytest.mark.parametrize("cost", COSTS)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(layer=st.sampled_from(WEIGHTED), place=places)
 def test_a_weighted_input_is_weights_times_activations_and_a_bias(cost, layer, place) -> None:
     trace, network, _ = traced(cost)
@@ -160,7 +168,7 @@ def test_a_weighted_input_is_weights_times_activations_and_a_bias(cost, layer, p
 
 
 @pytest.mark.parametrize("cost", COSTS)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(data=st.data(), place=places)
 def test_an_error_comes_from_the_next_weights_or_the_cost(cost, data, place) -> None:
     trace, network, _ = traced(cost)
@@ -176,7 +184,7 @@ def test_an_error_comes_from_the_next_weights_or_the_cost(cost, data, place) -> 
 
 
 @pytest.mark.parametrize("cost", COSTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(layer=st.sampled_from(WEIGHTED), place=places)
 def test_gradients_sum_over_all_connections_that_share_the_weight(cost, layer, place) -> None:
     trace, network, gradients = traced(cost)
@@ -220,8 +228,10 @@ def test_a_trace_keeps_its_batch_whatever_the_network_does_next() -> None:
 
 def _some(trace: Trace) -> list[Sum]:
     return [
+        trace.z("conv1", (1, 2, 3, 1)),
         trace.z("conv2", (1, 2, 3, 1)),
         trace.delta("conv1", (0, 1, 4, 2)),
+        trace.weight_gradient("conv1", (1, 0, 0, 1)),
         trace.weight_gradient("conv3", (1, 2, 0, 1)),
         trace.bias_gradient("dense1", (3,)),
         trace.projection("conv3", 2, (0, 1, 4, 3)),
@@ -247,7 +257,7 @@ def test_the_number_of_products(operation: str) -> None:
             "conv2": Convolution(6, 5, (2, 3), operation=operation),
             "pool": MaxPool(2),
             "flatten": Flatten(),
-            "head": Dense(30, 3),
+            "head": Dense(45, 3),
         }
     )
     for one in network.weights.values():
@@ -265,7 +275,7 @@ def test_the_number_of_products(operation: str) -> None:
     assert z("conv1", 0, 0, 0, 3) == 2 * 2 * 2 + 1  # one row lies on the border
     assert z("conv1", 2, 1, 6, 0) == 2 * 2 * 1 + 1  # and one column
     assert z("conv2", 1, 4, 0, 0) == 6 * 2 * 3 + 1
-    assert z("head", 1, 2) == 30 + 1
+    assert z("head", 1, 2) == 45 + 1
     assert delta("conv1", 0, 0, 3, 3) == 5 * 2 * 3  # features, window
     assert delta("conv1", 2, 5, 0, 3) == 5 * 1 * 3  # the first row is reached by one row of w
     assert delta("conv1", 2, 5, 6, 7) == 5 * 1 * 1
@@ -276,7 +286,7 @@ def test_the_number_of_products(operation: str) -> None:
     assert len(trace.weight_gradient("conv2", (4, 5, 1, 2)).terms) == 3 * 6 * 6
     assert len(trace.weight_gradient("conv1", (5, 1, 1, 1)).terms) == 3 * 7 * 8
     assert len(trace.weight_gradient("conv1", (5, 1, 0, 0)).terms) == 3 * 6 * 7
-    assert len(trace.weight_gradient("head", (2, 29)).terms) == 3
+    assert len(trace.weight_gradient("head", (2, 44)).terms) == 3
     assert len(trace.bias_gradient("conv2", (4,)).terms) == 3 * 6 * 6
     assert len(trace.bias_gradient("head", (2,)).terms) == 3
 
@@ -286,12 +296,12 @@ def test_the_number_of_products(operation: str) -> None:
 
 @pytest.mark.parametrize("unpool", UNPOOLINGS)
 @pytest.mark.parametrize("method", METHODS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=st.data(), place=places)
 def test_a_projection_at_the_pixels_and_at_every_layer_on_the_way(
     method: str, unpool: str, data, place
 ) -> None:
-    trace, network, _ = traced("softmax")
+    (trace, *_), network = traced("softmax"), fed()
     layer = data.draw(st.sampled_from(["conv1", "conv2", "conv3"]))
     feature = place.pop() % network.a[layer].shape[1]
     unit = (place[0] % network.a[layer].shape[2], place[1] % network.a[layer].shape[3])
@@ -325,10 +335,10 @@ def test_a_projection_passes_every_layer_below_its_top() -> None:
     names = list(network.layers)
     for layer, top in (("conv1", "relu1"), ("conv2", "conv2"), ("conv3", "relu3")):
         for at in ["", *names[: names.index(top)]]:
-            assert trace.projection(layer, 1, (1, 1, 2, 2), at).index == (1, 1, 2, 2)
+            assert trace.projection(layer, 1, (1, 1, 2, 0), at).index == (1, 1, 2, 0)
         for at in names[names.index(top) :]:
             with pytest.raises(Rot180Error, match=f"'{layer}' does not pass '{at}' on its way"):
-                trace.projection(layer, 1, (1, 1, 2, 2), at)
+                trace.projection(layer, 1, (1, 1, 2, 0), at)
 
 
 # As it is written.
@@ -398,7 +408,7 @@ def test_a_small_case_reads_as_it_is_calculated_by_hand() -> None:
 
 def test_in_a_convolution_the_other_corner_of_the_kernel_meets_the_pixel() -> None:
     trace = small("convolution")
-    assert trace.a["conv1"].tolist() == [[[[8, 10], [14, 16]]]][::-1] or True
+    assert trace.a["conv1"].tolist() == [[[[6, 8], [12, 14]]]]
     taken = trace.z("conv1", (0, 0, 0, 0))
     assert taken.symbols() == (
         "conv1.w[0,0,1,1]*x[0,0,0,0] + conv1.w[0,0,1,0]*x[0,0,0,1]"
@@ -454,8 +464,8 @@ def test_numbers_in_text_have_the_symbols_of_the_factors_and_brackets_where_nega
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda t: t.z("conv9", (0, 0, 0, 0)), "no layer 'conv9' with weights.* conv1, conv2"),
-        (lambda t: t.z("relu1", (0, 0, 0, 0)), "no layer 'relu1' with weights.* are: conv1"),
+        (lambda t: t.z("conv9", (0, 0, 0, 0)), "no layer 'conv9' with weights. There are: conv"),
+        (lambda t: t.z("relu1", (0, 0, 0, 0)), "no layer 'relu1' with weights. There are: .*conv1"),
         (lambda t: t.weight_gradient("pool1", (0,)), "no layer 'pool1' with weights"),
         (lambda t: t.bias_gradient("flatten", (0,)), "no layer 'flatten' with weights"),
         (lambda t: t.delta("conv9", (0, 0, 0, 0)), "no layer 'conv9': conv"),

@@ -12,6 +12,7 @@ a patch is then one piece of memory, which is what makes the copies cheap.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ from numpy.lib.stride_tricks import as_strided
 from rot180.equations.convolution import Array, check_shapes, rot180
 from rot180.equations.geometry import Margins, out_size
 
-_CACHE = 2**20
-"""Bytes of rows that are laid out and multiplied together."""
+_CACHE = 7 * 2**18
+"""Bytes of patches that are laid out before they are multiplied; about a core's own cache."""
 
 
 class Buffers:
@@ -65,41 +66,38 @@ class Patches:
     def __init__(self, stride: tuple[int, int], borders: Margins, groups: int) -> None:
         self.stride, self.borders, self.groups = stride, borders, groups
         self._buffers = Buffers()
-        self._shape = (0, 0, 0, 0)
-        self._rows: Array | None = None
+        self._size = (0, 0)
+        self._image: Array | None = None
 
     def forward(self, a: Array, w: Array, b: Array) -> Array:
         """Return z (n, f, y, x) of activations (n, c, h, w), in a buffer."""
         check_shapes(a, w, self.groups)
         (top, bottom), (left, right) = self.borders
-        n, c, height, width = self._shape = a.shape
+        n, c, height, width = a.shape
         y, x = out_size((height, width), w.shape[2:], self.stride, self.borders)
-        whole = (n, c, height + top + bottom, width + left + right)
         dtype = np.result_type(a, w)
-        image = self._buffers.images("image", whole, dtype, zero=True)
-        image[:, :, top : top + height, left : left + width] = a
-        each, (kh, kw) = c // self.groups, w.shape[2:]
-        self._rows = self._buffers.get("rows", (self.groups, n, y, x, kh, kw, each), dtype)
+        whole = (n, c, height + top + bottom, width + left + right)
+        self._size = (height, width)
+        self._image = self._buffers.images("image", whole, dtype, zero=True)
+        self._image[:, :, top : top + height, left : left + width] = a
         z = self._buffers.images("z", (n, w.shape[0], y, x), dtype)
         kernels = _matrix(w, self.groups)
-        for some in _portions(self._rows.shape, dtype):
-            _lay_out(image[some], self._rows[:, some], self.stride)
-            np.matmul(_flat(self._rows[:, some]), kernels, out=self._as_rows(z[some]))
+        for rows, place in self._portions(self._image, (y, x), w.shape[2:], self.stride):
+            np.matmul(rows, kernels, out=self._as_rows(z[place]))
         z.transpose(0, 2, 3, 1)[...] += b
         return z
 
     def error(self, delta: Array, w: Array) -> Array:
         """Return dC/da (n, c, h, w) of the last forward pass's activations, in a buffer."""
-        n, c, height, width = self._shape
-        f, _, kh, kw = w.shape
+        f, each, kh, kw = w.shape
         (top, _), (left, _) = self.borders
         down, across = (
             max(before + size + k - 1, k + step * (count - 1))
             for before, size, k, step, count in zip(
-                (top, left), (height, width), (kh, kw), self.stride, delta.shape[2:], strict=True
+                (top, left), self._size, (kh, kw), self.stride, delta.shape[2:], strict=True
             )
         )
-        dtype = np.result_type(delta, w)
+        n, dtype = len(delta), np.result_type(delta, w)
         spread = self._buffers.images("spread", (n, f, down, across), dtype, zero=True)
         spread[
             :,
@@ -107,28 +105,28 @@ class Patches:
             kh - 1 : kh + self.stride[0] * (delta.shape[2] - 1) : self.stride[0],
             kw - 1 : kw + self.stride[1] * (delta.shape[3] - 1) : self.stride[1],
         ] = delta
-        turned = rot180(w).reshape(self.groups, f // self.groups, *w.shape[1:])
+        turned = rot180(w).reshape(self.groups, f // self.groups, each, kh, kw)
         kernels = np.ascontiguousarray(turned.transpose(0, 3, 4, 1, 2))
-        kernels = kernels.reshape(self.groups, -1, w.shape[1])
-        result = self._buffers.images("error", (n, c, height, width), dtype)
-        shape = (self.groups, n, height, width, kh, kw, f // self.groups)
-        portions = _portions(shape, dtype)
-        rows = self._buffers.get("back", (self.groups, portions[0].stop, *shape[2:]), dtype)
-        for some in portions:
-            back = rows[:, : some.stop - some.start]
-            _lay_out(spread[some, :, top:, left:], back, (1, 1))
-            np.matmul(_flat(back), kernels, out=self._as_rows(result[some]))
+        kernels = kernels.reshape(self.groups, -1, each)
+        result = self._buffers.images("error", (n, each * self.groups, *self._size), dtype)
+        inside = spread[:, :, top:, left:]
+        for rows, place in self._portions(inside, self._size, (kh, kw), (1, 1)):
+            np.matmul(rows, kernels, out=self._as_rows(result[place]))
         return result
 
     def gradient(self, delta: Array, w: Array) -> Array:
         """Return dC/dw, of the shape of w, for the last forward pass's activations."""
-        assert self._rows is not None
-        f, c, kh, kw = w.shape
-        errors = self._as_rows(delta)
-        shape = (self.groups, f // self.groups, kh * kw * c)
-        found = self._buffers.get("gradient", shape, np.result_type(delta, self._rows))
-        np.matmul(errors.transpose(0, 2, 1), _flat(self._rows), out=found)
-        return found.reshape(f, kh, kw, c).transpose(0, 3, 1, 2)
+        assert self._image is not None
+        f, each, kh, kw = w.shape
+        shape = (self.groups, f // self.groups, kh * kw * each)
+        dtype = np.result_type(delta, self._image)
+        total = self._buffers.get("gradient", shape, dtype)
+        one = self._buffers.get("portion's gradient", shape, dtype)
+        total.fill(0)
+        for rows, place in self._portions(self._image, delta.shape[2:], (kh, kw), self.stride):
+            np.matmul(self._as_rows(delta[place]).transpose(0, 2, 1), rows, out=one)
+            total += one
+        return total.reshape(f, kh, kw, each).transpose(0, 3, 1, 2)
 
     def bias_gradient(self, delta: Array) -> Array:
         """Return dC/db (f,): the sum of delta over images and positions, as a product with ones."""
@@ -136,6 +134,29 @@ class Patches:
         ones = self._buffers.get("ones", (len(rows),), delta.dtype)
         ones.fill(1)
         return ones @ rows
+
+    def _portions(
+        self, image: Array, count: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, int]
+    ) -> Iterator[tuple[Array, tuple[slice, slice, slice]]]:
+        """Yield patches as rows (groups, positions, kh kw c), a portion at a time, and its place.
+
+        A portion is what a processor's cache holds until it has been multiplied: several images,
+        or some rows of one. Its place is where it lies in an array (n, f, y, x).
+        """
+        n, each = len(image), image.shape[1] // self.groups
+        line = self.groups * count[1] * math.prod(kernel) * each * image.itemsize
+        lines = min(count[0], max(1, _CACHE // max(1, line)))
+        lines = math.ceil(count[0] / math.ceil(count[0] / lines))  # portions of about one size
+        images = min(n, max(1, _CACHE // max(1, line * count[0]))) if lines == count[0] else 1
+        shape = (self.groups, images, lines, count[1], *kernel, each)
+        buffer = self._buffers.get(f"rows of {kernel} {stride} {count}", shape, image.dtype)
+        for first in range(0, n, images):
+            for top in range(0, count[0], lines):
+                some = slice(first, min(first + images, n))
+                at = slice(top, min(top + lines, count[0]))
+                rows = buffer[:, : some.stop - first, : at.stop - top]
+                _lay_out(image[some, :, top * stride[0] :], rows, stride)
+                yield rows.reshape(self.groups, -1, math.prod(shape[4:])), (some, slice(None), at)
 
     def _as_rows(self, z: Array) -> Array:
         """View an array (n, f, y, x) with channels last as (groups, n y x, f)."""
@@ -149,19 +170,6 @@ def _lay_out(image: Array, rows: Array, stride: tuple[int, int]) -> None:
     across, channel, down, right = image.strides
     steps = (each * channel, across, stride[0] * down, stride[1] * right, down, right, channel)
     np.copyto(rows, as_strided(image, rows.shape, steps, writeable=False))
-
-
-def _flat(rows: Array) -> Array:
-    """View rows (groups, n, y, x, kh, kw, c) as matrices (groups, n y x, kh kw c)."""
-    groups, n, y, x, *patch = rows.shape
-    return rows.reshape(groups, n * y * x, math.prod(patch))
-
-
-def _portions(shape: tuple[int, ...], dtype: Any) -> list[slice]:
-    """Cut images into portions whose rows stay in a processor's cache until they are used."""
-    groups, n, *rest = shape
-    size = max(1, _CACHE // max(1, groups * math.prod(rest) * dtype.itemsize))
-    return [slice(first, min(first + size, n)) for first in range(0, n, size)]
 
 
 def channels_last(w: Array) -> Array:

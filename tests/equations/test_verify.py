@@ -1,0 +1,573 @@
+"""Finite differences confirm every layer and cost, find every wrong one, and count their kinks."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from rot180 import Rot180Error
+from rot180.equations import (
+    AveragePool,
+    Convolution,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    MaxPool,
+    Network,
+    Quadratic,
+    ReLU,
+    Sigmoid,
+    SoftmaxCrossEntropy,
+    Tanh,
+    rot180,
+)
+from rot180.equations.verify import (
+    STEP,
+    Check,
+    adjoint_error,
+    central_differences,
+    check_layer,
+    check_network,
+)
+from tests.equations.cases import Array, Case, Windows, cases, normal, windows
+
+seeds = st.integers(0, 999)
+shapes = st.one_of(
+    st.tuples(st.integers(1, 4), st.integers(1, 9)),
+    st.tuples(*(st.integers(1, 3) for _ in range(4))),
+)
+operations = st.sampled_from(["correlation", "convolution"])
+
+
+def convolution(case: Case, operation: str, bias: bool = True) -> Convolution:
+    made = Convolution(
+        case.groups * case.channels,
+        case.groups * case.features,
+        case.kernel,
+        case.stride,
+        case.borders,
+        case.groups,
+        operation,
+    )
+    made.weights["w"][...] = case.w
+    made.weights["b"][...] = bias * case.b
+    return made
+
+
+def dense(inputs: int, outputs: int, seed: int) -> Dense:
+    made = Dense(inputs, outputs)
+    for number, one in enumerate(made.weights.values()):
+        one[...] = normal(*one.shape, seed=seed + number)
+    return made
+
+
+def errors(checks: list[Check]) -> dict[str, float]:
+    return {one.what: one.error for one in checks}
+
+
+def assert_right(checks: list[Check], *names: str) -> None:
+    """Assert that all these were compared, agree, and that nothing was left out."""
+    assert [one.what for one in checks] == list(names)
+    for one in checks:
+        assert one.error < 1e-7, one
+        assert one.entries > 0
+        assert one.kinks == 0
+
+
+# Right layers.
+
+
+@settings(max_examples=50, deadline=None)
+@given(case=cases(), operation=operations)
+def test_a_convolution(case: Case, operation: str) -> None:
+    checks = check_layer(convolution(case, operation), case.a, case.seed, entries=20)
+    assert_right(checks, "input", "w", "b")
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(1, 4), inputs=st.integers(1, 6), outputs=st.integers(1, 6), seed=seeds)
+def test_a_dense_layer(n: int, inputs: int, outputs: int, seed: int) -> None:
+    checks = check_layer(dense(inputs, outputs, seed), normal(n, inputs, seed=seed + 9), seed)
+    assert_right(checks, "input", "w", "b")
+    assert [one.entries for one in checks] == [n * inputs, outputs * inputs, outputs]
+
+
+@pytest.mark.parametrize("layer", [Tanh, Sigmoid, Flatten, Dropout])
+@settings(max_examples=30, deadline=None)
+@given(shape=shapes, seed=seeds)
+def test_a_layer_that_is_smooth(layer: type[Layer], shape: tuple[int, ...], seed: int) -> None:
+    assert_right(check_layer(layer(), normal(*shape, seed=seed), seed), "input")
+
+
+@settings(max_examples=40, deadline=None)
+@given(shape=shapes, seed=seeds)
+def test_a_rectifier_away_from_its_kink(shape: tuple[int, ...], seed: int) -> None:
+    x = normal(*shape, seed=seed)
+    x += np.copysign(0.01, x)
+    assert_right(check_layer(ReLU(), x, seed), "input")
+
+
+@settings(max_examples=60, deadline=None)
+@given(drawn=windows())
+def test_a_mean_of_windows(drawn: Windows) -> None:
+    layer = AveragePool(drawn.size, drawn.stride, drawn.borders)
+    assert_right(check_layer(layer, drawn.a, drawn.seed, entries=30), "input")
+
+
+def unequal(drawn: Windows) -> Array:
+    """Return an image without two values that are nearly equal."""
+    shape = (2, 3, *drawn.image)
+    ranks = np.random.default_rng(drawn.seed).permutation(int(np.prod(shape)))
+    return (0.01 * ranks - 1).reshape(shape)
+
+
+@settings(max_examples=60, deadline=None)
+@given(drawn=windows())
+def test_a_maximum_of_windows_without_ties(drawn: Windows) -> None:
+    layer = MaxPool(drawn.size, drawn.stride, drawn.borders)
+    assert_right(check_layer(layer, unequal(drawn), drawn.seed, entries=30), "input")
+
+
+# Kinks.
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sides=st.lists(st.sampled_from([-2.0, -1.1, -0.9, 0.0, 0.9, 1.1, 2.0]), min_size=1),
+    seed=seeds,
+)
+def test_a_rectifier_is_at_its_kink_within_one_step_of_zero(sides: list[float], seed: int) -> None:
+    (found,) = check_layer(ReLU(), STEP * np.array([sides]), seed)
+    near = sum(abs(one) < 1 for one in sides)
+    assert (found.kinks, found.entries) == (near, len(sides) - near)
+    assert found.error < 1e-7
+    assert str(found).endswith(f"{near} left out at kinks" if near else "entries")
+
+
+@settings(max_examples=30, deadline=None)
+@given(drawn=windows())
+def test_a_maximum_is_at_its_kink_where_it_is_not_the_only_one(drawn: Windows) -> None:
+    shape = (2, 3, *drawn.image)
+    a = np.random.default_rng(drawn.seed).integers(0, 3, shape).astype(np.float64)
+    (found,) = check_layer(MaxPool(drawn.size, drawn.stride, drawn.borders), a, drawn.seed)
+    tied = _tied(a, drawn)
+    assert (found.kinks, found.entries) == (tied.sum(), a.size - tied.sum())
+    assert found.error < 1e-7
+
+
+def _tied(a: Array, drawn: Windows) -> Array:
+    """Return which values are the largest of a window in which another one is as large."""
+    (top, bottom), (left, right) = drawn.borders
+    whole = np.pad(a, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=-np.inf)
+    tied = np.zeros(whole.shape, bool)
+    for y in range(0, whole.shape[2] - drawn.size[0] + 1, drawn.stride[0]):
+        for x in range(0, whole.shape[3] - drawn.size[1] + 1, drawn.stride[1]):
+            window = (..., slice(y, y + drawn.size[0]), slice(x, x + drawn.size[1]))
+            largest = whole[window] == whole[window].max((-2, -1), keepdims=True)
+            tied[window] |= largest & (largest.sum((-2, -1), keepdims=True) > 1)
+    return tied[:, :, top : top + a.shape[2], left : left + a.shape[3]]
+
+
+def test_a_kink_anywhere_in_a_network_is_left_out_and_the_rest_compared() -> None:
+    network = Network(
+        {
+            "conv": Convolution(1, 3, 2),
+            "relu": ReLU(),
+            "flatten": Flatten(),
+            "head": Dense(12, 2),
+        }
+    )
+    for name, one in network.weights.items():
+        one[...] = normal(*one.shape, seed=len(name))
+    network.layers["conv"].weights["b"][:2] = 0  # with a black image they are at the kink
+    x = normal(3, 1, 3, 3)
+    x[1] = 0
+    found = {one.what: one for one in check_network(network, x, [0, 1, 1])}
+    assert {name: (one.kinks, one.entries) for name, one in found.items()} == {
+        "conv.w": (0, 12),
+        "conv.b": (2, 1),
+        "head.w": (0, 24),
+        "head.b": (0, 2),
+    }
+    assert max(one.error for one in found.values()) < 1e-7
+
+
+# Networks.
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    operation=operations,
+    activations=st.permutations([Tanh, Sigmoid, ReLU]),
+    pool=st.sampled_from([MaxPool, AveragePool]),
+    size=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    stride=st.integers(1, 2),
+    shape=st.tuples(st.integers(1, 3), st.just(2), st.integers(3, 6), st.integers(2, 4)),
+    cost=st.sampled_from([SoftmaxCrossEntropy(), SoftmaxCrossEntropy(0.1), Quadratic()]),
+    seed=seeds,
+)
+def test_all_gradients_of_a_network(
+    operation, activations, pool, size, stride, shape, cost, seed
+) -> None:
+    x, rng = normal(*shape, seed=seed), np.random.default_rng(seed)
+    quadratic = isinstance(cost, Quadratic)
+    labels = normal(len(x), 3, seed=seed + 1) if quadratic else rng.integers(0, 3, len(x))
+    layers: dict[str, Layer] = {
+        "conv1": Convolution(2, 4, (3, 2), (2, 1), ((1, 0), (0, 2)), 2, operation),
+        "act1": activations[0](),
+        "pool": pool(size, stride, ((size[0] - 1, 0), (0, size[1] - 1))),
+        "conv2": Convolution(4, 3, (2, 3), (1, 2), "full", operation=operation),
+        "act2": activations[1](),
+        "flatten": Flatten(),
+        "dropout": Dropout(0.5),
+    }
+    inputs = Network(layers).scores(x).shape[1]
+    layers |= {"hidden": Dense(inputs, 3), "act3": activations[2](), "head": Dense(3, 3)}
+    network = Network(layers | ({"last": Sigmoid()} if quadratic else {}), cost)
+    for one in network.weights.values():
+        one[...] = rng.normal(0, 1.4 / np.sqrt(one[0].size), one.shape)
+    costs, gradients = network.five_steps(x, labels)
+    # A gradient that vanishes would be lost in the rounding of the cost.
+    least = 0.003 * max(1, costs.mean())
+    assume(all(np.abs(one).max() > least for one in gradients.values()))
+
+    before = {name: one.copy() for name, one in network.weights.items()}
+    checks = check_network(network, x, labels, seed)
+    assert [one.what for one in checks] == list(network.weights)
+    for one in checks:
+        assert one.error < 1e-7, one
+        assert one.entries + one.kinks == before[one.what].size
+    assert sum(one.kinks for one in checks) <= 2
+    assert all(np.array_equal(one, before[name]) for name, one in network.weights.items())
+
+
+def test_dropout_is_off_in_a_check() -> None:
+    network = Network([Dense(4, 6), Dropout(0.5), Dense(6, 2)])
+    network.training(True)
+    assert_right(
+        check_network(network, normal(3, 4), [0, 1, 1]),
+        *("dense1.w", "dense1.b", "dense3.w", "dense3.b"),
+    )
+
+
+def test_entries_limits_how_many_are_compared() -> None:
+    layer, x = dense(7, 3, seed=1), normal(2, 7)
+    compared = [one.entries for one in check_layer(layer, x, entries=5)]
+    assert compared == [5, 5, 3]
+    assert [one.entries for one in check_layer(layer, x)] == [14, 21, 3]
+    network = Network([Dense(7, 3)])
+    assert [one.entries for one in check_network(network, x, [0, 1], entries=4)] == [4, 3]
+    one_wrong = np.zeros((3, 7), bool)
+
+    class Wrong(Dense):
+        def gradient(self, delta: Array) -> dict[str, Array]:
+            found = super().gradient(delta)
+            return {"w": found["w"] + one_wrong, "b": found["b"]}
+
+    layer = Wrong(7, 3)
+    one_wrong[1, 4] = True  # is found by a seed that draws this entry, and by all entries
+    seen = [errors(check_layer(layer, x, seed, entries=7))["w"] > 1e-2 for seed in range(20)]
+    assert any(seen)
+    assert not all(seen)
+    assert errors(check_layer(layer, x))["w"] > 1e-2
+
+
+def test_the_same_seed_compares_the_same_entries() -> None:
+    layer, x = dense(7, 3, seed=1), normal(2, 7)
+    first, again, other = (check_layer(layer, x, seed, entries=4) for seed in (5, 5, 6))
+    assert first == again
+    assert first != other
+
+
+# Wrong layers.
+
+
+class Unturned(Convolution):
+    """Forgets, on the way back, to rotate the kernel."""
+
+    def backward(self, delta: Array) -> Array:
+        return self._patches.error(delta, rot180(self._kernel()))
+
+
+class UnturnedGradient(Convolution):
+    """Forgets to rotate the gradient of its kernel."""
+
+    def gradient(self, delta: Array) -> dict[str, Array]:
+        found = super().gradient(delta)
+        return {"w": rot180(found["w"]), "b": found["b"]}
+
+
+class Open(ReLU):
+    """Lets the error through where it is negative, not where its input was positive."""
+
+    def backward(self, delta: Array) -> Array:
+        return delta * (delta > 0)
+
+
+class Forgetful(Dense):
+    """Misses the first image in its gradient."""
+
+    def gradient(self, delta: Array) -> dict[str, Array]:
+        return {"w": delta[1:].T @ self._a[1:], "b": delta.sum(0)}
+
+
+class LastMaximum(MaxPool):
+    """Sends all errors to the last place of a window."""
+
+    def backward(self, delta: Array) -> Array:
+        places = self.size[0] * self.size[1]
+        return self._spread((k == places - 1 for k in range(places)), delta)
+
+
+class Unshared(AveragePool):
+    """Gives each place the whole error."""
+
+    def backward(self, delta: Array) -> Array:
+        return super().backward(delta * self.size[0] * self.size[1])
+
+
+def drawn_anew(layer: Layer, seed: int) -> Layer:
+    for number, one in enumerate(layer.weights.values()):
+        one[...] = normal(*one.shape, seed=seed + number)
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("made", "shape", "wrong"),
+    [
+        (lambda: Unturned(2, 3, (3, 2)), (2, 2, 5, 6), "input"),
+        (lambda: Unturned(2, 3, (3, 2), operation="convolution"), (2, 2, 5, 6), "input"),
+        (lambda: UnturnedGradient(2, 3, (1, 2), (1, 2)), (2, 2, 5, 6), "w"),
+        (Open, (3, 2, 3, 4), "input"),
+        (lambda: Forgetful(4, 3), (3, 4), "w"),
+        (lambda: LastMaximum(2), (2, 2, 5, 6), "input"),
+        (lambda: Unshared((1, 2)), (2, 2, 5, 6), "input"),
+    ],
+)
+@settings(max_examples=20, deadline=None)
+@given(seed=seeds)
+def test_a_wrong_layer_is_found_and_only_what_is_wrong_in_it(made, shape, wrong, seed) -> None:
+    found = errors(check_layer(drawn_anew(made(), seed), normal(*shape, seed=seed + 9), seed))
+    assert found.pop(wrong) > 1e-2
+    assert all(error < 1e-7 for error in found.values())
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=seeds)
+def test_a_wrong_layer_is_found_in_a_network_in_all_gradients_below_it(seed: int) -> None:
+    network = Network(
+        {
+            "conv1": Convolution(1, 3, 3),
+            "tanh": Tanh(),
+            "conv2": Unturned(3, 4, (2, 3)),
+            "flatten": Flatten(),
+            "head": Dense(24, 3),
+        },
+        Quadratic(),
+    )
+    for one in network.layers.values():
+        drawn_anew(one, seed)
+    labels = normal(2, 3, seed=seed + 5)
+    found = errors(check_network(network, normal(2, 1, 6, 6, seed=seed), labels, seed))
+    assert min(found["conv1.w"], found["conv1.b"]) > 1e-2
+    assert all(found[name] < 1e-7 for name in ("conv2.w", "conv2.b", "head.w", "head.b"))
+
+
+class WrongCost(Quadratic):
+    def error(self, output: Array, y: Array) -> Array:
+        return 2 * (output - y)
+
+
+def test_a_wrong_cost_is_found() -> None:
+    network = Network([dense(4, 3, 1)], WrongCost())
+    found = errors(check_network(network, normal(2, 4), normal(2, 3)))
+    assert found == pytest.approx({"dense1.w": 1, "dense1.b": 1})
+
+
+# A learner's own layers.
+
+
+class Softplus:
+    """log(1 + exp(a)), a class that knows nothing of this package."""
+
+    slope_at = 1.0
+
+    def forward(self, a: Array) -> Array:
+        self.a = a
+        return np.logaddexp(0, a)
+
+    def backward(self, delta: Array) -> Array:
+        return delta / (1 + np.exp(-self.slope_at * self.a))
+
+
+class Scale:
+    """A layer with weights of its own."""
+
+    def __init__(self) -> None:
+        self.weights = {"s": normal(1, 4)}
+
+    def forward(self, a: Array) -> Array:
+        self.a = a
+        return self.weights["s"] * a
+
+    def backward(self, delta: Array) -> Array:
+        return self.weights["s"] * delta
+
+    def gradient(self, delta: Array) -> dict[str, Array]:
+        return {"s": (delta * self.a).sum(0, keepdims=True)}
+
+
+@settings(max_examples=30, deadline=None)
+@given(shape=shapes, seed=seeds)
+def test_a_class_with_forward_and_backward_is_enough(shape: tuple[int, ...], seed: int) -> None:
+    x = normal(*shape, seed=seed)
+    x += np.copysign(0.1, x)
+    kept = x.copy()
+    right, wrong = Softplus(), Softplus()
+    wrong.slope_at = 2.0
+    assert_right(check_layer(right, x, seed), "input")
+    assert errors(check_layer(wrong, x, seed))["input"] > 1e-2
+    assert np.array_equal(x, kept)
+
+
+def test_weights_of_ones_own_are_checked_under_their_own_names() -> None:
+    layer = Scale()
+    kept = layer.weights["s"].copy()
+    assert_right(check_layer(layer, normal(5, 4)), "input", "s")
+    assert np.array_equal(layer.weights["s"], kept)
+
+
+def test_a_gradient_that_is_missing_or_of_another_shape_is_said() -> None:
+    layer = Scale()
+    layer.gradient = lambda delta: {}  # type: ignore[method-assign]
+    with pytest.raises(Rot180Error, match=r"gradient of 's' is missing; it has to be \(1, 4\)"):
+        check_layer(layer, normal(5, 4))
+    layer.gradient = lambda delta: {"s": delta}  # type: ignore[method-assign]
+    with pytest.raises(Rot180Error, match=r"gradient of 's' is \(5, 4\); it has to be \(1, 4\)"):
+        check_layer(layer, normal(5, 4))
+    layer.backward = lambda delta: delta[0]  # type: ignore[method-assign]
+    with pytest.raises(Rot180Error, match=r"gradient of 'input' is \(4,\); it .* \(5, 4\)"):
+        check_layer(layer, normal(5, 4))
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: check_layer(ReLU(), np.zeros((2, 3), np.float32)), "input"),
+        (lambda: check_layer(ReLU(), np.zeros((2, 3), int)), "input"),
+        (lambda: check_layer(Dense(3, 4, dtype=np.float32), np.zeros((2, 3))), "w"),
+        (lambda: check_network(Network([Dense(3, 4)]), np.zeros((2, 3), "f4"), [0, 1]), "images"),
+        (
+            lambda: check_network(Network([Dense(3, 4, dtype="f4")]), np.zeros((2, 3)), [0, 1]),
+            "dense1.w",
+        ),
+    ],
+)
+def test_other_numbers_than_doubles_are_refused(call: Callable[[], object], name: str) -> None:
+    words = rf"Finite differences need float64, .* '{name}' is (float32|int64)\."
+    with pytest.raises(Rot180Error, match=words):
+        call()
+
+
+def test_a_check_reads_as_a_sentence() -> None:
+    (found,) = check_layer(Tanh(), normal(2, 3))
+    assert str(found) == f"input: relative error {found.error:.1e} in 6 entries"
+    assert str(Check("w", 2.5e-9, 4, 2)) == (
+        "w: relative error 2.5e-09 in 4 entries, 2 left out at kinks"
+    )
+
+
+def test_the_derivative_of_a_cube() -> None:
+    x = np.array([[-2.0, 0.0], [0.5, 300.0]])
+    found, crossed = central_differences(lambda: (x**3, []), x)
+    assert found == pytest.approx(3 * x.reshape(-1) ** 2, rel=1e-9, abs=1e-9)
+    assert not crossed.any()
+    assert x.tolist() == [[-2.0, 0.0], [0.5, 300.0]]
+    found, crossed = central_differences(lambda: (abs(x), [x > 0]), x, np.array([1, 0]))
+    assert crossed.tolist() == [True, False]
+    assert found[1] == pytest.approx(-1)
+
+
+# Adjoint maps.
+
+
+@settings(max_examples=80, deadline=None)
+@given(case=cases(), operation=operations)
+def test_a_convolution_and_its_error_are_adjoint(case: Case, operation: str) -> None:
+    layer = convolution(case, operation, bias=False)
+    y = normal(*layer.forward(case.a).shape, seed=case.seed + 3)
+    assert adjoint_error(layer.forward, layer.backward, case.a, y) < 1e-12
+
+
+@settings(max_examples=60, deadline=None)
+@given(drawn=windows())
+def test_means_and_their_error_are_adjoint(drawn: Windows) -> None:
+    layer = AveragePool(drawn.size, drawn.stride, drawn.borders)
+    y = normal(*layer.forward(drawn.a).shape, seed=drawn.seed + 1)
+    assert adjoint_error(layer.forward, layer.backward, drawn.a, y) < 1e-12
+
+
+def placed(a: Array, drawn: Windows) -> Array:
+    """Return the values in each window: (n, c, y, x, height, width)."""
+    whole = np.pad(a, ((0, 0), (0, 0), *drawn.borders))
+    every = np.lib.stride_tricks.sliding_window_view(whole, drawn.size, axis=(2, 3))
+    return every[:, :, :: drawn.stride[0], :: drawn.stride[1]]
+
+
+@settings(max_examples=80, deadline=None)
+@given(drawn=windows())
+def test_going_back_to_the_switches_is_adjoint_to_reading_there(drawn: Windows) -> None:
+    layer = MaxPool(drawn.size, drawn.stride, drawn.borders)
+    y = normal(*layer.forward(drawn.a).shape, seed=drawn.seed + 1)
+    switches = layer.switches[..., None]
+
+    def gathered(a: Array) -> Array:
+        every = placed(a, drawn)
+        return np.take_along_axis(every.reshape(*every.shape[:4], -1), switches, -1)[..., 0]
+
+    assert np.array_equal(gathered(drawn.a), layer.a)
+    other = normal(*drawn.a.shape, seed=drawn.seed + 2)
+    assert adjoint_error(gathered, layer.backward, other, y) < 1e-12
+
+
+@settings(max_examples=60, deadline=None)
+@given(drawn=windows())
+def test_repetition_is_adjoint_to_the_sum_over_windows(drawn: Windows) -> None:
+    layer = MaxPool(drawn.size, drawn.stride, drawn.borders)
+    y = normal(*layer.forward(drawn.a).shape, seed=drawn.seed + 1)
+    other = normal(*drawn.a.shape, seed=drawn.seed + 2)
+    assert adjoint_error(lambda a: placed(a, drawn).sum((-2, -1)), layer.repeat, other, y) < 1e-12
+
+
+@settings(max_examples=30, deadline=None)
+@given(shape=st.tuples(*[st.integers(1, 4)] * 4), outputs=st.integers(1, 6), seed=seeds)
+def test_flatten_and_dense_without_biases_are_adjoint_to_their_errors(shape, outputs, seed) -> None:
+    x, flatten = normal(*shape, seed=seed), Flatten()
+    rows = flatten.forward(x)
+    y = normal(*rows.shape, seed=seed + 1)
+    assert adjoint_error(flatten.forward, flatten.backward, x, y) < 1e-12
+    layer = dense(rows.shape[1], outputs, seed)
+    layer.weights["b"][...] = 0
+    y = normal(len(x), outputs, seed=seed + 1)
+    assert adjoint_error(layer.forward, layer.backward, rows, y) < 1e-12
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=seeds)
+def test_maps_that_are_not_adjoint_are_found(seed: int) -> None:
+    layer = drawn_anew(Convolution(2, 3, (3, 2), padding=1), seed)
+    x = normal(2, 2, 6, 7, seed=seed + 2)
+    offset = layer.forward(np.zeros_like(x)).copy()
+    assert adjoint_error(layer.forward, layer.backward, x, offset) > 1e-3
+    layer.weights["b"][...] = 0
+    z = layer.forward(x).copy()
+    assert adjoint_error(layer.forward, layer.backward, x, z) < 1e-12
+
+    def unturned(delta: Array) -> Array:
+        return layer._patches.error(delta, rot180(layer.weights["w"]))
+
+    assert adjoint_error(layer.forward, unturned, x, z) > 1e-3
+    assert adjoint_error(layer.forward, lambda delta: 1.1 * layer.backward(delta), x, z) > 1e-3
