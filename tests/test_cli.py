@@ -228,7 +228,11 @@ def test_explain_walks_and_writes(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (("--kernel", "1 2; 3"), "rows of one length"),
-        (("--kernel", "one two"), "no number"),
+        (("--kernel", "1 x; 2 3"), "no number"),
+        (("--kernel", "0.5 1.5.2"), "no number"),
+        (("--seed", "-1"), "from 0 up"),
+        (("--size", "100x100"), "too many to be explained"),
+        (("--svg", "a", "--latex", "a"), "name each apart"),
         (("--image", "missing.txt"), "There is no file missing.txt"),
         (("--kernel-size", "5x5"), "5x5 does not fit into the image, which is 3x3"),
         (("--padding", "much"), "no padding 'much'"),
@@ -284,6 +288,8 @@ def test_trace_of_errors_and_projections() -> None:
         (("z", "conv1", "a"), "An index is whole numbers"),
         (("zed", "conv1", "1,2,3"), "There is no 'zed'"),
         (("projection", "conv1", "1,2,3"), "--feature"),
+        (("z", "conv1", "1,2,3", "--feature", "1"), "--feature"),
+        (("z", "conv1", "1,2,3", "--image", "100000"), "no image 100000"),
         (("projection", "conv1", "1,2,3", "--feature", "99"), "no feature 99"),
     ],
 )

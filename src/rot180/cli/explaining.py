@@ -1,5 +1,6 @@
 """The commands that show the arithmetic."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from rot180.equations.trace import Sum, Trace
     from rot180.networks.checkpoint import Checkpoint
 
+_KINDS = ("z", "delta", "weight", "bias", "projection")
 _TITLE = "Back-propagation through a convolution"
 
 
@@ -60,9 +62,11 @@ def explain(
         from rot180.explain.walk import walk
         from rot180.files import check_writable, written_whole
 
-        for path in (svg, latex, json):
-            if path is not None:
-                check_writable(path)
+        paths = [path for path in (svg, latex, json) if path is not None]
+        for one in paths:
+            check_writable(one)
+        if len({path.resolve() for path in paths}) < len(paths):
+            raise Rot180Error("--svg, --latex and --json write different files: name each apart.")
         chosen = case(
             _grid(image, "image"),
             _grid(kernel, "kernel"),
@@ -111,20 +115,28 @@ def trace(
     image: Annotated[int | None, typer.Option(help="Number of the image in the data.")] = None,
     image_class: ImageClass = None,
     model: Model = "two-layer",
-    most: Annotated[int, typer.Option(help="Products to show, the largest first.")] = 12,
+    most: Annotated[int, typer.Option(min=0, help="Products to show, the largest first.")] = 12,
 ) -> None:
     """Show the products behind one number of a trained network, in float64."""
     with sentences():
         from rot180.networks.checkpoint import load
 
+        if what not in _KINDS:
+            raise Rot180Error(f"There is no '{what}'. There are: {listed(_KINDS, what)}.")
+        if (feature is not None) != (what == "projection"):
+            raise Rot180Error("--feature says which feature a projection is of, and only there.")
+        if picture is not None and (image is not None or image_class is not None):
+            raise Rot180Error("--picture is one image; --image and --class choose from --data.")
+        at = _index(index)
         checkpoint = load(model, "cpu")
         if picture is None:
             images = decoded_with_bar(data, "test", checkpoint.size, checkpoint.channels, "skip")
         else:
             images = one_image(picture, checkpoint)
         number = chosen_number(images, image, image_class)
+        if not 0 <= number < len(images):
+            raise Rot180Error(f"There is no image {number} in '{data}': it has {len(images)}.")
         trace = _trace(checkpoint, images, number, what)
-        at = _index(index)
         match what:
             case "z":
                 found = trace.z(layer, (0, *at))
@@ -134,14 +146,10 @@ def trace(
                 found = trace.weight_gradient(layer, at)
             case "bias":
                 found = trace.bias_gradient(layer, at)
-            case "projection":
-                if feature is None:
-                    raise Rot180Error("A projection is of one feature of the layer: --feature.")
+            case _:
+                assert feature is not None
                 where = position_of(position)
                 found = trace.projection(layer, feature, (0, *at), "", where, method, unpool)
-            case _:
-                kinds = ("z", "delta", "weight", "bias", "projection")
-                raise Rot180Error(f"There is no '{what}'. There are: {listed(kinds, what)}.")
         _print(found, most)
 
 
@@ -174,7 +182,7 @@ def _print(found: "Sum", most: int) -> None:
     order = sorted(range(len(sizes)), key=lambda k: -abs(sizes[k]))
     head = Factor(found.name, found.index, 0).symbol
     if not sizes:
-        say(f"{head} = 0: at a maximum above, another entry of the window won.")
+        say(f"{head} = 0: nothing above takes it. At a maximum another entry of its window won.")
         return
     say(f"{head} = {found.value + 0.0:.9g}, the sum of {len(sizes)} products")
     products = found.products()
@@ -194,16 +202,19 @@ def _grid(words: str | None, what: str) -> Any:
     if words is None:
         return None
     text = words
-    if not any(mark in words for mark in " ;,\n") and Path(words).suffix:
+    if re.search("[a-zA-Z]{2}", words):  # the name of a file
         if not Path(words).is_file():
-            raise Rot180Error(f"There is no file {words}.")
-        text = Path(words).read_text(encoding="utf-8")
+            raise Rot180Error(
+                f'There is no file {words}. The {what} is one, or numbers as "1 2 3; 4 5 6".'
+            )
+        text = Path(words).read_text(encoding="utf-8", errors="replace")
     rows = [row.replace(",", " ").split() for row in text.replace("\n", ";").split(";")]
     try:
         return [[float(one) for one in row] for row in rows if row]
     except ValueError as error:
         raise Rot180Error(
-            f'The {what} holds something that is no number ({error}). Write it as "1 2 3; 4 5 6".'
+            f"The {what} holds something that is no number ({str(error)[:80]}). Write it as "
+            '"1 2 3; 4 5 6".'
         ) from None
 
 

@@ -90,9 +90,9 @@ def one_image(path: Path, checkpoint: "Checkpoint") -> "ArrayDataset":
 def size_of(words: str) -> tuple[int, int]:
     """Return (height, width) of words like 32x32."""
     height, cross, width = words.lower().partition("x")
-    if not (cross and height.isdecimal() and width.isdecimal()):
-        raise Rot180Error(f"A size is HEIGHTxWIDTH, as 32x32; this one is '{words}'.")
-    return int(height), int(width)
+    if cross and height.isdecimal() and width.isdecimal() and int(height) and int(width):
+        return int(height), int(width)
+    raise Rot180Error(f"A size is HEIGHTxWIDTH, as 32x32; this one is '{words}'.")
 
 
 def position_of(words: str) -> Any:

@@ -60,6 +60,9 @@ def train(
 ) -> None:
     """Train the two-layer network and write a checkpoint and its learning curve."""
     with sentences():
+        from rot180.networks.engines import check_engine
+
+        check_engine(engine)
         recipe = _recipe(
             data, seed=seed, epochs=epochs, batch=batch, rate=rate, kernel_rate=kernel_rate
         )

@@ -7,14 +7,14 @@ To be read in this order:
 - ``layers``, ``activations``, ``pooling``, ``costs``: what a network is made of;
 - ``network``: the five steps of the algorithm, and training;
 - ``deconvnet``: the way back to the pixels, with the same convolutions;
-- ``trace``: the products behind any single number;
+- ``trace``, over ``links``: the products behind a single number;
 - ``verify``: finite differences and adjoint identities, for these layers and for yours.
 
 ``patches`` and ``team`` are there for speed; ``geometry`` and ``optimizers`` for the rest.
 """
 
 from rot180.equations.activations import Activation, ReLU, Sigmoid, Tanh
-from rot180.equations.convolution import convolution, correlation, rot180
+from rot180.equations.convolution import rot180
 from rot180.equations.costs import Cost, Quadratic, SoftmaxCrossEntropy, softmax
 from rot180.equations.deconvnet import project
 from rot180.equations.equivalence import connections
@@ -54,8 +54,6 @@ __all__ = [
     "check_layer",
     "check_network",
     "connections",
-    "convolution",
-    "correlation",
     "project",
     "rot180",
     "softmax",

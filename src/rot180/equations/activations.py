@@ -4,7 +4,7 @@ from abc import abstractmethod
 
 import numpy as np
 
-from rot180.equations.convolution import Array
+from rot180.equations.convolution import Array, check_error
 from rot180.equations.layers import Layer
 
 
@@ -21,12 +21,13 @@ class Activation(Layer):
 
     def forward(self, z: Array) -> Array:
         """Return a = f(z)."""
-        self.z = z
+        self.z = z = self.floating(z)
         self.a: Array = self.function(z)
         return self.a
 
     def backward(self, delta: Array) -> Array:
         """Return dC/dz = dC/da f'(z)."""
+        check_error(delta, self.a.shape)
         return np.multiply(delta, self.derivative(), out=self._buffers.like("error", self.a))
 
 

@@ -124,6 +124,8 @@ def correlation_error(
     """
     stride = pair(stride, "stride")
     borders = margins(padding, w.shape[-2:], stride)
+    above = out_size(size, w.shape[-2:], stride, borders)
+    check_error(delta, (len(delta), len(w), *above))
     full = convolution(dilated(delta, stride), exchanged(w, groups), 1, "full", groups)
     (top, bottom), (left, right) = borders
     height, width = size
@@ -142,8 +144,8 @@ def convolution_error(
 ) -> Array:
     """Carry the error back through z = w * a: dC/da = delta * rot180(w), in full.
 
-    For one channel and stride 1: dC/da[y,x] = sum of w[i,j] delta[y+i,x+j]. Arguments as for
-    :func:`correlation_error`.
+    For one channel, stride 1 and "full": dC/da[y,x] = sum of w[i,j] delta[y+i,x+j]. Arguments as
+    for :func:`correlation_error`.
     """
     borders = margins(padding, w.shape[-2:], pair(stride, "stride"), rotated=True)
     return correlation_error(delta, rot180(w), size, stride, borders, groups)
@@ -238,6 +240,8 @@ def check_shapes(a: Array, w: Array, groups: int) -> tuple[int, int, int, int]:
             f"height, width); these are of shape {a.shape} and {w.shape}."
         )
     n, c, f = a.shape[0], a.shape[1], w.shape[0]
+    if n == 0:
+        raise Rot180Error("There are no images.")
     if groups < 1 or c % groups or f % groups:
         raise Rot180Error(f"{c} channels and {f} features cannot be split into {groups} groups.")
     if w.shape[1] * groups != c:
@@ -247,3 +251,16 @@ def check_shapes(a: Array, w: Array, groups: int) -> tuple[int, int, int, int]:
             f"have {c}."
         )
     return n, c, f, c // groups
+
+
+def check_error(delta: Array, shape: tuple[int, ...]) -> None:
+    """Compare the shape of an error with that of the output it belongs to.
+
+    Raises:
+        Rot180Error: they are not the same.
+    """
+    if delta.shape != shape:
+        raise Rot180Error(
+            f"The error is of shape {delta.shape}, but the output that it belongs to of shape "
+            f"{shape}. Go forward first, with the same images."
+        )

@@ -16,30 +16,50 @@ class Cost(ABC):
         """Return y (n, classes): of class numbers, one in the place of the class; else as given.
 
         Raises:
-            Rot180Error: numbers that are no class, or a shape other than the output's.
+            Rot180Error: as :meth:`check`.
         """
-        labels = np.asarray(labels)
-        if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer):
-            classes = output.shape[-1]
-            wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+        labels = self.check(labels, output.shape)
+        y: Array = labels.astype(output.dtype, copy=False)
+        if labels.shape == output.shape:
+            return y
+        y = np.zeros(output.shape, output.dtype)
+        y[np.arange(len(labels)), labels] = 1
+        return y
+
+    def check(self, given: Any, shape: tuple[int, ...]) -> Array:
+        """Return the labels as an array, if they fit an output of this shape.
+
+        Raises:
+            Rot180Error: numbers that are no class, another shape than the output's, or values that
+                are not finite numbers.
+        """
+        labels: Array = np.asarray(given)
+        if labels.dtype.kind not in "iuf":
+            raise Rot180Error(f"Labels are numbers; these are {labels.dtype}.")
+        if labels.ndim == 1 and labels.dtype.kind in "iu" and len(shape) == 2:
+            if len(labels) != shape[0]:
+                raise Rot180Error(f"There are {shape[0]} images and {len(labels)} labels.")
+            wrong = np.flatnonzero((labels < 0) | (labels >= shape[1]))
             if len(wrong):
                 raise Rot180Error(
                     f"Label {labels[wrong[0]]} of image {wrong[0]} is no class: there are "
-                    f"{classes}, numbered from 0 to {classes - 1}"
+                    f"{shape[1]}, numbered from 0 to {shape[1] - 1}"
                     f" ({len(wrong)} such labels in all)."
                 )
-            if len(labels) != len(output):
-                raise Rot180Error(f"There are {len(output)} images and {len(labels)} labels.")
-            y: Array = np.zeros(output.shape, output.dtype)
-            y[np.arange(len(labels)), labels] = 1
-            return y
-        if labels.shape != output.shape:
+        elif labels.shape != shape:
             raise Rot180Error(
-                f"The network's output is of shape {output.shape}, what it should be of shape "
-                f"{labels.shape}; give the same shape, or one class number an image."
+                f"The network's output is of shape {shape}, what it should be of shape "
+                f"{labels.shape}; give the same shape, or one class number for each image if the "
+                "output is (images, classes)."
             )
-        y = labels.astype(output.dtype, copy=False)
-        return y
+        elif not np.isfinite(labels).all():
+            image = np.argwhere(~np.isfinite(labels))[0][0]
+            raise Rot180Error(f"What the output should be for image {image} is not finite.")
+        return labels
+
+    def reached(self, output: Array) -> Array | None:
+        """Return the a of an error that is a - y; None if the error is something else."""
+        return None
 
     @abstractmethod
     def of(self, output: Array, y: Array) -> Array:
@@ -62,11 +82,16 @@ class Quadratic(Cost):
         """Return a - y."""
         return output - y
 
+    def reached(self, output: Array) -> Array:
+        """Return the output."""
+        return output
+
 
 class SoftmaxCrossEntropy(Cost):
     """The output z becomes shares a = exp(z) / sum exp(z), and C_x = -sum y log a.
 
-    The two derivatives, of the logarithm and of the softmax, cancel to dC/dz = a - y.
+    The two derivatives, of the logarithm and of the softmax, cancel to dC/dz = a - y, since the y
+    of an image sum to one.
 
     Args:
         smoothing: share of the target that is spread evenly over all classes (Szegedy et al.,
@@ -77,6 +102,27 @@ class SoftmaxCrossEntropy(Cost):
         if not 0 <= smoothing < 1:
             raise Rot180Error(f"The smoothing lies between 0 and 1, not at {smoothing}.")
         self.smoothing = smoothing
+
+    def check(self, given: Any, shape: tuple[int, ...]) -> Array:
+        """Return the labels; see :meth:`Cost.check`.
+
+        Raises:
+            Rot180Error: also if the output is not (images, classes), or shares do not sum to one.
+        """
+        if len(shape) != 2:
+            raise Rot180Error(
+                f"Softmax needs outputs of shape (images, classes), not {shape}: put a Flatten and "
+                "a Dense layer before it."
+            )
+        labels = super().check(given, shape)
+        if labels.shape == shape:
+            wrong = np.flatnonzero(np.abs(labels.sum(1) - 1) > 1e-5)
+            if len(wrong):
+                raise Rot180Error(
+                    f"The shares of the classes have to sum to 1; those of image {wrong[0]} sum to "
+                    f"{labels[wrong[0]].sum():.6g}."
+                )
+        return labels
 
     def target(self, labels: Any, output: Array) -> Array:
         """Return y, smoothed."""
@@ -91,6 +137,10 @@ class SoftmaxCrossEntropy(Cost):
     def error(self, output: Array, y: Array) -> Array:
         """Return a - y."""
         return softmax(output) - y
+
+    def reached(self, output: Array) -> Array:
+        """Return the softmax of the output."""
+        return softmax(output)
 
 
 def softmax(z: Array) -> Array:

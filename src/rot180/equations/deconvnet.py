@@ -13,7 +13,7 @@ from rot180.equations.activations import ReLU
 from rot180.equations.convolution import Array
 from rot180.equations.network import Network
 from rot180.equations.pooling import MaxPool
-from rot180.errors import Rot180Error, listed
+from rot180.errors import Rot180Error, listed, whole_number
 
 METHODS = ("deconvnet", "gradient", "guided")
 UNPOOLINGS = ("switches", "repeat")
@@ -67,7 +67,7 @@ def start(network: Network, layer: str, feature: int, position: Any = None) -> t
     after = names.index(layer) + 1
     rectified = after < len(names) and isinstance(network.layers[names[after]], ReLU)
     top = names[after] if rectified else layer
-    a = network.a[top]
+    a, feature = network.a[top], whole_number(feature, "The feature")
     if a.ndim != 4 or not 0 <= feature < a.shape[1]:
         raise Rot180Error(f"There is no feature {feature} in '{layer}', whose maps are {a.shape}.")
     signal = np.zeros_like(a)
@@ -78,7 +78,11 @@ def start(network: Network, layer: str, feature: int, position: Any = None) -> t
             for image, one in enumerate(a[:, feature]):
                 y, x = np.unravel_index(one.argmax(), one.shape)
                 signal[image, feature, y, x] = one[y, x]
-        case (int(y), int(x)) if 0 <= y < a.shape[2] and 0 <= x < a.shape[3]:
+        case (_, _) if all(
+            0 <= whole_number(one, "A position") < size
+            for one, size in zip(position, a.shape[2:], strict=True)
+        ):
+            y, x = position
             signal[:, feature, y, x] = a[:, feature, y, x]
         case _:
             raise Rot180Error(

@@ -10,12 +10,13 @@ The connections are found here from the sum that defines the operation, one by o
 convolution: that both give the same numbers is what the tests show.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from rot180.equations.convolution import Array
-from rot180.equations.geometry import Padding, margins, out_size, pair
+from rot180.equations.geometry import OPERATIONS, Padding, margins, out_size, pair
 from rot180.errors import Rot180Error
 
 CUT = -1
@@ -40,7 +41,13 @@ class Connections:
     above: tuple[int, int, int]
 
     def matrix(self, w: Array) -> Array:
-        """Return the perceptron's weights W (outputs, inputs): shared, and zero where cut."""
+        """Return the perceptron's weights W (outputs, inputs): shared, and zero where cut.
+
+        Raises:
+            Rot180Error: the kernels are of another shape.
+        """
+        if w.size != math.prod(self.kernel):
+            raise Rot180Error(f"The kernels are of shape {w.shape}, not {self.kernel}.")
         return np.where(self.weight == CUT, 0, w.reshape(-1)[self.weight])
 
     def biases(self, b: Array) -> Array:
@@ -94,6 +101,8 @@ def connections(
         raise Rot180Error(
             f"Kernels of shape {kernel} in {groups} groups do not fit inputs of shape {below}."
         )
+    if operation not in OPERATIONS:
+        raise Rot180Error(f"There is no operation '{operation}': {', '.join(OPERATIONS)}.")
     rotated = operation == "convolution"
     down, right = pair(stride, "stride")
     borders = margins(padding, (kh, kw), (down, right), rotated)

@@ -2,10 +2,12 @@
 
 from typing import Any, Literal
 
-from rot180.errors import Rot180Error
+from rot180.errors import Rot180Error, whole_number
 
 Margins = tuple[tuple[int, int], tuple[int, int]]
 """Rows above and below, columns to the left and to the right."""
+
+OPERATIONS = ("correlation", "convolution")
 
 Padding = Literal["valid", "same", "full"] | int | tuple[int, int] | Margins
 
@@ -17,12 +19,26 @@ def pair(value: Any, what: str, least: int = 1) -> tuple[int, int]:
         Rot180Error: it is neither, or less than ``least``.
     """
     two = tuple(value) if isinstance(value, tuple | list) else (value, value)
-    if len(two) != 2 or not all(isinstance(one, int) and one >= least for one in two):
-        raise Rot180Error(
-            f"The {what} is one whole number from {least} up, or two (rows, columns); "
-            f"this one is {value!r}."
-        )
-    return two[0], two[1]
+    if len(two) == 2:
+        rows, columns = (whole_number(one, f"The {what}") for one in two)
+        if min(rows, columns) >= least:
+            return rows, columns
+    raise Rot180Error(
+        f"The {what} is one whole number from {least} up, or two (rows, columns); "
+        f"this one is {value!r}."
+    )
+
+
+def count_of(value: Any, what: str) -> int:
+    """Return a whole number from 1 up.
+
+    Raises:
+        Rot180Error: it is something else.
+    """
+    number = whole_number(value, what)
+    if number < 1:
+        raise Rot180Error(f"{what} has to be at least 1, not {number}.")
+    return number
 
 
 def margins(

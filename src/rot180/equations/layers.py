@@ -7,13 +7,14 @@ dC/db, if it has weights. All keep what they need from the last forward pass.
 What is returned lies in buffers that the next pass writes over: copy what is to be kept.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
 
-from rot180.equations.convolution import Array, rot180
-from rot180.equations.geometry import Padding, margins, pair
+from rot180.equations.convolution import Array, check_error, rot180
+from rot180.equations.geometry import OPERATIONS, Padding, count_of, margins, pair
 from rot180.equations.patches import Buffers, Patches, channels_last
 from rot180.errors import Rot180Error
 
@@ -45,15 +46,17 @@ class Layer(ABC):
         return None
 
     def twin(self) -> "Layer":
-        """Return a layer that shares this one's weights and has its own buffers and memory."""
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
-        other._buffers = Buffers()
-        return other
+        """Return a copy that uses the very same weights, with its own buffers and memory."""
+        return copy.deepcopy(self, {id(one): one for one in self.weights.values()})
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name} {one.shape}" for name, one in self.weights.items())
         return f"{type(self).__name__}({shapes})"
+
+    @staticmethod
+    def floating(a: Array) -> Array:
+        """Return whole numbers as float64, all else as it is."""
+        return a if a.dtype.kind == "f" else a.astype(np.float64)
 
 
 class Dense(Layer):
@@ -73,6 +76,7 @@ class Dense(Layer):
         dtype: Any = np.float64,
     ) -> None:
         super().__init__()
+        inputs, outputs = count_of(inputs, "The inputs"), count_of(outputs, "The outputs")
         self.weights = {
             "w": _drawn((outputs, inputs), inputs, rng, dtype),
             "b": np.zeros(outputs, dtype),
@@ -95,6 +99,7 @@ class Dense(Layer):
     def backward(self, delta: Array) -> Array:
         """Return dC/da = transposed w times delta: each input gets the errors that it caused."""
         w = self.weights["w"]
+        check_error(delta, (len(delta), len(w)))
         shape = (len(delta), w.shape[1])
         out = self._buffers.get("error", shape, np.result_type(delta, w))
         return np.matmul(delta, w, out=out)
@@ -130,11 +135,13 @@ class Convolution(Layer):
         dtype: Any = np.float64,
     ) -> None:
         super().__init__()
-        if operation not in ("correlation", "convolution"):
+        if operation not in OPERATIONS:
             raise Rot180Error(
-                f"There is no operation '{operation}'. There are: correlation, convolution."
+                f"There is no operation '{operation}'. There are: {', '.join(OPERATIONS)}."
             )
-        if groups < 1 or channels % groups or features % groups:
+        channels, features = count_of(channels, "The channels"), count_of(features, "The features")
+        groups = count_of(groups, "The groups")
+        if channels % groups or features % groups:
             raise Rot180Error(
                 f"{channels} channels and {features} features cannot be split into {groups} groups."
             )
@@ -160,13 +167,6 @@ class Convolution(Layer):
         found = self._patches.gradient(delta, self.weights["w"])
         bias = self._patches.bias_gradient(delta)
         return {"w": rot180(found) if self.rotated else found, "b": bias}
-
-    def twin(self) -> "Layer":
-        """Return a layer with the same weights and its own buffers."""
-        other = super().twin()
-        assert isinstance(other, Convolution)
-        other._patches = Patches(self.stride, self.borders, self.groups)
-        return other
 
     def _kernel(self) -> Array:
         """Return the kernel as a correlation takes it."""
@@ -232,6 +232,8 @@ def _drawn(
     shape: tuple[int, ...], inputs: int, rng: np.random.Generator | None, dtype: Any
 ) -> Array:
     """Draw normal weights of deviation sqrt(2 / inputs), which keeps the variance through ReLU."""
+    if np.dtype(dtype).kind != "f":
+        raise Rot180Error(f"Weights are float32 or float64, not {np.dtype(dtype)}.")
     rng = rng if rng is not None else np.random.default_rng(0)
     drawn: Array = rng.standard_normal(shape) * np.sqrt(2 / inputs)
     return drawn.astype(dtype)

@@ -14,13 +14,21 @@ import numpy as np
 
 from rot180.equations.convolution import Array
 from rot180.equations.costs import Cost, SoftmaxCrossEntropy
+from rot180.equations.geometry import count_of
 from rot180.equations.layers import Dropout, Layer
 from rot180.equations.optimizers import SGD, Optimizer
-from rot180.equations.team import Team
+from rot180.equations.team import Team, hits
 from rot180.errors import Rot180Error, listed
 
 Arrays = dict[str, Array]
 """Weights or gradients by name: "conv1.w", "conv1.b", …"""
+
+
+class _Weights(Arrays):
+    """The very arrays of a network's layers: what is assigned is copied into them."""
+
+    def __setitem__(self, name: str, values: Array) -> None:
+        self[name][...] = values
 
 
 class Network:
@@ -40,22 +48,24 @@ class Network:
     ) -> None:
         if not isinstance(layers, Mapping):
             layers = {f"{type(one).__name__.lower()}{k}": one for k, one in enumerate(layers, 1)}
-        if not layers:
-            raise Rot180Error("A network needs one layer at least.")
-        self.layers = dict(layers)
+        self.layers = _checked(layers)
         self.cost = cost if cost is not None else SoftmaxCrossEntropy()
+        if not isinstance(self.cost, Cost):
+            raise Rot180Error(f"The cost is an object like Quadratic(), not {self.cost!r}.")
         self.x: Array = np.zeros(0)
         self.a: Arrays = {}
         self.delta: Arrays = {}
 
     @property
     def weights(self) -> Arrays:
-        """All weights and biases by name; changing them in place changes the network."""
-        return {
-            f"{name}.{kind}": one
-            for name, layer in self.layers.items()
-            for kind, one in layer.weights.items()
-        }
+        """All weights and biases by name; changing them changes the network."""
+        return _Weights(
+            {
+                f"{name}.{kind}": one
+                for name, layer in self.layers.items()
+                for kind, one in layer.weights.items()
+            }
+        )
 
     def load(self, weights: Mapping[str, Any]) -> None:
         """Copy weights into the network.
@@ -77,14 +87,32 @@ class Network:
     # The five steps.
 
     def input(self, x: Array) -> None:
-        """Step 1, input: a batch of images (n, c, h, w), or of rows (n, inputs)."""
-        self.x, self.a, self.delta = x, {}, {}
+        """Step 1, input: a batch of images (n, c, h, w), or of rows (n, inputs).
+
+        Raises:
+            Rot180Error: it is no array of numbers, or an empty one.
+        """
+        x = np.asarray(x)
+        if x.dtype.kind not in "iuf" or x.ndim < 2 or not x.size:
+            raise Rot180Error(
+                f"The input has to be numbers (images, …), one image at least; this one is of "
+                f"shape {x.shape} and type {x.dtype}."
+            )
+        self.x, self.a, self.delta = Layer.floating(x), {}, {}
 
     def feed_forward(self) -> Array:
-        """Step 2, feed-forward: each layer makes its output of the one below."""
+        """Step 2, feed-forward: each layer makes its output of the one below.
+
+        Raises:
+            Rot180Error: a layer cannot take what comes from below; the message names it.
+        """
         a = self.x
-        for name, layer in self.layers.items():
-            a = self.a[name] = layer.forward(a)
+        with np.errstate(invalid="ignore", over="ignore"):  # step 3 says where it began
+            for name, layer in self.layers.items():
+                try:
+                    a = self.a[name] = layer.forward(a)
+                except Rot180Error as error:
+                    raise Rot180Error(f"Layer '{name}': {error}") from error
         return a
 
     def output_error(self, labels: Any, images: int | None = None) -> Array:
@@ -100,7 +128,7 @@ class Network:
         Raises:
             Rot180Error: labels that do not fit, or a cost that is not finite.
         """
-        last = next(reversed(self.layers))
+        last = self._last(self.a, "feed_forward")
         y = self.cost.target(labels, self.a[last])
         with np.errstate(invalid="ignore", over="ignore"):
             costs = self.cost.of(self.a[last], y)
@@ -114,6 +142,7 @@ class Network:
 
         The first layer does not: nobody needs the error of the image itself.
         """
+        self._last(self.delta, "output_error")
         names = list(self.layers)
         for below, name in zip(reversed(names[:-1]), reversed(names[1:]), strict=True):
             self.delta[below] = self.layers[name].backward(self.delta[name])
@@ -127,7 +156,10 @@ class Network:
         }
 
     def five_steps(self, x: Array, labels: Any, images: int | None = None) -> tuple[Array, Arrays]:
-        """Return the cost of each image (n,) and the gradients of the mean cost by name."""
+        """Return the cost of each image (n,) and the gradients of the mean cost by name.
+
+        The gradients lie in buffers that the next batch writes over.
+        """
         self.input(x)
         self.feed_forward()
         costs = self.output_error(labels, images)
@@ -139,15 +171,21 @@ class Network:
     def scores(self, x: Array, part: int = 64) -> Array:
         """Return the output for images of any number, computed in parts; nothing is dropped."""
         self.training(False)
+        self.input(x)
         outputs = []
         for one in parts(len(x), part):
             self.input(x[one])
             outputs.append(self.feed_forward().copy())
         return np.concatenate(outputs)
 
-    def accuracy(self, x: Array, labels: Array) -> float:
-        """Return the share of images whose class has the largest score."""
-        return float((self.scores(x).argmax(1) == labels).mean())
+    def accuracy(self, x: Array, labels: Any) -> float:
+        """Return the share of images whose class has the largest score.
+
+        Raises:
+            Rot180Error: labels that do not fit.
+        """
+        scores = self.scores(x)
+        return hits(scores, self.cost.check(labels, scores.shape)) / len(scores)
 
     def fit(
         self,
@@ -173,19 +211,28 @@ class Network:
             threads: that share a batch, see :class:`rot180.equations.team.Team`.
             told: called after each epoch with its number, mean cost and accuracy.
 
+        Returns:
+            For each epoch "epoch", "cost" (the mean) and "accuracy" (the share of right classes;
+            not a number where the output is not (images, classes)).
+
         Raises:
             Rot180Error: labels that do not fit, or a cost that is no longer finite.
         """
-        labels = np.asarray(labels)
-        if len(x) != len(labels) or not len(x):
-            raise Rot180Error(f"There are {len(x)} images and {len(labels)} labels to learn from.")
-        if epochs < 1 or batch < 1:
-            raise Rot180Error(f"{epochs} epochs in batches of {batch}: both are at least 1.")
+        epochs, batch = count_of(epochs, "The epochs"), count_of(batch, "The batch")
+        self.input(x)
+        x = self.x
+        above = self.scores(x[:1]).shape[1:]
+        labels = self.cost.check(labels, (len(x), *above))
+        bad = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(1))
+        if len(bad):
+            raise Rot180Error(f"Image {bad[0]} holds values that are not finite ({len(bad)} do).")
         optimizer = optimizer if optimizer is not None else SGD(0.01, momentum=0.9)
+        if not isinstance(optimizer, Optimizer):
+            raise Rot180Error(f"The optimizer is an object like Adam(), not {optimizer!r}.")
         rng, history = np.random.default_rng(seed), []
         with Team(self, threads=threads, seed=seed) as team:
             for epoch in range(1, epochs + 1):
-                cost, right, order = 0.0, 0, rng.permutation(len(x))
+                cost, right, order = 0.0, 0.0, rng.permutation(len(x))
                 for one in parts(len(x), batch):
                     found = team.five_steps(x[order[one]], labels[order[one]])
                     optimizer.step(self.weights, found.gradients)
@@ -205,22 +252,50 @@ class Network:
         """Return a network with the same weights, the very same arrays, and its own buffers."""
         return Network({name: one.twin() for name, one in self.layers.items()}, self.cost)
 
+    def _last(self, found: Arrays, step: str) -> str:
+        """Return the name of the last layer, once the step before has been taken."""
+        last = next(reversed(self.layers))
+        if last not in found:
+            raise Rot180Error(f"The five steps go one after the other: call {step} first.")
+        return last
+
     def _not_finite(self) -> str:
-        for what, name, one in (
-            ("the images", "", self.x),
-            *(("the output of", name, one) for name, one in self.a.items()),
-        ):
+        """Say which values are the first that are not finite, from the images upwards."""
+        suspects = [("the images", self.x)]
+        for name, layer in self.layers.items():
+            suspects += [(f"the weights '{name}.{kind}'", w) for kind, w in layer.weights.items()]
+            suspects.append((f"the output of '{name}'", self.a[name]))
+        for what, one in suspects:
             bad = np.argwhere(~np.isfinite(one))
             if len(bad):
                 where = ", ".join(map(str, bad[0]))
-                quoted = f" '{name}'" if name else ""
-                value = one[tuple(bad[0])]
-                advice = "Lower the learning rate." if name else "Look at the data."
+                training = "If this came while training, lower the learning rate."
                 return (
-                    f"The cost is not finite. The first values that are not: {what}{quoted}, "
-                    f"entry [{where}] = {value} ({len(bad)} of {one.size}). {advice}"
+                    f"The cost is not finite. The first values that are not: {what}, entry "
+                    f"[{where}] = {one[tuple(bad[0])]} ({len(bad)} of {one.size}). "
+                    + ("Look at the data." if one is self.x else training)
                 )
-        return "The cost is not finite although all activations are: they are too large for it."
+        return "The cost is not finite although all outputs are: they are too large for it."
+
+
+def _checked(layers: Mapping[str, Layer]) -> dict[str, Layer]:
+    """Return the layers, if each is one, and stands in one place only.
+
+    Raises:
+        Rot180Error: otherwise; a layer in two places would forget the first on its second pass.
+    """
+    if not layers:
+        raise Rot180Error("A network needs one layer at least.")
+    seen: dict[int, str] = {}
+    for name, one in layers.items():
+        if not isinstance(one, Layer):
+            raise Rot180Error(f"Layer '{name}' is an object like ReLU(), not {one!r}.")
+        if id(one) in seen:
+            raise Rot180Error(
+                f"'{seen[id(one)]}' and '{name}' are the same layer object: make two of them."
+            )
+        seen[id(one)] = name
+    return dict(layers)
 
 
 def parts(count: int, size: int) -> Iterator[slice]:

@@ -18,8 +18,8 @@ class Optimizer(ABC):
     """
 
     def __init__(self, rate: float) -> None:
-        if not rate > 0:
-            raise Rot180Error(f"The learning rate has to be positive, not {rate}.")
+        if not 0 <= rate < float("inf"):
+            raise Rot180Error(f"The learning rate has to be a number from 0 up, not {rate}.")
         self.rate = rate
         self.state: dict[str, Array] = {}
 
@@ -50,6 +50,7 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(rate)
+        _check_shares(momentum=momentum, weight_decay=weight_decay)
         self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
 
     def step(self, weights: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
@@ -81,6 +82,7 @@ class Adam(Optimizer):
         self, rate: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
     ) -> None:
         super().__init__(rate)
+        _check_shares(beta1=beta1, beta2=beta2)
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
 
     def step(self, weights: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
@@ -113,6 +115,7 @@ class Orthogonal(Optimizer):
 
     def __init__(self, rate: float = 0.02, momentum: float = 0.95) -> None:
         super().__init__(rate)
+        _check_shares(momentum=momentum)
         self.momentum = momentum
 
     def step(self, weights: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
@@ -125,6 +128,12 @@ class Orthogonal(Optimizer):
             rows = ahead.reshape(len(w), -1)
             stretch = max(1.0, rows.shape[0] / rows.shape[1]) ** 0.5
             w -= self.rate * stretch * orthogonalised(rows).reshape(w.shape)
+
+
+def _check_shares(**shares: float) -> None:
+    for name, share in shares.items():
+        if not 0 <= share < 1:
+            raise Rot180Error(f"{name} lies from 0 to below 1, not at {share}.")
 
 
 def orthogonalised(matrix: Array) -> Array:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from rot180.equations.convolution import Array, check_shapes, rot180
+from rot180.equations.convolution import Array, check_error, check_shapes, rot180
 from rot180.equations.geometry import Margins, out_size
 
 _CACHE = 7 * 2**18
@@ -30,6 +30,10 @@ class Buffers:
 
     def __init__(self) -> None:
         self._kept: dict[str, Array] = {}
+
+    def __deepcopy__(self, memo: object) -> "Buffers":
+        """Return new buffers: what is in them belongs to one layer."""
+        return Buffers()
 
     def get(self, name: str, shape: tuple[int, ...], dtype: Any, zero: bool = False) -> Array:
         """Return the array of this name. With ``zero`` it is zero when it is made, not later."""
@@ -66,7 +70,7 @@ class Patches:
     def __init__(self, stride: tuple[int, int], borders: Margins, groups: int) -> None:
         self.stride, self.borders, self.groups = stride, borders, groups
         self._buffers = Buffers()
-        self._size = (0, 0)
+        self._size, self._above = (0, 0), (0, 0, 0, 0)
         self._image: Array | None = None
 
     def forward(self, a: Array, w: Array, b: Array) -> Array:
@@ -80,7 +84,8 @@ class Patches:
         self._size = (height, width)
         self._image = self._buffers.images("image", whole, dtype, zero=True)
         self._image[:, :, top : top + height, left : left + width] = a
-        z = self._buffers.images("z", (n, w.shape[0], y, x), dtype)
+        self._above = (n, w.shape[0], y, x)
+        z = self._buffers.images("z", self._above, dtype)
         kernels = _matrix(w, self.groups)
         for rows, place in self._portions(self._image, (y, x), w.shape[2:], self.stride):
             np.matmul(rows, kernels, out=self._as_rows(z[place]))
@@ -89,6 +94,7 @@ class Patches:
 
     def error(self, delta: Array, w: Array) -> Array:
         """Return dC/da (n, c, h, w) of the last forward pass's activations, in a buffer."""
+        check_error(delta, self._above)
         f, each, kh, kw = w.shape
         (top, _), (left, _) = self.borders
         down, across = (
@@ -116,6 +122,7 @@ class Patches:
 
     def gradient(self, delta: Array, w: Array) -> Array:
         """Return dC/dw, of the shape of w, for the last forward pass's activations."""
+        check_error(delta, self._above)
         assert self._image is not None
         f, each, kh, kw = w.shape
         shape = (self.groups, f // self.groups, kh * kw * each)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from rot180.equations.convolution import Array
+from rot180.equations.convolution import Array, check_error
 from rot180.equations.geometry import Margins, Padding, margins, out_size, pair
 from rot180.equations.layers import Layer
 from rot180.errors import Rot180Error
@@ -35,6 +35,7 @@ class _Pool(Layer):
     def _padded(self, a: Array) -> Array:
         if a.ndim != 4:
             raise Rot180Error(f"Pooling takes (images, channels, h, w), not the shape {a.shape}.")
+        a = self.floating(a)
         self._shape = a.shape
         self._count = out_size(a.shape[2:], self.size, self.stride, self.borders)
         if self.borders == ((0, 0), (0, 0)):
@@ -84,7 +85,8 @@ class _Pool(Layer):
 class MaxPool(_Pool):
     """The largest value of each window. The error goes back to where it was: to the switch.
 
-    Of several equal values the first counts, in the order of rows. Zeros of a border never win.
+    Of several equal values the first counts, in the order of rows. A border counts as minus
+    infinity.
 
     Args:
         size: of the windows, one number or (height, width).
@@ -99,7 +101,7 @@ class MaxPool(_Pool):
         self._whole = self._padded(a)
         places = self._places(self._whole)
         first = next(places)
-        self.a = self._buffers.images("a", first.shape, a.dtype)
+        self.a = self._buffers.images("a", first.shape, first.dtype)
         np.copyto(self.a, first)
         for place in places:
             np.maximum(self.a, place, out=self.a)
@@ -107,6 +109,7 @@ class MaxPool(_Pool):
 
     def backward(self, delta: Array) -> Array:
         """Return dC/d(input): each error at its window's switch, zero elsewhere."""
+        check_error(delta, self.a.shape)
         return self._spread(self._won(), delta)
 
     def repeat(self, signal: Array) -> Array:
@@ -156,5 +159,6 @@ class AveragePool(_Pool):
 
     def backward(self, delta: Array) -> Array:
         """Return dC/d(input): to each place the window's error over the window's size."""
+        check_error(delta, (*self._shape[:2], *self._count))
         places = self.size[0] * self.size[1]
         return self._spread((1 for _ in range(places)), delta / places)

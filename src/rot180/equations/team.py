@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rot180.equations.convolution import Array
+from rot180.equations.geometry import count_of
 from rot180.equations.layers import Dropout
-from rot180.errors import Rot180Error
 
 if TYPE_CHECKING:
     from rot180.equations.network import Network
@@ -27,13 +27,14 @@ class Found:
     Attributes:
         gradients: of the mean cost, by the names of the weights.
         cost: mean over the images.
-        right: images whose largest output is in the place of their class.
+        right: images whose largest output is in the place of their class; not a number where the
+            output is not (images, classes).
         images: their number.
     """
 
     gradients: dict[str, Array]
     cost: float
-    right: int
+    right: float
     images: int
 
 
@@ -52,8 +53,7 @@ class Team:
     """
 
     def __init__(self, network: "Network", threads: int = 1, part: int = 16, seed: int = 0) -> None:
-        if threads < 1 or part < 1:
-            raise Rot180Error(f"{threads} threads and parts of {part} images: both are at least 1.")
+        threads, part = count_of(threads, "The threads"), count_of(part, "The images of a part")
         self.part, self.seed, self.steps = part, seed, 0
         self._members = [network.twin() for _ in range(threads)]
         for one in self._members:
@@ -91,12 +91,12 @@ class Team:
             total, sum(cost for cost, _ in found) / len(x), sum(right for _, right in found), len(x)
         )
 
-    def _share(self, number: int, x: Array, labels: Array) -> tuple[float, int]:
-        """Let one thread take every so manieth part; its gradients go into its own sums."""
+    def _share(self, number: int, x: Array, labels: Array) -> tuple[float, float]:
+        """Let one thread take every part whose turn it is; its gradients go into its own sums."""
         network, total = self._members[number], self._sums[number]
         for one in total.values():
             one.fill(0)
-        cost, right = 0.0, 0
+        cost, right = 0.0, 0.0
         for first in range(number * self.part, len(x), self.part * len(self._members)):
             part = slice(first, first + self.part)
             for place, layer in enumerate(network.layers.values()):
@@ -107,10 +107,16 @@ class Team:
             for name, one in gradients.items():
                 total[name] += one
             cost += float(costs.sum())
-            right += _right(network.a[next(reversed(network.layers))], labels[part])
+            right += hits(network.a[next(reversed(network.layers))], labels[part])
         return cost, right
 
 
-def _right(output: Array, labels: Array) -> int:
+def hits(output: Array, labels: Array) -> float:
+    """Return how many images have their largest output in the place of their class.
+
+    Not a number where there are no classes: the output is not (images, classes), or has one column.
+    """
+    if output.ndim != 2 or output.shape[1] < 2:
+        return float("nan")
     classes = labels if labels.ndim == 1 else labels.argmax(-1)
-    return int((output.argmax(-1) == classes).sum())
+    return float((output.argmax(-1) == classes).sum())

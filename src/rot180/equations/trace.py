@@ -7,6 +7,7 @@ Every such number is a sum of products, and here it comes taken apart into them,
 indices and values of the factors. The sum of the products is the number, up to rounding.
 """
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import fsum, prod
@@ -66,7 +67,7 @@ class Sum:
         return " + ".join(symbol for symbol, _ in self.products()) or "0"
 
     def numbers(self) -> str:
-        """Return the sum with values: 0.5*-1.2 + …"""
+        """Return the sum with values: 0.5*(-1.2) + …"""
         return " + ".join(number for _, number in self.products()) or "0"
 
     def __str__(self) -> str:
@@ -91,7 +92,7 @@ class Trace:
     """
 
     def __init__(self, network: Network, x: Array, labels: Any = None) -> None:
-        self.network = network.twin()
+        self.network = copy.deepcopy(network)  # with the weights of this moment
         self.network.training(False)
         self.network.input(np.array(x))
         self.network.feed_forward()
@@ -240,10 +241,13 @@ class Trace:
     def _from_cost(self, layer: str, index: Index) -> Iterator[tuple[Factor, ...]]:
         """Yield the two products of the output error: (a - y) / n."""
         share = Factor("1/n", (), 1 / len(self._y))
-        y = float(self._y[index])
-        output = float(self._delta[layer][index]) * len(self._y) + y
-        yield share, Factor("a", index, output)
-        yield share, Factor("-y", index, -y)
+        reached = self.network.cost.reached(self.a[layer])
+        if reached is None:
+            error = self.network.cost.error(self.a[layer], self._y)
+            yield share, Factor("dC_x/da", index, float(error[index]))
+        else:
+            yield share, Factor("a", index, float(reached[index]))
+            yield share, Factor("-y", index, -float(self._y[index]))
 
     def _with_weights(self, layer: str) -> Layer:
         weighted = [name for name in self._names if self.network.layers[name].weights]

@@ -37,7 +37,8 @@ class Check:
 
     Attributes:
         what: "input", or the name of weights.
-        error: largest difference over the largest finite difference; 0 if both are zero throughout.
+        error: largest difference over the largest finite difference; 0 if both are zero
+            throughout, and not a number if every entry lies at a kink.
         entries: numbers that were compared.
         kinks: numbers that were left out, because a unit crosses a kink between the two points (a
             rectifier turns on, a maximum moves), where there is no derivative to compare with.
@@ -185,6 +186,8 @@ def _compared(
         wrong = np.abs(ours - slopes)[~crossed].max(initial=0)
         largest = np.abs(slopes)[~crossed].max(initial=0)
         error = float(wrong / largest) if largest else float(wrong)
+        if crossed.all():
+            error = float("nan")  # nothing was left to compare
         checks.append(Check(name, error, int((~crossed).sum()), int(crossed.sum())))
     return checks
 

@@ -8,8 +8,8 @@ import numpy as np
 from rot180 import equations
 from rot180.equations.convolution import Array
 from rot180.equations.equivalence import CUT, connections
-from rot180.equations.geometry import Padding, margins, out_size, pair
-from rot180.errors import Rot180Error, listed
+from rot180.equations.geometry import OPERATIONS, Padding, margins, out_size, pair
+from rot180.errors import Rot180Error, listed, whole_number
 
 ACTIVATIONS = {
     "none": None,
@@ -17,7 +17,8 @@ ACTIVATIONS = {
     "sigmoid": equations.Sigmoid,
     "tanh": equations.Tanh,
 }
-OPERATIONS = ("correlation", "convolution")
+_MOST = 100_000
+"""Connections between all inputs and outputs that are worked out."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ def case(
     ):
         if name not in known:
             raise Rot180Error(f"There is no {what} '{name}'. There are: {listed(known, name)}.")
+    if whole_number(seed, "The seed") < 0:
+        raise Rot180Error(f"The seed is a number from 0 up, not {seed}.")
     rng = np.random.default_rng(seed)
     small = 0.1 if activation in ("sigmoid", "tanh") else 1.0  # large sums would saturate these
     drawn_image = rng.integers(1, 6, size) * small
@@ -90,11 +93,20 @@ def case(
     steps = pair(stride, "stride")
     borders = margins(padding, kernel.shape, steps, operation == "convolution")
     above = out_size(image.shape, kernel.shape, steps, borders)
+    if image.size * above[0] * above[1] > _MOST:
+        raise Rot180Error(
+            f"{image.size} inputs and {above[0] * above[1]} outputs are too many to be explained; "
+            f"their product is to be at most {_MOST}."
+        )
     wires = connections((1, *image.shape), (1, 1, *kernel.shape), steps, borders)
     if not (wires.weight != CUT).any():
         raise Rot180Error("With this stride and border no window covers a pixel of the image.")
-    made = Case(image, kernel, np.zeros(above), steps, padding, operation, activation, small)
-    # Off the target by small whole numbers, none of them zero, so that every unit has an error.
+    bias = small
+    if activation == "relu":  # half of the units at least are to fire
+        z = fed_forward(Case(image, kernel, np.zeros(above), steps, padding, operation))[1]
+        bias += max(0.0, float(np.ceil(1 - np.median(z))))
+    made = Case(image, kernel, np.zeros(above), steps, padding, operation, activation, bias)
+    # Off the target by small whole numbers, none of them zero, so that units have errors.
     off = rng.integers(1, 4, above) * rng.choice([-1, 1], above) * small
     return replace(made, target=fed_forward(made)[1][0, 0] - off)
 

@@ -1,5 +1,7 @@
 """An explanation in a terminal: coloured where it can show colours, plain where it cannot."""
 
+import re
+from dataclasses import replace
 from itertools import zip_longest
 
 from rich.console import Console, Group, RenderableType
@@ -107,11 +109,14 @@ def _lines(part: Grid | str) -> list[Text]:
 
 def _table(grid: Grid, width: int) -> RenderableType:
     """Return a grid with names of its rows and columns, or say that it is too wide."""
-    widths = [len(cell.text) + 2 for cell in max(grid.rows, key=len)]
-    if grid.row_names and sum(widths) + len(grid.row_names[0]) > width:
+    for one in (grid, _short(grid)):
+        if not grid.row_names or _width(one) <= width:
+            grid = one
+            break
+    else:
         return Text(
-            f"({len(grid.rows)} rows and {len(widths)} columns: too wide for {width} characters; a "
-            "wider window shows them, or --svg.)"
+            f"({len(grid.rows)} rows and {len(grid.rows[0])} columns: too wide for {width} "
+            "characters; a wider window shows them, or --svg.)"
         )
     table = Table(box=None, padding=(0, 1), pad_edge=False, show_edge=False, header_style="dim")
     if grid.row_names:
@@ -123,6 +128,30 @@ def _table(grid: Grid, width: int) -> RenderableType:
         head = [Text(grid.row_names[k], style="dim")] if grid.row_names else []
         table.add_row(*head, *cells)
     return table
+
+
+def _width(grid: Grid) -> int:
+    """Return how many characters wide a table with names of rows and columns is."""
+    columns = zip(*grid.rows, strict=True)
+    inside = (
+        max(len(name), *(len(cell.text) for cell in column)) + 2
+        for name, column in zip(grid.column_names, columns, strict=True)
+    )
+    return sum(inside) + max(map(len, grid.row_names)) + 2
+
+
+def _short(grid: Grid) -> Grid:
+    """Return the grid with w[0,1] written as w01, where that is clear."""
+
+    def short(text: str) -> str:
+        return re.sub(r"\[(\d),(\d)\]", r"\1\2", text)
+
+    return Grid(
+        grid.name,
+        [[replace(cell, text=short(cell.text)) for cell in row] for row in grid.rows],
+        list(map(short, grid.row_names)),
+        list(map(short, grid.column_names)),
+    )
 
 
 def _style(weight: int | None) -> str:

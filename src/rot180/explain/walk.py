@@ -50,11 +50,16 @@ def _the_case(worked: Worked) -> Section:
         + " The question is how to get from it to the image and to the kernel: by how much "
         "does the cost grow when a pixel grows, `dC/da`, and when a weight grows, `dC/dw`?"
     )
+    if np.abs(worked.delta).max() < 1e-6:
+        error += (
+            " (Here all errors are zero, or nearly: the slope `f'(z)` is zero at every output. "
+            "Smaller numbers show more.)"
+        )
     return Section(
         "The case",
         [
             Words(words),
-            Figure([grid("a", one.image), worked.kernel("w"), grid("z", worked.z)]),
+            Figure([grid("a", one.image), worked.kernel(), grid("z", worked.z)]),
             Words(error),
             Figure([grid("y", one.target), grid("delta", worked.delta)]),
         ],
@@ -66,10 +71,10 @@ def _perceptron(worked: Worked) -> Section:
     kept = int((worked.wires.weight != CUT).sum())
     weights = worked.case.kernel.size
     first = Words(
-        f"A layer of perceptrons connects each of the {inputs} inputs with each of the "
-        f"{outputs} outputs: {inputs * outputs} connections, each with a weight of its own. "
-        f"Cut all but the {kept} that lie in a window, and let all windows share the same "
-        f"{weights} weights. What is left is the {worked.case.operation}."
+        "A layer of perceptrons connects every input with every output. Here that makes "
+        f"{inputs} times {outputs} = {_many(inputs * outputs, 'connection')}, each with a weight "
+        f"of its own. Cut all but the {kept} that lie in a window, and let all windows share the "
+        f"same {_many(weights, 'weight')}. What is left is the {worked.case.operation}."
     )
     blocks: list[Block] = [first]
     if inputs * outputs <= _MOST:
@@ -83,7 +88,8 @@ def _perceptron(worked: Worked) -> Section:
         )
     most = int((worked.wires.weight != CUT).sum(1).argmax())
     place = tuple(int(i) for i in np.unravel_index(most, worked.z.shape))
-    product = worked.matrix @ worked.case.image.reshape(-1) + worked.case.bias
+    biases = worked.wires.biases(np.array([worked.case.bias]))
+    product = worked.matrix @ worked.case.image.reshape(-1) + biases
     blocks += [
         Words("A row times the image, plus the bias, is what the kernel gives at a position:"),
         Equation(worked.named(worked.trace.z("conv", (0, 0, *place)))),
@@ -98,9 +104,8 @@ def _perceptron(worked: Worked) -> Section:
 def _counted(worked: Worked) -> Section:
     """Read down the column of the input that has the most connections."""
     used = (worked.wires.weight != CUT).sum(0)
-    chosen = int(used.argmax())
-    row, across = divmod(chosen, worked.case.image.shape[1])
-    place = (row, across)
+    chosen, most = int(used.argmax()), int(used.max())
+    place = divmod(chosen, worked.case.image.shape[1])
     column = worked.wires.weight[:, chosen].reshape(worked.delta.shape)
     met = Grid(
         f"the weights that take a{at_text(place)}",
@@ -114,10 +119,11 @@ def _counted(worked: Worked) -> Section:
     found = Sum("dC/da", place, float(worked.error[place]), terms)
     rows, columns = np.nonzero(column != CUT)
     seen = column[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    through = ", each time through another weight" if most > 1 else ""
     words = (
-        f"By how much does the cost grow with `a{at_text(place)}`? It goes into {used[chosen]} "
-        f"output{'s, each time through another weight' if used[chosen] > 1 else ''}, and the error "
-        "of each output comes back through the weight by which the input went there. Read the "
+        f"By how much does the cost grow with `a{at_text(place)}`? It goes into "
+        f"{_many(most, 'output')}{through}, and the error of each output comes back "
+        "through the weight by which the input went there. Read the "
         "matrix down the column of this input:"
     )
     return Section(
@@ -134,29 +140,34 @@ def _counted(worked: Worked) -> Section:
 
 def _why(worked: Worked, seen: Array) -> str:
     """Say what the weights that meet the outputs are, having looked."""
-    turned = np.array_equal(seen, rot180(worked.numbers))
-    same = np.array_equal(seen, worked.numbers)
-    if worked.case.rotated:
-        what = (
-            "They are the kernel as it is."
-            if same
-            else "They are entries of the kernel in its own order."
-        )
+    one = worked.case
+    if one.kernel.size == 1:
+        return "There is one weight only, so nothing can be turned."
+    if np.array_equal(seen, worked.numbers):
+        what = "They are the kernel as it is."
+    elif np.array_equal(seen, rot180(worked.numbers)):
+        what = "They are the kernel, rotated by 180 degrees."
+    else:
+        order = "its own" if one.rotated else "reversed"
+        what = f"They are entries of the kernel, in {order} order."
+    s = "" if one.stride == (1, 1) else str(one.stride[0]) if one.stride[0] > 1 else "s "
+    shifted = worked.borders != ((0, 0), (0, 0)) or one.rotated
+    start = "Up to a shift that is the same everywhere, " if shifted else "Always "
+    sign, back = ("-", "+") if one.rotated else ("+", "-")
+    output = f"z[x {back} i]" if not s else f"z[(x {back} i) / {s.strip()}]"
+    forward = f"{start}`z[y]` takes `a[{s}y {sign} i]` with `w[i]`."
+    seen_back = f"Seen from `a[x]`, the output that takes it with `w[i]` is `{output}`"
+    if s:
+        seen_back += ", where that is whole"
+    if one.rotated:
         return (
-            f"{what} Going forward the kernel was turned: `z[y]` takes `a[y - i]` with `w[i]`. "
-            "Seen from `a[x]`, the output that takes it with `w[i]` is `z[x + i]`: what lay i "
-            "steps behind on the way forward lies i steps ahead on the way back. The kernel "
-            "has been turned twice."
+            f"{what} Going forward the kernel was turned. {forward} {seen_back}: what lay i steps "
+            "behind on the way forward lies i steps ahead on the way back. The kernel has been "
+            "turned twice."
         )
-    what = (
-        "They are the kernel, rotated by 180 degrees."
-        if turned
-        else "They are entries of the kernel in reversed order."
-    )
     return (
-        f"{what} It cannot be otherwise: `z[y]` takes `a[y + i]` with `w[i]`. Seen from "
-        "`a[x]`, the output that takes it with `w[i]` is `z[x - i]`: what lay i steps ahead "
-        "on the way forward lies i steps behind on the way back, down as well as to the right."
+        f"{what} It cannot be otherwise. {forward} {seen_back}: what lay i steps ahead on the way "
+        "forward lies i steps behind on the way back, down as well as to the right."
     )
 
 
@@ -180,12 +191,17 @@ def _full(worked: Worked) -> Section:
         if worked.borders != ((0, 0), (0, 0))
         else ""
     )
+    reach = [d - k + 1 for d, k in zip(wide.shape, (kh, kw), strict=True)]
+    whole = [
+        size + sum(border) for size, border in zip(worked.error.shape, worked.borders, strict=True)
+    ]
+    left = " Pixels that no window reaches get zero." if reach != whole else ""
     words = (
-        "All inputs at once: put zeros around `delta`, one row and column fewer than the "
-        f"kernel has, and slide the {'kernel as it is' if one.rotated else 'rotated kernel'} "
+        "All inputs at once: put zeros around `delta`, on each side one row or column fewer than "
+        f"the kernel has, and slide the {'kernel as it is' if one.rotated else 'rotated kernel'} "
         "over it. At the border, where an input has fewer connections, the other weights meet "
         f"a zero. In short: `dC/da = delta * {'rot180(w)' if one.rotated else 'w'}`, a full "
-        f"convolution (which turns its kernel).{between}{cut}"
+        f"convolution (which turns its kernel).{between}{cut}{left}"
     )
     return Section(
         "The same for all inputs: one full convolution",
@@ -198,6 +214,8 @@ def _full(worked: Worked) -> Section:
                     grid(name, back, numbers),
                     "=",
                     grid("dC/da", worked.error),
+                    "beside",
+                    _rounded("dC/da by finite differences", worked.differences["a"]),
                 ]
             ),
             Words(
@@ -212,34 +230,57 @@ def _full(worked: Worked) -> Section:
 
 def _weights(worked: Worked) -> Section:
     uses = worked.wires.uses[0, 0]
-    place = (0, 0)
+    place = tuple(int(i) for i in np.unravel_index(int(uses.argmax()), uses.shape))
     found = worked.named(worked.trace.weight_gradient("conv", (0, 0, *place)))
     bias = worked.named(worked.trace.bias_gradient("conv", (0,)))
     dense = np.outer(worked.delta.reshape(-1), worked.case.image.reshape(-1))
     shared = worked.wires.shared_gradient(dense)[0, 0]
+    shared_bias = worked.wires.shared_bias_gradient(worked.delta)[0]
     formula = "delta * rot180(a)" if worked.case.rotated else "corr(delta, a)"
+    zeros = [
+        *(["`delta` with the zeros between"] if worked.case.stride != (1, 1) else []),
+        *(["`a` with its border"] if worked.borders != ((0, 0), (0, 0)) else []),
+    ]
+    taken = f", {' and '.join(zeros)}" if zeros else ""
     return Section(
         "The weights: a sum over all connections that share one",
         [
             Words(
-                f"`w{at_text(place)}` is used by {uses[place]} connections. For each of them the "
+                f"`w{at_text(place)}` is used by {_many(int(uses[place]), 'connection')}. For each, the "
                 "perceptron has the error above times the input below; a shared weight takes "
                 "the sum:"
             ),
             Equation(found),
             Words(
-                "The next weight meets the image one step further on. So all gradients "
-                f"together come from sliding `delta` over the image: `dC/dw = {formula}`."
+                "Each weight meets the image at a shift of its own. So all gradients together come "
+                f"from sliding `delta` over the image: `dC/dw = {formula}`{taken}."
             ),
-            Figure([grid("dC/dw", worked.gradient, worked.numbers)]),
+            Figure(
+                [
+                    grid("dC/dw", worked.gradient, worked.numbers),
+                    "beside",
+                    _rounded("dC/dw by finite differences", worked.differences["w"]),
+                ]
+            ),
             Words(
                 "The largest difference from adding up the perceptron's gradients, connection "
                 f"by connection, is {tiny(shared - worked.gradient)}. The bias is added at "
-                "every position, so it takes the sum of all errors:"
+                "every position, so it takes the sum of all errors "
+                f"({number(round(float(worked.differences['b'][0]), 6))} by finite differences, "
+                f"and {number(float(shared_bias))} as the sum of the perceptron's):"
             ),
             Equation(bias),
         ],
     )
+
+
+def _rounded(name: str, values: Array) -> Grid:
+    """Return finite differences as a grid, without the digits that are rounding."""
+    return grid(name, np.round(values, 6) + 0.0)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _two(pair: tuple[int, int]) -> str:

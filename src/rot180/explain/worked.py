@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from rot180.equations.convolution import Array
 from rot180.equations.equivalence import CUT, connections
 from rot180.equations.geometry import margins
 from rot180.equations.links import Factor
 from rot180.equations.trace import Sum, Trace
+from rot180.equations.verify import central_differences
 from rot180.explain.blocks import Cell, Grid, grid, number
-from rot180.explain.case import Case, network_of
+from rot180.explain.case import Case, fed_forward, network_of
 
 
 class Worked:
@@ -25,6 +27,8 @@ class Worked:
         wires: the connections that the convolution has left of a perceptron's.
         matrix: (outputs, inputs), the weights of that perceptron.
         numbers: (kh, kw), the number of each weight, which gives it its colour.
+        differences: dC/dw, dC/db and dC/da by central differences, under "w", "b" and "a".
+        kinks: likewise, whether a kink lay between the two points.
         borders: rows and columns of zeros around the image.
     """
 
@@ -47,11 +51,12 @@ class Worked:
         )
         self.matrix = self.wires.matrix(case.kernel)
         self.numbers = np.arange(case.kernel.size).reshape(case.kernel.shape)
+        self.differences, self.kinks = _differences(case)
         self.borders = margins(case.padding, case.kernel.shape, case.stride, case.rotated)
 
-    def kernel(self, name: str) -> Grid:
+    def kernel(self) -> Grid:
         """Return the kernel in numbers."""
-        return grid(name, self.case.kernel, self.numbers)
+        return grid("w", self.case.kernel, self.numbers)
 
     def kernel_symbols(self) -> Grid:
         """Return the kernel in symbols: w[0,0], w[0,1], …"""
@@ -101,6 +106,26 @@ class Worked:
             for term in found.terms
         )
         return Sum(names[found.name], found.index[2:], found.value, terms)
+
+
+def _differences(case: Case) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Change each number of the case a little, and see how the cost changes."""
+    numbers = {"w": case.kernel.copy(), "b": np.array([case.bias]), "a": case.image.copy()}
+
+    def evaluate() -> tuple[Array, list[Array]]:
+        changed = replace(
+            case, image=numbers["a"], kernel=numbers["w"], bias=float(numbers["b"][0])
+        )
+        network, output = fed_forward(changed)
+        cost = network.cost.of(output, case.target[None, None])
+        sides = [layer.branch() for layer in network.layers.values()]
+        return cost, [side for side in sides if side is not None]
+
+    slopes, kinks = {}, {}
+    for name, values in numbers.items():
+        found, crossed = central_differences(evaluate, values)
+        slopes[name], kinks[name] = found.reshape(values.shape), crossed.reshape(values.shape)
+    return slopes, kinks
 
 
 def at_text(index: tuple[int, ...]) -> str:

@@ -123,7 +123,7 @@ class EquationsEngine:
         weights = self.network.weights
         self.second.step(weights, {"conv2.w": gradients.pop("conv2.w")})
         self.others.step(weights, gradients)
-        return found.cost, found.right
+        return found.cost, int(found.right)
 
     def state(self) -> dict[str, Tensor]:
         """Return the optimizers' memory and the number of steps taken."""
@@ -162,9 +162,18 @@ def engine_of(name: str, model: TwoLayer, recipe: Recipe) -> Engine:
     Raises:
         Rot180Error: there is none, or it cannot work where the model is.
     """
+    check_engine(name)
+    return ENGINES[name](model, recipe)
+
+
+def check_engine(name: str) -> None:
+    """Look a name up.
+
+    Raises:
+        Rot180Error: there is no engine of this name.
+    """
     if name not in ENGINES:
         raise Rot180Error(f"There is no engine '{name}'. There are: {listed(ENGINES, name)}.")
-    return ENGINES[name](model, recipe)
 
 
 def equations_network(model: TwoLayer, smoothing: float = 0.0) -> equations.Network:

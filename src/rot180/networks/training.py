@@ -229,7 +229,10 @@ def _epoch(
         )
         x = recoloured(values, recipe, generator)
         share = _rate(recipe, epoch * steps + step, recipe.epochs * steps)
-        loss, hits = run.engine.step(x, labels, share)
+        try:
+            loss, hits = run.engine.step(x, labels, share)
+        except Rot180Error as error:
+            raise Rot180Error(f"Epoch {epoch + 1}, step {step + 1}: {error}") from error
         _average(run, recipe, epoch * steps + step, recipe.epochs * steps)
         loss_sum += loss
         right += hits
@@ -301,7 +304,9 @@ def _take_up(run: _Run, best: Checkpoint, path: Path, out: Path) -> None:
     if not out.is_file():
         raise Rot180Error(f"The best epoch of the run in {path} is gone: there is no {out}.")
     tensors, about = load_tensors(path)
-    for what, mine in (("recipe", best.recipe), ("data", best.data), ("notes", best.notes)):
+    about = {**about, "engine": about.get("notes", {}).get("engine")}
+    wanted = {"recipe": best.recipe, "data": best.data, "engine": best.notes["engine"]}
+    for what, mine in wanted.items():
         if about.get(what) != mine:
             raise Rot180Error(
                 f"{path} was written with another {what}: {about.get(what)} instead of {mine}."
