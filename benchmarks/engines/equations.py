@@ -1,7 +1,7 @@
 """rot180's equations, with as many threads as asked for, as in ``rot180 train``."""
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from engines import MOMENTUM, RATE, Task
 from rot180 import equations
@@ -27,11 +27,12 @@ class Engine:
         self.network.load(task.weights)
         self.team = equations.Team(self.network, threads=task.threads)
         self.optimizer = equations.SGD(RATE, MOMENTUM)
+        self.blas = ThreadpoolController()
         self.x, self.labels = equations.channels_last(task.images), task.labels
 
     def forward_backward(self) -> float:
         """See :class:`engines.Engine`."""
-        with threadpool_limits(1, "blas"):  # the team has the threads
+        with self.blas.limit(limits=1, user_api="blas"):  # the team has the threads
             self.found = self.team.five_steps(self.x, self.labels)
         return self.found.cost
 

@@ -19,6 +19,11 @@ def normal(*shape: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).standard_normal(shape)
 
 
+def classes(count: int, n: int, seed: int = 0) -> Array:
+    """Draw class numbers."""
+    return np.random.default_rng(seed).integers(0, count, n)
+
+
 def relative(found: Array, wanted: Array, least: float = 0.0) -> float:
     """Return the largest difference over the largest value wanted, or over ``least``."""
     assert found.shape == wanted.shape

@@ -26,7 +26,14 @@ from rot180.equations.convolution import (
 )
 from rot180.equations.geometry import margins, pair
 from rot180.equations.patches import Patches
-from tests.equations.cases import Array, Case, cases, normal, relative, rounding
+from tests.equations.cases import (
+    Array,
+    Case,
+    cases,
+    normal,
+    relative,
+    rounding,
+)
 
 OPERATIONS = {
     "correlation": (correlation, correlation_error, correlation_gradient),
@@ -306,20 +313,20 @@ def test_kept_buffers_leak_nothing_into_other_batches(case: Case, again) -> None
             assert rounding(patches.bias_gradient(errors), bias_gradient, delta) < bound
 
 
-@pytest.mark.parametrize(
-    ("channels", "groups", "stride"), [(8, 1, (1, 1)), (16, 2, (1, 1)), (24, 3, (2, 1))]
-)
-def test_patches_of_more_images_than_fit_into_the_cache(channels, groups, stride) -> None:
-    options = {"stride": stride, "padding": ((2, 1), (0, 3)), "groups": groups}
+@pytest.mark.parametrize("counts", [(13, 7), (3, 1)])
+@pytest.mark.parametrize(("channels", "groups", "stride"), [(8, 1, (1, 1)), (24, 3, (2, 1))])
+def test_patches_that_do_not_fit_into_the_cache_at_once(counts, channels, groups, stride) -> None:
+    size = (16, 17) if counts[0] > 3 else (41, 37)  # many images, or large ones
     w, b = normal(6, channels // groups, 5, 5), normal(6, seed=1)
+    options = {"stride": stride, "padding": ((2, 1), (0, 3)), "groups": groups}
     patches = Patches(stride, ((2, 1), (0, 3)), groups)
-    for n in (13, 7):
-        a = normal(n, channels, 16, 17, seed=n)
+    for n in counts:
+        a = normal(n, channels, *size, seed=n)
         z = patches.forward(a, w, b)
         assert rounding(z, forward, a, w, b, **options) < 1e-12
         delta = normal(*z.shape, seed=n + 1)
         of_a, of_w = patches.error(delta, w), patches.gradient(delta, w)
-        assert rounding(of_a, correlation_error, delta, w, size=(16, 17), **options) < 1e-12
+        assert rounding(of_a, correlation_error, delta, w, size=size, **options) < 1e-12
         assert rounding(of_w, correlation_gradient, a, delta, size=(5, 5), **options) < 1e-12
 
 
@@ -368,6 +375,10 @@ A, W = np.zeros((2, 4, 5, 6)), np.zeros((6, 4, 3, 3))
         (lambda: _patches(A, W, 2), r"take 8 channels in 2 groups; .* have 4"),
         (lambda: correlation(A, W, groups=3), "4 channels and 6 features .* into 3 groups"),
         (lambda: convolution(A, W, groups=0), "4 channels and 6 features .* into 0 groups"),
+        (
+            lambda: correlation_error(np.zeros((2, 6, 3, 5)), W, (5, 6)),
+            r"error is of shape \(2, 6, 3, 5\), .* of shape \(2, 6, 3, 4\)",
+        ),
         (lambda: correlation(A[0], W), r"of shape \(4, 5, 6\) and \(6, 4, 3, 3\)"),
         (lambda: convolution(A, W[0]), r"of shape \(2, 4, 5, 6\) and \(4, 3, 3\)"),
         (
@@ -379,7 +390,7 @@ A, W = np.zeros((2, 4, 5, 6)), np.zeros((6, 4, 3, 3))
         (lambda: correlation(A, W, padding=((0, 1), (-2, 0))), r"padding is .* one is \(-2, 0\)"),
         (lambda: correlation(A, W, 0), "stride is one whole number from 1 up, .* this one is 0"),
         (lambda: convolution(A, W, (1, 0)), r"stride is one whole .* this one is \(1, 0\)"),
-        (lambda: pair(1.5, "stride"), "stride is one whole number .* this one is 1.5"),
+        (lambda: pair(1.5, "stride"), "The stride .* whole number.* 1.5"),
         (lambda: correlation(A, W, 2, "same"), r"'same' needs stride 1; the stride is \(2, 2\)"),
         (lambda: convolution(A, W, (1, 2), "same"), r"needs stride 1; the stride is \(1, 2\)"),
         (lambda: Convolution(4, 6, 3, groups=4), "4 channels and 6 features .* into 4 groups"),

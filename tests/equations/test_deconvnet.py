@@ -141,7 +141,7 @@ def varied() -> tuple[Network, rot180.Network, torch.Tensor]:
 
 @pytest.mark.parametrize("unpool", UNPOOLINGS)
 @pytest.mark.parametrize("method", METHODS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(layer=st.sampled_from(["0", "3", "6"]), data=st.data())
 def test_a_network_whose_windows_overlap_as_pytorch(method: str, unpool: str, layer, data) -> None:
     ours, theirs, x = varied()
@@ -162,6 +162,15 @@ def test_each_image_of_a_batch_by_itself() -> None:
         for n in range(3):
             alone = project(ours, x[n : n + 1], "6", 2, position)[0]
             assert np.abs(together[n] - alone).max() <= 1e-14 * np.abs(alone).max()
+
+
+def test_a_position_may_be_of_numbers_of_numpy() -> None:
+    ours, _, x = varied()
+    one = x[None].numpy()
+    feature, *position = np.argwhere(ours.scores(one)[0] > 0)[0]
+    found = start(ours, "6", int(feature), tuple(position))[1]
+    assert np.array_equal(found, start(ours, "6", int(feature), tuple(map(int, position)))[1])
+    assert found.any()
 
 
 def test_with_a_convolution_forward_and_its_kernel_turned_it_is_the_same() -> None:
@@ -210,7 +219,7 @@ def smooth() -> Network:
     return network
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     feature=st.integers(0, 2),
     position=st.one_of(st.none(), st.just("peak"), st.tuples(st.integers(0, 2), st.integers(0, 2))),
@@ -324,6 +333,11 @@ def small() -> Network:
     return Network(layers | {"head": Dense(60, 4)})
 
 
+def fed() -> Network:
+    small().scores(X)
+    return small()
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -336,6 +350,8 @@ def small() -> Network:
         (lambda: project(small(), X, "conv", 0, (0, 5)), r"no position \(0, 5\) .* are 4x5"),
         (lambda: project(small(), X, "conv", 0, (0, -1)), r"no position \(0, -1\) in 'conv'"),
         (lambda: project(small(), X, "conv", 0, "best"), "no position best .* 'peak', or"),
+        (lambda: start(fed(), "conv", 0, (0.5, 1)), "position has to be a whole number, not 0.5"),
+        (lambda: start(fed(), "conv", 0, (1, 2, 3)), r"no position \(1, 2, 3\) in 'conv'"),
         (
             lambda: project(small(), X, "conv", 0, None, "deconv"),
             "no method 'deconv'. There are: deconvnet, g",

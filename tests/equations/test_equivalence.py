@@ -60,7 +60,7 @@ def whole(x: Array) -> Array:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(case=cases())
 def test_output_error_and_shared_gradient_are_those_of_the_convolution(
     operation: str, case: Case
@@ -246,6 +246,14 @@ def test_gradient_descent_on_free_connections_does_not_stay_one() -> None:
         ),
         (lambda: connections((4, 5, 5), (3, 2, 3, 3), groups=2), r"\(3, 2, 3, 3\) in 2 groups"),
         (lambda: connections((4, 5, 5), (4, 4, 3, 3), groups=0), r"\(4, 4, 3, 3\) in 0 groups"),
+        (
+            lambda: connections((1, 3, 5), (1, 1, 2, 2), operation="product"),
+            "no operation 'product': correlation, convolution",
+        ),
+        (
+            lambda: connections((1, 3, 5), (1, 1, 2, 2)).matrix(np.ones((1, 1, 3, 3))),
+            r"kernels are of shape \(1, 1, 3, 3\), not \(1, 1, 2, 2\)",
+        ),
         (lambda: connections((1, 3, 5), (1, 1, 4, 2)), "window of 4x2 does not fit .* 3x5"),
         (
             lambda: connections((1, 3, 5), (1, 1, 6, 2), padding=1),

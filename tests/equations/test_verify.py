@@ -110,7 +110,7 @@ def test_a_rectifier_away_from_its_kink(shape: tuple[int, ...], seed: int) -> No
     assert_right(check_layer(ReLU(), x, seed), "input")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(drawn=windows())
 def test_a_mean_of_windows(drawn: Windows) -> None:
     layer = AveragePool(drawn.size, drawn.stride, drawn.borders)
@@ -124,7 +124,7 @@ def unequal(drawn: Windows) -> Array:
     return (0.01 * ranks - 1).reshape(shape)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(drawn=windows())
 def test_a_maximum_of_windows_without_ties(drawn: Windows) -> None:
     layer = MaxPool(drawn.size, drawn.stride, drawn.borders)
@@ -143,7 +143,7 @@ def test_a_rectifier_is_at_its_kink_within_one_step_of_zero(sides: list[float], 
     (found,) = check_layer(ReLU(), STEP * np.array([sides]), seed)
     near = sum(abs(one) < 1 for one in sides)
     assert (found.kinks, found.entries) == (near, len(sides) - near)
-    assert found.error < 1e-7
+    assert found.error < 1e-7 if found.entries else np.isnan(found.error)
     assert str(found).endswith(f"{near} left out at kinks" if near else "entries")
 
 
@@ -155,7 +155,7 @@ def test_a_maximum_is_at_its_kink_where_it_is_not_the_only_one(drawn: Windows) -
     (found,) = check_layer(MaxPool(drawn.size, drawn.stride, drawn.borders), a, drawn.seed)
     tied = _tied(a, drawn)
     assert (found.kinks, found.entries) == (tied.sum(), a.size - tied.sum())
-    assert found.error < 1e-7
+    assert found.error < 1e-7 if found.entries else np.isnan(found.error)
 
 
 def _tied(a: Array, drawn: Windows) -> Array:
@@ -198,7 +198,7 @@ def test_a_kink_anywhere_in_a_network_is_left_out_and_the_rest_compared() -> Non
 # Networks.
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     operation=operations,
     activations=st.permutations([Tanh, Sigmoid, ReLU]),
@@ -347,7 +347,7 @@ def drawn_anew(layer: Layer, seed: int) -> Layer:
         (lambda: Unshared((1, 2)), (2, 2, 5, 6), "input"),
     ],
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(seed=seeds)
 def test_a_wrong_layer_is_found_and_only_what_is_wrong_in_it(made, shape, wrong, seed) -> None:
     found = errors(check_layer(drawn_anew(made(), seed), normal(*shape, seed=seed + 9), seed))
@@ -355,7 +355,7 @@ def test_a_wrong_layer_is_found_and_only_what_is_wrong_in_it(made, shape, wrong,
     assert all(error < 1e-7 for error in found.values())
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=seeds)
 def test_a_wrong_layer_is_found_in_a_network_in_all_gradients_below_it(seed: int) -> None:
     network = Network(
@@ -502,7 +502,7 @@ def test_a_convolution_and_its_error_are_adjoint(case: Case, operation: str) -> 
     assert adjoint_error(layer.forward, layer.backward, case.a, y) < 1e-12
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(drawn=windows())
 def test_means_and_their_error_are_adjoint(drawn: Windows) -> None:
     layer = AveragePool(drawn.size, drawn.stride, drawn.borders)
@@ -533,7 +533,7 @@ def test_going_back_to_the_switches_is_adjoint_to_reading_there(drawn: Windows) 
     assert adjoint_error(gathered, layer.backward, other, y) < 1e-12
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(drawn=windows())
 def test_repetition_is_adjoint_to_the_sum_over_windows(drawn: Windows) -> None:
     layer = MaxPool(drawn.size, drawn.stride, drawn.borders)

@@ -246,9 +246,9 @@ def _weights(worked: Worked) -> Section:
         "The weights: a sum over all connections that share one",
         [
             Words(
-                f"`w{at_text(place)}` is used by {_many(int(uses[place]), 'connection')}. For each, the "
-                "perceptron has the error above times the input below; a shared weight takes "
-                "the sum:"
+                f"`w{at_text(place)}` is used by {_many(int(uses[place]), 'connection')}. For each "
+                "of them the perceptron has the error above times the input below; a shared weight "
+                "takes the sum:"
             ),
             Equation(found),
             Words(

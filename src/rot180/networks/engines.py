@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -104,7 +104,7 @@ class EquationsEngine:
 
     def __init__(self, model: TwoLayer, recipe: Recipe) -> None:
         self.network = equations_network(model, recipe.smoothing)
-        self.recipe = recipe
+        self.recipe, self.blas = recipe, ThreadpoolController()
         self.second = equations.Orthogonal(recipe.kernel_rate)
         self.others = equations.SGD(
             recipe.rate, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
@@ -115,7 +115,7 @@ class EquationsEngine:
         self, x: Float[Tensor, "n h w c"], labels: Int[np.ndarray, " n"], share: float
     ) -> tuple[float, int]:
         """Take one step; see :class:`Engine`."""
-        with threadpool_limits(1, "blas"):  # the team has the threads
+        with self.blas.limit(limits=1, user_api="blas"):  # the team has the threads
             found = self.team.five_steps(x.numpy().transpose(0, 3, 1, 2), labels)
         self.second.rate = share * self.recipe.kernel_rate
         self.others.rate = share * self.recipe.rate
