@@ -16,6 +16,7 @@ test: $(INSTALLED)  ## lint, types, tests with coverage
 
 bench: $(INSTALLED)  ## tables of ratios, each measured side by side in one run
 	$(BIN)/python benchmarks/parity.py
+	$(BIN)/python benchmarks/exactness.py
 	$(BIN)/python benchmarks/epoch.py
 	$(BIN)/python benchmarks/step.py
 
