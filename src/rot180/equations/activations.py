@@ -11,6 +11,11 @@ from rot180.equations.layers import Layer
 class Activation(Layer):
     """A function of each entry; say ``function`` and ``derivative`` to make one of your own."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.z: Array = np.zeros(0)
+        self.a: Array = np.zeros(0)
+
     @abstractmethod
     def function(self, z: Array) -> Array:
         """Return f(z)."""
@@ -22,7 +27,7 @@ class Activation(Layer):
     def forward(self, z: Array) -> Array:
         """Return a = f(z)."""
         self.z = z = self.floating(z)
-        self.a: Array = self.function(z)
+        self.a = self.function(z)
         return self.a
 
     def backward(self, delta: Array) -> Array:

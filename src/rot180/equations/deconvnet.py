@@ -71,6 +71,8 @@ def start(network: Network, layer: str, feature: int, position: Any = None) -> t
     if a.ndim != 4 or not 0 <= feature < a.shape[1]:
         raise Rot180Error(f"There is no feature {feature} in '{layer}', whose maps are {a.shape}.")
     signal = np.zeros_like(a)
+    if isinstance(position, np.ndarray):
+        position = tuple(position.tolist())
     match position:
         case None:
             signal[:, feature] = a[:, feature]

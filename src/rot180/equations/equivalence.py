@@ -10,7 +10,6 @@ The connections are found here from the sum that defines the operation, one by o
 convolution: that both give the same numbers is what the tests show.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,9 +43,10 @@ class Connections:
         """Return the perceptron's weights W (outputs, inputs): shared, and zero where cut.
 
         Raises:
-            Rot180Error: the kernels are of another shape.
+            Rot180Error: the kernels are of another shape. (One kernel may be (kh, kw).)
         """
-        if w.size != math.prod(self.kernel):
+        single = self.kernel[:2] == (1, 1) and w.shape == self.kernel[2:]
+        if w.shape != self.kernel and not single:
             raise Rot180Error(f"The kernels are of shape {w.shape}, not {self.kernel}.")
         return np.where(self.weight == CUT, 0, w.reshape(-1)[self.weight])
 

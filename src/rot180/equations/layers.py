@@ -76,6 +76,7 @@ class Dense(Layer):
         dtype: Any = np.float64,
     ) -> None:
         super().__init__()
+        self._a: Array = np.zeros((0, 0))
         inputs, outputs = count_of(inputs, "The inputs"), count_of(outputs, "The outputs")
         self.weights = {
             "w": _drawn((outputs, inputs), inputs, rng, dtype),
@@ -99,7 +100,7 @@ class Dense(Layer):
     def backward(self, delta: Array) -> Array:
         """Return dC/da = transposed w times delta: each input gets the errors that it caused."""
         w = self.weights["w"]
-        check_error(delta, (len(delta), len(w)))
+        check_error(delta, (len(self._a), len(w)))
         shape = (len(delta), w.shape[1])
         out = self._buffers.get("error", shape, np.result_type(delta, w))
         return np.matmul(delta, w, out=out)
@@ -107,6 +108,7 @@ class Dense(Layer):
     def gradient(self, delta: Array) -> dict[str, Array]:
         """Return dC/dw[k,j], the sum over images of delta[k] a[j], and dC/db, that of delta."""
         shape = self.weights["w"].shape
+        check_error(delta, (len(self._a), shape[0]))
         out = self._buffers.get("gradient", shape, np.result_type(delta, self._a))
         return {"w": np.matmul(delta.T, self._a, out=out), "b": delta.sum(0)}
 

@@ -1,10 +1,12 @@
 """The algorithm: input, feed-forward, output error, back-propagate, gradient; and training by it.
 
-network = Network({
-    "conv1": Convolution(1, 8, 5), "relu1": ReLU(), "pool1": MaxPool(2),
-    "flatten": Flatten(), "head": Dense(8 * 12 * 12, 10),
-})
-network.fit(images, labels, epochs=3)
+For images of 28x28 pixels and ten classes:
+
+    network = Network({
+        "conv1": Convolution(1, 8, 5), "relu1": ReLU(), "pool1": MaxPool(2),
+        "flatten": Flatten(), "head": Dense(8 * 12 * 12, 10),
+    })
+    network.fit(images, labels, epochs=3)
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +20,7 @@ from rot180.equations.geometry import count_of
 from rot180.equations.layers import Dropout, Layer
 from rot180.equations.optimizers import SGD, Optimizer
 from rot180.equations.team import Team, hits
-from rot180.errors import Rot180Error, listed
+from rot180.errors import Rot180Error, listed, whole_number
 
 Arrays = dict[str, Array]
 """Weights or gradients by name: "conv1.w", "conv1.b", …"""
@@ -229,6 +231,8 @@ class Network:
         optimizer = optimizer if optimizer is not None else SGD(0.01, momentum=0.9)
         if not isinstance(optimizer, Optimizer):
             raise Rot180Error(f"The optimizer is an object like Adam(), not {optimizer!r}.")
+        if whole_number(seed, "The seed") < 0:
+            raise Rot180Error(f"The seed is a number from 0 up, not {seed}.")
         rng, history = np.random.default_rng(seed), []
         with Team(self, threads=threads, seed=seed) as team:
             for epoch in range(1, epochs + 1):

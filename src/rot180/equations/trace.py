@@ -1,5 +1,7 @@
 """The products behind one number: any entry of z, delta, a weight gradient or a projection.
 
+For example:
+
     trace = Trace(network, images, labels)
     print(trace.delta("conv1", (0, 3, 2, 1)))
 

@@ -1,8 +1,11 @@
 """Is a gradient right? Finite differences for any layer or network, adjoint identities for maps.
 
-class Mine(Layer): ...                     # forward and backward, and gradient if it has weights
-for check in check_layer(Mine(), x):       # x in float64
-    print(check)
+For a layer of your own:
+
+    class Mine(Layer): ...  # with forward and backward, and gradient if it has weights
+
+    for check in check_layer(Mine(), x):  # x in float64
+        print(check)
 """
 
 from collections.abc import Callable, Mapping
@@ -93,6 +96,9 @@ def check_network(
     network: Network, x: Array, labels: Any, seed: int = 0, entries: int | None = None
 ) -> list[Check]:
     """Compare all gradients of a network with central differences of its cost.
+
+    A difference is exact to about 1e-11 of the cost. Gradients that are all smaller than that, as
+    where a softmax is quite sure, cannot be told from rounding.
 
     Args:
         network: with weights in float64.
