@@ -23,7 +23,8 @@ z = w * a            rotated             (delta * rot180(w)): slide the kernel a
 z = corr(w, a)       as it is            (delta * w): slide the rotated kernel
 ===================  ==================  =====================================================
 
-Why rotated? z[y] takes a[y + i] with weight w[i]. So a[x] is taken by z[x - i] with that same w[i]:
+Why rotated? In a correlation z[y] takes a[y + i] with weight w[i]. So a[x] goes into z[x - i], by that
+same w[i]:
 what was i steps ahead on the way forward lies i steps behind on the way back.
 """
 
