@@ -23,9 +23,8 @@ z = w * a            rotated             (delta * rot180(w)): slide the kernel a
 z = corr(w, a)       as it is            (delta * w): slide the rotated kernel
 ===================  ==================  =====================================================
 
-Why rotated? In a correlation z[y] takes a[y + i] with weight w[i]. So a[x] goes into z[x - i], by that
-same w[i]:
-what was i steps ahead on the way forward lies i steps behind on the way back.
+Why rotated? In a correlation z[y] takes a[y + i] with weight w[i]. So a[x] goes into z[x - i], by
+that same w[i]: what was i steps ahead on the way forward lies i steps behind on the way back.
 """
 
 from typing import Any
