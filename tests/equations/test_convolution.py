@@ -57,7 +57,7 @@ def fits(size: tuple[int, int], kernel: tuple[int, int]) -> bool:
 # One channel.
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(size=sizes, kernel=kernels, mode=st.sampled_from(["valid", "same", "full"]), seed=seeds)
 def test_one_channel_as_scipy(size, kernel, mode, seed) -> None:
     assume(fits(size, kernel))
@@ -70,7 +70,7 @@ def test_one_channel_as_scipy(size, kernel, mode, seed) -> None:
         assert relative(z, one(wanted(a, w, mode))) < 1e-10
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(size=sizes, kernel=kernels, seed=seeds)
 def test_a_correlation_written_out(size, kernel, seed) -> None:
     assume(fits(size, kernel))
@@ -91,7 +91,7 @@ def test_a_correlation_written_out(size, kernel, seed) -> None:
     assert relative(correlation_gradient(one(a), one(delta), kernel), one(gradient)) < 1e-10
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(size=sizes, kernel=kernels, seed=seeds)
 def test_a_convolution_written_out(size, kernel, seed) -> None:
     a, w = normal(*size, seed=seed), normal(*kernel, seed=seed + 1)
@@ -112,7 +112,7 @@ def test_a_convolution_written_out(size, kernel, seed) -> None:
     assert relative(convolution_gradient(one(a), one(delta), kernel, **full), one(gradient)) < 1e-10
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(size=sizes, kernel=kernels, seed=seeds)
 def test_the_error_of_a_convolution_is_delta_convolved_in_full_with_the_rotated_kernel(
     size, kernel, seed
@@ -128,7 +128,7 @@ def test_the_error_of_a_convolution_is_delta_convolved_in_full_with_the_rotated_
     assert relative(error, convolution(one(delta), one(w), padding="full")) < 1e-10
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(size=sizes, kernel=kernels, seed=seeds)
 def test_the_gradient_of_a_convolution_is_delta_convolved_with_the_rotated_activations(
     size, kernel, seed
@@ -153,7 +153,7 @@ def test_two_rotations_are_none() -> None:
     assert np.array_equal(rot180(w)[1, 2], np.rot90(w[1, 2], 2))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(case=cases())
 def test_the_rotation_is_never_lost(case: Case) -> None:
     a, w, size, options = case.a, case.w, case.size, case.options
@@ -174,7 +174,7 @@ def test_without_the_rotation_an_asymmetric_kernel_gives_something_else() -> Non
     assert relative(*gradients) > 0.1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(case=cases())
 def test_a_kernel_that_the_rotation_leaves_alone_makes_both_operations_equal(case: Case) -> None:
     w = case.w + rot180(case.w)
@@ -191,7 +191,7 @@ def test_a_kernel_that_the_rotation_leaves_alone_makes_both_operations_equal(cas
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(case=cases())
 def test_the_definitions_as_pytorch(operation: str, case: Case) -> None:
     forward, error, gradient = OPERATIONS[operation]
@@ -204,7 +204,7 @@ def test_the_definitions_as_pytorch(operation: str, case: Case) -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(case=cases(), padding=st.sampled_from(["valid", "same", "full", 2, (1, 3)]))
 def test_error_and_gradient_are_adjoint_to_the_forward_pass(operation, case, padding) -> None:
     assume(padding == "full" or fits(case.size, case.kernel))
@@ -221,7 +221,7 @@ def test_error_and_gradient_are_adjoint_to_the_forward_pass(operation, case, pad
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(size=sizes, kernel=kernels, seed=seeds)
 def test_same_keeps_the_size_as_pytorch_does(size, kernel, seed) -> None:
     a, w = normal(2, 3, *size, seed=seed), normal(4, 3, *kernel, seed=seed + 1)
@@ -239,7 +239,7 @@ def test_a_padding_of_one_number_two_or_four() -> None:
     assert np.array_equal(correlation(a, w, padding="full"), correlation(a, w, padding=(2, 3)))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(case=cases())
 def test_features_and_channels_exchanged_twice_are_as_before(case: Case) -> None:
     turned = exchanged(case.w, case.groups)
@@ -262,7 +262,7 @@ def forward(a: Array, w: Array, b: Array, **options: Any) -> Array:
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [(np.float64, 1e-12), (np.float32, 1e-5)])
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(case=cases(), last=st.tuples(st.booleans(), st.booleans(), st.booleans()))
 def test_patches_equal_the_definitions(dtype, bound: float, case: Case, last) -> None:
     a, w, b, options = case.a, case.w, case.b, case.options
@@ -280,7 +280,7 @@ def test_patches_equal_the_definitions(dtype, bound: float, case: Case, last) ->
     assert rounding(of_b, bias_gradient, delta) < bound
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     case=cases(),
     again=st.lists(

@@ -17,7 +17,7 @@ from tests.equations.cases import by_autograd, classes, normal, relative
 seeds = st.integers(0, 99)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     shape=st.tuples(st.integers(1, 6), st.integers(2, 7)),
     smoothing=st.sampled_from([0.0, 0.1, 0.5]),
@@ -40,7 +40,7 @@ def test_softmax_and_cross_entropy_as_pytorch(shape, smoothing, scale, seed) -> 
         assert relative(cost.error(z, target) * delta[:, None], of_z, least=1.0) < 1e-10
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(shape=st.tuples(st.integers(1, 6), st.integers(1, 7)), seed=seeds)
 def test_the_quadratic_cost_is_half_the_squared_distance(shape, seed) -> None:
     a, y = normal(*shape, seed=seed), normal(*shape, seed=seed + 1)

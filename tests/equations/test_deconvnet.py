@@ -141,7 +141,7 @@ def varied() -> tuple[Network, rot180.Network, torch.Tensor]:
 
 @pytest.mark.parametrize("unpool", UNPOOLINGS)
 @pytest.mark.parametrize("method", METHODS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(layer=st.sampled_from(["0", "3", "6"]), data=st.data())
 def test_a_network_whose_windows_overlap_as_pytorch(method: str, unpool: str, layer, data) -> None:
     ours, theirs, x = varied()
@@ -219,7 +219,7 @@ def smooth() -> Network:
     return network
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     feature=st.integers(0, 2),
     position=st.one_of(st.none(), st.just("peak"), st.tuples(st.integers(0, 2), st.integers(0, 2))),

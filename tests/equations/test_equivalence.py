@@ -60,7 +60,7 @@ def whole(x: Array) -> Array:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(case=cases())
 def test_output_error_and_shared_gradient_are_those_of_the_convolution(
     operation: str, case: Case
@@ -94,7 +94,7 @@ def test_they_are_so_for_any_values_up_to_rounding(operation: str) -> None:
     assert relative(wires.shared_bias_gradient(found["b"]), wanted["b"]) < 1e-13
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
@@ -122,7 +122,7 @@ def test_transposed_weights_times_delta_are_the_full_convolution_with_the_rotate
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(case=cases())
 def test_a_single_white_pixel_finds_its_connections_and_their_weights(
     operation: str, case: Case
@@ -137,7 +137,7 @@ def test_a_single_white_pixel_finds_its_connections_and_their_weights(
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(case=cases())
 def test_what_is_cut_is_zero_and_what_is_left_is_one_of_the_weights(
     operation: str, case: Case
@@ -159,7 +159,7 @@ def test_what_is_cut_is_zero_and_what_is_left_is_one_of_the_weights(
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(case=cases())
 def test_a_weight_is_shared_by_as_many_connections_as_use_it(operation: str, case: Case) -> None:
     wires = wired(case, operation)
@@ -201,7 +201,7 @@ def test_a_small_matrix_as_it_is_drawn_on_paper() -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(case=cases())
 def test_gradient_descent_on_shared_connections_stays_a_convolution(
     operation: str, case: Case

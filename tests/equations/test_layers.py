@@ -68,7 +68,7 @@ def made(layer: Layer, seed: int) -> Layer:
 # Layers with weights.
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(n=st.lists(st.integers(1, 5), min_size=2, max_size=3), inputs=seeds, outputs=seeds)
 def test_dense(n: list[int], inputs: int, outputs: int) -> None:
     layer = made(Dense(1 + inputs, 1 + outputs), inputs)
@@ -77,7 +77,7 @@ def test_dense(n: list[int], inputs: int, outputs: int) -> None:
 
 
 @pytest.mark.parametrize("operation", ["correlation", "convolution"])
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(case=cases(), more=st.integers(1, 3))
 def test_convolution(operation: str, case: Case, more: int) -> None:
     channels, features = case.groups * case.channels, case.groups * case.features
@@ -92,7 +92,7 @@ def test_convolution(operation: str, case: Case, more: int) -> None:
     agrees(layer, function, normal(more, *case.a.shape[1:], seed=case.seed + 5), case.seed + 6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(size=st.tuples(st.integers(1, 6), st.integers(1, 6)), kernel=st.integers(1, 5), seed=seeds)
 def test_the_kernel_of_one_operation_is_that_of_the_other_rotated(size, kernel, seed) -> None:
     a = normal(2, 3, *size, seed=seed)
@@ -127,7 +127,7 @@ EXTREME = np.array([[-1e300, -1e4, -750.0, -40.0, -1e-300, 0.0, 1e-300, 40.0, 75
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(shape=st.sampled_from([(3, 4), (2, 3, 4, 5), (1, 1, 1, 1), (6, 1)]), seed=seeds)
 def test_activations(activation: type[Layer], shape: tuple[int, ...], seed: int) -> None:
     layer = activation()
@@ -168,7 +168,7 @@ def pooled(
     return lambda a: pool(bordered(a, w.borders, value), w.size, w.stride, **named)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(drawn=windows())
 def test_max_pooling_and_its_ties(drawn: Windows) -> None:
     layer = MaxPool(drawn.size, drawn.stride, drawn.borders)
@@ -176,7 +176,7 @@ def test_max_pooling_and_its_ties(drawn: Windows) -> None:
     agrees(layer, pooled(F.max_pool2d, drawn, -np.inf), -drawn.a[:1], drawn.seed)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(drawn=windows())
 def test_switches_say_where_the_maxima_were(drawn: Windows) -> None:
     layer = MaxPool(drawn.size, drawn.stride, drawn.borders)
@@ -220,7 +220,7 @@ def summed(a: Array, w: Windows) -> Array:
     return views[:, :, :: w.stride[0], :: w.stride[1]].sum((-2, -1))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(drawn=windows())
 def test_repetition_is_the_adjoint_of_the_sum_over_windows(drawn: Windows) -> None:
     layer = MaxPool(drawn.size, drawn.stride, drawn.borders)
@@ -234,7 +234,7 @@ def test_repetition_is_the_adjoint_of_the_sum_over_windows(drawn: Windows) -> No
         assert abs(there.sum() - back.sum()) <= 1e-13 * np.abs(there).sum() + 1e-13
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(k=st.integers(1, 4), size=st.tuples(st.integers(4, 9), st.integers(4, 9)), seed=seeds)
 def test_repetition_fills_windows_that_do_not_overlap_exactly(k, size, seed) -> None:
     layer = MaxPool(k)
@@ -247,7 +247,7 @@ def test_repetition_fills_windows_that_do_not_overlap_exactly(k, size, seed) -> 
     assert not filled[..., columns:].any()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(drawn=windows())
 def test_average_pooling_counts_the_zeros_of_the_border(drawn: Windows) -> None:
     layer = AveragePool(drawn.size, drawn.stride, drawn.borders)
@@ -274,7 +274,7 @@ def test_the_stride_of_a_pooling_is_its_size_if_not_given() -> None:
 # Flatten and dropout.
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(n=st.lists(st.integers(1, 4), min_size=2, max_size=3), seed=seeds)
 def test_flatten(n: list[int], seed: int) -> None:
     layer = Flatten()

@@ -165,7 +165,7 @@ def flat(arrays: dict[str, Array]) -> Array:
     return np.concatenate([arrays[name].ravel() for name in sorted(arrays)])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     batches=st.lists(st.integers(1, 30), min_size=1, max_size=3),
     threads=st.integers(1, 4),
@@ -187,7 +187,7 @@ def test_a_team_finds_what_one_finds_alone(batches, threads: int, part: int, see
                 one["head.b"][...] += 0.25
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(threads=st.integers(2, 4), part=st.integers(1, 12), seed=seeds)
 def test_what_is_dropped_does_not_depend_on_the_number_of_threads(threads, part, seed) -> None:
     x, labels = normal(30, 6, seed=seed), classes(3, 30, seed)

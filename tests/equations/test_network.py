@@ -66,7 +66,7 @@ def as_equations(tensors: dict[str, Tensor], operation: str) -> dict[str, Array]
 
 
 @pytest.mark.parametrize("operation", ["correlation", "convolution"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(n=st.integers(1, 6), seed=seeds, smoothing=st.sampled_from([0.0, 0.1]))
 def test_the_five_steps_as_autograd(operation: str, n: int, seed: int, smoothing: float) -> None:
     model = seeded(TwoConvolutions, seed=seed)
@@ -120,7 +120,7 @@ def varied(seed: int) -> Network:
     return Network(layers, Quadratic())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(n=st.integers(1, 5), seed=seeds)
 def test_a_network_of_other_layers_as_autograd(n: int, seed: int) -> None:
     net = varied(seed)
@@ -353,7 +353,7 @@ def test_loaded_weights_are_copied_into_the_arrays_that_the_network_has() -> Non
     assert relative(net.scores(x), before + 1) < 1e-14
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(n=st.integers(1, 9), part=st.integers(1, 10))
 def test_scores_do_not_depend_on_the_parts(n: int, part: int) -> None:
     net, x = varied(3), normal(n, 2, 11, 10)

@@ -151,7 +151,7 @@ def check(
 
 
 @pytest.mark.parametrize("cost", COSTS)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(layer=st.sampled_from(WEIGHTED), place=places)
 def test_a_weighted_input_is_weights_times_activations_and_a_bias(cost, layer, place) -> None:
     trace, network, _ = traced(cost)
@@ -168,7 +168,7 @@ def test_a_weighted_input_is_weights_times_activations_and_a_bias(cost, layer, p
 
 
 @pytest.mark.parametrize("cost", COSTS)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data(), place=places)
 def test_an_error_comes_from_the_next_weights_or_the_cost(cost, data, place) -> None:
     trace, network, _ = traced(cost)
@@ -184,7 +184,7 @@ def test_an_error_comes_from_the_next_weights_or_the_cost(cost, data, place) -> 
 
 
 @pytest.mark.parametrize("cost", COSTS)
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=35, deadline=None)
 @given(layer=st.sampled_from(WEIGHTED), place=places)
 def test_gradients_sum_over_all_connections_that_share_the_weight(cost, layer, place) -> None:
     trace, network, gradients = traced(cost)
@@ -319,7 +319,7 @@ def test_the_number_of_products(operation: str) -> None:
 
 @pytest.mark.parametrize("unpool", UNPOOLINGS)
 @pytest.mark.parametrize("method", METHODS)
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=35, deadline=None)
 @given(data=st.data(), place=places)
 def test_a_projection_at_the_pixels_and_at_every_layer_on_the_way(
     method: str, unpool: str, data, place
@@ -472,7 +472,7 @@ def test_what_lies_between_two_weights_stands_before_them() -> None:
     assert len(largest.delta("conv1", (0, 0, 1, 1)).terms) == 4  # four windows, one maximum
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(layer=st.sampled_from(WEIGHTED), place=places)
 def test_numbers_in_text_have_the_symbols_of_the_factors_and_brackets_where_negative(
     layer, place

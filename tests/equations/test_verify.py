@@ -80,14 +80,14 @@ def assert_right(checks: list[Check], *names: str) -> None:
 # Right layers.
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(case=cases(), operation=operations)
 def test_a_convolution(case: Case, operation: str) -> None:
     checks = check_layer(convolution(case, operation), case.a, case.seed, entries=20)
     assert_right(checks, "input", "w", "b")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(n=st.integers(2, 4), inputs=st.integers(2, 6), outputs=st.integers(2, 6), seed=seeds)
 def test_a_dense_layer(n: int, inputs: int, outputs: int, seed: int) -> None:
     checks = check_layer(dense(inputs, outputs, seed), normal(n, inputs, seed=seed + 9), seed)
@@ -96,13 +96,13 @@ def test_a_dense_layer(n: int, inputs: int, outputs: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("layer", [Tanh, Sigmoid, Flatten, Dropout])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(shape=shapes, seed=seeds)
 def test_a_layer_that_is_smooth(layer: type[Layer], shape: tuple[int, ...], seed: int) -> None:
     assert_right(check_layer(layer(), normal(*shape, seed=seed), seed), "input")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(shape=shapes, seed=seeds)
 def test_a_rectifier_away_from_its_kink(shape: tuple[int, ...], seed: int) -> None:
     x = normal(*shape, seed=seed)
@@ -110,7 +110,7 @@ def test_a_rectifier_away_from_its_kink(shape: tuple[int, ...], seed: int) -> No
     assert_right(check_layer(ReLU(), x, seed), "input")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(drawn=windows())
 def test_a_mean_of_windows(drawn: Windows) -> None:
     layer = AveragePool(drawn.size, drawn.stride, drawn.borders)
@@ -124,7 +124,7 @@ def unequal(drawn: Windows) -> Array:
     return (0.01 * ranks - 1).reshape(shape)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(drawn=windows())
 def test_a_maximum_of_windows_without_ties(drawn: Windows) -> None:
     layer = MaxPool(drawn.size, drawn.stride, drawn.borders)
@@ -134,7 +134,7 @@ def test_a_maximum_of_windows_without_ties(drawn: Windows) -> None:
 # Kinks.
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     sides=st.lists(st.sampled_from([-2.0, -1.1, -0.9, 0.0, 0.9, 1.1, 2.0]), min_size=1),
     seed=seeds,
@@ -147,7 +147,7 @@ def test_a_rectifier_is_at_its_kink_within_one_step_of_zero(sides: list[float], 
     assert str(found).endswith(f"{near} left out at kinks" if near else "entries")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(drawn=windows())
 def test_a_maximum_is_at_its_kink_where_it_is_not_the_only_one(drawn: Windows) -> None:
     shape = (1, 2, *drawn.image)
@@ -198,7 +198,7 @@ def test_a_kink_anywhere_in_a_network_is_left_out_and_the_rest_compared() -> Non
 # Networks.
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     operation=operations,
     activations=st.permutations([Tanh, Sigmoid, ReLU]),
@@ -347,7 +347,7 @@ def drawn_anew(layer: Layer, seed: int) -> Layer:
         (lambda: Unshared((1, 2)), (2, 2, 5, 6), "input"),
     ],
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=seeds)
 def test_a_wrong_layer_is_found_and_only_what_is_wrong_in_it(made, shape, wrong, seed) -> None:
     found = errors(check_layer(drawn_anew(made(), seed), normal(*shape, seed=seed + 9), seed))
@@ -355,7 +355,7 @@ def test_a_wrong_layer_is_found_and_only_what_is_wrong_in_it(made, shape, wrong,
     assert all(error < 1e-7 for error in found.values())
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=seeds)
 def test_a_wrong_layer_is_found_in_a_network_in_all_gradients_below_it(seed: int) -> None:
     network = Network(
@@ -420,7 +420,7 @@ class Scale:
         return {"s": (delta * self.a).sum(0, keepdims=True)}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(shape=shapes, seed=seeds)
 def test_a_class_with_forward_and_backward_is_enough(shape: tuple[int, ...], seed: int) -> None:
     x = normal(*shape, seed=seed)
@@ -494,7 +494,7 @@ def test_the_derivative_of_a_cube() -> None:
 # Adjoint maps.
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(case=cases(), operation=operations)
 def test_a_convolution_and_its_error_are_adjoint(case: Case, operation: str) -> None:
     layer = convolution(case, operation, bias=False)
@@ -502,7 +502,7 @@ def test_a_convolution_and_its_error_are_adjoint(case: Case, operation: str) -> 
     assert adjoint_error(layer.forward, layer.backward, case.a, y) < 1e-12
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(drawn=windows())
 def test_means_and_their_error_are_adjoint(drawn: Windows) -> None:
     layer = AveragePool(drawn.size, drawn.stride, drawn.borders)
@@ -517,7 +517,7 @@ def placed(a: Array, drawn: Windows) -> Array:
     return every[:, :, :: drawn.stride[0], :: drawn.stride[1]]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(drawn=windows())
 def test_going_back_to_the_switches_is_adjoint_to_reading_there(drawn: Windows) -> None:
     layer = MaxPool(drawn.size, drawn.stride, drawn.borders)
@@ -533,7 +533,7 @@ def test_going_back_to_the_switches_is_adjoint_to_reading_there(drawn: Windows) 
     assert adjoint_error(gathered, layer.backward, other, y) < 1e-12
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(drawn=windows())
 def test_repetition_is_adjoint_to_the_sum_over_windows(drawn: Windows) -> None:
     layer = MaxPool(drawn.size, drawn.stride, drawn.borders)
@@ -542,7 +542,7 @@ def test_repetition_is_adjoint_to_the_sum_over_windows(drawn: Windows) -> None:
     assert adjoint_error(lambda a: placed(a, drawn).sum((-2, -1)), layer.repeat, other, y) < 1e-12
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(shape=st.tuples(*[st.integers(1, 4)] * 4), outputs=st.integers(1, 6), seed=seeds)
 def test_flatten_and_dense_without_biases_are_adjoint_to_their_errors(shape, outputs, seed) -> None:
     x, flatten = normal(*shape, seed=seed), Flatten()
@@ -555,7 +555,7 @@ def test_flatten_and_dense_without_biases_are_adjoint_to_their_errors(shape, out
     assert adjoint_error(layer.forward, layer.backward, rows, y) < 1e-12
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=seeds)
 def test_maps_that_are_not_adjoint_are_found(seed: int) -> None:
     layer = drawn_anew(Convolution(2, 3, (3, 2), padding=1), seed)

@@ -68,7 +68,7 @@ def words(sections: list[Section]) -> str:
     return "\n".join(block.text for block in blocks if isinstance(block, Words))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(options())
 def test_what_it_says_is_true_of_any_case(options: dict[str, Any]) -> None:
     one = made(options)
@@ -129,7 +129,7 @@ def test_the_seed_decides_what_is_drawn() -> None:
     assert len(np.unique(np.abs(first.kernel))) == first.kernel.size  # all weights can be told
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(options())
 def test_every_form_holds_the_whole(options: dict[str, Any]) -> None:
     sections = walk(made(options))
