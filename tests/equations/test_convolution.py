@@ -313,6 +313,34 @@ def test_kept_buffers_leak_nothing_into_other_batches(case: Case, again) -> None
             assert rounding(patches.bias_gradient(errors), bias_gradient, delta) < bound
 
 
+@settings(max_examples=20, deadline=None)
+@given(case=cases(), sizes=st.lists(kernels, min_size=1, max_size=3))
+def test_kept_buffers_leak_nothing_into_kernels_of_another_size(case: Case, sizes) -> None:
+    patches, options = Patches(case.stride, case.borders, case.groups), case.options
+    for seed, kernel in enumerate([*sizes, case.kernel, *sizes]):
+        # With the smaller kernel the larger image: the error with its zeros is as large for all.
+        size = (case.size[0] + 9 - kernel[0], case.size[1] + 9 - kernel[1])
+        w = normal(*case.w.shape[:2], *kernel, seed=seed)
+        a = normal(*case.a.shape[:2], *size, seed=seed + 10)
+        z = patches.forward(a, w, case.b)
+        assert rounding(z, forward, a, w, case.b, **options) < 1e-12
+        delta = normal(*z.shape, seed=seed + 20)
+        of_a, of_w = patches.error(delta, w), patches.gradient(delta, w)
+        assert rounding(of_a, correlation_error, delta, w, size=size, **options) < 1e-12
+        assert rounding(of_w, correlation_gradient, a, delta, size=kernel, **options) < 1e-12
+
+
+def test_images_of_many_sizes_keep_no_more_buffers_than_one_size() -> None:
+    patches, w, b = Patches((1, 1), ((1, 1), (1, 1)), 1), normal(3, 2, 3, 3), normal(3)
+    kept = []
+    for size in range(20, 4, -1):
+        z = patches.forward(normal(2, 2, size, size + 1), w, b)
+        patches.error(z, w)
+        patches.gradient(z, w)
+        kept.append(sum(one.nbytes for one in patches._buffers._kept.values()))
+    assert max(kept) == kept[0]
+
+
 @pytest.mark.parametrize("counts", [(13, 7), (3, 1)])
 @pytest.mark.parametrize(("channels", "groups", "stride"), [(8, 1, (1, 1)), (24, 3, (2, 1))])
 def test_patches_that_do_not_fit_into_the_cache_at_once(counts, channels, groups, stride) -> None:

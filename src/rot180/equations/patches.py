@@ -43,6 +43,13 @@ class Buffers:
             self._kept[name] = kept
         return kept
 
+    def room(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return an array of this shape in memory that is made again only when it is too small."""
+        size, kept = math.prod(shape), self._kept.get(name)
+        if kept is None or kept.size < size or kept.dtype != dtype:
+            kept = self._kept[name] = np.empty(size, dtype)
+        return kept[:size].reshape(shape)
+
     def images(self, name: str, shape: tuple[int, ...], dtype: Any, zero: bool = False) -> Array:
         """Return an array (n, c, h, w) that lies in memory with the channels last."""
         n, c, h, w = shape
@@ -104,7 +111,9 @@ class Patches:
             )
         )
         n, dtype = len(delta), np.result_type(delta, w)
-        spread = self._buffers.images("spread", (n, f, down, across), dtype, zero=True)
+        # Which entries stay zero depends on the kernel, too, so each size of it has its own.
+        name = f"spread for {kh}x{kw}"
+        spread = self._buffers.images(name, (n, f, down, across), dtype, zero=True)
         spread[
             :,
             :,
@@ -155,15 +164,16 @@ class Patches:
         lines = min(count[0], max(1, _CACHE // max(1, line)))
         lines = math.ceil(count[0] / math.ceil(count[0] / lines))  # portions of about one size
         images = min(n, max(1, _CACHE // max(1, line * count[0]))) if lines == count[0] else 1
-        shape = (self.groups, images, lines, count[1], *kernel, each)
-        buffer = self._buffers.get(f"rows of {kernel} {stride} {count}", shape, image.dtype)
         for first in range(0, n, images):
             for top in range(0, count[0], lines):
                 some = slice(first, min(first + images, n))
                 at = slice(top, min(top + lines, count[0]))
-                rows = buffer[:, : some.stop - first, : at.stop - top]
+                counts = (some.stop - first, at.stop - top, count[1])
+                shape = (self.groups, *counts, *kernel, each)
+                rows = self._buffers.room("rows", shape, image.dtype)
                 _lay_out(image[some, :, top * stride[0] :], rows, stride)
-                yield rows.reshape(self.groups, -1, math.prod(shape[4:])), (some, slice(None), at)
+                place = (some, slice(None), at)
+                yield rows.reshape(self.groups, math.prod(counts), -1), place
 
     def _as_rows(self, z: Array) -> Array:
         """View an array (n, f, y, x) with channels last as (groups, n y x, f)."""
