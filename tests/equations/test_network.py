@@ -17,6 +17,7 @@ from rot180.equations import (
     AveragePool,
     Convolution,
     Dense,
+    Dropout,
     Flatten,
     MaxPool,
     Network,
@@ -27,6 +28,7 @@ from rot180.equations import (
     Tanh,
     Team,
 )
+from rot180.equations.geometry import count_of
 from tests.equations.cases import Array, bordered, classes, normal, relative, tensor
 from tests.models import TwoConvolutions, seeded
 
@@ -217,6 +219,11 @@ def test_labels_that_do_not_fit(labels: object, words: str) -> None:
         (lambda: small().fit(normal(2, 6), np.array([0, 5])), "Label 5 of image 1 is no class"),
         (lambda: small().fit(normal(2, 6), np.array([0, 1]), threads=0), "threads .* 1, not 0"),
         (lambda: Team(small(), part=0), "part .* 1, not 0"),
+        (lambda: Team(small(), seed=-1), "The seed is a number from 0 up, not -1"),
+        (lambda: Dropout(seed=-1), "The seed is a number from 0 up, not -1"),
+        (lambda: small().scores(normal(2, 6), part=0), "number of images in a part .* 1, not 0"),
+        (lambda: count_of(1.5, "epochs"), "^The number of epochs has to be a whole .*, not 1.5"),
+        (lambda: Dense(0, 2), "^The number of inputs has to be at least 1, not 0"),
         (lambda: Network([]), "one layer at least"),
         (lambda: SoftmaxCrossEntropy(1.0), "between 0 and 1, not at 1.0"),
         (lambda: SGD(-0.5), "The learning rate .* not -0.5"),

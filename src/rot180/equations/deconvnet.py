@@ -81,7 +81,7 @@ def start(network: Network, layer: str, feature: int, position: Any = None) -> t
                 y, x = np.unravel_index(one.argmax(), one.shape)
                 signal[image, feature, y, x] = one[y, x]
         case (_, _) if all(
-            0 <= whole_number(one, "A position") < size
+            0 <= whole_number(one, "A coordinate of a position") < size
             for one, size in zip(position, a.shape[2:], strict=True)
         ):
             y, x = position

@@ -30,15 +30,27 @@ def pair(value: Any, what: str, least: int = 1) -> tuple[int, int]:
 
 
 def count_of(value: Any, what: str) -> int:
-    """Return a whole number from 1 up.
+    """Return a whole number from 1 up; ``what`` are the things that it counts, as "epochs".
 
     Raises:
         Rot180Error: it is something else.
     """
-    number = whole_number(value, what)
+    number = whole_number(value, f"The number of {what}")
     if number < 1:
-        raise Rot180Error(f"{what} has to be at least 1, not {number}.")
+        raise Rot180Error(f"The number of {what} has to be at least 1, not {number}.")
     return number
+
+
+def seed_of(value: Any) -> int:
+    """Return the seed of a generator, a whole number from 0 up.
+
+    Raises:
+        Rot180Error: it is something else.
+    """
+    seed = whole_number(value, "The seed")
+    if seed < 0:
+        raise Rot180Error(f"The seed is a number from 0 up, not {seed}.")
+    return seed
 
 
 def margins(

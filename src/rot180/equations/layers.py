@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rot180.equations.convolution import Array, check_error, rot180
-from rot180.equations.geometry import OPERATIONS, Padding, count_of, margins, pair
+from rot180.equations.geometry import OPERATIONS, Padding, count_of, margins, pair, seed_of
 from rot180.equations.patches import Buffers, Patches, channels_last
 from rot180.errors import Rot180Error
 
@@ -77,7 +77,7 @@ class Dense(Layer):
     ) -> None:
         super().__init__()
         self._a: Array = np.zeros((0, 0))
-        inputs, outputs = count_of(inputs, "The inputs"), count_of(outputs, "The outputs")
+        inputs, outputs = count_of(inputs, "inputs"), count_of(outputs, "outputs")
         self.weights = {
             "w": _drawn((outputs, inputs), inputs, rng, dtype),
             "b": np.zeros(outputs, dtype),
@@ -141,8 +141,8 @@ class Convolution(Layer):
             raise Rot180Error(
                 f"There is no operation '{operation}'. There are: {', '.join(OPERATIONS)}."
             )
-        channels, features = count_of(channels, "The channels"), count_of(features, "The features")
-        groups = count_of(groups, "The groups")
+        channels, features = count_of(channels, "channels"), count_of(features, "features")
+        groups = count_of(groups, "groups")
         if channels % groups or features % groups:
             raise Rot180Error(
                 f"{channels} channels and {features} features cannot be split into {groups} groups."
@@ -208,7 +208,7 @@ class Dropout(Layer):
         if not 0 <= share < 1:
             raise Rot180Error(f"The share that is dropped lies between 0 and 1, not {share}.")
         self.share, self.training = share, False
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(seed_of(seed))
 
     def forward(self, a: Array) -> Array:
         """Return a with values dropped, or a itself when not training."""

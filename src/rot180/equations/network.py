@@ -16,11 +16,11 @@ import numpy as np
 
 from rot180.equations.convolution import Array
 from rot180.equations.costs import Cost, SoftmaxCrossEntropy
-from rot180.equations.geometry import count_of
+from rot180.equations.geometry import count_of, seed_of
 from rot180.equations.layers import Dropout, Layer
 from rot180.equations.optimizers import SGD, Optimizer
 from rot180.equations.team import Team, hits
-from rot180.errors import Rot180Error, listed, whole_number
+from rot180.errors import Rot180Error, listed
 
 Arrays = dict[str, Array]
 """Weights or gradients by name: "conv1.w", "conv1.b", …"""
@@ -171,10 +171,10 @@ class Network:
     # What the steps are for.
 
     def scores(self, x: Array, part: int = 64) -> Array:
-        """Return the output for images of any number, computed in parts; nothing is dropped."""
+        """Return the output for images of any number, ``part`` at a time; nothing is dropped."""
         self.training(False)
         self.input(x)
-        outputs = []
+        part, outputs = count_of(part, "images in a part"), []
         for one in parts(len(x), part):
             self.input(x[one])
             outputs.append(self.feed_forward().copy())
@@ -220,7 +220,7 @@ class Network:
         Raises:
             Rot180Error: labels that do not fit, or a cost that is no longer finite.
         """
-        epochs, batch = count_of(epochs, "The epochs"), count_of(batch, "The batch")
+        epochs, batch = count_of(epochs, "epochs"), count_of(batch, "images in a batch")
         self.input(x)
         x = self.x
         above = self.scores(x[:1]).shape[1:]
@@ -231,9 +231,7 @@ class Network:
         optimizer = optimizer if optimizer is not None else SGD(0.01, momentum=0.9)
         if not isinstance(optimizer, Optimizer):
             raise Rot180Error(f"The optimizer is an object like Adam(), not {optimizer!r}.")
-        if whole_number(seed, "The seed") < 0:
-            raise Rot180Error(f"The seed is a number from 0 up, not {seed}.")
-        rng, history = np.random.default_rng(seed), []
+        rng, history = np.random.default_rng(seed_of(seed)), []
         with Team(self, threads=threads, seed=seed) as team:
             for epoch in range(1, epochs + 1):
                 cost, right, order = 0.0, 0.0, rng.permutation(len(x))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rot180.equations.convolution import Array
-from rot180.equations.geometry import count_of
+from rot180.equations.geometry import count_of, seed_of
 from rot180.equations.layers import Dropout
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ class Team:
     """
 
     def __init__(self, network: "Network", threads: int = 1, part: int = 16, seed: int = 0) -> None:
-        threads, part = count_of(threads, "The threads"), count_of(part, "The images of a part")
-        self.part, self.seed, self.steps = part, seed, 0
+        threads, self.part = count_of(threads, "threads"), count_of(part, "images in a part")
+        self.seed, self.steps = seed_of(seed), 0
         self._members = [network.twin() for _ in range(threads)]
         for one in self._members:
             one.training(True)

@@ -8,8 +8,8 @@ import numpy as np
 from rot180 import equations
 from rot180.equations.convolution import Array
 from rot180.equations.equivalence import CUT, connections
-from rot180.equations.geometry import OPERATIONS, Padding, margins, out_size, pair
-from rot180.errors import Rot180Error, listed, whole_number
+from rot180.equations.geometry import OPERATIONS, Padding, margins, out_size, pair, seed_of
+from rot180.errors import Rot180Error, listed
 
 ACTIVATIONS = {
     "none": None,
@@ -80,9 +80,7 @@ def case(
     ):
         if name not in known:
             raise Rot180Error(f"There is no {what} '{name}'. There are: {listed(known, name)}.")
-    if whole_number(seed, "The seed") < 0:
-        raise Rot180Error(f"The seed is a number from 0 up, not {seed}.")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed_of(seed))
     small = 0.1 if activation in ("sigmoid", "tanh") else 1.0  # large sums would saturate these
     drawn_image = rng.integers(1, 6, size) * small
     count = kernel_size[0] * kernel_size[1]
