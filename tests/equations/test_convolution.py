@@ -407,6 +407,34 @@ A, W = np.zeros((2, 4, 5, 6)), np.zeros((6, 4, 3, 3))
             lambda: correlation_error(np.zeros((2, 6, 3, 5)), W, (5, 6)),
             r"error is of shape \(2, 6, 3, 5\), .* of shape \(2, 6, 3, 4\)",
         ),
+        (
+            lambda: correlation_error(np.zeros((2, 6, 3, 4)), W[:, :2], (5, 6), groups=4),
+            "8 channels and 6 features .* into 4 groups",
+        ),
+        (
+            lambda: correlation_gradient(A[:, :2], np.zeros((2, 6, 3, 4)), (3, 3), groups=3),
+            "2 channels and 6 features .* into 3 groups",
+        ),
+        (
+            lambda: convolution_gradient(A, np.zeros((2, 6, 3, 4)), (3, 3), groups=0),
+            "4 channels and 6 features .* into 0 groups",
+        ),
+        (
+            lambda: correlation_gradient(A, np.zeros((2, 6, 2, 4)), (3, 3)),
+            r"error is of shape \(2, 6, 2, 4\), .* of shape \(2, 6, 3, 4\)",
+        ),
+        (
+            lambda: convolution_gradient(A, np.zeros((1, 6, 7, 8)), (3, 3), padding="full"),
+            r"error is of shape \(1, 6, 7, 8\), .* of shape \(2, 6, 7, 8\)",
+        ),
+        (lambda: correlation_gradient(A, A, (6, 3)), "window of 6x3 does not fit .* 5x6"),
+        (lambda: correlation(np.zeros(5), np.zeros(3)), r"is of shape \(5,\) and \(3,\)"),
+        (lambda: convolution(np.zeros(5), np.zeros(3)), r"is of shape \(5,\) and \(3,\)"),
+        (lambda: correlation_error(np.zeros(3), W, (5, 6)), r"is of shape \(3,\) and \(6, 4, 3"),
+        (lambda: convolution_error(A, np.zeros(3), (5, 6)), r"\(2, 4, 5, 6\) and \(3,\)"),
+        (lambda: correlation_gradient(A, A[0], (3, 3)), r"\(2, 4, 5, 6\) and \(4, 5, 6\)"),
+        (lambda: convolution_gradient(A[0, 0], A, (3, 3)), r"\(5, 6\) and \(2, 4, 5, 6\)"),
+        (lambda: bias_gradient(A[0]), r"is of shape \(4, 5, 6\)"),
         (lambda: correlation(A[0], W), r"of shape \(4, 5, 6\) and \(6, 4, 3, 3\)"),
         (lambda: convolution(A, W[0]), r"of shape \(2, 4, 5, 6\) and \(4, 3, 3\)"),
         (

@@ -19,6 +19,7 @@ from rot180.equations import (
     Dense,
     Dropout,
     Flatten,
+    Layer,
     MaxPool,
     Network,
     Quadratic,
@@ -219,6 +220,11 @@ def test_labels_that_do_not_fit(labels: object, words: str) -> None:
         (lambda: small().fit(normal(2, 6), np.array([0, 5])), "Label 5 of image 1 is no class"),
         (lambda: small().fit(normal(2, 6), np.array([0, 1]), threads=0), "threads .* 1, not 0"),
         (lambda: Team(small(), part=0), "part .* 1, not 0"),
+        (
+            lambda: Team(small()).five_steps(normal(0, 6), np.zeros(0, int)),
+            r"one image at least; .* \(0, 6\)",
+        ),
+        (lambda: Flatten().forward(normal(0, 2, 3, 4)), r"one image at least; .* \(0, 2, 3, 4\)"),
         (lambda: Team(small(), seed=-1), "The seed is a number from 0 up, not -1"),
         (lambda: Dropout(seed=-1), "The seed is a number from 0 up, not -1"),
         (lambda: small().scores(normal(2, 6), part=0), "number of images in a part .* 1, not 0"),
@@ -320,10 +326,19 @@ def test_a_layer_that_stands_in_two_places_is_refused() -> None:
 
 
 def test_an_error_of_another_shape_is_refused() -> None:
-    for layer in (Convolution(2, 3, 3), MaxPool(2), AveragePool(2), ReLU()):
+    layers = (Convolution(2, 3, 3), MaxPool(2), AveragePool(2), ReLU(), Flatten(), Dropout())
+    for layer in layers:
         out = layer.forward(normal(2, 2, 6, 6))
         with pytest.raises(Rot180Error, match=r"error is of shape \(3, .* of shape \(2, "):
             layer.backward(np.zeros((3, *out.shape[1:])))
+    with pytest.raises(Rot180Error, match=r"error is of shape \(3, 2, 3, 3\), .* of shape \(2, "):
+        layers[1].repeat(np.zeros((3, 2, 3, 3)))
+
+
+@pytest.mark.parametrize("layer", [MaxPool(2), AveragePool(2), ReLU(), Flatten(), Dropout()])
+def test_an_error_before_the_first_forward_pass_is_refused(layer: Layer) -> None:
+    with pytest.raises(Rot180Error, match=r"\(1, 1, 2, 2\), .* \(0,\)\. Go forward first"):
+        layer.backward(np.zeros((1, 1, 2, 2)))
 
 
 def test_whole_numbers_are_taken_as_floating_ones() -> None:

@@ -33,7 +33,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from rot180.equations.geometry import Margins, Padding, margins, out_size, pair
+from rot180.equations.geometry import Margins, Padding, check_groups, margins, out_size, pair
 from rot180.errors import Rot180Error
 
 Array = NDArray[Any]
@@ -71,13 +71,13 @@ def correlation(
     Raises:
         Rot180Error: shapes disagree, or a kernel is larger than the padded image.
     """
-    stride = pair(stride, "stride")
-    borders = margins(padding, w.shape[-2:], stride)
-    n, c, f, _ = check_shapes(a, w, groups)
-    y, x = out_size(a.shape[-2:], w.shape[-2:], stride, borders)
-    windows = sliding_window_view(padded(a, borders), w.shape[-2:], axis=(2, 3))
+    n, f, each = check_shapes(a, w, groups)
+    stride, size = pair(stride, "stride"), w.shape[2:]
+    borders = margins(padding, size, stride)
+    y, x = out_size(a.shape[2:], size, stride, borders)
+    windows = sliding_window_view(padded(a, borders), size, axis=(2, 3))
     windows = windows[:, :, :: stride[0], :: stride[1]]
-    windows = windows.reshape(n, groups, c // groups, y, x, *w.shape[-2:])
+    windows = windows.reshape(n, groups, each, y, x, *size)
     kernels = w.reshape(groups, f // groups, *w.shape[1:])
     z: Array = np.einsum("ngcyxij,gfcij->ngfyx", windows, kernels)
     return z.reshape(n, f, y, x)
@@ -96,7 +96,8 @@ def convolution(
     Arguments as for :func:`correlation`; in "same", odd rows and columns of zeros go to the top and
     left, since the kernel is turned.
     """
-    borders = margins(padding, w.shape[-2:], pair(stride, "stride"), rotated=True)
+    check_axes(a, w)
+    borders = margins(padding, w.shape[2:], pair(stride, "stride"), rotated=True)
     return correlation(a, rot180(w), stride, borders, groups)
 
 
@@ -121,10 +122,15 @@ def correlation_error(
 
     Returns:
         (n, c, h, w), dC/da.
+
+    Raises:
+        Rot180Error: shapes disagree.
     """
+    check_axes(delta, w)
+    check_groups(groups * w.shape[1], len(w), groups)
     stride = pair(stride, "stride")
-    borders = margins(padding, w.shape[-2:], stride)
-    above = out_size(size, w.shape[-2:], stride, borders)
+    borders = margins(padding, w.shape[2:], stride)
+    above = out_size(size, w.shape[2:], stride, borders)
     check_error(delta, (len(delta), len(w), *above))
     full = convolution(dilated(delta, stride), exchanged(w, groups), 1, "full", groups)
     (top, bottom), (left, right) = borders
@@ -147,7 +153,8 @@ def convolution_error(
     For one channel, stride 1 and "full": dC/da[y,x] = sum of w[i,j] delta[y+i,x+j]. Arguments as
     for :func:`correlation_error`.
     """
-    borders = margins(padding, w.shape[-2:], pair(stride, "stride"), rotated=True)
+    check_axes(delta, w)
+    borders = margins(padding, w.shape[2:], pair(stride, "stride"), rotated=True)
     return correlation_error(delta, rot180(w), size, stride, borders, groups)
 
 
@@ -173,15 +180,21 @@ def correlation_gradient(
 
     Returns:
         (f, c / groups, kh, kw), dC/dw.
+
+    Raises:
+        Rot180Error: shapes disagree.
     """
-    stride = pair(stride, "stride")
+    check_axes(a, delta)
     n, c, f = len(a), a.shape[1], delta.shape[1]
-    images = padded(a, margins(padding, size, stride))
+    check_groups(c, f, groups)
+    stride = pair(stride, "stride")
+    borders = margins(padding, size, stride)
+    check_error(delta, (n, f, *out_size(a.shape[2:], size, stride, borders)))
+    images = padded(a, borders)
     images = images.reshape(n, groups, c // groups, *images.shape[2:]).transpose(2, 1, 0, 3, 4)
     images = images.reshape(c // groups, groups * n, *images.shape[3:])
     kernels = dilated(delta, stride).transpose(1, 0, 2, 3)
     gradient = correlation(images, kernels, groups=groups).transpose(1, 0, 2, 3)
-    assert gradient.shape[:2] == (f, c // groups)
     return gradient[..., : size[0], : size[1]]
 
 
@@ -204,6 +217,7 @@ def convolution_gradient(
 
 def bias_gradient(delta: Array) -> Array:
     """Return dC/db (f,): a bias is added at every position, so it takes the sum of their errors."""
+    check_axes(delta)
     total: Array = delta.sum((0, 2, 3))
     return total
 
@@ -228,29 +242,38 @@ def exchanged(w: Array, groups: int = 1) -> Array:
     return w.reshape(groups, f // groups, c, *size).swapaxes(1, 2).reshape(-1, f // groups, *size)
 
 
-def check_shapes(a: Array, w: Array, groups: int) -> tuple[int, int, int, int]:
-    """Return (n, c, f, c / groups).
+def check_axes(*arrays: Array) -> None:
+    """See that arrays have four axes.
+
+    Raises:
+        Rot180Error: they have not.
+    """
+    if any(one.ndim != 4 for one in arrays):
+        raise Rot180Error(
+            "Activations and errors are (images, channels, height, width) and kernels (features, "
+            "channels, height, width); what was given is of shape "
+            f"{' and '.join(str(one.shape) for one in arrays)}."
+        )
+
+
+def check_shapes(a: Array, w: Array, groups: int) -> tuple[int, int, int]:
+    """Return (n, f, c / groups).
 
     Raises:
         Rot180Error: the arrays do not fit each other.
     """
-    if a.ndim != 4 or w.ndim != 4:
-        raise Rot180Error(
-            "Activations are (images, channels, height, width) and kernels (features, channels, "
-            f"height, width); these are of shape {a.shape} and {w.shape}."
-        )
+    check_axes(a, w)
     n, c, f = a.shape[0], a.shape[1], w.shape[0]
     if n == 0:
         raise Rot180Error("There are no images.")
-    if groups < 1 or c % groups or f % groups:
-        raise Rot180Error(f"{c} channels and {f} features cannot be split into {groups} groups.")
+    check_groups(c, f, groups)
     if w.shape[1] * groups != c:
         raise Rot180Error(
             f"The kernels, of shape {w.shape}, take {w.shape[1] * groups} channels"
             f"{f' in {groups} groups' if groups > 1 else ''}; the activations, of shape {a.shape}, "
             f"have {c}."
         )
-    return n, c, f, c // groups
+    return n, f, c // groups
 
 
 def check_error(delta: Array, shape: tuple[int, ...]) -> None:

@@ -53,6 +53,18 @@ def seed_of(value: Any) -> int:
     return seed
 
 
+def check_groups(channels: int, features: int, groups: int) -> None:
+    """See that each group has as many channels, and as many features, as any other.
+
+    Raises:
+        Rot180Error: they cannot be split so.
+    """
+    if groups < 1 or channels % groups or features % groups:
+        raise Rot180Error(
+            f"{channels} channels and {features} features cannot be split into {groups} groups."
+        )
+
+
 def margins(
     padding: Any, kernel: tuple[int, ...], stride: tuple[int, int], rotated: bool = False
 ) -> Margins:

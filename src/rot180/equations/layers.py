@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 
 from rot180.equations.convolution import Array, check_error, rot180
-from rot180.equations.geometry import OPERATIONS, Padding, count_of, margins, pair, seed_of
+from rot180.equations.geometry import (
+    OPERATIONS,
+    Padding,
+    check_groups,
+    count_of,
+    margins,
+    pair,
+    seed_of,
+)
 from rot180.equations.patches import Buffers, Patches, channels_last
 from rot180.errors import Rot180Error
 
@@ -143,10 +151,7 @@ class Convolution(Layer):
             )
         channels, features = count_of(channels, "channels"), count_of(features, "features")
         groups = count_of(groups, "groups")
-        if channels % groups or features % groups:
-            raise Rot180Error(
-                f"{channels} channels and {features} features cannot be split into {groups} groups."
-            )
+        check_groups(channels, features, groups)
         kernel = pair(size, "size of the kernels")
         self.stride, self.groups = pair(stride, "stride"), groups
         self.rotated = operation == "convolution"
@@ -178,18 +183,28 @@ class Convolution(Layer):
 class Flatten(Layer):
     """(n, c, h, w) to (n, c h w)."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._below: tuple[int, ...] = (0,)
+        self._above: tuple[int, ...] = (0,)
+
     def forward(self, a: Array) -> Array:
         """Return one row an image."""
-        self._shape = a.shape
-        return a.reshape(len(a), -1)
+        if a.ndim < 2 or not a.size:
+            raise Rot180Error(
+                f"Flatten takes (images, …), one image at least; these are of shape {a.shape}."
+            )
+        rows = a.reshape(len(a), -1)
+        self._below, self._above = a.shape, rows.shape
+        return rows
 
     def backward(self, delta: Array) -> Array:
         """Return the error in the shape of the images."""
-        shape = (len(delta), *self._shape[1:])
-        if len(shape) != 4:
-            return delta.reshape(shape)
-        out = self._buffers.images("error", shape, delta.dtype)
-        out[...] = delta.reshape(shape)
+        check_error(delta, self._above)
+        if len(self._below) != 4:
+            return delta.reshape(self._below)
+        out = self._buffers.images("error", self._below, delta.dtype)
+        out[...] = delta.reshape(self._below)
         return out
 
 
@@ -208,10 +223,12 @@ class Dropout(Layer):
         if not 0 <= share < 1:
             raise Rot180Error(f"The share that is dropped lies between 0 and 1, not {share}.")
         self.share, self.training = share, False
+        self._shape: tuple[int, ...] = (0,)
         self._rng = np.random.default_rng(seed_of(seed))
 
     def forward(self, a: Array) -> Array:
         """Return a with values dropped, or a itself when not training."""
+        self._shape = a.shape
         if not self.training:
             self._factors: Any = 1.0
             return a
@@ -222,6 +239,7 @@ class Dropout(Layer):
 
     def backward(self, delta: Array) -> Array:
         """Return the error, dropped where the values were."""
+        check_error(delta, self._shape)
         carried: Array = delta * self._factors
         return carried
 

@@ -115,6 +115,7 @@ class MaxPool(_Pool):
 
     def repeat(self, signal: Array) -> Array:
         """Give every place of a window the window's value: unpooling without switches."""
+        check_error(signal, self.a.shape)
         ones = (1 for _ in range(self.size[0] * self.size[1]))
         return self._spread(ones, signal)
 

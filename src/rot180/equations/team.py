@@ -78,8 +78,10 @@ class Team:
         """Return gradients, cost and hits of a batch; the gradients lie in buffers.
 
         Raises:
-            Rot180Error: as :meth:`rot180.equations.network.Network.output_error`.
+            Rot180Error: no images, or as :meth:`rot180.equations.network.Network.output_error`.
         """
+        self._members[0].input(x)
+        x = self._members[0].x
         walk: Callable[..., Any] = map if self._pool is None else self._pool.map
         found = list(walk(lambda number: self._share(number, x, labels), range(len(self._members))))
         self.steps += 1
