@@ -234,6 +234,7 @@ def test_labels_that_do_not_fit(labels: object, words: str) -> None:
         (lambda: SoftmaxCrossEntropy(1.0), "between 0 and 1, not at 1.0"),
         (lambda: SGD(-0.5), "The learning rate .* not -0.5"),
         (lambda: Adam(float("nan")), "The learning rate .* not nan"),
+        (lambda: SGD(0.1, nesterov=True), "nesterov .* momentum, which is 0 here: give one"),
         (lambda: SGD(momentum=1.0), "momentum .* not at 1.0"),
         (lambda: small().accuracy(normal(3, 6), np.zeros(2, int)), "3 images and 2 labels"),
         (lambda: small().scores(normal(2, 5)), r"'below'.* takes \(images, 6\) .* \(2, 5\)"),

@@ -29,7 +29,10 @@ class Optimizer(ABC):
 
     def _memory(self, name: str, what: str, like: Array) -> Array:
         """Return what is remembered, zeros at first."""
-        return self.state.setdefault(f"{name}/{what}", np.zeros_like(like))
+        key = f"{name}/{what}"
+        if key not in self.state:
+            self.state[key] = np.zeros_like(like)
+        return self.state[key]
 
 
 class SGD(Optimizer):
@@ -38,7 +41,8 @@ class SGD(Optimizer):
     Args:
         rate: the learning rate.
         momentum: share of the velocity v that is kept: v = momentum v + dC/dw, w -= rate v.
-        nesterov: step along dC/dw + momentum v instead of v (Sutskever et al., ICML 2013).
+        nesterov: step along dC/dw + momentum v instead of v (Sutskever et al., ICML 2013); it
+            needs a momentum.
         weight_decay: times w is added to dC/dw of arrays with two axes or more, not of biases.
     """
 
@@ -51,6 +55,11 @@ class SGD(Optimizer):
     ) -> None:
         super().__init__(rate)
         _check_shares(momentum=momentum, weight_decay=weight_decay)
+        if nesterov and not momentum:
+            raise Rot180Error(
+                "With nesterov a step looks ahead along the momentum, which is 0 here: give one, "
+                "such as 0.9, or leave nesterov out."
+            )
         self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
 
     def step(self, weights: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
