@@ -297,6 +297,31 @@ def test_a_layer_without_a_rectifier_starts_with_its_own_output() -> None:
     assert signal.any()
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_from_a_rectifier_it_is_the_same_as_from_what_it_rectifies(method: str) -> None:
+    network, x = smooth(), normal(2, 2, 9, 8)
+    for one, other in (("conv1", "relu1"), ("conv3", "relu3")):
+        found = project(network, x, other, 2, "peak", method)
+        assert found.any()
+        assert np.array_equal(found, project(network, x, one, 2, "peak", method))
+
+
+@pytest.mark.parametrize("layer", ["pool1", "tanh2", "mean2"])
+def test_the_maps_of_any_layer_go_back_to_the_pixels(layer: str) -> None:
+    network, x = smooth(), normal(1, 2, 9, 8)
+    pixels = project(network, x, layer, 2, None, "gradient")
+
+    def evaluate() -> tuple[Array, list[Array]]:
+        network.input(x)
+        network.feed_forward()
+        return network.a[layer][:, 2] ** 2 / 2, []  # its derivative by the map is the map
+
+    slopes, _ = central_differences(evaluate, x)
+    wanted = slopes.reshape(x.shape)
+    assert np.abs(wanted).max() > 1e-3
+    assert np.abs(pixels - wanted).max() < 1e-8 * np.abs(wanted).max()
+
+
 def test_biases_take_no_part_on_the_way_back() -> None:
     ours, _, x = varied()
     ours.scores(x[None].numpy())

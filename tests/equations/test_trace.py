@@ -325,7 +325,7 @@ def test_a_projection_at_the_pixels_and_at_every_layer_on_the_way(
     method: str, unpool: str, data, place
 ) -> None:
     (trace, *_), network = traced("softmax"), fed()
-    layer = data.draw(st.sampled_from(["conv1", "conv2", "conv3"]))
+    layer = data.draw(st.sampled_from([*WEIGHTED[:3], "relu1", "pool1", "mean2"]))
     feature = place.pop() % network.a[layer].shape[1]
     unit = (place[0] % network.a[layer].shape[2], place[1] % network.a[layer].shape[3])
     position = data.draw(st.sampled_from([None, "peak", unit]))
@@ -509,6 +509,14 @@ def test_numbers_in_text_have_the_symbols_of_the_factors_and_brackets_where_nega
         (lambda t: t.bias_gradient("conv2", (6,)), r"conv2.b has no entry \[6\]: .* \(6,\)"),
         (lambda t: t.projection("conv1", 0, (0, 2, 0, 0)), r"no entry .*shape \(2, 2, 9, 8\)"),
         (lambda t: t.projection("conv1", 0, (0, 0, 9, 0)), r"no entry .*shape \(2, 2, 9, 8\)"),
+        (
+            lambda t: t.projection("conv1", 0, (0, 0, 9, 0)),
+            r"^projection has no entry \[0, 0, 9, 0\]",
+        ),
+        (
+            lambda t: t.projection("conv2", 0, (0, 0, 9, 0), "conv1"),
+            r"^conv1\.signal has no entry \[0, 0, 9, 0\]: it is of shape \(2, 4, 8, 5\)",
+        ),
         (lambda t: t.projection("conv9", 0, (0, 0, 0, 0)), "no layer 'conv9'"),
         (lambda t: t.projection("conv1", 4, (0, 0, 0, 0)), r"no feature 4 .*\(2, 4, 8, 5\)"),
         (lambda t: t.projection("dense1", 0, (0, 0, 0, 0)), "no feature 0 in 'dense1'"),

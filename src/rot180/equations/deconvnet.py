@@ -36,8 +36,8 @@ def project(
     Args:
         network: the network.
         x: images (n, c, h, w).
-        layer: name of a convolution.
-        feature: its number.
+        layer: name of a layer whose output is maps (n, c, y, x), as a convolution's.
+        feature: number of one of these maps.
         position: None for the whole map, "peak" for its strongest unit on each image, or (y, x).
         method: at a rectifier the signal s becomes max(s, 0) ("deconvnet"), s where the unit fired
             and else 0 ("gradient"), or max(s, 0) where it fired and else 0 ("guided").

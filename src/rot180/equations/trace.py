@@ -209,9 +209,9 @@ class Trace:
                 f"The projection of '{layer}' does not pass '{at}' on its way: {', '.join(passed)}."
             )
         rule = _Rule(method, unpool, found)
-        index = _checked(index, found[at], f"signal at '{at}'")
-        terms = self._from_above(at, index, found, "signal", rule, top)
         name = f"{at}.signal" if at else "projection"
+        index = _checked(index, found[at], name)
+        terms = self._from_above(at, index, found, "signal", rule, top)
         return Sum(name, index, float(found[at][index]), tuple(terms))
 
     def _from_above(
