@@ -22,6 +22,7 @@ from rot180.equations import (
     Flatten,
     Layer,
     MaxPool,
+    Network,
     ReLU,
     Sigmoid,
     Tanh,
@@ -117,6 +118,31 @@ def test_weights_are_drawn_so_that_a_rectifier_keeps_the_variance() -> None:
     assert not conv.weights["b"].any()
     again = Dense(200, 300, np.random.default_rng(0))
     assert np.array_equal(dense.weights["w"], again.weights["w"])
+
+
+def test_layers_without_a_generator_start_differently_and_a_network_always_alike() -> None:
+    def made() -> list[Layer]:
+        return [Dense(4, 4), ReLU(), Dense(4, 4), Dense(4, 4, np.random.default_rng(5))]
+
+    layers, again = made(), made()
+    assert repr(layers[0]) == "Dense(w (4, 4), b (4,))"  # which draws nothing
+    first, second, given_ = (one.weights for one in Network(layers).layers.values() if one.weights)
+    assert not np.isclose(first["w"], second["w"]).any()
+    assert np.array_equal(given_["w"], Dense(4, 4, np.random.default_rng(5)).weights["w"])
+    Convolution(2, 3, 2).forward(normal(1, 2, 3, 3))  # whatever has been drawn before
+    for one, other in zip(layers, Network(again).layers.values(), strict=True):
+        assert all(np.array_equal(w, other.weights[name]) for name, w in one.weights.items())
+
+
+def test_weights_that_have_been_asked_for_or_given_stay_as_they_are_in_a_network() -> None:
+    alone = [Dense(4, 4), Convolution(2, 3, 2), Dense(2, 3)]
+    for one in alone[:2]:
+        one.weights["w"][0] = 7
+    alone[2].weights = {"w": normal(3, 2, seed=5), "b": np.ones(3)}
+    kept = [one.weights["w"].copy() for one in alone]
+    for one in alone:
+        Network([ReLU(), one]).twin()
+    assert all(np.array_equal(one.weights["w"], w) for one, w in zip(alone, kept, strict=True))
 
 
 # Activations.

@@ -30,12 +30,31 @@ from rot180.errors import Rot180Error
 class Layer(ABC):
     """What all layers have in common."""
 
-    weights: dict[str, Array]
-    """"w" and "b" of a layer that has weights; empty for the others."""
+    _waits = False
+    """Whether the first weights are still to be drawn: by a network, or when they are asked for."""
 
     def __init__(self) -> None:
-        self.weights = {}
+        self._weights: dict[str, Array] = {}
         self._buffers = Buffers()
+
+    @property
+    def weights(self) -> dict[str, Array]:
+        """Weights and biases, "w" and "b"; empty for a layer that has none."""
+        self.draw(0)
+        return self._weights
+
+    @weights.setter
+    def weights(self, weights: dict[str, Array]) -> None:
+        self._weights, self._waits = weights, False
+
+    def draw(self, seed: int | np.random.Generator) -> None:
+        """Draw the first weights w, normal with deviation sqrt(2 / inputs), if they wait for it.
+
+        With this deviation the variance is kept through ReLU (He et al., 2015).
+        """
+        if self._waits:
+            self._waits, w = False, self._weights["w"]
+            w[...] = np.random.default_rng(seed).standard_normal(w.shape) * np.sqrt(2 / w[0].size)
 
     @abstractmethod
     def forward(self, a: Array) -> Array:
@@ -58,8 +77,16 @@ class Layer(ABC):
         return copy.deepcopy(self, {id(one): one for one in self.weights.values()})
 
     def __repr__(self) -> str:
-        shapes = ", ".join(f"{name} {one.shape}" for name, one in self.weights.items())
+        shapes = ", ".join(f"{name} {one.shape}" for name, one in self._weights.items())
         return f"{type(self).__name__}({shapes})"
+
+    def _start(self, w: Array, rng: np.random.Generator | None) -> None:
+        """Take an array for the weights w, to be drawn now or, without a generator, later."""
+        if w.dtype.kind != "f":
+            raise Rot180Error(f"Weights are float32 or float64, not {w.dtype}.")
+        self._weights, self._waits = {"w": w, "b": np.zeros(len(w), w.dtype)}, True
+        if rng is not None:
+            self.draw(rng)
 
     @staticmethod
     def floating(a: Array) -> Array:
@@ -72,7 +99,9 @@ class Dense(Layer):
 
     Args:
         inputs, outputs: numbers of neurons below and here.
-        rng: draws the first weights, normal with deviation sqrt(2 / inputs) (He et al., 2015).
+        rng: draws the first weights, see :meth:`Layer.draw`. Without it the network does, from the
+            layer's place as the seed: no two of its layers start alike, and it always starts the
+            same. A layer that is in no network draws from 0.
         dtype: of the weights.
     """
 
@@ -86,10 +115,7 @@ class Dense(Layer):
         super().__init__()
         self._a: Array = np.zeros((0, 0))
         inputs, outputs = count_of(inputs, "inputs"), count_of(outputs, "outputs")
-        self.weights = {
-            "w": _drawn((outputs, inputs), inputs, rng, dtype),
-            "b": np.zeros(outputs, dtype),
-        }
+        self._start(np.empty((outputs, inputs), dtype), rng)
 
     def forward(self, a: Array) -> Array:
         """Return z (n, outputs) of a (n, inputs)."""
@@ -156,9 +182,8 @@ class Convolution(Layer):
         self.stride, self.groups = pair(stride, "stride"), groups
         self.rotated = operation == "convolution"
         self.borders = margins(padding, kernel, self.stride, self.rotated)
-        shape = (features, channels // groups, *kernel)
-        drawn = _drawn(shape, int(np.prod(shape[1:])), rng, dtype)
-        self.weights = {"w": channels_last(drawn), "b": np.zeros(features, dtype)}
+        w = np.empty((features, channels // groups, *kernel), dtype)
+        self._start(channels_last(w), rng)
         self._patches = Patches(self.stride, self.borders, groups)
 
     def forward(self, a: Array) -> Array:
@@ -246,14 +271,3 @@ class Dropout(Layer):
     def draw_from(self, rng: np.random.Generator) -> None:
         """Take the random numbers from here."""
         self._rng = rng
-
-
-def _drawn(
-    shape: tuple[int, ...], inputs: int, rng: np.random.Generator | None, dtype: Any
-) -> Array:
-    """Draw normal weights of deviation sqrt(2 / inputs), which keeps the variance through ReLU."""
-    if np.dtype(dtype).kind != "f":
-        raise Rot180Error(f"Weights are float32 or float64, not {np.dtype(dtype)}.")
-    rng = rng if rng is not None else np.random.default_rng(0)
-    drawn: Array = rng.standard_normal(shape) * np.sqrt(2 / inputs)
-    return drawn.astype(dtype)

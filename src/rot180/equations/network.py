@@ -54,6 +54,8 @@ class Network:
         self.cost = cost if cost is not None else SoftmaxCrossEntropy()
         if not isinstance(self.cost, Cost):
             raise Rot180Error(f"The cost is an object like Quadratic(), not {self.cost!r}.")
+        for place, one in enumerate(self.layers.values()):
+            one.draw(place)
         self.x: Array = np.zeros(0)
         self.a: Arrays = {}
         self.delta: Arrays = {}
