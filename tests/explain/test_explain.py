@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from rot180 import Rot180Error
-from rot180.explain.blocks import Equation, Figure, Grid, Section, Words, as_json
+from rot180.explain.blocks import (
+    COLOURS,
+    Equation,
+    Figure,
+    Grid,
+    Section,
+    Words,
+    as_json,
+    in_lines,
+)
 from rot180.explain.case import Case, case
 from rot180.explain.latex import document, formula
 from rot180.explain.terminal import show
@@ -162,6 +171,35 @@ def test_a_terminal_of_any_width_shows_all_words(width: int) -> None:
     for one in words(sections).replace("`", "").split():
         assert one in printed
     assert ("too wide for" in printed) == (width == 50)
+
+
+@pytest.mark.parametrize(("size", "counts"), [((2, 2), [5]), ((3, 3), [4, 4, 2]), ((1, 1), [2])])
+def test_every_form_breaks_a_sum_at_the_same_products(size, counts) -> None:
+    sections = walk(case(size=(4, 4), kernel_size=size))
+    (z,) = (one.sum for one in equations(sections) if one.sum.name == "z")
+    lines = in_lines(z)
+    assert [len(line) for line in lines] == counts
+    assert [one for line in lines for one in line] == z.products()
+    console = Console(file=StringIO(), width=200, highlight=False)
+    show(sections, console)
+    printed, picture = console.file.getvalue(), "".join(drawing(sections, "T").splitlines())
+    written = document(sections, "T")
+    for line in lines:
+        for form in (0, 1):
+            terms = [product[form] for product in line]
+            shown = r"\s*\+\s*".join(map(re.escape, terms))
+            assert re.search(rf"[=+] +{shown}(?: +\+)? *\n", printed)
+            assert all(f">{one}</text>" in picture for one in terms)
+            assert f" {' + '.join(map(formula, terms))} \\\\\n" in written
+
+
+def test_every_form_has_the_same_colours() -> None:
+    sections = walk(case(size=(4, 4), kernel_size=(3, 3)))
+    picture, written = drawing(sections, "T"), document(sections, "T")
+    for number, colour in enumerate(COLOURS):
+        assert f'fill="#{colour}"' in picture
+        assert rf"\definecolor{{weight{number}}}{{HTML}}{{{colour}}}" in written
+        assert rf"\cellcolor{{weight{number}!35}}" in written
 
 
 def test_formulas_become_latex() -> None:

@@ -8,6 +8,9 @@ import numpy as np
 
 from rot180.equations.trace import Sum
 
+COLOURS = ("E69F00", "56B4E9", "009E73", "CC79A7", "D55E00", "0072B2", "F0E442", "999999")
+"""Of the weights, in turn, red, green and blue (Okabe & Ito: told apart with any colour vision)."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -69,6 +72,13 @@ class Section:
 
     title: str
     blocks: list[Block]
+
+
+def in_lines(found: Sum) -> list[list[tuple[str, str]]]:
+    """Cut the products of a sum into lines: four each, or five where these are all."""
+    products = found.products()
+    count = 5 if len(products) == 5 else 4
+    return [products[first : first + count] for first in range(0, len(products), count)]
 
 
 def number(value: float) -> str:

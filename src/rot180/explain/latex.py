@@ -4,22 +4,29 @@ import re
 
 from rot180.equations.links import Factor
 from rot180.equations.trace import Sum
-from rot180.explain.blocks import Block, Cell, Equation, Figure, Grid, Section, Words
+from rot180.explain.blocks import (
+    COLOURS,
+    Block,
+    Cell,
+    Equation,
+    Figure,
+    Grid,
+    Section,
+    Words,
+    in_lines,
+)
 
-_COLOURS = ("E69F00", "56B4E9", "009E73", "CC79A7", "D55E00", "0072B2")
-"""Of the weights, in turn (Okabe & Ito: told apart with any colour vision)."""
 _ESCAPES = {c: f"\\{c}" for c in "#$%&_{}"} | {
     "^": r"\^{}",
     "~": r"\~{}",
     "\\": r"\textbackslash{}",
 }
-_IN_LINE = 5
 
 
 def document(sections: list[Section], title: str) -> str:
     """Return the document."""
     colours = "\n".join(
-        f"\\definecolor{{weight{k}}}{{HTML}}{{{colour}}}" for k, colour in enumerate(_COLOURS)
+        f"\\definecolor{{weight{k}}}{{HTML}}{{{colour}}}" for k, colour in enumerate(COLOURS)
     )
     body = "\n\n".join(
         f"\\section{{{_escaped(one.title)}}}\n\n" + "\n\n".join(map(_written, one.blocks))
@@ -64,12 +71,11 @@ def _written(block: Block) -> str:
 
 
 def _equation(found: Sum) -> str:
-    products = [(formula(symbols), formula(numbers)) for symbols, numbers in found.products()]
     lines = []
     for place in (0, 1):
-        for first in range(0, len(products), _IN_LINE):
-            row = " + ".join(one[place] for one in products[first : first + _IN_LINE])
-            lines.append(f"&{'=' if first == 0 else '+'} {row}")
+        for row, products in enumerate(in_lines(found)):
+            terms = " + ".join(formula(one[place]) for one in products)
+            lines.append(f"&{'=' if row == 0 else '+'} {terms}")
     lines.append(f"&= {found.value:.6g}")
     lines[0] = f"{formula(Factor(found.name, found.index, 0).symbol)} {lines[0]}"
     return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
@@ -110,14 +116,12 @@ def _cell(cell: Cell) -> str:
     shown = formula(text) if is_formula else f"\\text{{{_escaped(text)}}}"
     if cell.weight is None:
         return shown
-    return f"\\cellcolor{{weight{cell.weight % len(_COLOURS)}!35}}{shown}"
+    return f"\\cellcolor{{weight{cell.weight % len(COLOURS)}!35}}{shown}"
 
 
 def formula(text: str) -> str:
     """Return what stands in backquotes as LaTeX: w[0,1]*a[1,2], dC/dw, delta * rot180(w), …"""
-    text = re.sub(r"(\w)\*(?=[\w(-])", r"\1 \\cdot ", text)
-    text = re.sub(r"\)\*(?=[\w(-])", r") \\cdot ", text)
-    text = re.sub(r"\]\*(?=[\w(-])", r"] \\cdot ", text)
+    text = re.sub(r"([\w)\]])\*(?=[\w(-])", r"\1 \\cdot ", text)
     text = text.replace(" * ", r" \ast ")
     text = re.sub(r"d(C)/d(delta|\w)", r"\\partial \1/\\partial \2", text)
     text = re.sub(r"\|([^|]+)\|", r"\\lVert \1 \\rVert", text)

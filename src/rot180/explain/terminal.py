@@ -11,7 +11,7 @@ from rich.text import Text
 
 from rot180.equations.links import Factor
 from rot180.equations.trace import Sum
-from rot180.explain.blocks import Block, Equation, Figure, Grid, Section, Words
+from rot180.explain.blocks import Block, Equation, Figure, Grid, Section, Words, in_lines
 
 _COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red")
 """Of the weights, in turn; from the terminal's own palette, which suits its background."""
@@ -44,10 +44,9 @@ def _equation(found: Sum) -> RenderableType:
     """Lay out a sum in three lines: symbols, numbers, value; the products stand in columns."""
     head = Factor(found.name, found.index, 0).symbol
     lines = Table.grid(padding=(0, 1))
-    in_line = 5 if len(found.terms) == 5 else 4
-    columns = [found.products()[k : k + in_line] for k in range(0, len(found.terms), in_line)]
-    for row, products in enumerate(columns):
-        last = row == len(columns) - 1
+    chunks = in_lines(found)
+    for row, products in enumerate(chunks):
+        last = row == len(chunks) - 1
         for line, lead in enumerate((head if row == 0 else "", "")):
             cells = [lead, "=" if row == 0 else "+"]
             for place, product in enumerate(products):

@@ -4,10 +4,18 @@ from textwrap import wrap
 from xml.sax.saxutils import escape
 
 from rot180.equations.links import Factor
-from rot180.explain.blocks import Block, Cell, Equation, Figure, Grid, Section, Words
+from rot180.explain.blocks import (
+    COLOURS,
+    Block,
+    Cell,
+    Equation,
+    Figure,
+    Grid,
+    Section,
+    Words,
+    in_lines,
+)
 
-_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", "#F0E442", "#999999")
-"""Of the weights, in turn (Okabe & Ito: told apart with any colour vision)."""
 _STYLE = """
 text { font: 15px system-ui, sans-serif; fill: #222; white-space: pre; }
 .title { font-size: 19px; font-weight: 600; }
@@ -27,7 +35,6 @@ _LETTER = 8.6
 _LINE = 22
 _MARK, _NO_BREAK = "\x01", "\u00a0"
 _CELL = 30
-_IN_LINE = 4
 
 
 def drawing(sections: list[Section], title: str) -> str:
@@ -97,14 +104,11 @@ class _Page:
         found = equation.sum
         head = Factor(found.name, found.index, 0).symbol
         left = _MARGIN + 20 + _LETTER * (len(head) + 1)
-        products = found.products()
-        in_line = 5 if len(products) == 5 else _IN_LINE
         self.put(_MARGIN + 20, self.y + _LINE * 0.65, head, "mono")
-        for first in range(0, len(products), in_line):
-            chunk = products[first : first + in_line]
+        for row, chunk in enumerate(in_lines(found)):
             for line in (0, 1):
                 x = left
-                self.put(x, self.y + _LINE * 0.65, "=" if first == 0 else "+", "mono")
+                self.put(x, self.y + _LINE * 0.65, "=" if row == 0 else "+", "mono")
                 x += 2 * _LETTER
                 for place, product in enumerate(chunk):
                     self.put(x, self.y + _LINE * 0.65, product[line], "mono")
@@ -169,7 +173,7 @@ class _Page:
     def _square(self, x: float, y: float, width: float, cell: Cell) -> None:
         if cell.text != "·":
             colour = (
-                "" if cell.weight is None else f' fill="{_COLOURS[cell.weight % len(_COLOURS)]}"'
+                "" if cell.weight is None else f' fill="#{COLOURS[cell.weight % len(COLOURS)]}"'
             )
             kind = "cell" if colour else "cell empty"
             place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{_CELL}"'

@@ -35,8 +35,8 @@ class Worked:
     def __init__(self, case: Case) -> None:
         self.case = case
         self.trace = Trace(network_of(case), case.image[None, None], case.target[None, None])
-        network = network_of(case)
-        _, found = network.five_steps(case.image[None, None], case.target[None, None])
+        network = self.trace.network  # which took the five steps
+        found = network.gradient()
         self.gradient = found["conv.w"][0, 0].copy()
         self.bias_gradient = float(found["conv.b"][0])
         self.z = network.a["conv"][0, 0].copy()
