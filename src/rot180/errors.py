@@ -19,6 +19,17 @@ def listed(names: Iterable[str], wanted: str = "", limit: int = 12) -> str:
     return shown + (f", … ({len(ordered)} in all)" if len(ordered) > limit else "")
 
 
+def check_name(name: str, what: str, known: Iterable[str]) -> None:
+    """See that there is something of this name; ``what`` says what is named.
+
+    Raises:
+        Rot180Error: there is not; the message says what there is.
+    """
+    known = list(known)
+    if name not in known:
+        raise Rot180Error(f"There is no {what} '{name}'. There are: {listed(known, name)}.")
+
+
 def whole_number(value: Any, what: str) -> int:
     """Return what Python, NumPy or PyTorch write for a whole number as an int.
 

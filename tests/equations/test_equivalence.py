@@ -248,7 +248,7 @@ def test_gradient_descent_on_free_connections_does_not_stay_one() -> None:
         (lambda: connections((4, 5, 5), (4, 4, 3, 3), groups=0), r"\(4, 4, 3, 3\) in 0 groups"),
         (
             lambda: connections((1, 3, 5), (1, 1, 2, 2), operation="product"),
-            "no operation 'product': correlation, convolution",
+            r"no operation 'product'\. There are: correlation, convolution\.",
         ),
         (
             lambda: connections((1, 3, 5), (1, 1, 2, 2)).matrix(np.ones((1, 1, 3, 3))),

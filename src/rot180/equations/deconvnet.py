@@ -13,7 +13,7 @@ from rot180.equations.activations import ReLU
 from rot180.equations.convolution import Array
 from rot180.equations.network import Network
 from rot180.equations.pooling import MaxPool
-from rot180.errors import Rot180Error, listed, whole_number
+from rot180.errors import Rot180Error, check_name, whole_number
 
 METHODS = ("deconvnet", "gradient", "guided")
 UNPOOLINGS = ("switches", "repeat")
@@ -62,8 +62,7 @@ def start(network: Network, layer: str, feature: int, position: Any = None) -> t
     The network has to have been fed forward. Arguments and errors as for :func:`project`.
     """
     names = list(network.layers)
-    if layer not in names:
-        raise Rot180Error(f"There is no layer '{layer}'. There are: {listed(names, layer)}.")
+    check_name(layer, "layer", names)
     after = names.index(layer) + 1
     rectified = after < len(names) and isinstance(network.layers[names[after]], ReLU)
     top = names[after] if rectified else layer
@@ -105,9 +104,8 @@ def signals(
 
     The pixels stand under the empty name. Arguments and errors as for :func:`project`.
     """
-    for what, name, known in (("method", method, METHODS), ("unpooling", unpool, UNPOOLINGS)):
-        if name not in known:
-            raise Rot180Error(f"There is no {what} '{name}'. There are: {listed(known, name)}.")
+    check_name(method, "method", METHODS)
+    check_name(unpool, "unpooling", UNPOOLINGS)
     names = ["", *network.layers]
     found = {top: signal}
     for place in range(names.index(top), 0, -1):

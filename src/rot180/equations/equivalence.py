@@ -16,7 +16,7 @@ import numpy as np
 
 from rot180.equations.convolution import Array
 from rot180.equations.geometry import OPERATIONS, Padding, margins, out_size, pair
-from rot180.errors import Rot180Error
+from rot180.errors import Rot180Error, check_name
 
 CUT = -1
 """In place of a weight's number: there is no connection."""
@@ -101,8 +101,7 @@ def connections(
         raise Rot180Error(
             f"Kernels of shape {kernel} in {groups} groups do not fit inputs of shape {below}."
         )
-    if operation not in OPERATIONS:
-        raise Rot180Error(f"There is no operation '{operation}': {', '.join(OPERATIONS)}.")
+    check_name(operation, "operation", OPERATIONS)
     rotated = operation == "convolution"
     down, right = pair(stride, "stride")
     borders = margins(padding, (kh, kw), (down, right), rotated)

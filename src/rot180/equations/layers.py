@@ -24,7 +24,7 @@ from rot180.equations.geometry import (
     seed_of,
 )
 from rot180.equations.patches import Buffers, Patches, channels_last
-from rot180.errors import Rot180Error
+from rot180.errors import Rot180Error, check_name
 
 
 class Layer(ABC):
@@ -171,10 +171,7 @@ class Convolution(Layer):
         dtype: Any = np.float64,
     ) -> None:
         super().__init__()
-        if operation not in OPERATIONS:
-            raise Rot180Error(
-                f"There is no operation '{operation}'. There are: {', '.join(OPERATIONS)}."
-            )
+        check_name(operation, "operation", OPERATIONS)
         channels, features = count_of(channels, "channels"), count_of(features, "features")
         groups = count_of(groups, "groups")
         check_groups(channels, features, groups)

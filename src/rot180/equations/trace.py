@@ -120,8 +120,7 @@ class Trace:
         one = self._with_weights(layer)
         whole = self.a[layer]
         index = _checked(index, whole, f"{layer}.z")
-        below = self._below(layer)
-        name, a = ("x", self.network.x) if below == "" else (f"{below}.a", self.a[below])
+        name, a = self._below(layer)
         terms = [
             (weight.of(f"{layer}.w", one.weights["w"]), Factor(name, place, float(a[place])))
             for weight, place in inputs_of(one, index, a.shape)
@@ -152,8 +151,7 @@ class Trace:
         one = self._with_weights(layer)
         delta = self._errors(layer)
         index = _checked(index, one.weights["w"], f"{layer}.w")
-        below = self._below(layer)
-        name, a = ("x", self.network.x) if below == "" else (f"{below}.a", self.a[below])
+        name, a = self._below(layer)
         terms = (
             (
                 Factor(f"{layer}.delta", above, float(delta[above])),
@@ -266,9 +264,13 @@ class Trace:
             raise Rot180Error(f"There is no layer '{layer}': {listed(self._names, layer)}.")
         return self._delta[layer]
 
-    def _below(self, layer: str) -> str:
+    def _below(self, layer: str) -> tuple[str, Array]:
+        """Return the activations below a layer, and what they are called."""
         place = self._names.index(layer)
-        return self._names[place - 1] if place else ""
+        if place == 0:
+            return "x", self.network.x
+        below = self._names[place - 1]
+        return f"{below}.a", self.a[below]
 
     def _above(self, layer: str) -> str | None:
         place = self._names.index(layer) + 1 if layer else 0

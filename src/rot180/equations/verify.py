@@ -84,7 +84,6 @@ def check_layer(
         out = np.array(layer.forward(x)) * factors
         return out, _branches([layer])
 
-    layer.forward(x)
     found = {"input": np.array(layer.backward(factors))}
     if weights:
         gradients = layer.gradient(factors)  # type: ignore[attr-defined]

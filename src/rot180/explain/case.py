@@ -9,7 +9,7 @@ from rot180 import equations
 from rot180.equations.convolution import Array
 from rot180.equations.equivalence import CUT, connections
 from rot180.equations.geometry import OPERATIONS, Padding, margins, out_size, pair, seed_of
-from rot180.errors import Rot180Error, listed
+from rot180.errors import Rot180Error, check_name
 
 ACTIVATIONS = {
     "none": None,
@@ -74,12 +74,8 @@ def case(
         Rot180Error: an operation or activation that does not exist, or a kernel larger than the
             image; something that is no grid of finite numbers.
     """
-    for what, name, known in (
-        ("operation", operation, OPERATIONS),
-        ("activation", activation, tuple(ACTIVATIONS)),
-    ):
-        if name not in known:
-            raise Rot180Error(f"There is no {what} '{name}'. There are: {listed(known, name)}.")
+    check_name(operation, "operation", OPERATIONS)
+    check_name(activation, "activation", ACTIVATIONS)
     rng = np.random.default_rng(seed_of(seed))
     small = 0.1 if activation in ("sigmoid", "tanh") else 1.0  # large sums would saturate these
     drawn_image = rng.integers(1, 6, size) * small
