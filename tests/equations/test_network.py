@@ -222,7 +222,7 @@ def test_labels_that_do_not_fit(labels: object, words: str) -> None:
         (lambda: Team(small(), part=0), "part .* 1, not 0"),
         (
             lambda: Team(small()).five_steps(normal(0, 6), np.zeros(0, int)),
-            r"one image at least; .* \(0, 6\)",
+            r"one image at least; this one is .* \(0, 6\)",
         ),
         (lambda: Flatten().forward(normal(0, 2, 3, 4)), r"one image at least; .* \(0, 2, 3, 4\)"),
         (lambda: Team(small(), seed=-1), "The seed is a number from 0 up, not -1"),
