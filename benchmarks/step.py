@@ -22,8 +22,6 @@ The benchmark itself (Linux and macOS):
 
 import argparse
 import json
-import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -36,6 +34,7 @@ from importlib.util import find_spec
 
 import engines
 import numpy as np
+from measuring import machine, processors
 
 BATCH = 128
 REFERENCE = "channels-last"
@@ -144,18 +143,6 @@ def turns(all_: dict[str, engines.Engine], rounds: int, steps: int) -> dict[str,
 # The table.
 
 
-def machine(threads: int) -> str:
-    """Return the facts that the times depend on."""
-    import torch
-
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    return (
-        f"{processors()} processors ({platform.machine()}), {threads} threads; "
-        f"Python {platform.python_version()}, PyTorch {torch.__version__}, "
-        f"NumPy {np.__version__} with {blas['name']} {blas['version']}"
-    )
-
-
 def row(label: str, seconds: list[float], ratios: list[float], memory: dict[str, float]) -> str:
     """Return a line of the table."""
     low, middle, high = (1e3 * f(seconds) for f in (min, statistics.median, max))
@@ -168,13 +155,6 @@ def row(label: str, seconds: list[float], ratios: list[float], memory: dict[str,
         f"{label:<33}{ms:>20}{middle / BATCH:>10.2f}{ratio:>23}"
         f"{peak:>6.0f}{imports:>6.0f}{peak - imports:>6.0f}"
     )
-
-
-def processors() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def main() -> None:
