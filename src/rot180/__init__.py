@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from rot180.graph.capture import capture
     from rot180.graph.network import Layer, Network
     from rot180.networks.checkpoint import load
-    from rot180.projection.project import Projection, Projections, project
+    from rot180.projection.project import project
+    from rot180.projection.result import Projection, Projections
+    from rot180.projection.units import project_units
 
 __version__ = "0.1.0"
 
@@ -24,8 +26,9 @@ _HOME = {
     "load": "rot180.networks.checkpoint",
     "open_dataset": "rot180.datasets",
     "project": "rot180.projection.project",
-    "Projection": "rot180.projection.project",
-    "Projections": "rot180.projection.project",
+    "project_units": "rot180.projection.units",
+    "Projection": "rot180.projection.result",
+    "Projections": "rot180.projection.result",
 }
 
 __all__ = [
@@ -38,6 +41,7 @@ __all__ = [
     "load",
     "open_dataset",
     "project",
+    "project_units",
 ]
 
 

@@ -20,7 +20,7 @@ from rot180.figures.overview import correlation, learning_curve
 from rot180.figures.sheet import INK, Sheet
 from rot180.figures.single import one_projection
 from rot180.figures.subject import Subject, first_of_class, most_varied
-from rot180.graph.boxes import Box
+from rot180.graph.boxes import Box, Span
 from rot180.networks.checkpoint import Checkpoint
 from rot180.networks.two_layer import TwoLayer
 
@@ -74,7 +74,9 @@ def test_the_strongest_activations_are_those_of_a_plain_search(subject, drawn) -
         y, x_ = one["position"]
         assert one["activation"] == pytest.approx(float(of_feature.max()), rel=1e-5)
         assert float(of_feature[one["image"], y, x_]) == pytest.approx(float(of_feature.max()))
-        assert one["box"] == list(Box(y - 2, x_ - 2, y + 3, x_ + 3).clipped(16, 16))
+        assert one["box"] == list(
+            Box.of(Span(y - 2, y + 3).clipped(16), Span(x_ - 2, x_ + 3).clipped(16))
+        )
 
 
 def test_the_tiles_are_the_projections(subject, drawn) -> None:

@@ -3,7 +3,8 @@
 from rot180.figures.sheet import MARGIN, Sheet
 from rot180.figures.subject import Subject
 from rot180.projection.pictures import signed_picture
-from rot180.projection.project import Position, Projection, project
+from rot180.projection.project import Position, project
+from rot180.projection.result import Projection
 
 
 def one_projection(subject: Subject, layer: str, channel: int, position: Position) -> Sheet:

@@ -14,7 +14,8 @@ from rot180.errors import Rot180Error, listed
 from rot180.graph.network import Layer, Network
 from rot180.networks.checkpoint import Checkpoint
 from rot180.projection.pictures import Picture
-from rot180.projection.project import Projections, project
+from rot180.projection.project import project
+from rot180.projection.result import Projections
 from rot180.projection.rules import Rules
 
 

@@ -1,6 +1,38 @@
-"""Boxes of pixels, and which box of an input a sliding window reaches from a box of its output."""
+"""Boxes of pixels, one span for the rows and one for the columns, and what a window reaches.
+
+Everything about where a step looks is a statement about one axis at a time: a box is the product of
+its spans, so rows and columns are worked out apart.
+"""
 
 from typing import NamedTuple
+
+ROWS, COLUMNS = 0, 1
+"""The two axes of a map."""
+
+
+class Span(NamedTuple):
+    """Positions ``start <= i < stop`` along one axis; empty where ``stop == start``."""
+
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """Number of positions."""
+        return self.stop - self.start
+
+    def clipped(self, size: int) -> "Span":
+        """Cut to the part inside an axis of the given size (outside: empty)."""
+        start = min(max(self.start, 0), size)
+        return Span(start, max(start, min(self.stop, size)))
+
+    def joined(self, other: "Span") -> "Span":
+        """Return the smallest span around both; an empty one adds nothing."""
+        if not other.size:
+            return self
+        if not self.size:
+            return other
+        return Span(min(self.start, other.start), max(self.stop, other.stop))
 
 
 class Box(NamedTuple):
@@ -11,6 +43,21 @@ class Box(NamedTuple):
     bottom: int
     right: int
 
+    @classmethod
+    def of(cls, rows: Span, columns: Span) -> "Box":
+        """Return the box of these rows and columns."""
+        return cls(rows.start, columns.start, rows.stop, columns.stop)
+
+    @property
+    def rows(self) -> Span:
+        """The rows."""
+        return Span(self.top, self.bottom)
+
+    @property
+    def columns(self) -> Span:
+        """The columns."""
+        return Span(self.left, self.right)
+
     @property
     def height(self) -> int:
         """Number of rows."""
@@ -20,20 +67,6 @@ class Box(NamedTuple):
     def width(self) -> int:
         """Number of columns."""
         return self.right - self.left
-
-    def clipped(self, height: int, width: int) -> "Box":
-        """Cut to the part that lies inside a map of the given size (outside: empty)."""
-        top, left = min(max(self.top, 0), height), min(max(self.left, 0), width)
-        return Box(top, left, max(top, min(self.bottom, height)), max(left, min(self.right, width)))
-
-    def joined(self, other: "Box") -> "Box":
-        """Return the smallest box around both."""
-        return Box(
-            min(self.top, other.top),
-            min(self.left, other.left),
-            max(self.bottom, other.bottom),
-            max(self.right, other.right),
-        )
 
 
 class Window(NamedTuple):
@@ -48,16 +81,16 @@ class Window(NamedTuple):
     padding: tuple[int, int]
     dilation: tuple[int, int]
 
-    def reach(self, box: Box) -> Box:
-        """Return the box of input positions that a box of output positions looks at.
+    def extent(self, axis: int) -> int:
+        """Return how many positions lie between the window's first and last, these included."""
+        return self.dilation[axis] * (self.kernel[axis] - 1) + 1
 
-        Output row y looks at input rows y s - p + d k for k = 0 .. K-1. Parts of the answer that
-        lie outside the input are padding.
+    def reach(self, axis: int, span: Span) -> Span:
+        """Return the input positions that a span of output positions looks at.
+
+        Output y looks at inputs y s - p + d k for k = 0 .. K-1. Parts of the answer that lie
+        outside the input are padding.
         """
-        (kh, kw), (sy, sx), (py, px), (dy, dx) = self
-        return Box(
-            box.top * sy - py,
-            box.left * sx - px,
-            (box.bottom - 1) * sy - py + dy * (kh - 1) + 1,
-            (box.right - 1) * sx - px + dx * (kw - 1) + 1,
-        )
+        first = span.start * self.stride[axis] - self.padding[axis]
+        last = (span.stop - 1) * self.stride[axis] - self.padding[axis]
+        return Span(first, last + self.extent(axis))

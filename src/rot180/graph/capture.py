@@ -12,18 +12,21 @@ from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
 from rot180.errors import Rot180Error
-from rot180.graph.boxes import Box
-from rot180.graph.network import Layer, Network, Step
-from rot180.graph.operators import (
-    BatchNorm,
-    Convolution,
-    Item,
-    Operator,
-    Pass,
-    Rectifier,
-    Unlisted,
-)
-from rot180.graph.table import FIRST_OF_SEVERAL, RESHAPES, TABLE, per_image
+from rot180.graph.boxes import COLUMNS, ROWS, Box
+from rot180.graph.geometry import Step
+from rot180.graph.network import Layer, Network
+from rot180.graph.operators.activations import Rectifier
+from rot180.graph.operators.base import MAPS, NO_MARGINS, Axes, Operator, Part
+from rot180.graph.operators.calls import Item, Unlisted
+from rot180.graph.operators.convolution import BatchNorm, Convolution, Linear
+from rot180.graph.table import TABLE
+from rot180.graph.table.call import Call, Found, shape_of
+from rot180.graph.table.shapes import FIRST_OF_SEVERAL, SPLITS, item
+
+aten = torch.ops.aten
+
+_LAYERS = (aten.conv2d.default, aten.conv2d.padding, aten.linear.default)
+"""Calls whose results are the layers of a network."""
 
 _BATCH = 3
 """Batch that is exported; no values are computed for it. Not 1, which PyTorch treats specially."""
@@ -54,12 +57,11 @@ def capture(model: nn.Module, example: Tensor) -> Network:
     network = reading.network()
     # One image and two, since a graph may have the number that it was exported with in it.
     one, two = example[:1], torch.cat([example[:1], -example[:1]])
-    for images in (one, two):
-        _check_reproduced(network, twin, images)
+    error = max(_check_reproduced(network, twin, images) for images in (one, two))
     for alone, both in zip(network.outputs_for(one), network.outputs_for(two), strict=True):
         if len(both) == 2 and not _close(both[:1], alone, roundings=10_000):
             raise Rot180Error("The model mixes the images of a batch, and cannot be captured.")
-    return network
+    return replace(network, error=error)
 
 
 def _check_input(model: nn.Module, example: Tensor) -> None:
@@ -133,6 +135,7 @@ class _Reading:
             place: known[name].detach() for place, name in self.names.items()
         }
         self.index: dict[fx.Node, int] = {}
+        self.splits: dict[fx.Node, Call] = {}
         self.steps: list[Step] = []
 
     def network(self) -> Network:
@@ -147,7 +150,9 @@ class _Reading:
             elif node.op == "call_function":
                 self._read(node)
         by_name = {node.name: place for node, place in self.index.items()}
-        outputs = tuple(by_name[one] for one in self.signature.user_outputs if one in by_name)
+        outputs = tuple(
+            by_name[one] for one in self.signature.user_outputs if by_name.get(one, -1) >= 0
+        )
         if not outputs:
             raise Rot180Error("The model's output does not depend on the image.")
         channels, height, width = self.example.shape[1:]
@@ -159,51 +164,116 @@ class _Reading:
             self.example.dtype,
             self.example.device,
         )
-        return replace(bare, layers={layer.name: layer for layer in self._layers(bare)})
+        return replace(bare, layers={one.name: one for one in self._layers(bare)}, _cache={})
 
     def _read(self, node: fx.Node) -> None:
-        """Read a call: into a step, into a constant, or as another name of an earlier step."""
+        """Read a call: into steps, into a constant, or as another name of an earlier step."""
         if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
             raise Rot180Error(
-                f"The model draws random numbers ({node.target}{_where(node)}) although it was put "
+                f"The model draws random numbers ({node.target}{where(node)}) although it was put "
                 "into evaluation mode. Where it calls F.dropout, pass training=self.training."
             )
-        sources = [one for one in node.all_input_nodes if one in self.index]
-        if not sources:
+        results = tuple(
+            one for one in node.all_input_nodes if one in self.index or one in self.splits
+        )
+        if not results:
             with torch.no_grad():
                 self.constants[node.name] = self._call(node, {})
             return
-        if _is_item(node):
-            (source,) = sources
-            several = isinstance(self.steps[self.index[source]].operator, FIRST_OF_SEVERAL)
-            if several and node.args[1] == 0:
-                self.index[node] = self.index[source]
-                return
+        if not node.users:
+            return  # a check of its input, or what is not used
+        if node.target in SPLITS:
+            self.splits[node] = self._as_call(node, results)
+            return
+        found = self._found(node, results)
+        if self._merged(node, found):
+            return
+        sources = tuple(self.index[one] for one in found.inputs)
+        if not found.operators:
+            self.index[node] = sources[0]
+            return
+        for operator in found.operators[:-1]:
+            self._append(f"{node.name}_{len(self.steps)}", operator, sources, None, node)
+            sources = (len(self.steps) - 1,)
         self.index[node] = len(self.steps)
-        value = node.meta.get("val")
-        value = value[0] if isinstance(value, tuple | list) and value else value
-        shape = tuple(value.shape[1:]) if isinstance(value, Tensor) else ()
-        inputs = tuple(self.index[one] for one in sources)
-        self.steps.append(Step(node.name, self._operator(node), inputs, shape))
+        self._append(node.name, found.operators[-1], sources, shape_of(node)[1:], node)
 
-    def _operator(self, node: fx.Node) -> Operator:
+    def _append(
+        self,
+        name: str,
+        operator: Operator,
+        sources: tuple[int, ...],
+        shape: tuple[int, ...] | None,
+        node: fx.Node,
+    ) -> None:
+        """Add a step; where its shape is not known it is tried out."""
+        before = tuple(self.steps[one].axes if one >= 0 else MAPS for one in sources)
+        if shape is None:
+            shape = self._tried(operator, sources)
+        axes = operator.axes(before)
+        if axes is None and len(shape) == 3 and not operator.local:
+            axes = MAPS
+        self.steps.append(Step(name, operator, sources, shape, axes, module_path(node)))
+
+    def _tried(self, operator: Operator, sources: tuple[int, ...]) -> tuple[int, ...]:
+        shapes = [
+            self.steps[one].shape if one >= 0 else tuple(self.example.shape[1:]) for one in sources
+        ]
+        boxes = tuple(Box(0, 0, *shape[-2:]) for shape in shapes)
+        zeros = tuple(torch.zeros(1, *shape) for shape in shapes)
+        sizes = [
+            matrix.shape[0] if matrix is not None else shapes[0][1 + axis]
+            for axis, matrix in enumerate(
+                (getattr(operator, "rows", None), getattr(operator, "columns", None))
+            )
+        ]
+        part = Part(Box(0, 0, *sizes), boxes, (NO_MARGINS,) * len(boxes))
+        return tuple(operator.forward(zeros, part)[0].shape[1:])
+
+    def _found(self, node: fx.Node, results: tuple[fx.Node, ...]) -> Found:
+        """Look the call up in the table."""
+        call = self._as_call(node, results)
         if _is_item(node):
-            return Item(cast(int, node.args[1]))
-        read = TABLE.get(node.target)
-        operator: Operator | None = None
-        if read is not None:
-            operator = read(self._arguments(node))
-        elif node.target in RESHAPES and isinstance(node.args[0], fx.Node):
-            before, after = (tuple(one.meta["val"].shape) for one in (node.args[0], node))
-            operator = per_image(before, after)
-        if operator is not None:
-            return operator
-        sources = [one for one in node.all_input_nodes if one in self.index]
+            (source,), place = results, cast(int, node.args[1])
+            if source in self.splits:
+                found: Any = item(call, self.splits[source], place)
+            elif source.target in FIRST_OF_SEVERAL and place == 0:
+                return Found((), results)
+            else:
+                found = Item(place)
+        else:
+            read = TABLE.get(node.target)
+            found = None if read is None else read(call)
+        if found is None:
+            found = Unlisted(call.run, str(node.target), where(node))
+        if isinstance(found, Operator):
+            found = Found((found,), results)
+        return found if found.inputs else Found(found.operators, results)
 
-        def call(*inputs: Tensor) -> Any:
-            return self._call(node, dict(zip(sources, inputs, strict=True)))
+    def _merged(self, node: fx.Node, found: Found) -> bool:
+        """Merge a batch normalisation into the convolution that it directly follows."""
+        if len(found.operators) != 1 or not isinstance(found.operators[0], BatchNorm):
+            return False
+        (source,) = found.inputs
+        place = self.index[source]
+        operator = self.steps[place].operator if place >= 0 else None
+        if len(source.users) != 1 or not isinstance(operator, Convolution) or operator.norm:
+            return False
+        merged = replace(operator, norm=found.operators[0])
+        self.steps[place] = replace(self.steps[place], name=node.name, operator=merged)
+        self.index[node] = place
+        return True
 
-        return Unlisted(call, str(node.target), _where(node))
+    def _as_call(self, node: fx.Node, results: tuple[fx.Node, ...]) -> Call:
+        def run(*values: Any) -> Any:
+            return self._call(node, dict(zip(results, values, strict=True)))
+
+        given = {} if _is_item(node) else self._arguments(node)
+        return Call(node, given, results, self._axes, run)
+
+    def _axes(self, node: fx.Node) -> Axes | None:
+        place = self.index[node]
+        return self.steps[place].axes if place >= 0 else MAPS
 
     def _arguments(self, node: fx.Node) -> dict[str, Any]:
         """Return the arguments of a call by name, constants in place of their nodes."""
@@ -224,22 +294,25 @@ class _Reading:
         return node.target(*args, **kwargs)  # type: ignore[operator]
 
     def _layers(self, network: Network) -> Iterator[Layer]:
-        """Yield the convolutions by name; one that is used again gets the number of its use."""
+        """Yield the layers by name; one that is used again gets the number of its use."""
         taken: dict[str, int] = {}
         for node, place in self.index.items():
-            if place < 0 or not isinstance(self.steps[place].operator, Convolution):
+            operator = self.steps[place].operator if place >= 0 else None
+            if node.target not in _LAYERS or not isinstance(operator, Convolution | Linear):
                 continue
+            if len(self.steps[place].shape) == 2:
+                continue  # of a sequence of tokens, which is no map
             name = self._layer_name(node)
             taken[name] = taken.get(name, 0) + 1
             if taken[name] > 1:
                 name = f"{name}:{taken[name]}"
-            yield _layer(network, name, *self._feature(node))
+            yield _layer(network, name, place, *self._feature(node))
 
     def _layer_name(self, node: fx.Node) -> str:
         """Return the path of the module that is the convolution; else where its kernel is kept."""
-        path = _module_path(node)
+        path = module_path(node)
         try:
-            if isinstance(self.model.get_submodule(path), nn.Conv2d):
+            if isinstance(self.model.get_submodule(path), nn.Conv2d | nn.Linear):
                 return path
         except AttributeError:
             pass
@@ -247,62 +320,61 @@ class _Reading:
         name = self.names.get(kernel.name, "") if isinstance(kernel, fx.Node) else ""
         return name.removesuffix(".weight") or path or node.name
 
-    def _feature(self, node: fx.Node) -> tuple[int, bool]:
-        """Go on from a convolution over the normalisation and rectifier that directly follow it.
+    def _feature(self, node: fx.Node) -> tuple[int, str]:
+        """Go on from a convolution to the rectifier that directly follows it.
 
-        Returns the place of the step whose output the features are, and whether it is rectified.
+        Returns the place of the step whose output the features are, and the rectifier's name.
         """
-        normalised = False
         while len(node.users) == 1:
             (follower,) = node.users
-            if follower not in self.index:
+            place = self.index.get(follower, -1)
+            operator = self.steps[place].operator
+            if isinstance(operator, Rectifier) and self.steps[place].inputs == (self.index[node],):
+                return place, operator.name
+            if place != self.index[node]:
                 break
-            operator = self.steps[self.index[follower]].operator
-            if isinstance(operator, Rectifier):
-                return self.index[follower], True
-            same = self.index[follower] == self.index[node]
-            if isinstance(operator, BatchNorm) and not normalised:
-                normalised = True
-            elif not (same or isinstance(operator, Pass)):
-                break
-            node = follower
-        return self.index[node], False
+            node = follower  # the normalisation that was merged, or another name of the same
+        return self.index[node], ""
 
 
 def _is_item(node: fx.Node) -> bool:
     return getattr(node.target, "__name__", "") == "getitem"
 
 
-def _module_path(node: fx.Node) -> str:
+def module_path(node: fx.Node) -> str:
     """Return the path, in the user's model, of the module whose forward method made this call."""
     stack = node.meta.get("nn_module_stack") or {}
     paths = [path for path, _ in stack.values()]
     return str(paths[-1]) if paths else ""
 
 
-def _where(node: fx.Node) -> str:
-    path = _module_path(node)
+def where(node: fx.Node) -> str:
+    """Return the place of a call in the user's model in words, for messages."""
+    path = module_path(node)
     return f" in {path}" if path else ""
 
 
-def _layer(network: Network, name: str, place: int, rectified: bool) -> Layer:
-    channels, height, width = network.steps[place].shape
-    first = network.region(Box(0, 0, 1, 1), place, clip=False)
-    next_ = network.region(Box(1, 1, 2, 2), place, clip=False)
+def _layer(network: Network, name: str, linear: int, place: int, rectifier: str) -> Layer:
+    step = network.steps[place]
+    channels = step.shape[-1] if step.axes != MAPS else step.shape[0]
+    field, stride = network.seen(place)
     return Layer(
         name,
+        network.steps[linear].operator.kind,
         channels,
-        height,
-        width,
-        (min(first.height, network.input_shape[1]), min(first.width, network.input_shape[2])),
-        (next_.top - first.top, next_.left - first.left),
-        rectified,
+        network.size_of(place, ROWS),
+        network.size_of(place, COLUMNS),
+        field,
+        stride,
+        rectifier,
+        linear,
         place,
+        step.axes,
     )
 
 
-def _check_reproduced(network: Network, model: nn.Module, images: Tensor) -> None:
-    """Compare the captured network's outputs with the model's own."""
+def _check_reproduced(network: Network, model: nn.Module, images: Tensor) -> float:
+    """Compare the captured network's outputs with the model's own; return the largest error."""
     try:
         with torch.no_grad():
             expected = model(images.clone())
@@ -325,9 +397,17 @@ def _check_reproduced(network: Network, model: nn.Module, images: Tensor) -> Non
             "A model that computes with the number of its images, or changes while it runs, cannot "
             "be captured."
         )
+    return max(map(_error, found, wanted))
 
 
-def _close(found: Tensor, wanted: Tensor, roundings: int = 50) -> bool:
+def _error(found: Tensor, wanted: Tensor) -> float:
+    """Return the largest difference over the largest value."""
+    if not wanted.is_floating_point() or not wanted.isfinite().all():
+        return 0.0
+    return float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30))
+
+
+def _close(found: Tensor, wanted: Tensor, roundings: int = 1000) -> bool:
     """Compare with a tolerance of so many roundings of the largest value."""
     if found.shape != wanted.shape:
         return False

@@ -1,66 +1,107 @@
-"""A captured network: its steps in order, its layers by name, its forward pass up to a layer."""
+"""A captured network: its steps in order, its layers by name, and the plans of their parts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from rot180.errors import Rot180Error, listed, whole_number
-from rot180.graph.boxes import Box
-from rot180.graph.operators import Operator
-
-
-@dataclass(frozen=True)
-class Step:
-    """One operator of a network in its place.
-
-    ``inputs`` are the positions, in the list of steps, of the steps whose outputs it takes; -1 is
-    the image. ``shape`` is the shape of its output for one image, without the batch axis.
-    """
-
-    name: str
-    operator: Operator
-    inputs: tuple[int, ...]
-    shape: tuple[int, ...]
+from rot180.graph.boxes import COLUMNS, ROWS, Box, Span
+from rot180.graph.forward import ForwardPass
+from rot180.graph.geometry import Step, Trace, nominal, trace
+from rot180.graph.operators.base import MAPS, Axes, Part
+from rot180.graph.operators.convolution import Convolution, Linear
+from rot180.graph.plan import Plan
 
 
 @dataclass(frozen=True)
 class Layer:
     """A convolution with the normalisation and the rectifier that directly follow it.
 
-    Its features are the channels of that output; only ReLU, however written, counts as a rectifier
-    here. ``receptive_field`` (height, width) is the size of
-    the box of pixels that a unit far from the border can see, and ``stride`` (vertical, horizontal)
-    how far the boxes of neighbouring units lie apart, both in pixels of the network's input. Above
-    an operator that is not listed every unit counts as seeing the whole image (stride 0).
+    Fully connected layers are layers, too: of one row and one column, or, where they act on each
+    position of a map, of maps.
+
+    Attributes:
+        name: path of the module in the user's model.
+        kind: "convolution", "depthwise convolution", "linear", ...
+        channels, height, width: of its feature maps.
+        receptive_field: (height, width) of the box of pixels that a unit far from the border can
+            see, no more than the image; where units depend on whole maps, the whole image.
+        stride: (vertical, horizontal) how far the boxes of neighbouring units lie apart, in pixels
+            of the input; 0 where units depend on whole maps.
+        rectifier: name of the rectifier ("ReLU", "GELU", ...), "" where there is none.
+        linear: the place of the convolution among the steps.
+        step: the place whose output the feature maps are.
+        axes: which axes of that output are rows and columns; None: it is a vector.
     """
 
     name: str
+    kind: str
     channels: int
     height: int
     width: int
     receptive_field: tuple[int, int]
-    stride: tuple[int, int]
-    rectified: bool
+    stride: tuple[float | int, float | int]
+    rectifier: str
+    linear: int
     step: int
+    axes: Axes | None = MAPS
+
+    @property
+    def rectified(self) -> bool:
+        """Whether a rectifier of any kind is part of it."""
+        return bool(self.rectifier)
+
+    def as_maps(self, value: Tensor) -> Float[Tensor, "n c h w"]:
+        """Return the step's output with the channels first."""
+        if self.axes is None:
+            return value.reshape(*value.shape[:2], 1, 1)
+        return value if self.axes == MAPS else value.movedim(-1, 1)
 
 
-@dataclass(frozen=True)
-class ForwardPass:
-    """What a forward pass left: the maps of a layer, and what each step kept, by its place."""
+class Aim(NamedTuple):
+    """A part of a layer, and the plan between the image and what the part looks at.
 
-    maps: Tensor
-    kept: Mapping[int, Any]
+    Attributes:
+        layer: the layer.
+        plan: the steps below its convolution.
+        part: of the convolution itself.
+        rows, columns: where the spans of each step begin, by its place; -1 on the image.
+    """
+
+    layer: Layer
+    plan: Plan
+    part: Part
+    rows: dict[int, int]
+    columns: dict[int, int]
+
+    @property
+    def box(self) -> Box:
+        """The pixels of the image that the part depends on."""
+        height, width = self.plan.size(-1)
+        top, left = self.rows[-1], self.columns[-1]
+        return Box(top, left, top + height, left + width)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Network:
     """A PyTorch model captured for projection; made by :func:`rot180.capture`.
 
-    It reads the model's own parameters (they are not copied), and never writes to them.
+    It reads the model's own parameters, and never writes to them; what it makes of them (rotated
+    kernels, merged normalisations) is made anew when they change.
+
+    Attributes:
+        steps: its operators in order.
+        outputs: the places of the model's outputs.
+        layers: its layers by name.
+        input_shape: (channels, height, width) of an image.
+        dtype, device: of its parameters.
+        error: the largest difference from the model's own output that was found when it was
+            captured, over the largest value.
     """
 
     steps: tuple[Step, ...]
@@ -69,6 +110,8 @@ class Network:
     input_shape: tuple[int, int, int]
     dtype: torch.dtype
     device: torch.device
+    error: float = 0.0
+    _cache: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
         head = "Network(input {}x{}x{}, {} steps)".format(*self.input_shape, len(self.steps))
@@ -105,8 +148,10 @@ class Network:
             )
         return number
 
-    def batch(self, images: Any) -> Float[Tensor, "n c h w"]:
+    def batch(self, images: Any, finite: bool = True) -> Float[Tensor, "n c h w"]:
         """Return images as a batch that this network takes, on its device and in its precision.
+
+        That their values are finite is checked unless ``finite`` is False.
 
         Raises:
             Rot180Error: they are not normalised floating-point images of the captured size.
@@ -125,93 +170,176 @@ class Network:
                 f"The image has shape {tuple(images.shape)}; this network was captured for "
                 f"(channels, height, width) = {self.input_shape}, or a batch of such images."
             )
-        if not torch.isfinite(found).all():
-            raise Rot180Error("The image holds values that are infinite or not numbers (NaN).")
+        if finite:
+            check_finite(found)
         return found.to(self.device, self.dtype)
 
-    @torch.no_grad()
-    def forward(self, images: Float[Tensor, "n c h w"], layer: Layer) -> ForwardPass:
-        """Run a batch up to a layer and keep what the way back needs.
+    def open(self, image: Tensor) -> ForwardPass:
+        """Keep what the forward pass of one image leaves, for many projections from it.
+
+        It may stand wherever :func:`rot180.project` takes an image; a projection then costs its
+        backward pass only. The forward pass goes as far as the layers that are asked for.
+
+        Args:
+            image: a normalised image (c, h, w).
 
         Raises:
-            Rot180Error: the layer's values are not finite, with the first step where that is so.
+            Rot180Error: it is not one image of the captured size.
         """
-        values, kept = self._run(images, layer.step)
-        maps = values[layer.step]
-        if not torch.isfinite(maps).all():
-            raise Rot180Error(self._first_not_finite(images, layer.step))
-        return ForwardPass(maps, kept)
+        batch = self.batch(image)
+        if len(batch) != 1:
+            raise Rot180Error(f"One image is opened at a time; these are {len(batch)}.")
+        return ForwardPass(self, batch)
 
     def maps(self, images: Tensor, layer: str) -> Float[Tensor, "n c h w"]:
         """Return the feature maps of a layer for one normalised image or a batch of them."""
-        return self.forward(self.batch(images), self.layer(layer)).maps
+        place = self.layer(layer)
+        passed = ForwardPass(self, self.batch(images), "deconvnet", frozenset({place.step}))
+        return passed.maps(place)
 
     @torch.no_grad()
     def outputs_for(self, images: Tensor) -> list[Tensor]:
         """Return the model's outputs for images, made step by step."""
-        values, _ = self._run(self.batch(images), *self.outputs)
-        return [values[place] for place in self.outputs]
-
-    def _run(self, images: Tensor, *targets: int) -> tuple[dict[int, Any], dict[int, Any]]:
-        """Run the steps that the targets need; drop each value after its last use.
-
-        Returns the values of the targets, and what each step kept.
-        """
-        needed = self.needed(*targets)
-        last_use = {source: place for place in needed for source in self.steps[place].inputs}
-        values: dict[int, Any] = {-1: images}
-        kept: dict[int, Any] = {}
-        for place in needed:
-            step = self.steps[place]
-            values[place], kept[place] = step.operator.forward(*(values[i] for i in step.inputs))
-            for source in step.inputs:
-                if last_use[source] == place and source not in targets:
-                    values.pop(source, None)
-        return values, kept
+        passed = ForwardPass(self, self.batch(images), "deconvnet", frozenset(self.outputs))
+        return [passed.value(place) for place in self.outputs]
 
     def needed(self, *targets: int) -> list[int]:
         """Return, in order, the steps that the outputs of the targets depend on, these included."""
-        wanted = set(targets)
-        for place in range(max(targets), -1, -1):
-            if place in wanted:
-                wanted.update(self.steps[place].inputs)
-        return sorted(wanted - {-1})
+        key = ("needed", targets)
+        if key not in self._cache:
+            wanted = set(targets)
+            for place in range(max(targets), -1, -1):
+                if place in wanted:
+                    wanted.update(self.steps[place].inputs)
+            self._cache[key] = sorted(wanted - {-1})
+        found: list[int] = self._cache[key]
+        return found
 
-    def region(self, box: Box, last: int, clip: bool = True) -> Box:
-        """Return the box of image pixels that a box of the output of step ``last`` depends on.
+    def size_of(self, place: int, axis: int) -> int:
+        """Return how many rows or columns a value has; 1 where it has none."""
+        if place < 0:
+            return self.input_shape[1 + axis]
+        step = self.steps[place]
+        return 1 if step.axes is None else step.shape[step.axes[axis]]
 
-        With ``clip`` each box on the way is cut to its map, since the padding around a map depends
-        on nothing; without it the box is that of a unit far from every border.
+    def trace(
+        self, places: list[int], wanted: Mapping[int, tuple[Span, Span]]
+    ) -> tuple[Trace, Trace]:
+        """Follow spans of rows and columns down to the image."""
+        return (
+            self._trace(places, {place: one[ROWS] for place, one in wanted.items()}, ROWS),
+            self._trace(places, {place: one[COLUMNS] for place, one in wanted.items()}, COLUMNS),
+        )
+
+    def _trace(self, places: list[int], wanted: Mapping[int, Span], axis: int) -> Trace:
+        return trace(self.steps, lambda place: self.size_of(place, axis), places, wanted, axis)
+
+    def whole(self, method: str | None, held: frozenset[int] | None) -> Plan:
+        """Return the plan of all steps on whole maps; see :class:`ForwardPass`."""
+        if held is None:
+            held = frozenset(layer.step for layer in self.layers.values())
+        key = ("whole", method, held)
+        if key not in self._cache:
+            targets = {*self.outputs, *(layer.step for layer in self.layers.values()), *held}
+            places = self.needed(*sorted(targets))
+            wanted = {place: self._all_of(place) for place in [-1, *places]}
+            rows, columns = self.trace(places, wanted)
+            self._cache[key] = Plan(
+                self.steps, places, self.outputs[0], rows, columns, method, held
+            )
+        found: Plan = self._cache[key]
+        return found
+
+    def multiply_adds(self, layer: Layer) -> int:
+        """Return how many products a forward pass of one image to a layer sums, about."""
+        key = ("multiply-adds", layer.linear)
+        if key not in self._cache:
+            needed = set(self.needed(layer.linear))
+            works = self.whole("deconvnet", frozenset()).works
+            self._cache[key] = sum(
+                one.operator.multiply_adds(one.part) for one in works if one.place in needed
+            )
+        found: int = self._cache[key]
+        return found
+
+    def _all_of(self, place: int) -> tuple[Span, Span]:
+        return Span(0, self.size_of(place, ROWS)), Span(0, self.size_of(place, COLUMNS))
+
+    def aim(self, layer: Layer, position: tuple[int, int] | None, method: str) -> Aim:
+        """Return the plan of one unit of a layer, or (None) of its whole maps.
+
+        Units that lie in the same way share one plan.
         """
-        boxes: dict[int, Box] = {last: box}
-        for index in reversed(self.needed(last)):
-            step = self.steps[index]
-            shapes = tuple(self._shape(source) for source in step.inputs)
-            for source, shape, found in zip(
-                step.inputs, shapes, step.operator.region(boxes[index], shapes), strict=True
-            ):
-                if clip and len(shape) == 4:
-                    found = found.clipped(*shape[2:])
-                boxes[source] = boxes[source].joined(found) if source in boxes else found
-        return boxes.get(-1, Box(0, 0, 0, 0))
+        key = ("aim", layer.linear, position, method)
+        if key not in self._cache:
+            spans = self._all_of(layer.linear)
+            if position is not None and layer.axes is not None:
+                spans = tuple(Span(one, one + 1) for one in position)  # type: ignore[assignment]
+            rows = self._traced(layer, ROWS, spans[ROWS])
+            columns = self._traced(layer, COLUMNS, spans[COLUMNS])
+            shared = ("plan", layer.linear, rows.key, columns.key, method)
+            if shared not in self._cache:
+                (source,) = self.steps[layer.linear].inputs
+                below = [one for one in self.needed(layer.linear) if one != layer.linear]
+                plan = Plan(self.steps, below, source, rows, columns, method)
+                whole = Plan(self.steps, [layer.linear], layer.linear, rows, columns, method)
+                self._cache[shared] = plan, whole.works[0].part
+            plan, part = self._cache[shared]
+            self._cache[key] = Aim(layer, plan, part, dict(rows.starts), dict(columns.starts))
+        found: Aim = self._cache[key]
+        return found
+
+    def _traced(self, layer: Layer, axis: int, span: Span) -> Trace:
+        key = ("trace", layer.linear, axis, span)
+        if key not in self._cache:
+            places = self.needed(layer.linear)
+            self._cache[key] = self._trace(places, {layer.linear: span}, axis)
+        found: Trace = self._cache[key]
+        return found
 
     def receptive_field(self, layer: Layer, position: tuple[int, int]) -> Box:
         """Return the box of image pixels that one unit can see, cut to the image."""
-        y, x = position
-        return self.region(Box(y, x, y + 1, x + 1), layer.step)
+        spans = [
+            self._traced(layer, axis, Span(place, place + 1) if layer.axes else Span(0, 1))
+            for axis, place in enumerate(position)
+        ]
+        return Box.of(*(Span(one.starts[-1], one.starts[-1] + one.sizes[-1]) for one in spans))
 
-    def _shape(self, source: int) -> tuple[int, ...]:
-        return (1, *(self.input_shape if source < 0 else self.steps[source].shape))
+    def seen(self, place: int) -> tuple[tuple[int, int], tuple[float, float]]:
+        """Return size and stride of the receptive field of a step's positions, far from borders.
 
-    def _first_not_finite(self, images: Tensor, last: int) -> str:
-        values: dict[int, Any] = {-1: images}
-        for index in self.needed(last):
-            step = self.steps[index]
-            values[index], _ = step.operator.forward(*(values[i] for i in step.inputs))
-            found = values[index]
+        The whole image with stride 0 where they depend on whole maps.
+        """
+        sizes, strides = [], []
+        for axis in (ROWS, COLUMNS):
+            found = nominal(self.steps, self.needed(place), place, axis)
+            image = self.size_of(-1, axis)
+            size = image if found is None else int(found.high - found.low)
+            stride: Any = 0 if found is None else found.scale
+            sizes.append(min(size, image))
+            strides.append(int(stride) if stride == int(stride) else float(stride))
+        return (sizes[0], sizes[1]), (strides[0], strides[1])
+
+    def operator(self, layer: Layer) -> Convolution | Linear:
+        """Return the convolution or the linear step of a layer."""
+        found = self.steps[layer.linear].operator
+        assert isinstance(found, Convolution | Linear)
+        return found
+
+    def first_not_finite(self, images: Tensor, last: int) -> str:
+        """Say which step first gives values that are infinite or not numbers."""
+        passed = ForwardPass(self, images, "deconvnet", frozenset())
+        for place in self.needed(last):
+            found, step = passed.value(place), self.steps[place]
             if isinstance(found, Tensor) and not torch.isfinite(found).all():
                 return (
                     "The network gives values that are infinite or not numbers (NaN), first in the "
                     f"step {step.name} ({step.operator.kind}). Check its weights."
                 )
         return "The network gives values that are infinite or not numbers (NaN)."
+
+
+def check_finite(images: Tensor) -> None:
+    """Refuse values that are infinite or not numbers."""
+    if not isfinite(float(images.sum())) and not torch.isfinite(images).all():
+        raise Rot180Error("The image holds values that are infinite or not numbers (NaN).")

@@ -1,41 +1,42 @@
-"""The way back: a signal at a layer goes through the steps in reverse order to the pixels."""
+"""The way back: a signal goes through the steps of a plan in reverse order to the pixels."""
 
-import torch
+from collections.abc import Callable
+
 from jaxtyping import Float
 from torch import Tensor
 
-from rot180.graph.network import ForwardPass, Layer, Network
+from rot180.graph.operators.base import NOTHING_KEPT, Kept
+from rot180.graph.plan import Plan, Work
 from rot180.projection.rules import Rules
 
 
-@torch.no_grad()
 def carried_back(
-    network: Network,
-    layer: Layer,
-    passed: ForwardPass,
-    signal: Float[Tensor, "k c h w"],
-    rules: Rules,
-) -> Float[Tensor, "k channels height width"]:
-    """Carry signals at a layer's features back to the pixels of the network's input.
+    plan: Plan, signal: Tensor, kept: Callable[[Work], Kept], rules: Rules
+) -> Float[Tensor, "k c h w"] | None:
+    """Carry signals at the end of a plan back to the pixels of its box.
 
     Where steps branch, the signals of the branches add (each step's linear part is transposed).
 
     Args:
-        network: the captured network.
-        layer: where the signals start.
-        passed: the forward pass that they go back through, of k images, or of one for all of them.
-        signal: one map of the whole layer for each signal, in the units of its activations.
+        plan: the steps, and the part of each.
+        signal: of k units, on the part of the plan's target, in its layout.
+        kept: gives what the forward pass left for a step, of k images or of one for all.
         rules: what happens at rectifiers and maxima.
+
+    Returns:
+        The signals (k, c, h, w) on the box of the image; None where nothing arrives.
     """
-    waiting: dict[int, Tensor] = {layer.step: signal}
-    for place in reversed(network.needed(layer.step)):
-        arrived = waiting.pop(place, None)
-        if arrived is None:
+    waiting: dict[int, Tensor] = {plan.target: signal}
+    for work in reversed(plan.works):
+        arrived = waiting.pop(work.place, None)
+        if arrived is None or work.empty:
             continue
-        step = network.steps[place]
-        found = step.operator.backward(arrived, passed.kept[place], rules)
-        for source, part in zip(step.inputs, found, strict=True):
-            if part is not None:
-                waiting[source] = waiting[source] + part if source in waiting else part
-    nothing = signal.new_zeros(len(signal), *network.input_shape)
-    return waiting.get(-1, nothing)
+        left = kept(work) if work.looks else NOTHING_KEPT
+        found = work.operator.backward(arrived, left, rules, work.part)
+        for source, cut, part in zip(work.sources, work.cuts, found, strict=True):
+            if part is None:
+                continue
+            if cut is not None:
+                part = plan.spread(part, source, cut)
+            waiting[source] = waiting[source] + part if source in waiting else part
+    return waiting.get(-1)

@@ -1,14 +1,27 @@
 """The rules of the way back: what a signal does at a rectifier and at a maximum.
 
 They stand apart from the networks they apply to: a step of a network asks them, and knows none.
+With f' the derivative of the rectifier at the place of the forward pass, a signal s becomes
 
-=============  ==================================  ==============================================
-method         at a rectifier                      source
-=============  ==================================  ==============================================
-``deconvnet``  max(s, 0)                           Zeiler & Fergus, ECCV 2014, section 2.1
-``gradient``   s where the unit fired, else 0      the chain rule; Simonyan et al., ICLR-W 2014
-``guided``     max(s, 0) where it fired, else 0    Springenberg et al., ICLR-W 2015, section 3.4
-=============  ==================================  ==============================================
+=============  ===============  =============================================  =================
+method         at any           at ReLU that is                                source
+               rectifier
+=============  ===============  =============================================  =================
+``deconvnet``  max(s, 0)        max(s, 0)                                      Zeiler & Fergus,
+                                                                               ECCV 2014, 2.1
+``gradient``   f' s             s where the unit fired, else 0                 the chain rule;
+                                                                               Simonyan et al.,
+                                                                               ICLR-W 2014
+``guided``     f' max(s, 0)     max(s, 0) where the unit fired, else 0         Springenberg et
+                                                                               al., ICLR-W 2015
+=============  ===============  =============================================  =================
+
+The sources know ReLU only. For its kin (ReLU6, LeakyReLU, PReLU, ELU, CELU, SELU, GELU, SiLU,
+Hardswish, Mish, Softplus, a clamp at zero) the middle column is what rot180 does: the deconvnet
+rectifies the signal and asks nothing of the forward pass, so it is the same for all of them; the
+guided method is the derivative of the rectified signal. A function that is no rectifier (sigmoid,
+tanh, a normalisation by the values themselves, the product with a gate) is gone through by its
+derivative, whatever the method. :meth:`rot180.Network.report` names what a network has of each.
 
 ==============  =======================================================================
 unpooling       at a maximum over a window
@@ -18,14 +31,22 @@ unpooling       at a maximum over a window
 ==============  =======================================================================
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from rot180.errors import Rot180Error, listed
-from rot180.graph.operators import MaxPool, laid_out
+from rot180.graph.boxes import Box
+from rot180.graph.operators.base import NO_MARGINS, Part
+from rot180.graph.operators.convolution import laid_out
+from rot180.graph.operators.pooling import MaxPool
+
+_pool_backward = torch.ops.aten.max_pool2d_with_indices_backward.default
 
 METHODS = ("deconvnet", "gradient", "guided")
 UNPOOLINGS = ("switches", "repeat")
@@ -50,40 +71,80 @@ class Rules:
             if name not in known:
                 raise Rot180Error(f"There is no {what} '{name}'. There are: {listed(known, name)}.")
 
-    def rectify(self, signal: Tensor, fired: Tensor) -> Tensor:
-        """Carry a signal back through a rectifier that let the positions ``fired`` through."""
-        if self.method == "deconvnet":
-            return signal.clamp(min=0)
-        masked = signal * fired
-        return masked if self.method == "gradient" else masked.clamp(min=0)
+    def rectify(
+        self, signal: Tensor, derived: Callable[[Tensor], Tensor], spare: bool = False
+    ) -> Tensor:
+        """Carry a signal back through a rectifier; ``derived`` multiplies with its derivative.
 
-    def unpool(self, signal: Tensor, switches: Tensor, pool: MaxPool, shape: torch.Size) -> Tensor:
-        """Carry a signal back through a max pooling whose input had the given shape."""
-        if self.unpooling == "switches":
-            return to_switches(signal, switches, shape)
-        return repeated(signal, pool, shape)
+        A ``spare`` signal may be overwritten.
+        """
+        if self.method == "gradient":
+            return derived(signal)
+        rectified = signal.clamp_(min=0) if spare else signal.clamp(min=0)
+        return rectified if self.method == "deconvnet" else derived(rectified)
+
+    def unpool(self, signal: Tensor, switches: Tensor, pool: MaxPool, part: Part) -> Tensor:
+        """Carry a signal back through a max pooling on a part of its maps."""
+        if self.unpooling == "repeat":
+            return repeated(signal, pool, part)
+        need = part.needs[0]
+        if part.margins[0] != NO_MARGINS:
+            return to_switches(signal, switches, need)
+        # The same, faster, where no window looks beyond the map.
+        kernel, stride, _, dilation = pool.window
+        found: Tensor = _pool_backward(
+            signal,
+            torch.empty(
+                (*signal.shape[:2], need.height, need.width),
+                dtype=signal.dtype,
+                device=signal.device,
+                memory_format=torch.channels_last,
+            ),
+            kernel,
+            stride,
+            (0, 0),
+            dilation,
+            False,
+            switches.expand_as(signal),
+        )
+        return found
 
 
-def to_switches(signal: Tensor, switches: Tensor, shape: torch.Size) -> Tensor:
+def to_switches(
+    signal: Float[Tensor, "k c h w"], switches: Int[Tensor, "n c h w"], box: Box
+) -> Float[Tensor, "k c height width"]:
     """Put each value where its maximum was; a position that won several windows takes their sum.
 
-    ``switches`` (n, c, h, w) holds flat positions in a map of the last two axes of ``shape``. Its
-    batch may be 1 for a signal of any batch.
+    ``switches`` holds flat positions in the box. Its batch may be 1 for a signal of any batch.
     """
     n, c = signal.shape[:2]
-    flat = signal.new_zeros(n, c, shape[-2] * shape[-1])
+    flat = signal.new_zeros(n, c, box.height * box.width)
     flat.scatter_add_(2, switches.expand_as(signal).flatten(2), signal.flatten(2))
-    return flat.reshape(n, c, *shape[-2:])
+    return flat.reshape(n, c, box.height, box.width)
 
 
-def repeated(signal: Tensor, pool: MaxPool, shape: torch.Size) -> Tensor:
+def repeated(
+    signal: Float[Tensor, "k c h w"], pool: MaxPool, part: Part
+) -> Float[Tensor, "k c height width"]:
     """Give every position of each window the window's value; overlapping windows add.
 
-    It is the adjoint of the sum over each window. Rows and columns at the border that no window
-    reaches take zero.
+    It is the adjoint of the sum over each window. What would fall on the padding is dropped.
     """
     n, c, h, w = signal.shape
-    kernel, stride, padding, dilation = pool.window
-    ones = signal.new_ones(1, 1, *kernel)
-    full = F.conv_transpose2d(signal.reshape(n * c, 1, h, w), ones, None, stride, dilation=dilation)
-    return laid_out(full, *padding, shape).reshape(n, c, *shape[-2:])
+    ones = signal.new_ones(1, 1, *pool.window.kernel)
+    full = F.conv_transpose2d(
+        signal.reshape(n * c, 1, h, w),
+        ones,
+        None,
+        pool.window.stride,
+        dilation=pool.window.dilation,
+    )
+    top, left, _, _ = part.margins[0]
+    need = part.needs[0]
+    return laid_out(full, (top, left), need).reshape(n, c, need.height, need.width)
+
+
+@lru_cache
+def rules(method: str, unpooling: str) -> Rules:
+    """Return the rules of these names, made once."""
+    return Rules(method, unpooling)

@@ -1,0 +1,180 @@
+"""A forward pass of whole images, of which is kept what the way back looks at."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rot180.errors import Rot180Error
+from rot180.graph.operators.base import Kept
+from rot180.graph.plan import Plan, Work, laid_out_for_speed
+
+if TYPE_CHECKING:
+    from rot180.graph.network import Layer, Network
+
+
+class ForwardPass:
+    """What a network made of images, as far as it was asked so far.
+
+    It goes on from where it stopped when a later layer is asked for. What it holds is what some
+    method looks at on the way back (activations, switches), and the maps of all layers.
+
+    Args:
+        network: the network.
+        images: normalised images (n, c, h, w) on its device; they are not changed.
+        method: keep only what this method looks at; None: what any does.
+        held: places whose values to keep besides; None: the maps of all layers.
+    """
+
+    def __init__(
+        self,
+        network: "Network",
+        images: Float[Tensor, "n c h w"],
+        method: str | None = None,
+        held: frozenset[int] | None = None,
+    ) -> None:
+        self.network = network
+        self._plan = network.whole(method, held)
+        self._works = {work.place: work for work in self._plan.works}
+        self._left = Counter(one for work in self._plan.works for one in set(work.sources))
+        self._values: dict[int, Any] = {-1: laid_out_for_speed(images)}
+        self._switches: dict[int, Tensor] = {}
+        self._switch_rows: dict[int, Tensor] = {}
+        self._done: set[int] = set()
+        self._finite: set[int] = set()
+
+    @property
+    def images(self) -> Float[Tensor, "n c h w"]:
+        """The images."""
+        found: Tensor = self._values[-1]
+        return found
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @torch.no_grad()
+    def value(self, place: int) -> Any:
+        """Return the output of a step for the images, running what is missing."""
+        if place >= 0 and place not in self._done:
+            for one in self.network.needed(place):
+                if one not in self._done:
+                    self._run(self._works[one])
+        return self._values[place]
+
+    def _run(self, work: Work) -> None:
+        self._plan.do(work, self._values, self._switches)
+        self._done.add(work.place)
+        for source in set(work.sources):
+            self._left[source] -= 1
+            if not self._left[source] and source >= 0 and source not in self._plan.kept:
+                self._values.pop(source, None)
+
+    def maps(self, layer: "Layer") -> Float[Tensor, "n c h w"]:
+        """Return the feature maps of a layer.
+
+        Raises:
+            Rot180Error: they are not finite, with the first step where that is so.
+        """
+        maps = layer.as_maps(self.value(layer.step))
+        if layer.step not in self._finite:
+            if not torch.isfinite(maps).all():
+                raise Rot180Error(self.network.first_not_finite(self.images, layer.step))
+            self._finite.add(layer.step)
+        return maps
+
+    def kept(
+        self,
+        plan: Plan,
+        work: Work,
+        method: str,
+        images: Sequence[int],
+        starts: Sequence[tuple[dict[int, int], dict[int, int]]],
+    ) -> Kept:
+        """Return what the way back through a step of a plan looks at, for units of these images.
+
+        Args:
+            plan: of the units.
+            work: its step.
+            method: of the way back.
+            images: the image of each unit.
+            starts: for each unit where its spans begin, rows and columns.
+        """
+        looks = work.operator.looks_at(method)
+        inputs: list[Any] = []
+        if looks.inputs:
+            for source, cut in zip(work.sources, work.cuts, strict=True):
+                value = self._taken(plan, self.value(source), source, images, starts)
+                inputs.append(value if cut is None else value[cut])
+        output = None
+        if looks.output:
+            output = self._taken(plan, self.value(work.place), work.place, images, starts)
+        switches = None
+        if work.place in self._switches:
+            switches = self._local_switches(plan, work, images, starts)
+        return Kept(tuple(inputs), output, switches)
+
+    def _taken(
+        self,
+        plan: Plan,
+        value: Tensor,
+        place: int,
+        images: Sequence[int],
+        starts: Sequence[tuple[dict[int, int], dict[int, int]]],
+    ) -> Tensor:
+        """Cut the boxes of units out of a value; one box, if all are the same."""
+        if not isinstance(value, Tensor):  # of an operator that gives several
+            return value
+        axes, (height, width) = plan.axes(place), plan.size(place)
+
+        def box(unit: int) -> Tensor:
+            image = value[images[unit] : images[unit] + 1]
+            if axes is None or (image.shape[axes[0]], image.shape[axes[1]]) == (height, width):
+                return image
+            top, left = starts[unit][0][place], starts[unit][1][place]
+            index: list[Any] = [slice(None)] * -min(axes)
+            index[axes[0]], index[axes[1]] = slice(top, top + height), slice(left, left + width)
+            found: Tensor = image[(Ellipsis, *index)]
+            return found
+
+        first = (images[0], starts[0])
+        if all((image, start) == first for image, start in zip(images, starts, strict=True)):
+            return box(0)
+        if list(images) == list(range(len(value))) and all(one == starts[0] for one in starts):
+            whole = axes is None or (value.shape[axes[0]], value.shape[axes[1]]) == (height, width)
+            if whole:
+                return value
+        return torch.cat([box(unit) for unit in range(len(images))])
+
+    def _local_switches(
+        self,
+        plan: Plan,
+        work: Work,
+        images: Sequence[int],
+        starts: Sequence[tuple[dict[int, int], dict[int, int]]],
+    ) -> Tensor:
+        """Count switches from the corner of what the step of the plan needs."""
+        whole = self._works[work.place].part.needs[0]
+        need, (source,) = work.part.needs[0], work.sources
+        flat = self._switches[work.place]
+        if (whole.height, whole.width) == (need.height, need.width):
+            return self._taken(plan, flat, work.place, images, starts)
+        if work.place not in self._switch_rows:
+            self._switch_rows[work.place] = flat // whole.width
+        place = work.place
+        flat = self._taken(plan, flat, place, images, starts)
+        y = self._taken(plan, self._switch_rows[place], place, images, starts)
+        corners = []
+        for rows, columns in starts[: len(flat)]:
+            top, left = rows[source], columns[source]
+            if work.cuts[0] is not None:
+                top, left = top + work.cuts[0][-2].start, left + work.cuts[0][-1].start
+            corners.append(top * need.width + left)
+        # flat = y W + x becomes (y - top) w + (x - left)
+        back: Any = corners[0]
+        if len(set(corners)) > 1:
+            back = torch.tensor(corners, device=flat.device).reshape(-1, 1, 1, 1)
+        found: Tensor = flat - y * (whole.width - need.width) - back
+        return found

@@ -1,0 +1,137 @@
+"""Which positions of every map a part of a layer depends on, one axis at a time."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple
+
+from rot180.graph.boxes import Span
+from rot180.graph.operators.base import Nominal, Operator
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operator of a network in its place.
+
+    Attributes:
+        name: of the call in the captured graph.
+        operator: what it computes.
+        inputs: the positions, in the list of steps, of those whose outputs it takes; -1: the image.
+        shape: of its output for one image, without the batch axis.
+        axes: which axes of its output, from the end, are rows and columns; None: it has none.
+        path: of the module, in the user's model, that the call was made in.
+    """
+
+    name: str
+    operator: Operator
+    inputs: tuple[int, ...]
+    shape: tuple[int, ...]
+    axes: tuple[int, int] | None
+    path: str = ""
+
+
+class Line(NamedTuple):
+    """One step along one axis: the span of its output, and of each input what it looks at.
+
+    ``needs`` lie inside the inputs; ``margins`` say how far the step looks beyond their edges,
+    (before, after).
+    """
+
+    out: Span
+    needs: tuple[Span, ...]
+    margins: tuple[tuple[int, int], ...]
+
+
+class Trace(NamedTuple):
+    """All steps along one axis, from a span at one of them down to the image.
+
+    Attributes:
+        lines: what each step does, by its place.
+        starts: where the span of each step begins, by its place; -1: on the image.
+        sizes: of these spans.
+        key: equal for traces that differ by their starts alone.
+    """
+
+    lines: Mapping[int, Line]
+    starts: Mapping[int, int]
+    sizes: Mapping[int, int]
+    key: Hashable
+
+
+def trace(
+    steps: Sequence[Step],
+    size_of: Callable[[int], int],
+    places: Sequence[int],
+    wanted: Mapping[int, Span],
+    axis: int,
+) -> Trace:
+    """Follow spans down an axis through the steps at ``places`` (in order).
+
+    Where several steps look at one, its span is the smallest around all that they need.
+    """
+    spans: dict[int, Span] = dict(wanted)
+    lines: dict[int, Line] = {}
+    for place in reversed(places):
+        operator, inputs = steps[place].operator, steps[place].inputs
+        span = spans.get(place, Span(0, 0))
+        if span.size and not operator.local:
+            span = Span(0, size_of(place))
+        spans[place] = span
+        sizes = tuple(size_of(one) for one in inputs)
+        reached = operator.reach(axis, span, sizes) if span.size else (Span(0, 0),) * len(inputs)
+        needs = tuple(one.clipped(size) for one, size in zip(reached, sizes, strict=True))
+        margins = tuple(map(_margins, reached, needs))
+        for source, need in zip(inputs, needs, strict=True):
+            spans[source] = spans[source].joined(need) if source in spans else need
+        lines[place] = Line(span, needs, margins)
+    key = tuple(
+        (
+            place,
+            line.out.size,
+            steps[place].operator.situation(axis, line.out) if line.out.size else None,
+            tuple(
+                (need.size, need.start - spans[source].start if need.size else 0, margin)
+                for source, need, margin in zip(
+                    steps[place].inputs, line.needs, line.margins, strict=True
+                )
+            ),
+        )
+        for place, line in lines.items()
+    )
+    starts = {place: span.start for place, span in spans.items()}
+    return Trace(lines, starts, {place: span.size for place, span in spans.items()}, key)
+
+
+def _margins(reached: Span, need: Span) -> tuple[int, int]:
+    """Return by how much a reach exceeds the input before and after what is inside."""
+    if not need.size:
+        return reached.size, 0
+    return need.start - reached.start, reached.stop - need.stop
+
+
+def nominal(steps: Sequence[Step], places: Sequence[int], last: int, axis: int) -> Nominal | None:
+    """Return how a step far from every border sees the image along an axis.
+
+    None where the whole image counts: somewhere below, an output depends on every input, or two
+    branches run at different scales.
+    """
+    found: dict[int, Nominal] = {last: Nominal(Fraction(1), Fraction(0), Fraction(1))}
+    for place in reversed(places):
+        here, own = found.get(place), steps[place].operator.nominal(axis)
+        if here is None:
+            continue
+        if own is None:
+            return None
+        below = Nominal(
+            here.scale * own.scale,
+            here.low * own.scale + own.low,
+            (here.high - 1) * own.scale + own.high,
+        )
+        for source in steps[place].inputs:
+            other = found.get(source, below)
+            if other.scale != below.scale:
+                return None
+            found[source] = Nominal(
+                below.scale, min(other.low, below.low), max(other.high, below.high)
+            )
+    return found.get(-1)

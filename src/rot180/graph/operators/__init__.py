@@ -1,0 +1,1 @@
+"""The operators: each knows its forward pass, its way back, and its reach."""

@@ -1,0 +1,148 @@
+"""The kernels of a convolution as they are multiplied: normalised, rotated, packed.
+
+A batch normalisation that directly follows a convolution is a factor and an offset for each of its
+channels, so it is merged into the kernel and the bias. The way back is the correlation with the
+rotated kernel, which on a processor is faster than PyTorch's transposed convolution, above all on
+the small maps of a receptive field; larger products use oneDNN's packed kernels, the layout that it
+would otherwise make anew in each call. All of it is made once and kept. If the model's tensors
+change afterwards (training goes on, other weights are loaded), it is made again.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_FEW_PRODUCTS, _FEW_WEIGHTS = 4_500_000, 200_000
+"""Below both of these a packed kernel does not pay for the longer call."""
+
+
+class Kernels:
+    """The kernels made from a weight (o, i, kh, kw), a bias, and the factor of a normalisation.
+
+    Args:
+        owned: the tensors of the model that they are made from.
+        made: makes (weight, bias) from them.
+        stride, dilation, groups: of the convolution.
+    """
+
+    def __init__(
+        self,
+        owned: Sequence[Tensor],
+        made: Any,
+        stride: tuple[int, int],
+        dilation: tuple[int, int],
+        groups: int,
+    ) -> None:
+        self._owned, self._made = tuple(owned), made
+        self.stride, self.dilation, self.groups = stride, dilation, groups
+        self._versions: list[int] | None = None
+        self._weight: Tensor
+        self._bias: Tensor | None
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """Make everything anew if one of the model's tensors was written to."""
+        versions = [0 if one.is_inference() else one._version for one in self._owned]
+        if versions == self._versions:
+            return
+        weight, bias = self._made()
+        on_processor = weight.device.type == "cpu"
+        layout = torch.channels_last if on_processor else torch.contiguous_format
+        self._weight = weight.detach().contiguous(memory_format=layout)
+        self._bias = None if bias is None else bias.detach()
+        self._values = weight.numel()
+        self._border = tuple(
+            d * (k - 1) for d, k in zip(self.dilation, weight.shape[2:], strict=True)
+        )
+        self._turns = on_processor and self.groups == 1 and self.stride == (1, 1)
+        self._rotated: Tensor | None = None
+        self._packed: dict[str, Tensor] = {}
+        self._packs = (
+            on_processor
+            and weight.dtype == torch.float32
+            and self.groups == 1
+            and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+            and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+        )
+        self._versions = versions
+
+    def fresh(self) -> "Kernels":
+        """Return itself, made anew if the model's tensors have changed; ask before each use."""
+        self._refresh()
+        return self
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight (o, i / groups, kh, kw), normalised."""
+        return self._weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias (o), normalised; None where there is none."""
+        return self._bias
+
+    @property
+    def rotated(self) -> Tensor:
+        """The weight (i, o, kh, kw), rotated by 180 degrees, of a convolution without groups."""
+        if self._rotated is None:
+            turned = self._weight.flip(2, 3).transpose(0, 1)
+            self._rotated = turned.contiguous(memory_format=torch.channels_last)
+        return self._rotated
+
+    def correlated(self, a: Tensor, padding: tuple[int, int]) -> Tensor:
+        """Correlate an input (n, i, h, w) with the kernel and add the bias."""
+        self._refresh()
+        weight, bias = self._weight, self._bias
+        if self._packs and self._pays(a, self.stride[0] * self.stride[1]):
+            return self._packed_call("forward", a, weight, bias, self.stride, padding)
+        return F.conv2d(a, weight, bias, self.stride, padding, self.dilation, self.groups)
+
+    def convolved(self, signal: Tensor, crop: tuple[int, int]) -> Tensor:
+        """Fully convolve a signal (n, o, h, w) with the kernel; cut ``crop`` off on each side."""
+        self._refresh()
+        padding = (self._border[0] - crop[0], self._border[1] - crop[1])
+        if not self._turns or min(padding) < 0:
+            return F.conv_transpose2d(
+                signal, self._weight, None, self.stride, crop, 0, self.groups, self.dilation
+            )
+        if self._packs and self._pays(signal, 1):
+            return self._packed_call("backward", signal, self.rotated, None, (1, 1), padding)
+        return F.conv2d(signal, self.rotated, None, 1, padding, self.dilation)
+
+    def _pays(self, x: Tensor, stride: int) -> bool:
+        """Say whether a packed kernel is worth the longer call."""
+        if self._values >= _FEW_WEIGHTS:
+            return True
+        n, _, height, width = x.shape
+        return bool(n * height * width * self._values >= _FEW_PRODUCTS * stride)
+
+    def _packed_call(
+        self,
+        way: str,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+    ) -> Tensor:
+        if way not in self._packed:
+            self._packed[way] = torch.ops.mkldnn._reorder_convolution_weight.default(
+                weight, padding, stride, self.dilation, 1, [1, *x.shape[1:]]
+            )
+        x = x.contiguous(memory_format=torch.channels_last)
+        found: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
+            x.contiguous(memory_format=torch.channels_last),
+            self._packed[way],
+            bias,
+            padding,
+            stride,
+            self.dilation,
+            1,
+            "none",
+            [],
+            "",
+        )
+        return found

@@ -1,0 +1,241 @@
+"""Steps that move numbers without changing them: reshape, permute, concatenate, choose channels."""
+
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rot180.errors import Rot180Error
+from rot180.graph.boxes import Span
+from rot180.graph.operators.base import (
+    MAPS,
+    SAME_PLACE,
+    Axes,
+    Kept,
+    Nominal,
+    Operator,
+    Part,
+    Rules,
+)
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Reshape(Operator):
+    """Flatten, view, squeeze: the numbers of one image in another order of axes.
+
+    Where rows and columns come through as they are, as in a channel shuffle, parts of maps do.
+
+    Attributes:
+        before, after: the shapes for one image, without the batch axis.
+        where: the axes of rows and columns before; None where there are none.
+    """
+
+    before: Shape
+    after: Shape
+    where: Axes | None = MAPS
+    fresh: bool = False
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        return "reshape"
+
+    @property
+    def _axes_after(self) -> Axes | None:
+        """The axes of rows and columns afterwards, where they come through."""
+        if self.where is None:
+            return None
+        found = []
+        for axis in self.where:
+            place = len(self.before) + axis
+            behind = [
+                k
+                for k in range(len(self.after))
+                if self.after[k] == self.before[place]
+                and prod(self.after[:k]) == prod(self.before[:place])
+            ]
+            if not behind:
+                return None
+            found.append(behind[-1] - len(self.after))
+        return None if found[0] == found[1] else (found[0], found[1])
+
+    @property
+    def local(self) -> bool:  # type: ignore[override]
+        """Whether rows and columns come through."""
+        return self.where is None or self._axes_after is not None
+
+    def reach(self, axis: int, span: Span, sizes: Shape) -> tuple[Span, ...]:
+        """Return the span itself, or the whole map."""
+        return super().reach(axis, span, sizes) if self.local else (Span(0, sizes[0]),)
+
+    def axes(self, before: tuple[Axes | None, ...]) -> Axes | None:
+        """Return where rows and columns have gone."""
+        return self._axes_after
+
+    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
+        """Reshape each image of the batch by itself."""
+        (a,) = inputs
+        return a.reshape(len(a), *self._cut(self.after, self._axes_after, part)), None
+
+    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
+        """Undo it."""
+        where = self.where if self._axes_after else None
+        return (signal.reshape(len(signal), *self._cut(self.before, where, part)),)
+
+    def _cut(self, shape: Shape, axes: Axes | None, part: Part) -> Shape:
+        if axes is None:
+            return shape
+        sizes = list(shape)
+        sizes[axes[0]], sizes[axes[1]] = part.out.height, part.out.width
+        return tuple(sizes)
+
+
+@dataclass(frozen=True, eq=False)
+class Permute(Operator):
+    """The axes in another order; ``order`` names those of the input, the batch axis first."""
+
+    order: tuple[int, ...]
+    fresh: bool = False
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        return "permute"
+
+    def axes(self, before: tuple[Axes | None, ...]) -> Axes | None:
+        """Return where rows and columns have gone."""
+        (where,) = before
+        if where is None:
+            return None
+        rank = len(self.order)
+        rows, columns = (self.order.index(rank + one) - rank for one in where)
+        return rows, columns
+
+    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
+        """Permute."""
+        return inputs[0].permute(self.order), None
+
+    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
+        """Undo it."""
+        undone = [self.order.index(axis) for axis in range(len(self.order))]
+        return (signal.permute(undone),)
+
+
+@dataclass(frozen=True, eq=False)
+class Concatenation(Operator):
+    """Results one behind the other along an axis (counted from the end), of the given sizes."""
+
+    axis: int
+    sizes: tuple[int, ...]
+    where: Axes | None = MAPS
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        return "concatenation"
+
+    def _along(self, axis: int) -> bool:
+        return self.where is not None and self.where[axis] == self.axis
+
+    def reach(self, axis: int, span: Span, sizes: Shape) -> tuple[Span, ...]:
+        """Return the part of each term that falls into the span."""
+        if not self._along(axis):
+            return super().reach(axis, span, sizes)
+        found, start = [], 0
+        for size in self.sizes:
+            found.append(Span(span.start - start, span.stop - start).clipped(size))
+            start += size
+        return tuple(found)
+
+    def nominal(self, axis: int) -> Nominal | None:
+        """Return the place itself; along the axis there is nothing of the kind."""
+        return None if self._along(axis) else SAME_PLACE
+
+    def situation(self, axis: int, span: Span) -> Span | None:
+        """Return the span itself along the axis."""
+        return span if self._along(axis) else None
+
+    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
+        """Concatenate."""
+        return torch.cat(inputs, self.axis), None
+
+    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
+        """Cut the signal."""
+        sizes = list(self.sizes)
+        for axis in (0, 1):
+            if self._along(axis):
+                spans = [(one.columns if axis else one.rows) for one in part.needs]
+                sizes = [one.size for one in spans]
+        return tuple(torch.split(signal, sizes, self.axis))
+
+
+@dataclass(frozen=True, eq=False)
+class Channels(Operator):
+    """Some channels (n, c, h, w) in some order, as a slice, a split or an index takes them.
+
+    Attributes:
+        chosen: for each channel of the output the input's; -1 for a channel of zeros.
+        channels: how many the input has.
+    """
+
+    chosen: tuple[int, ...]
+    channels: int
+    fresh: bool = False
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        return "choice of channels"
+
+    @property
+    def _run(self) -> bool:
+        """Whether the chosen ones follow one another."""
+        first = self.chosen[0]
+        return first >= 0 and self.chosen == tuple(range(first, first + len(self.chosen)))
+
+    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
+        """Take them."""
+        (a,) = inputs
+        if self._run:
+            return a[:, self.chosen[0] : self.chosen[-1] + 1], None
+        index = torch.tensor(self.chosen, device=a.device)
+        return F.pad(a, (0, 0, 0, 0, 0, 1))[:, index % (self.channels + 1)], None
+
+    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
+        """Put each back in its place; a channel that is taken twice gets the sum."""
+        n, _, h, w = signal.shape
+        if self._run:
+            behind = self.channels - self.chosen[-1] - 1
+            return (F.pad(signal, (0, 0, 0, 0, self.chosen[0], behind)),)
+        index = torch.tensor(self.chosen, device=signal.device) % (self.channels + 1)
+        back = signal.new_zeros(n, self.channels + 1, h, w).index_add_(1, index, signal)
+        return (back[:, : self.channels],)
+
+
+@dataclass(frozen=True, eq=False)
+class Detach(Operator):
+    """``x.detach()``: the author's word that nothing goes back here."""
+
+    fresh: bool = False
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        return "detach"
+
+    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
+        """Hand the input on."""
+        return inputs[0], None
+
+    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[None, ...]:
+        """Stop the gradient, as autograd does; no other method is defined."""
+        if rules.method != "gradient":
+            raise Rot180Error(
+                f"The model calls detach(), where the method '{rules.method}' is not defined. Use "
+                "method='gradient', or a layer below it."
+            )
+        return (None,)

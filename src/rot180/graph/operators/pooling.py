@@ -1,0 +1,190 @@
+"""Max pooling, and every step that is one linear map of the rows times one of the columns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from math import inf
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rot180.graph.boxes import COLUMNS, ROWS, Box, Span, Window
+from rot180.graph.operators.base import Kept, Nominal, Operator, Part, Rules, pair
+from rot180.graph.operators.convolution import nominal_of, padded
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool(Operator):
+    """Max pooling with any window, overlapping ones included.
+
+    Its switches are the flat positions of the maxima in the box that the step was given.
+    """
+
+    window: Window
+    fresh_back: ClassVar[bool] = True  # type: ignore[misc]
+    switches: ClassVar[bool] = True  # type: ignore[misc]
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any]) -> "MaxPool":
+        """Read ``aten.max_pool2d``; a missing stride is the window's size."""
+        kernel = pair(given["kernel_size"])
+        return cls(
+            Window(
+                kernel,
+                pair(given["stride"] or kernel),
+                pair(given["padding"]),
+                pair(given["dilation"]),
+            )
+        )
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        return "max pooling"
+
+    def reach(self, axis: int, span: Span, sizes: tuple[int, ...]) -> tuple[Span, ...]:
+        """Return the span under the window."""
+        return (self.window.reach(axis, span),)
+
+    def nominal(self, axis: int) -> Nominal:
+        """Return the window's stride and extent."""
+        return nominal_of(self.window, axis)
+
+    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, Tensor]:
+        """Pool; a tie goes to the first position, row by row."""
+        a, padding = padded(inputs[0], part, self.window, -inf)
+        kernel, stride, _, dilation = self.window
+        pooled, switches = F.max_pool2d(a, kernel, stride, padding, dilation, return_indices=True)
+        if a is not inputs[0]:  # count in the box instead of the padded box
+            top, left, _, _ = part.margins[0]
+            width = a.shape[-1]
+            y, x = switches // width - top, switches % width - left
+            switches = y * inputs[0].shape[-1] + x
+        return pooled, switches
+
+    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
+        """Leave it to the unpooling that was chosen."""
+        assert kept.switches is not None
+        return (rules.unpool(signal, kept.switches, self, part),)
+
+
+@dataclass(frozen=True, eq=False)
+class Separable(Operator):
+    """``rows a columns^T``: average pooling, padding, slicing, flipping, interpolation.
+
+    Each is one linear map of the rows times one of the columns, so one matrix an axis says all
+    about it: the forward pass, the way back (the transposed matrices), and the reach (where a row
+    of the matrix is not zero).
+
+    Attributes:
+        name: what it is.
+        rows, columns: matrices (out, in) in float64; None for an axis that is left as it is.
+        fill: the value of positions that take no input.
+    """
+
+    name: str
+    rows: Tensor | None
+    columns: Tensor | None
+    fill: float = 0.0
+    _cut: dict[Any, Tensor] = field(default_factory=dict, repr=False)
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        return self.name
+
+    @cached_property
+    def _reached(self) -> tuple[list[Span] | None, list[Span] | None]:
+        """The span of inputs that each output position takes."""
+        found = []
+        for matrix in (self.rows, self.columns):
+            spans = None
+            if matrix is not None:
+                spans = []
+                for row in matrix:
+                    taken = row.nonzero()
+                    spans.append(
+                        Span(int(taken[0]), int(taken[-1]) + 1) if len(taken) else Span(0, 0)
+                    )
+            found.append(spans)
+        return found[ROWS], found[COLUMNS]
+
+    def reach(self, axis: int, span: Span, sizes: tuple[int, ...]) -> tuple[Span, ...]:
+        """Return the span of inputs whose entries in the matrix are not zero."""
+        reached = self._reached[axis]
+        if reached is None:
+            return (span,)
+        joined = Span(0, 0)
+        for one in reached[span.start : span.stop]:
+            joined = joined.joined(one)
+        return (joined,)
+
+    def nominal(self, axis: int) -> Nominal | None:
+        """Return the reach of the middle position, and how far the reaches lie apart."""
+        reached = self._reached[axis]
+        if reached is None:
+            return super().nominal(axis)
+        if len(reached) == 1:
+            return None
+        middle = len(reached) // 2
+        scale = Fraction(reached[-1].stop - reached[0].stop, len(reached) - 1)
+        scale = scale.limit_denominator(64)
+        return Nominal(
+            scale, reached[middle].start - scale * middle, reached[middle].stop - scale * middle
+        )
+
+    def situation(self, axis: int, span: Span) -> bytes | None:
+        """Return the entries of the matrix."""
+        matrix = (self.rows, self.columns)[axis]
+        if matrix is None:
+            return None
+        (need,) = self.reach(axis, span, ())
+        return matrix[span.start : span.stop, need.start : need.stop].numpy().tobytes()
+
+    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
+        """Multiply from the left and from the right."""
+        (a,) = inputs
+        rows, columns = (self._matrix(axis, part, a) for axis in (ROWS, COLUMNS))
+        out = a if rows is None else rows @ a
+        out = out if columns is None else out @ columns.mT
+        if self.fill:
+            covered: Any = 1
+            for matrix, mine in ((rows, (-1, 1)), (columns, (1, -1))):
+                if matrix is not None:
+                    covered = covered * (matrix != 0).any(1).reshape(mine)
+            out = torch.where(covered, out, self.fill)
+        return out, None
+
+    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
+        """Multiply with the transposed matrices."""
+        rows, columns = (self._matrix(axis, part, signal) for axis in (ROWS, COLUMNS))
+        signal = signal if rows is None else rows.mT @ signal
+        return (signal if columns is None else signal @ columns,)
+
+    def _matrix(self, axis: int, part: Part, like: Tensor) -> Tensor | None:
+        """Return the part's entries of a matrix, in the precision and place of the maps."""
+        matrix = (self.rows, self.columns)[axis]
+        if matrix is None:
+            return None
+        out, need = _span(part.out, axis), _span(part.needs[0], axis)
+        key = (axis, out, need, like.dtype, like.device)
+        if key not in self._cut:
+            cut = matrix[out.start : out.stop, need.start : need.stop]
+            self._cut[key] = cut.to(like.device, like.dtype)
+        return self._cut[key]
+
+
+def _span(box: Box, axis: int) -> Span:
+    return box.columns if axis else box.rows
+
+
+def matrix_of(call: Any, size: int) -> Tensor:
+    """Return the matrix (out, in) of a linear call on maps (n, 1, size, 1), by what it makes of
+    each unit vector.
+    """
+    basis = torch.eye(size, dtype=torch.float64).reshape(size, 1, size, 1)
+    found: Tensor = call(basis)
+    return found.flatten(1).T.contiguous()

@@ -1,0 +1,105 @@
+"""The table of operators: how each call in a captured graph is read."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from rot180.graph.operators.arithmetic import Product, Sum
+from rot180.graph.operators.base import Operator
+from rot180.graph.operators.convolution import (
+    BatchNorm,
+    Convolution,
+    Linear,
+    TransposedConvolution,
+)
+from rot180.graph.operators.layout import Detach
+from rot180.graph.table.call import Call, Found, Reader, is_floating, shape_of
+from rot180.graph.table.functions import FUNCTIONS, gated
+from rot180.graph.table.shapes import SAME, SHAPES, smooth
+
+aten = torch.ops.aten
+
+
+def _of_maps(read: Any) -> Reader:
+    """Return a reader of calls on batches of maps (n, c, h, w)."""
+    return lambda call: read(call.given) if call.is_map() else None
+
+
+def _terms(call: Call) -> tuple[list[fx.Node], Any] | None:
+    """Return the results and the constant of a call on two terms, if their shapes are listed."""
+    terms = [call["self"], call["other"]]
+    results = [one for one in terms if isinstance(one, fx.Node)]
+    constant = next((one for one in terms if not isinstance(one, fx.Node)), None)
+    ranks = {len(shape_of(one)) for one in results}
+    if ranks != {len(call.shape)} or not all(map(is_floating, results)):
+        return None
+    if isinstance(constant, Tensor):
+        if constant.ndim == len(call.shape) and constant.shape[0] == 1:
+            constant = constant[0]
+        if constant.ndim >= len(call.shape) or not constant.is_floating_point():
+            return None
+    return results, constant
+
+
+def _sum(call: Call) -> "Operator | Found | None":
+    """Read ``add``, ``sub`` and ``rsub``."""
+    terms = _terms(call)
+    if terms is None:
+        return None
+    results, constant = terms
+    minus = call.target is aten.sub.Tensor
+    factors = [1.0, (-1.0 if minus else 1.0) * call.get("alpha", 1)]
+    if call.target is aten.rsub.Scalar:
+        factors = [-1.0 * call.get("alpha", 1), 1.0]
+    shapes, where = tuple(shape_of(one)[1:] for one in results), _where(call, results)
+    if constant is None:
+        return Found((Sum(None, shapes, where, tuple(factors)),), tuple(results))
+    first = isinstance(call["self"], fx.Node)
+    mine, its = factors if first else factors[::-1]
+    return Found((Sum(constant * its, shapes, where, (mine,)),), tuple(results))
+
+
+def _product(call: Call) -> "Operator | Found | None":
+    """Read ``mul`` and ``div``; a result that is multiplied with its own sigmoid is SiLU."""
+    terms = _terms(call)
+    if terms is None:
+        return None
+    results, constant = terms
+    divides = call.target is aten.div.Tensor
+    if divides and not isinstance(call["self"], fx.Node):
+        return smooth(call)
+    if not divides and (silu := gated(call["self"], call["other"])) is not None:
+        return silu
+    shapes, where = tuple(shape_of(one)[1:] for one in results), _where(call, results)
+    return Found((Product(constant, shapes, where, divides),), tuple(results))
+
+
+def _where(call: Call, results: list[fx.Node]) -> Any:
+    return next((call.axes(one) for one in results if call.axes(one) is not None), None)
+
+
+def _dropout(call: Call) -> Found | None:
+    return SAME if not call["train"] else None
+
+
+TABLE: dict[Any, Reader] = {
+    aten.conv2d.default: _of_maps(Convolution.read),
+    aten.conv2d.padding: _of_maps(Convolution.read),
+    aten.conv_transpose2d.input: _of_maps(TransposedConvolution.read),
+    aten._native_batch_norm_legit_no_training.default: lambda call: BatchNorm.read(call.given),
+    aten.linear.default: lambda call: Linear.read(call.given),
+    aten.add.Tensor: _sum,
+    aten.sub.Tensor: _sum,
+    aten.rsub.Scalar: _sum,
+    aten.mul.Tensor: _product,
+    aten.div.Tensor: _product,
+    aten.detach.default: lambda call: Detach(),
+    aten.alias.default: lambda call: SAME,
+    aten.clone.default: lambda call: SAME,
+    aten.dropout.default: _dropout,
+    aten.feature_dropout.default: _dropout,
+    **FUNCTIONS,
+    **SHAPES,
+}
+"""Operator of the captured graph -> how it is read."""

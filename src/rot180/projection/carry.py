@@ -1,0 +1,228 @@
+"""Many units at once: those that lie in the same way at the border go through as one batch.
+
+A unit costs what its receptive field costs. Its signal starts inside the layer's own convolution:
+one feature takes one kernel, so neither the forward pass nor the way back touches the others there.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from math import isfinite
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rot180.errors import Rot180Error
+from rot180.graph.boxes import Box
+from rot180.graph.forward import ForwardPass
+from rot180.graph.network import Aim, Layer, Network, check_finite
+from rot180.graph.operators.activations import Rectifier
+from rot180.graph.operators.base import Kept, Part
+from rot180.graph.operators.convolution import Chosen
+from rot180.graph.plan import Work
+from rot180.projection.backward import carried_back
+from rot180.projection.result import Projection
+from rot180.projection.rules import Rules
+
+_VALUES = 2**22
+"""Largest number of values in one tensor of a batch of units: what the processor's cache holds."""
+
+
+class Request(NamedTuple):
+    """A unit, or (position None) a whole map, of one of the images at hand."""
+
+    image: int
+    layer: Layer
+    channel: int
+    position: tuple[int, int] | None
+
+
+def cut_out(images: Tensor, box: Box) -> Tensor:
+    """Return a box of images (n, c, h, w); it is no copy."""
+    return images[:, :, box.top : box.bottom, box.left : box.right]
+
+
+@torch.no_grad()
+def carried_from_patches(
+    network: Network,
+    requests: Sequence[Request],
+    cut: Callable[[int, Box], Tensor],
+    rules: Rules,
+) -> list[Projection]:
+    """Carry units back, each from its receptive field alone.
+
+    ``cut(image, box)`` gives the box of an image as a batch of one. The projections come in the
+    order of the requests.
+    """
+    aims = [network.aim(one.layer, one.position, rules.method) for one in requests]
+    found: list[Projection | None] = [None] * len(requests)
+    for group in _groups(aims):
+        number: dict[tuple[int, Box], int] = {}
+        for n in group:
+            number.setdefault((requests[n].image, aims[n].box), len(number))
+        which = [number[requests[n].image, aims[n].box] for n in group]
+        pieces = [cut(*one) for one in number]
+        patch = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        check_finite(patch)
+        aim, channels = aims[group[0]], [requests[n].channel for n in group]
+        activations, pixels = _from_patches(network, aim, patch, which, channels, rules)
+        if not all(map(isfinite, activations)):
+            whole = cut(requests[group[0]].image, Box(0, 0, *network.input_shape[1:]))
+            raise Rot180Error(network.first_not_finite(whole, aim.layer.step))
+        for n, activation, signal in zip(group, activations, pixels, strict=True):
+            found[n] = _projection(network, aims[n], requests[n], signal, activation, rules)
+    return [one for one in found if one is not None]
+
+
+def _from_patches(
+    network: Network,
+    aim: Aim,
+    patches: Tensor,
+    which: list[int],
+    channels: list[int],
+    rules: Rules,
+) -> tuple[list[float], Tensor]:
+    """Return activation and signal of each unit; ``which`` of the patches it looks at."""
+    values, switches = aim.plan.run(patches)
+    index = _index(channels, network.device)
+    one_each = which == list(range(len(patches)))
+    gather = None if one_each or len(patches) == 1 else torch.tensor(which, device=network.device)
+
+    def each(value: Tensor | None) -> Tensor | None:
+        return value if gather is None or value is None else value[gather]
+
+    below = each(values[aim.plan.target])
+    assert below is not None
+    operator, rectifier = network.operator(aim.layer), _rectifier(network, aim.layer, index)
+    z = operator.units(below, index, aim.part)
+    a = z if rectifier is None else rectifier.forward((z,), aim.part)[0]
+    signal = _through(rectifier, a, Kept((z,), a), rules, aim.part)
+
+    def kept(work: Work) -> Kept:
+        found = aim.plan.kept_of(work, rules.method, values, switches)
+        if gather is None:
+            return found
+        return Kept(
+            tuple(one[gather] for one in found.inputs), each(found.output), each(found.switches)
+        )
+
+    back = carried_back(aim.plan, operator.units_back(signal, index, aim.part), kept, rules)
+    return a.flatten().tolist(), _pixels(network, aim, back, len(channels))
+
+
+@torch.no_grad()
+def carried(
+    network: Network, passed: ForwardPass, requests: Sequence[Request], rules: Rules
+) -> list[Projection]:
+    """Carry units or whole maps back from what a forward pass of whole images left.
+
+    They come in the order of the requests.
+    """
+    aims = [network.aim(one.layer, one.position, rules.method) for one in requests]
+    found: list[Projection | None] = [None] * len(requests)
+    for group in _groups(aims):
+        these = [requests[n] for n in group]
+        aim, layer = aims[group[0]], these[0].layer
+        index = _index([one.channel for one in these], network.device)
+        images = [one.image for one in these]
+        starts = [(aims[n].rows, aims[n].columns) for n in group]
+        a = _units_of(passed.maps(layer), these)
+        operator, rectifier = network.operator(layer), _rectifier(network, layer, index)
+        z = a
+        if rectifier is not None and rectifier.looks_at(rules.method).inputs:
+            source = passed.value(network.steps[layer.step].inputs[0])
+            z = _units_of(layer.as_maps(source), these)
+        signal = _through(rectifier, a, Kept((z,), a), rules, aim.part)
+
+        def kept(
+            work: Work,
+            aim: Aim = aim,
+            images: list[int] = images,
+            starts: list[tuple[dict[int, int], dict[int, int]]] = starts,
+        ) -> Kept:
+            return passed.kept(aim.plan, work, rules.method, images, starts)
+
+        back = carried_back(aim.plan, operator.units_back(signal, index, aim.part), kept, rules)
+        pixels = _pixels(network, aim, back, len(group))
+        strongest = a.flatten(1).amax(1) if a.shape[-2:].numel() > 1 else a.flatten()
+        for n, value, signal in zip(group, strongest.tolist(), pixels, strict=True):
+            found[n] = _projection(network, aims[n], requests[n], signal, value, rules)
+    return [one for one in found if one is not None]
+
+
+def _index(channels: list[int], device: torch.device) -> Chosen:
+    """Return channels as an index; one channel as a slice, which is no copy."""
+    first = channels[0]
+    if all(one == first for one in channels):
+        return slice(first, first + 1)
+    return torch.tensor(channels, device=device)
+
+
+def _units_of(maps: Tensor, requests: Sequence[Request]) -> Tensor:
+    """Return what is asked for of maps (n, c, h, w): (k, 1, h, w), or (k, 1, 1, 1) of units."""
+    chosen = []
+    for image, _, channel, position in requests:
+        found = maps[image : image + 1, channel : channel + 1]
+        if position is not None:
+            y, x = position
+            found = found[:, :, y : y + 1, x : x + 1]
+        chosen.append(found)
+    return chosen[0] if len(chosen) == 1 else torch.cat(chosen)
+
+
+def _groups(aims: Sequence[Aim]) -> list[list[int]]:
+    """Return the numbers of the units that share a plan, in portions that fit into memory."""
+    if len(aims) == 1:
+        return [[0]]
+    sharing: dict[int, list[int]] = {}
+    for n, aim in enumerate(aims):
+        sharing.setdefault(id(aim.plan), []).append(n)
+    portions = []
+    for same in sharing.values():
+        aim = aims[same[0]]
+        height, width = aim.part.needs[0].height, aim.part.needs[0].width
+        start = aim.layer.channels * height * width
+        size = max(1, _VALUES // max(aim.plan.largest, start, 1))
+        rest = iter(same)
+        while portion := list(islice(rest, size)):
+            portions.append(portion)
+    return portions
+
+
+def _rectifier(network: Network, layer: Layer, channels: Chosen) -> Rectifier | None:
+    """Return the rectifier at the end of a layer, for these channels."""
+    if layer.step == layer.linear:
+        return None
+    operator = network.steps[layer.step].operator
+    assert isinstance(operator, Rectifier)
+    return operator.of_channels(channels)
+
+
+def _through(
+    rectifier: Rectifier | None, signal: Tensor, kept: Kept, rules: Rules, part: Part
+) -> Tensor:
+    """Carry the activations themselves through the layer's own rectifier."""
+    return signal if rectifier is None else rectifier.backward(signal, kept, rules, part)[0]
+
+
+def _pixels(network: Network, aim: Aim, back: Tensor | None, units: int) -> Tensor:
+    if back is not None:
+        return back
+    height, width = aim.plan.size(-1)
+    return torch.zeros(
+        units, network.input_shape[0], height, width, dtype=network.dtype, device=network.device
+    )
+
+
+def _projection(
+    network: Network, aim: Aim, request: Request, signal: Tensor, activation: float, rules: Rules
+) -> Projection:
+    size = network.input_shape[1:]
+    pixels, box = signal, aim.box
+    if request.position is None and (box.height, box.width) != size:
+        pixels = signal.new_zeros(len(signal), *size)  # the windows leave a border out
+        pixels[:, box.top : box.bottom, box.left : box.right] = signal
+        box = type(box)(0, 0, *size)
+    return Projection(
+        pixels, box, size, request.layer.name, request.channel, request.position, activation, rules
+    )

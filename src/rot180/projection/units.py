@@ -1,0 +1,169 @@
+"""``rot180.project_units``: thousands of units of many images, in order, with bounded memory."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from torch import Tensor
+
+from rot180.errors import Rot180Error, whole_number
+from rot180.graph.boxes import Box
+from rot180.graph.forward import ForwardPass
+from rot180.graph.network import Network, check_finite
+from rot180.projection.carry import Request, carried, carried_from_patches, cut_out
+from rot180.projection.project import checked_position
+from rot180.projection.result import Projection
+from rot180.projection.rules import Rules
+from rot180.projection.rules import rules as named_rules
+
+_PIXELS, _UNITS = 2**26, 4096
+"""So many values, or units, are made at most before the first of them is handed out."""
+
+
+def project_units(
+    network: Network,
+    images: Any,
+    units: Iterable[tuple[Any, str, Any, Any]],
+    method: str = "deconvnet",
+    unpool: str = "switches",
+) -> Iterator[Projection]:
+    """Carry many units back to the pixels that made them fire.
+
+    Units whose receptive fields have the same shape and lie in the same way at the border go
+    through the network as one batch, whatever image they come from. An image of which so many units
+    are asked for that their receptive fields are more work than the whole image goes forward once
+    instead. What is computed ahead is bounded, and an image is read again if units far apart in the
+    list ask for it: so sort them by image where that is slow.
+
+    Args:
+        network: from :func:`rot180.capture`.
+        images: a batch (n, c, h, w) of normalised images, or anything that gives such an image
+            (c, h, w) for ``images[i]``.
+        units: (image, layer, channel, position) each: the number of the image, the name of the
+            layer, the number of the feature, and (y, x), or "peak" for its strongest unit.
+        method, unpool: see :func:`rot180.project`.
+
+    Yields:
+        The projections, in the order of the units.
+
+    Raises:
+        Rot180Error: an image, a layer, a feature or a position does not exist, when it is come to.
+    """
+    rules = named_rules(method, unpool)
+    if isinstance(images, Tensor) and images.ndim != 4:
+        raise Rot180Error(
+            f"project_units takes a batch of images (n, c, h, w); this has the shape "
+            f"{tuple(images.shape)}."
+        )
+    return _made(_Work(network, images, rules), iter(units))
+
+
+def _made(work: "_Work", units: Iterator[Any]) -> Iterator[Projection]:
+    """Make as many at a time as the memory allows."""
+    portion, pixels = [], 0
+    for unit in units:
+        request = work.request(unit)
+        portion.append(request)
+        pixels += work.pixels(request)
+        if pixels >= _PIXELS or len(portion) == _UNITS:
+            yield from work.made(portion)
+            portion, pixels = [], 0
+    yield from work.made(portion)
+
+
+class _Work:
+    """The images at hand, and what is asked of them."""
+
+    def __init__(self, network: Network, images: Any, rules: Rules) -> None:
+        self.network, self.images, self.rules = network, images, rules
+
+    def request(self, unit: Any) -> Request:
+        """Check one unit; a position "peak" is found later, and stands as None until then."""
+        try:
+            number, name, channel, position = unit
+        except (TypeError, ValueError):
+            raise Rot180Error(
+                f"A unit is (image, layer, channel, position); this one is {unit!r}."
+            ) from None
+        image = whole_number(number, "The number of an image")
+        if image < 0 or (hasattr(self.images, "__len__") and image >= len(self.images)):
+            raise Rot180Error(f"There is no image {image}: there are {len(self.images)}.")
+        layer = self.network.layer(name)
+        place = checked_position(layer, position)
+        if place is None:
+            raise Rot180Error("A unit has a position, (y, x) or 'peak'; this one has None.")
+        at = None if isinstance(place, str) else place
+        return Request(image, layer, self.network.checked_channel(layer, channel), at)
+
+    def pixels(self, request: Request) -> int:
+        """Return how many values the projection has, at most."""
+        channels, height, width = self.network.input_shape
+        if request.position is None:
+            return channels * height * width
+        box = self.network.aim(request.layer, request.position, self.rules.method).box
+        return channels * box.height * box.width
+
+    def made(self, requests: Sequence[Request]) -> list[Projection]:
+        """Make some, reading each image once."""
+        found: dict[int, Projection] = {}
+        patches: dict[tuple[int, Box], Tensor] = {}
+        local: list[int] = []
+        order = sorted(range(len(requests)), key=lambda n: requests[n].image)
+        for image, group in groupby(order, key=lambda n: requests[n].image):
+            these, batch = list(group), self.image(image)
+            if self._worth_a_whole_pass([requests[n] for n in these]):
+                found |= zip(these, self._opened(batch, requests, these), strict=True)
+                continue
+            for n in these:
+                box = self.network.aim(
+                    requests[n].layer, requests[n].position, self.rules.method
+                ).box
+                if (image, box) not in patches:  # a copy, so that the image need not be held
+                    patches[image, box] = cut_out(batch, box).clone()
+            local += these
+
+        def cut(image: int, box: Box) -> Tensor:
+            patch = patches.get((image, box))
+            return cut_out(self.image(image), box) if patch is None else patch
+
+        made = carried_from_patches(self.network, [requests[n] for n in local], cut, self.rules)
+        found |= zip(local, made, strict=True)
+        return [found[n] for n in range(len(requests))]
+
+    def image(self, number: int) -> Tensor:
+        """Read an image as a batch of one."""
+        try:
+            image = self.images[number]
+        except (IndexError, KeyError) as error:
+            raise Rot180Error(f"There is no image {number}.") from error
+        batch = self.network.batch(image, finite=False)
+        if len(batch) != 1:
+            raise Rot180Error(f"Image {number} is a batch of {len(batch)}, not one image.")
+        return batch
+
+    def _worth_a_whole_pass(self, requests: Sequence[Request]) -> bool:
+        """Say whether one pass of the whole image is less work than the receptive fields."""
+        if any(one.position is None for one in requests):
+            return True
+        whole = max(self.network.multiply_adds(one.layer) for one in requests)
+        apart = {(one.layer.name, one.position): one for one in requests}
+        return whole < sum(
+            self.network.aim(one.layer, one.position, self.rules.method).plan.multiply_adds
+            for one in apart.values()
+        )
+
+    def _opened(
+        self, batch: Tensor, requests: Sequence[Request], these: Sequence[int]
+    ) -> list[Projection]:
+        """Carry units of one image back from its forward pass."""
+        check_finite(batch)
+        held = frozenset(requests[n].layer.step for n in these)
+        passed = ForwardPass(self.network, batch, self.rules.method, held)
+        placed = []
+        for n in these:
+            one = requests[n]._replace(image=0)
+            if one.position is None:
+                strongest = int(passed.maps(one.layer)[0, one.channel].argmax())
+                one = one._replace(position=divmod(strongest, one.layer.width))
+            placed.append(one)
+        return carried(self.network, passed, placed, self.rules)
