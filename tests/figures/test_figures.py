@@ -22,6 +22,7 @@ from rot180.figures.single import one_projection
 from rot180.figures.subject import Subject, first_of_class, most_varied
 from rot180.graph.boxes import Box, Span
 from rot180.networks.checkpoint import Checkpoint
+from rot180.networks.model import NamedModel
 from rot180.networks.two_layer import TwoLayer
 
 
@@ -68,7 +69,7 @@ def test_each_figure_has_a_picture_a_caption_and_numbers(drawn: Path) -> None:
 def test_the_strongest_activations_are_those_of_a_plain_search(subject, drawn) -> None:
     with torch.no_grad():
         x = (torch.from_numpy(subject.data.images).float() / 255 - 0.5) / 0.25
-        maps = torch.relu(subject.checkpoint.model.conv1(x.permute(0, 3, 1, 2)))
+        maps = torch.relu(subject.named.model.conv1(x.permute(0, 3, 1, 2)))
     for one in numbers(drawn, "4-strongest")["strongest"]:
         of_feature = maps[:, one["channel"]]
         y, x_ = one["position"]
@@ -80,8 +81,8 @@ def test_the_strongest_activations_are_those_of_a_plain_search(subject, drawn) -
 
 
 def test_the_tiles_are_the_projections(subject, drawn) -> None:
-    net = subject.checkpoint.network()
-    x = subject.checkpoint.prepare(subject.data.image(4))
+    net = subject.named.network()
+    x = subject.named.prepare(subject.data.image(4))
     sheet = np.asarray(Image.open(drawn / "2-first-layer.png"))
     scales = numbers(drawn, "2-first-layer")["tile_scale"]
     for channel in (0, 9, 31):
@@ -124,8 +125,8 @@ def test_words_can_be_read_on_white_and_on_black() -> None:
 
 
 def test_the_probabilities_are_those_of_the_model(subject, drawn) -> None:
-    x = subject.checkpoint.prepare(subject.data.image(4))[None]
-    wanted = subject.checkpoint.model(x).softmax(1)[0].tolist()
+    x = subject.named.prepare(subject.data.image(4))[None]
+    wanted = subject.named.model(x).softmax(1)[0].tolist()
     found = numbers(drawn, "1-image")["probabilities"]
     assert list(found.values()) == pytest.approx(wanted, abs=1e-5)
 
@@ -170,6 +171,18 @@ def test_a_single_projection(subject, tmp_path: Path, position) -> None:
     assert "grey" in about["caption"]
 
 
+def test_a_large_image_is_drawn_smaller() -> None:
+    model = torch.nn.Conv2d(3, 2, 3, padding=1)
+    named = NamedModel(model, (), (0.5,) * 3, (0.5,) * 3, (400, 1600), name="mine")
+    data = ArrayDataset(np.zeros((1, 400, 1600, 3), np.uint8), name="black")
+    layer = next(iter(named.network().layers))
+    sheet = one_projection(Subject(named, data), layer, 1, None)
+    assert sheet.width == 2 * 640 + 8 + 2 * 16
+    assert sheet.height < 300
+    assert "mine; images of black." in sheet.caption
+    assert sheet.numbers["answer"] is None
+
+
 def test_the_learning_curve_keeps_the_history(tmp_path: Path) -> None:
     history = [{"epoch": e, "loss": 1 / e, "accuracy": 0.5, "held_out": 0.6} for e in (1, 2)]
     written = learning_curve(history).save(tmp_path)
@@ -184,7 +197,7 @@ def test_the_image_to_look_at_is_one_with_much_in_it(subject) -> None:
 
 def test_images_and_classes_that_do_not_exist(subject) -> None:
     with pytest.raises(Rot180Error, match="no image 30: the data set has 30 images, 0 to 29"):
-        Subject(subject.checkpoint, subject.data, image=30)
+        Subject(subject.named, subject.data, image=30)
     with pytest.raises(Rot180Error, match=r"no class 'cot' in noise. There are: cat, dog"):
         first_of_class(subject.data, "cot")
     assert subject.data.labels[first_of_class(subject.data, "dog")] == 1

@@ -19,7 +19,7 @@ def the_image(subject: Subject) -> Sheet:
     """Draw the chosen image, as it is and as the network sees it, and the network's answer."""
     x = subject.inputs([subject.image])
     with torch.no_grad():
-        chances = torch.softmax(subject.checkpoint.model(x)[0].float(), 0).cpu().numpy()
+        chances = torch.softmax(subject.named.model(x)[0].float(), 0).cpu().numpy()
     signal = x[0].cpu().numpy()
     sheet = Sheet("1-image", "One image, as the network sees it", 856, 226)
     factor = 192 / max(signal.shape[1:])
@@ -30,7 +30,7 @@ def the_image(subject: Subject) -> Sheet:
     sheet.text(MARGIN + 208, 204, "less the mean, over the deviation", 11)
     best = chances.argsort()[::-1][:5]
     axes = sheet.axes(560, 4, 256, 168)
-    names = [subject.checkpoint.classes[one] for one in best]
+    names = [subject.named.classes[one] for one in best]
     axes.barh(range(len(best)), chances[best], color=INK, height=0.6)
     axes.set_yticks(range(len(best)), names)
     axes.invert_yaxis()
@@ -43,7 +43,7 @@ def the_image(subject: Subject) -> Sheet:
     sheet.numbers = {
         "image": subject.image,
         "class": subject.label(subject.image),
-        "probabilities": dict(zip(subject.checkpoint.classes, chances.tolist(), strict=True)),
+        "probabilities": dict(zip(subject.named.classes, chances.tolist(), strict=True)),
     }
     return sheet
 
@@ -115,7 +115,8 @@ def _coefficients(sheet: Sheet, x: float, y: float, response: ColourResponse) ->
 def kernels_and_correlation(subject: Subject) -> Sheet:
     """Draw the kernels of the first layer, and how alike the features of each layer are."""
     first, second = subject.layer(0), subject.layer(1)
-    kernels = subject.checkpoint.model.conv1.weight.detach().cpu().numpy()
+    weights = subject.named.model.get_parameter(f"{first.name}.weight")
+    kernels = weights.detach().cpu().numpy()
     correlations = [
         correlation(subject.maps(layer, subject.large[:250])) for layer in (first, second)
     ]

@@ -6,6 +6,9 @@ from rot180.projection.pictures import signed_picture
 from rot180.projection.project import Position, project
 from rot180.projection.result import Projection
 
+_LARGEST = 640
+"""The longer side of a picture, in pixels of the sheet."""
+
 
 def one_projection(subject: Subject, layer: str, channel: int, position: Position) -> Sheet:
     """Draw the chosen image, and one feature of it carried back to pixels.
@@ -13,9 +16,10 @@ def one_projection(subject: Subject, layer: str, channel: int, position: Positio
     Raises:
         Rot180Error: the layer, the feature or the position does not exist.
     """
+    image = subject.inputs([subject.image])[0]
     found = project(
         subject.network,
-        subject.inputs([subject.image])[0],
+        image,
         layer,
         channel,
         position,
@@ -24,8 +28,9 @@ def one_projection(subject: Subject, layer: str, channel: int, position: Positio
     )
     assert isinstance(found, Projection)
     height, width = found.image_size
-    factor = max(1, 320 // max(height, width))
-    wide, high = factor * width, factor * height
+    longer = max(height, width)
+    factor = max(1, 320 // longer) if longer <= _LARGEST else _LARGEST / longer
+    wide, high = round(factor * width), round(factor * height)
     right = MARGIN + wide + 8
     sheet = Sheet(
         "projection", f"{layer}, feature {channel}", max(2 * wide + 8, 480) + 2 * MARGIN, high + 62
@@ -45,6 +50,9 @@ def one_projection(subject: Subject, layer: str, channel: int, position: Positio
         f"({subject.label(subject.image)}): {unit}, activation {found.activation:.4g}, carried "
         f"back to pixels ({subject.way}). Zero is mid-grey. {subject.origin}."
     )
+    answer = subject.named.answer(image)
+    if answer is not None:
+        sheet.caption += f" The network takes the image for '{answer[0]}' ({answer[1]:.1%})."
     sheet.numbers = {
         "layer": layer,
         "channel": channel,
@@ -52,6 +60,7 @@ def one_projection(subject: Subject, layer: str, channel: int, position: Positio
         "activation": found.activation,
         "box": found.box,
         "image": subject.image,
+        "answer": answer,
         "scale": found.pixels.abs().max().item(),
     }
     return sheet

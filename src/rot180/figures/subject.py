@@ -1,4 +1,4 @@
-"""What the figures are drawn from: a trained network, a data set, and one image of it."""
+"""What the figures are drawn from: a network, a data set, and one image of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch import Tensor
 from rot180.datasets import ArrayDataset
 from rot180.errors import Rot180Error, listed
 from rot180.graph.network import Layer, Network
-from rot180.networks.checkpoint import Checkpoint
+from rot180.networks.model import NamedModel
 from rot180.projection.pictures import Picture
 from rot180.projection.project import project
 from rot180.projection.result import Projections
@@ -24,7 +24,7 @@ class Subject:
     """A network and the images that it is shown.
 
     Attributes:
-        checkpoint: the network and its preprocessing.
+        named: the network and its preprocessing.
         data: images of the size that the network takes.
         image: number of the image that most figures look at.
         many: how many images "many images" are.
@@ -35,7 +35,7 @@ class Subject:
         Rot180Error: the image, the method or the unpooling does not exist.
     """
 
-    checkpoint: Checkpoint
+    named: NamedModel
     data: ArrayDataset
     image: int = 0
     many: int = 24
@@ -51,10 +51,10 @@ class Subject:
                 f"{len(self.data) - 1}."
             )
 
-    @cached_property
+    @property
     def network(self) -> Network:
         """The captured network."""
-        return self.checkpoint.network()
+        return self.named.network()
 
     def layer(self, number: int) -> Layer:
         """Return the first (0) or second (1) convolution."""
@@ -67,7 +67,7 @@ class Subject:
 
     def inputs(self, images: Sequence[int]) -> Float[Tensor, "n c h w"]:
         """Return images as the network takes them."""
-        return self.checkpoint.prepare(self.data.images[list(images)])
+        return self.named.prepare(self.data.images[list(images)])
 
     def maps(self, layer: Layer, images: Sequence[int]) -> Float[np.ndarray, "n c h w"]:
         """Return the feature maps of a layer for images, in parts that fit into memory."""
@@ -112,8 +112,7 @@ class Subject:
     @property
     def origin(self) -> str:
         """The network and the images in words, for captions."""
-        trained = self.checkpoint.data.get("name", "unknown data")
-        return f"two-layer network trained on {trained}; images of {self.data.name}"
+        return f"{self.named.origin}; images of {self.data.name}"
 
 
 def most_varied(data: ArrayDataset, among: int = 50) -> int:

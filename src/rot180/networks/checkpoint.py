@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -18,9 +16,8 @@ from rot180 import equations
 from rot180.device import chosen_device
 from rot180.errors import Rot180Error, listed
 from rot180.files import written_whole
-from rot180.graph.capture import capture
-from rot180.graph.network import Network
 from rot180.networks.engines import equations_network
+from rot180.networks.model import NamedModel
 from rot180.networks.two_layer import TwoLayer
 
 FORMAT = "rot180 checkpoint 1"
@@ -29,14 +26,10 @@ SHIPPED = {"two-layer": "two-layer-cifar10.safetensors"}
 
 
 @dataclass
-class Checkpoint:
-    """A trained network and how to use it.
+class Checkpoint(NamedModel):
+    """A trained two-layer network and how to use it.
 
     Attributes:
-        model: the network, in evaluation mode.
-        classes: name of each class, in the order of the scores.
-        mean, std: of each channel of the training images, for values from 0 to 1.
-        size: (height, width) of the images.
         data: the training data: "name" and "fingerprint".
         recipe: the settings of the training (see :class:`rot180.networks.recipe.Recipe`).
         history: one mapping an epoch, with "epoch", "loss", "accuracy", "held_out", "seconds".
@@ -44,47 +37,15 @@ class Checkpoint:
     """
 
     model: TwoLayer
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    size: tuple[int, int]
     data: dict[str, str] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def channels(self) -> int:
-        """Number of channels of the images."""
-        return len(self.mean)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        return self.model.conv1.weight.device
-
-    def prepare(self, images: np.ndarray) -> Float[Tensor, "c h w"] | Float[Tensor, "n c h w"]:
-        """Turn 8-bit images into the network's input: 0 to 1, less the mean, over the deviation.
-
-        Args:
-            images: one (h, w, c) or several (n, h, w, c), uint8.
-
-        Raises:
-            Rot180Error: the images are not 8-bit, or of another size or number of channels.
-        """
-        if images.dtype != np.uint8 or images.shape[-3:] != (*self.size, self.channels):
-            raise Rot180Error(
-                f"The image holds {images.dtype} values of shape {images.shape}; this network "
-                f"takes 8-bit images of (height, width, channels) = {(*self.size, self.channels)}."
-            )
-        values = torch.from_numpy(np.array(images)).to(self.device)
-        return torch.movedim(normalised(values, self.mean, self.std), -1, -3)
-
-    def network(self) -> Network:
-        """Capture the network for projection."""
-        generator = torch.Generator().manual_seed(0)
-        example = torch.randn(1, self.channels, *self.size, generator=generator)
-        return capture(self.model, example.to(self.device))
+    def origin(self) -> str:
+        """The network and its training data, in words, for captions."""
+        return f"two-layer network trained on {self.data.get('name', 'unknown data')}"
 
     def equations(self) -> equations.Network:
         """Return the network in NumPy, float64, for tracing and for reading along.
@@ -116,15 +77,6 @@ class Checkpoint:
         save_tensors(path, self.model.state_dict(), about)
 
 
-def normalised(
-    values: Tensor, mean: tuple[float, ...], std: tuple[float, ...]
-) -> Float[Tensor, "... c"]:
-    """Bring 8-bit values (channels last) to mean 0 and deviation 1 of the training images."""
-    scale = torch.tensor(std, device=values.device) * 255
-    offset = torch.tensor(mean, device=values.device) * 255
-    return (values.float() - offset) / scale
-
-
 def load(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
     """Load a checkpoint that ``rot180 train`` wrote, or a network that comes with the package.
 
@@ -137,13 +89,15 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
             damaged one, holds another architecture, or values that are not numbers.
     """
     place = chosen_device(device)
-    path = _file(str(path))
+    name = str(path)
+    path = _file(name)
     tensors, about = load_tensors(path)
     if about.get("format") != FORMAT or about.get("architecture") != "two-layer":
         found = about.get("architecture") or "no rot180 architecture"
         raise Rot180Error(
             f"{path} is not a checkpoint of the two-layer network: its metadata name {found}. Make "
-            "one with 'rot180 train'; use rot180.capture for a model of your own."
+            "one with 'rot180 train'; weights of another model are given with --weights, and "
+            "--model names the model that they belong to."
         )
     try:
         size = (int(about["size"][0]), int(about["size"][1]))
@@ -159,6 +113,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
             dict(about["recipe"]),
             list(about["history"]),
             dict(about["notes"]),
+            name=name,
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise Rot180Error(f"The metadata of {path} are damaged ({error!r}).") from error

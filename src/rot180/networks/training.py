@@ -21,10 +21,10 @@ from rot180.networks.checkpoint import (
     fill,
     load,
     load_tensors,
-    normalised,
     save_tensors,
 )
 from rot180.networks.engines import Engine, engine_of
+from rot180.networks.model import normalised
 from rot180.networks.patches import principal_kernels
 from rot180.networks.recipe import Recipe
 from rot180.networks.two_layer import TwoLayer
