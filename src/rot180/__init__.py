@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rot180.datasets import open_dataset
     from rot180.graph.capture import capture
     from rot180.graph.network import Layer, Network
-    from rot180.networks.checkpoint import load
+    from rot180.networks.named import load
     from rot180.projection.project import project
     from rot180.projection.result import Projection, Projections
     from rot180.projection.units import project_units
@@ -23,7 +23,7 @@ _HOME = {
     "capture": "rot180.graph.capture",
     "Layer": "rot180.graph.network",
     "Network": "rot180.graph.network",
-    "load": "rot180.networks.checkpoint",
+    "load": "rot180.networks.named",
     "open_dataset": "rot180.datasets",
     "project": "rot180.projection.project",
     "project_units": "rot180.projection.units",

@@ -152,5 +152,5 @@ def test_safetensors_of_others_and_missing_files(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(2)}, tmp_path / "a.safetensors")
     with pytest.raises(Rot180Error, match="no rot180 architecture"):
         rot180.load(tmp_path / "a.safetensors")
-    with pytest.raises(Rot180Error, match=r"no checkpoint at .*two-layr.* a name: two-layer"):
+    with pytest.raises(Rot180Error, match=r"no model .two-layr.. With rot180 comes two-layer"):
         rot180.load("two-layr")

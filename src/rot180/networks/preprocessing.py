@@ -1,0 +1,94 @@
+"""What a person says of a model's images: their size, mean and deviation, and the classes."""
+
+from collections.abc import Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rot180.errors import Rot180Error, whole_number
+
+SIZE = (224, 224)
+USUAL = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226,))}
+"""Mean and deviation by the number of channels: ImageNet's, by which most published networks were
+trained; for one channel the means of these."""
+LARGEST = 2**12
+
+
+def image_size(size: Any) -> tuple[int, int]:
+    """Return (height, width) of that, or of one number for a square.
+
+    Raises:
+        Rot180Error: it is neither, not positive, or more than 4096.
+    """
+    one_number = np.ndim(size) == 0 and not isinstance(size, str)
+    sides = (size, size) if one_number else size
+    if isinstance(sides, str) or np.shape(sides) != (2,):
+        raise Rot180Error(f"A size is (height, width), or one number; this one is {size!r}.")
+    height, width = (whole_number(one, "A side of an image's size") for one in sides)
+    if not (1 <= height <= LARGEST and 1 <= width <= LARGEST):
+        raise Rot180Error(
+            f"The images cannot be {height}x{width} pixels: give a size (--size) from 1x1 to "
+            f"{LARGEST}x{LARGEST}."
+        )
+    return height, width
+
+
+def per_channel(values: Any, what: str) -> tuple[float, ...]:
+    """Return one number a channel.
+
+    Args:
+        values: a sequence of numbers.
+        what: "mean" or "std".
+
+    Raises:
+        Rot180Error: they are something else, not finite, or a deviation that is not positive.
+    """
+    try:
+        if isinstance(values, str):
+            raise TypeError
+        numbers = tuple(float(one) for one in values)
+    except (TypeError, ValueError):
+        raise Rot180Error(
+            f"The {what} is one number for each channel, as (0.5, 0.5, 0.5); this one is "
+            f"{values!r}."
+        ) from None
+    if not numbers or not all(map(isfinite, numbers)):
+        raise Rot180Error(f"The {what} is one finite number for each channel, not {numbers}.")
+    if what == "std" and min(numbers) <= 0:
+        raise Rot180Error(
+            f"A standard deviation is greater than 0: pixels are divided by it. It is {numbers}."
+        )
+    return numbers
+
+
+def checked_count(values: Sequence[float], channels: int, what: str) -> None:
+    """Raise Rot180Error if there is not one value for each channel."""
+    if len(values) != channels:
+        raise Rot180Error(
+            f"The model takes images of {channels} channels, and --{what} has {len(values)} "
+            f"values ({', '.join(f'{one:g}' for one in values)}): give {channels}."
+        )
+
+
+def class_names(classes: Any) -> tuple[str, ...]:
+    """Return names of classes, or those in a text file, one a line (empty lines do not count).
+
+    Raises:
+        Rot180Error: the file cannot be read or holds none, or these are no names.
+    """
+    if isinstance(classes, str | Path):
+        path = Path(classes)
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
+            raise Rot180Error(f"The classes cannot be read from {path}: {reason}.") from error
+        names = tuple(line.strip() for line in lines if line.strip())
+        if not names:
+            raise Rot180Error(f"There is no class in {path}: write one name a line.")
+        return names
+    if not isinstance(classes, Sequence) or not all(isinstance(one, str) for one in classes):
+        raise Rot180Error(f"Classes are names, or a file of them; these are {classes!r}.")
+    return tuple(classes)
