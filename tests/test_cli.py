@@ -5,14 +5,18 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from skimage import data
 from typer.testing import CliRunner
 
 import rot180
 from rot180.cli import app
+from tests import zoo
 
 
 def run(*words: object) -> tuple[int, str]:
@@ -126,6 +130,106 @@ def test_the_shipped_network_needs_nothing_else(tmp_path: Path) -> None:
     status, printed = run("project", "conv1", 0, "--out", tmp_path / "x.png")
     assert status == 0, printed
     assert "two-layer network trained on cifar10" in printed
+
+
+NETS = """
+from torch import nn
+def plain():
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 2),
+    )
+def broken(): return 1 / 0
+"""
+
+
+def test_project_a_feature_of_any_model(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 20, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    (tmp_path / "nets.py").write_text(NETS)
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    names: dict[str, Any] = {}
+    exec(NETS, names)
+    model = names["plain"]().eval()
+    state = {f"module.{name}": x for name, x in model.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "w.pth")
+    status, printed = run(
+        *("project", "2", 3, "--picture", tmp_path / "x.png", "--position", "peak"),
+        *("--model", f"{tmp_path / 'nets.py'}:plain", "--weights", tmp_path / "w.pth"),
+        *("--size", "20x20", "--mean", "0.1,0.2,0.3", "--std", "0.5,0.6,0.7"),
+        *("--classes", tmp_path / "names.txt", "--out", tmp_path / "out.png"),
+    )
+    assert status == 0, printed
+    assert "Assumed" not in printed
+    assert "nets.py:plain; images of x.png" in printed
+    about = json.loads((tmp_path / "out.json").read_text())
+    middle = pixels[5:25] / 255  # the picture is wide enough: what is too high is cut off
+    x = (middle - [0.1, 0.2, 0.3]) / [0.5, 0.6, 0.7]
+    x = torch.from_numpy(x.transpose(2, 0, 1)).float()[None]
+    with torch.no_grad():
+        assert about["activation"] == pytest.approx(float(model[:4](x)[0, 3].max()), rel=1e-4)
+        chances = model(x)[0].softmax(0).tolist()
+    assert about["answer"][0] == ("cat" if chances[0] > chances[1] else "dog")
+    assert about["answer"][1] == pytest.approx(max(chances), rel=1e-4)
+
+
+def test_project_a_published_network_says_what_it_assumes(tmp_path: Path) -> None:
+    Image.fromarray(data.chelsea()).save(tmp_path / "cat.png")
+    status, printed = run(
+        *("project", "_blocks.3._depthwise_conv", 3, "--picture", tmp_path / "cat.png"),
+        *("--model", f"{zoo.__file__}:efficientnet_lite0", "--size", 224, "--method", "gradient"),
+        *("--std", "0.502,0.502,0.502", "--out", tmp_path / "x.png"),
+    )
+    assert status == 0, printed
+    assert "Assumed of the images: --mean 0.485,0.456,0.406 (" in printed
+    assert Image.open(tmp_path / "x.png").size[0] > 900
+
+
+def test_project_with_a_data_set_and_random_weights(folder: Path, tmp_path: Path) -> None:
+    words = ("project", "layer1.0.conv1", 0, "--model", "torchvision:resnet18", "--size", 32)
+    status, printed = run(*words, "--data", folder, "--image", 0, "--out", tmp_path / "x.png")
+    assert status == 0, printed
+    assert "The weights of torchvision:resnet18 are random" in printed
+    assert (tmp_path / "x.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--model {dir}/nets.py:plan", "has no 'plan'. It has: plain, broken"),
+        ("--model {dir}/nets.py:broken", "with ZeroDivisionError (division by zero)"),
+        ("--model {dir}/nets.py:plain --size 2", "takes no images of 2x2 pixels"),
+        ("--model {dir}/nets.py:plain --size 8x", "A size is HEIGHTxWIDTH"),
+        ("--model {dir}/nets.py:plain --size ²", "A size is HEIGHTxWIDTH"),
+        ("--model {dir}/nets.py:plain --size 0x4", "cannot be 0x4 pixels"),
+        ("--model {dir}/nets.py:plain --mean 1,x,1", "--mean is one number for each channel"),
+        ("--model {dir}/nets.py:plain --size 9 --mean 1,1", "--mean has 2 values (1, 1): give 3"),
+        ("--model {dir}/nets.py:plain --std 1,0,1", "deviation is greater than 0"),
+        ("--model {dir}/nets.py:plain --weights {dir}/no.pth", "it is no such file"),
+        ("--model {dir}/nets.py:plain --weights {dir}/full.pth", "full.pth is not opened"),
+        ("--model {dir}/nets.py:plain --size 9 --classes {dir}/nets.py", "names of classes, but"),
+        ("--model {dir}/full.pth", "give this file with --weights"),
+        ("--model torchvision:resnet", "torchvision has no model 'resnet'. It has: resnet"),
+        ("--model two-layer --size 64", "holds its own size: leave out --size"),
+    ],
+)
+def test_models_and_options_that_do_not_fit(words: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(NETS)
+    torch.save(torch.nn.Conv2d(1, 1, 1), tmp_path / "full.pth")
+    options = [one.format(dir=tmp_path) for one in words.split()]
+    status, printed = run("project", "0", 0, *options)
+    assert status == 1
+    assert said in printed
+    assert "not foreseen" not in printed
+
+
+@pytest.mark.parametrize("command", [("figures",), ("trace", "z", "conv1", "0,0,0")])
+@pytest.mark.parametrize("model", ["torchvision:resnet18", "nets.py:plain", "my.nets:plain"])
+def test_commands_that_take_the_two_layer_network_alone(command, model: str) -> None:
+    status, printed = run(*command, "--model", model)
+    assert status == 1
+    assert f"'rot180 {command[0]}' takes the two-layer network alone" in printed
+    assert f"not {model}. 'rot180 project' takes any model." in printed
 
 
 @pytest.mark.parametrize(

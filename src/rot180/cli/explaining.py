@@ -10,7 +10,7 @@ from rot180.cli.options import (
     Data,
     ImageClass,
     Method,
-    Model,
+    TwoLayerModel,
     Unpool,
     chosen_number,
     decoded_with_bar,
@@ -114,12 +114,12 @@ def trace(
     data: Data = "photos",
     image: Annotated[int | None, typer.Option(help="Number of the image in the data.")] = None,
     image_class: ImageClass = None,
-    model: Model = "two-layer",
+    model: TwoLayerModel = "two-layer",
     most: Annotated[int, typer.Option(min=0, help="Products to show, the largest first.")] = 12,
 ) -> None:
     """Show the products behind one number of a trained network, in float64."""
     with sentences():
-        from rot180.networks.checkpoint import load
+        from rot180.networks.named import two_layer
 
         if what not in _KINDS:
             raise Rot180Error(f"There is no '{what}'. There are: {listed(_KINDS, what)}.")
@@ -128,7 +128,7 @@ def trace(
         if picture is not None and (image is not None or image_class is not None):
             raise Rot180Error("--picture is one image; --image and --class choose from --data.")
         at = _index(index)
-        checkpoint = load(model, "cpu")
+        checkpoint = two_layer(model, "cpu", "'rot180 trace'")
         if picture is None:
             images = decoded_with_bar(data, "test", checkpoint.size, checkpoint.channels, "skip")
         else:

@@ -11,7 +11,7 @@ from rot180.errors import Rot180Error, listed
 if TYPE_CHECKING:
     from rot180.datasets import ArrayDataset
     from rot180.figures.subject import Subject
-    from rot180.networks.checkpoint import Checkpoint
+    from rot180.networks.model import NamedModel
 
 Data = Annotated[
     str,
@@ -22,7 +22,34 @@ Data = Annotated[
 ]
 Model = Annotated[
     str,
-    typer.Option(help="A checkpoint that 'rot180 train' wrote, or two-layer (comes with rot180)."),
+    typer.Option(
+        help="two-layer (comes with rot180), a checkpoint that 'rot180 train' wrote, "
+        "torchvision:NAME[:WEIGHTS], timm:NAME[:pretrained], package.module:callable, or "
+        "path/to/file.py:callable."
+    ),
+]
+TwoLayerModel = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="A checkpoint that 'rot180 train' wrote, or two-layer (comes with rot180).",
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="Weights for the model: a file of safetensors, or .pt, .pth, .bin."),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(help="HEIGHTxWIDTH, or a number for a square, that the model takes."),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(help="Of each channel, as 0.485,0.456,0.406, for values from 0 to 1."),
+]
+Std = Annotated[str | None, typer.Option(help="Likewise, as 0.229,0.224,0.225.")]
+Classes = Annotated[
+    Path | None, typer.Option(help="A text file of the names of the model's classes, one a line.")
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto: the GPU where there is one.")]
 OnBadImage = Annotated[str, typer.Option(help="What to do with a broken image: skip or fail.")]
@@ -77,13 +104,39 @@ def chosen_number(images: "ArrayDataset", number: int | None, image_class: str |
     return first_of_class(images, image_class)
 
 
-def one_image(path: Path, checkpoint: "Checkpoint") -> "ArrayDataset":
+def the_model(
+    name: str,
+    weights: Path | None,
+    size: str | None,
+    mean: str | None,
+    std: str | None,
+    classes: Path | None,
+    device: str,
+) -> "NamedModel":
+    """Load the model that the options name, and say what was assumed about it."""
+    from rot180.networks.named import named_model
+
+    found = named_model(
+        name,
+        weights,
+        _side_or_size(size),
+        _numbers_of(mean, "mean"),
+        _numbers_of(std, "std"),
+        classes,
+        device,
+    )
+    for remark in found.remarks:
+        say(remark)
+    return found
+
+
+def one_image(path: Path, named: "NamedModel") -> "ArrayDataset":
     """Read an image file as a data set of one, at the size that the network takes."""
     from rot180.datasets import ArrayDataset, decode, fitted
 
     if not path.is_file():
         raise Rot180Error(f"There is no file {path}.")
-    found = fitted(decode(path.read_bytes(), str(path)), checkpoint.size, checkpoint.channels)
+    found = fitted(decode(path.read_bytes(), str(path)), named.size, named.channels)
     return ArrayDataset(found[None], name=path.name, where=lambda _: path.name)
 
 
@@ -93,6 +146,32 @@ def size_of(words: str) -> tuple[int, int]:
     if cross and height.isdecimal() and width.isdecimal() and int(height) and int(width):
         return int(height), int(width)
     raise Rot180Error(f"A size is HEIGHTxWIDTH, as 32x32; this one is '{words}'.")
+
+
+def _side_or_size(words: str | None) -> int | tuple[int, int] | None:
+    """Return the side of a square of words like 224, and (height, width) of words like 224x256."""
+    if words is None:
+        return None
+    if words.isascii() and words.isdecimal():
+        return int(words)
+    height, cross, width = words.lower().partition("x")
+    if cross and all(one.isascii() and one.isdecimal() for one in (height, width)):
+        return int(height), int(width)
+    raise Rot180Error(
+        f"A size is HEIGHTxWIDTH, as 224x224, or one number for a square; this one is '{words}'."
+    )
+
+
+def _numbers_of(words: str | None, what: str) -> tuple[float, ...] | None:
+    """Return the numbers in words like 0.485,0.456,0.406."""
+    if words is None:
+        return None
+    try:
+        return tuple(float(one) for one in words.split(","))
+    except ValueError:
+        raise Rot180Error(
+            f"--{what} is one number for each channel, as 0.5,0.5,0.5; this is '{words}'."
+        ) from None
 
 
 def position_of(words: str) -> Any:

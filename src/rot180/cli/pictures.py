@@ -6,20 +6,27 @@ from typing import Annotated
 import typer
 
 from rot180.cli.options import (
+    Classes,
     Data,
     Device,
     Formats,
     ImageClass,
+    Mean,
     Method,
     Model,
     OnBadImage,
+    Size,
+    Std,
+    TwoLayerModel,
     Unpool,
+    Weights,
     chosen_number,
     decoded_with_bar,
     draw,
     formats_of,
     one_image,
     position_of,
+    the_model,
 )
 from rot180.console import say, sentences
 from rot180.device import chosen_device
@@ -27,7 +34,7 @@ from rot180.errors import Rot180Error
 
 
 def figures(
-    model: Model = "two-layer",
+    model: TwoLayerModel = "two-layer",
     data: Data = "photos",
     out: Annotated[Path, typer.Option(help="Directory to write to.")] = Path("figures"),
     image: Annotated[int | None, typer.Option(help="Number of the image to look at.")] = None,
@@ -44,13 +51,13 @@ def figures(
     device: Device = "auto",
     on_bad_image: OnBadImage = "skip",
 ) -> None:
-    """Draw what a network's features show: eight figures, each with its numbers as JSON."""
+    """Draw what a two-layer network's features show: eight figures, each with numbers as JSON."""
     with sentences():
         from rot180.figures.subject import Subject
-        from rot180.networks.checkpoint import load
+        from rot180.networks.named import two_layer
 
         endings = formats_of(formats)
-        checkpoint = load(model, chosen_device(device))
+        checkpoint = two_layer(model, chosen_device(device), "'rot180 figures'")
         images = decoded_with_bar(data, "test", checkpoint.size, checkpoint.channels, on_bad_image)
         number = chosen_number(images, image, image_class)
         subject = Subject(checkpoint, images, number, method=method, unpool=unpool)
@@ -58,7 +65,9 @@ def figures(
 
 
 def project(
-    layer: Annotated[str, typer.Argument(help="Name of the layer, as conv2.")],
+    layer: Annotated[
+        str, typer.Argument(help="Name of the layer in the model, as conv2 or layer3.1.conv2.")
+    ],
     feature: Annotated[int, typer.Argument(help="Number of the feature.")],
     picture: Annotated[
         Path | None, typer.Option("--picture", help="An image file; instead of --data.")
@@ -70,6 +79,11 @@ def project(
         str, typer.Option(help="map, peak, or Y,X: a unit of the feature.")
     ] = "map",
     model: Model = "two-layer",
+    weights: Weights = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    classes: Classes = None,
     out: Annotated[
         Path | None, typer.Option(help="The picture to write (.png, .svg, .pdf).")
     ] = None,
@@ -81,21 +95,20 @@ def project(
     with sentences():
         from rot180.figures.single import one_projection
         from rot180.figures.subject import Subject
-        from rot180.networks.checkpoint import load
 
         out = out or Path(f"{layer}-{feature}.png")
         formats = formats_of(out.suffix.removeprefix(".").lower() or out.name)
         if picture is not None and picture.exists() and out.exists() and out.samefile(picture):
             raise Rot180Error(f"--out {out} would overwrite the image itself; give another name.")
-        checkpoint = load(model, chosen_device(device))
+        named = the_model(model, weights, size, mean, std, classes, device)
         if picture is None:
-            images = decoded_with_bar(data, "test", checkpoint.size, checkpoint.channels, "skip")
+            images = decoded_with_bar(data, "test", named.size, named.channels, "skip")
         elif image is None and image_class is None:
-            images = one_image(picture, checkpoint)
+            images = one_image(picture, named)
         else:
             raise Rot180Error("--picture is one image; --image and --class choose from --data.")
         number = chosen_number(images, image, image_class)
-        subject = Subject(checkpoint, images, number, method=method, unpool=unpool)
+        subject = Subject(named, images, number, method=method, unpool=unpool)
         sheet = one_projection(subject, layer, feature, position_of(position))
         sheet.name = out.stem
         written = sheet.save(out.parent, formats)
