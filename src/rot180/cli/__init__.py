@@ -6,6 +6,7 @@ import typer
 
 from rot180 import __version__, console
 from rot180.cli.explaining import explain, trace
+from rot180.cli.inspecting import inspect
 from rot180.cli.pictures import figures, project
 from rot180.cli.training import demo, train
 from rot180.console import say
@@ -38,7 +39,7 @@ def main_options(
     console.debug = debug
 
 
-for _command in (demo, train, figures, project, explain, trace):
+for _command in (demo, train, figures, project, inspect, explain, trace):
     app.command()(_command)
 
 

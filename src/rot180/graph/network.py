@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,9 @@ from rot180.graph.geometry import Step, Trace, nominal, trace
 from rot180.graph.operators.base import MAPS, Axes, Part
 from rot180.graph.operators.convolution import Convolution, Linear
 from rot180.graph.plan import Plan
+
+if TYPE_CHECKING:
+    from rot180.graph.report import Report
 
 
 @dataclass(frozen=True)
@@ -319,6 +322,12 @@ class Network:
             sizes.append(min(size, image))
             strides.append(int(stride) if stride == int(stride) else float(stride))
         return (sizes[0], sizes[1]), (strides[0], strides[1])
+
+    def report(self) -> "Report":
+        """Say what was found in the model, what each method does there, and check it; see there."""
+        from rot180.graph.report import Report
+
+        return Report.of(self)
 
     def operator(self, layer: Layer) -> Convolution | Linear:
         """Return the convolution or the linear step of a layer."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -63,6 +63,8 @@ class Sum(Broadcast):
     factors: tuple[float, ...] = (1.0,)
     """What each result is multiplied with; the constant has its own already."""
 
+    linear: ClassVar[bool] = True  # type: ignore[misc]
+
     @property
     def kind(self) -> str:
         """What it is."""
@@ -91,6 +93,11 @@ class Product(Broadcast):
     """
 
     divides: bool = False
+
+    @property
+    def linear(self) -> bool:  # type: ignore[override]
+        """Whether the other factor is a constant."""
+        return self.constant is not None
 
     @property
     def kind(self) -> str:

@@ -120,12 +120,14 @@ class Operator(ABC):
         fresh: whether its output is new memory, which nobody else holds.
         fresh_back: whether the signals that it hands back are.
         switches: whether its forward pass leaves switches.
+        linear: whether it is, apart from a constant that is added.
     """
 
     local: bool = True
     fresh: bool = True
     fresh_back: bool = False
     switches: bool = False
+    linear: bool = False
 
     @property
     @abstractmethod

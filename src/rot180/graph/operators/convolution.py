@@ -36,6 +36,7 @@ class BatchNorm(Operator):
     mean: Tensor
     variance: Tensor
     eps: float
+    linear: ClassVar[bool] = True  # type: ignore[misc]
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> "BatchNorm":
@@ -104,6 +105,7 @@ class Convolution(Operator):
     groups: int
     norm: BatchNorm | None = None
     fresh_back: ClassVar[bool] = True  # type: ignore[misc]
+    linear: ClassVar[bool] = True  # type: ignore[misc]
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> "Convolution":
@@ -238,6 +240,7 @@ class TransposedConvolution(Operator):
     groups: int
     dilation: tuple[int, int]
     fresh_back: ClassVar[bool] = True  # type: ignore[misc]
+    linear: ClassVar[bool] = True  # type: ignore[misc]
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> "TransposedConvolution":
@@ -319,6 +322,7 @@ class Linear(Operator):
     """Whether its input is one vector an image."""
 
     fresh_back: ClassVar[bool] = True  # type: ignore[misc]
+    linear: ClassVar[bool] = True  # type: ignore[misc]
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> "Linear":

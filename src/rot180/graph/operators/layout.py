@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import prod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -37,7 +38,8 @@ class Reshape(Operator):
     before: Shape
     after: Shape
     where: Axes | None = MAPS
-    fresh: bool = False
+    fresh: ClassVar[bool] = False  # type: ignore[misc]
+    linear: ClassVar[bool] = True  # type: ignore[misc]
 
     @property
     def kind(self) -> str:
@@ -99,7 +101,8 @@ class Permute(Operator):
     """The axes in another order; ``order`` names those of the input, the batch axis first."""
 
     order: tuple[int, ...]
-    fresh: bool = False
+    fresh: ClassVar[bool] = False  # type: ignore[misc]
+    linear: ClassVar[bool] = True  # type: ignore[misc]
 
     @property
     def kind(self) -> str:
@@ -132,6 +135,7 @@ class Concatenation(Operator):
     axis: int
     sizes: tuple[int, ...]
     where: Axes | None = MAPS
+    linear: ClassVar[bool] = True  # type: ignore[misc]
 
     @property
     def kind(self) -> str:
@@ -184,7 +188,8 @@ class Channels(Operator):
 
     chosen: tuple[int, ...]
     channels: int
-    fresh: bool = False
+    fresh: ClassVar[bool] = False  # type: ignore[misc]
+    linear: ClassVar[bool] = True  # type: ignore[misc]
 
     @property
     def kind(self) -> str:
@@ -220,7 +225,7 @@ class Channels(Operator):
 class Detach(Operator):
     """``x.detach()``: the author's word that nothing goes back here."""
 
-    fresh: bool = False
+    fresh: ClassVar[bool] = False  # type: ignore[misc]
 
     @property
     def kind(self) -> str:

@@ -89,6 +89,7 @@ class Separable(Operator):
     rows: Tensor | None
     columns: Tensor | None
     fill: float = 0.0
+    linear: ClassVar[bool] = True  # type: ignore[misc]
     _cut: dict[Any, Tensor] = field(default_factory=dict, repr=False)
 
     @property
@@ -127,14 +128,18 @@ class Separable(Operator):
         reached = self._reached[axis]
         if reached is None:
             return super().nominal(axis)
-        if len(reached) == 1:
+        taking = [n for n, one in enumerate(reached) if one.size]
+        if len(taking) < 2:
             return None
-        middle = len(reached) // 2
-        scale = Fraction(reached[-1].stop - reached[0].stop, len(reached) - 1)
+        first, last = taking[len(taking) // 4], taking[-1 - len(taking) // 4]
+        if first == last:
+            first, last = taking[0], taking[-1]
+        scale = Fraction(reached[last].start - reached[first].start, last - first)
         scale = scale.limit_denominator(64)
-        return Nominal(
-            scale, reached[middle].start - scale * middle, reached[middle].stop - scale * middle
-        )
+        if scale <= 0:  # a mirror image, or all of it
+            return None
+        low, high = reached[first].start - scale * first, reached[first].stop - scale * first
+        return Nominal(scale, low, high)
 
     def situation(self, axis: int, span: Span) -> bytes | None:
         """Return the entries of the matrix."""

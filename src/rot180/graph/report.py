@@ -1,0 +1,265 @@
+"""What a captured network is made of, what each method does there, and whether it is right."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rot180.graph.geometry import Step
+from rot180.graph.network import Layer, Network
+from rot180.graph.operators.activations import Pointwise, Rectifier
+from rot180.graph.operators.arithmetic import Product
+from rot180.graph.operators.base import NOTHING_KEPT, Operator, Part
+from rot180.graph.operators.calls import Derived, Item, Unlisted
+from rot180.graph.operators.convolution import Convolution
+from rot180.graph.operators.layout import Detach
+from rot180.graph.plan import Plan
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """A layer, and what one unit in the middle of its maps costs.
+
+    Attributes:
+        layer: the layer.
+        share: the products of the unit's forward pass, over those of the whole image's.
+        local: whether the unit sees less than the whole image because of how the network is made.
+        methods: the methods that are defined from here down to the image.
+    """
+
+    layer: Layer
+    share: float
+    local: bool
+    methods: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What :meth:`rot180.Network.report` returns; printed, it is a page of text.
+
+    Attributes:
+        input_shape: (channels, height, width) of an image.
+        error: the largest difference between the captured network's output and the model's own,
+            over the largest value.
+        adjoint_error: of the linear steps, the largest difference between <Ax, y> and <x, A'y>,
+            over the product of the lengths of Ax and y; A is the step's forward pass without its
+            constant, A' its way back.
+        linear: how many steps that was tested for.
+        operators: number of steps of each kind; a batch normalisation that is merged into the
+            convolution before it is counted with those that are not.
+        rectifiers: number of rectifiers of each kind; all of them take the method's rule.
+        by_derivative: number of steps of each kind that are neither linear nor rectifiers nor max
+            poolings; every method goes through them by their derivative.
+        fallbacks: the steps that autograd carries signals through on whole maps: (kind, module).
+        gradient_only: those of them for which no method but the gradient is defined.
+        whole_from: the first layer whose units depend on the whole image, and the step below it
+            (kind, module) that makes it so; None where there is none.
+        layers: the layers.
+    """
+
+    input_shape: tuple[int, int, int]
+    error: float
+    adjoint_error: float
+    linear: int
+    operators: Mapping[str, int]
+    rectifiers: Mapping[str, int]
+    by_derivative: Mapping[str, int]
+    fallbacks: tuple[tuple[str, str], ...]
+    gradient_only: tuple[tuple[str, str], ...]
+    whole_from: tuple[str, tuple[str, str]] | None
+    layers: tuple[LayerReport, ...]
+
+    @classmethod
+    def of(cls, network: Network) -> "Report":
+        """Look through a network and check it."""
+        steps = [network.steps[place] for place in network.needed(*network.outputs)]
+        operators = [one.operator for one in steps]
+        merged = sum(isinstance(one, Convolution) and one.norm is not None for one in operators)
+        kinds = Counter(one.kind for one in operators)
+        kinds.update({"batch norm": merged} if merged else {})
+        adjoint, linear = _adjoint_error(network)
+        return cls(
+            network.input_shape,
+            network.error,
+            adjoint,
+            linear,
+            dict(kinds.most_common()),
+            dict(Counter(one.name for one in operators if isinstance(one, Rectifier))),
+            dict(Counter(one.kind for one in operators if _by_derivative(one))),
+            tuple(_named(one) for one in steps if isinstance(one.operator, _FALLBACKS)),
+            tuple(_named(one) for one in steps if isinstance(one.operator, _GRADIENT_ONLY)),
+            _whole_from(network),
+            tuple(_layer(network, one) for one in network.layers.values()),
+        )
+
+    def __str__(self) -> str:
+        height, width = self.input_shape[1:]
+        lines = [
+            f"Input {self.input_shape[0]}x{height}x{width}; {sum(self.operators.values())} steps, "
+            f"{len(self.layers)} layers.",
+            f"Operators: {_counted(self.operators)}.",
+            f"Rectifiers found: {_counted(self.rectifiers) or 'none'}. deconvnet and guided put "
+            "their own rule in the place of each of them.",
+        ]
+        if self.by_derivative:
+            lines.append(
+                f"Gone through by their derivative, whatever the method: "
+                f"{_counted(self.by_derivative)}."
+            )
+        if self.fallbacks:
+            shown = "; ".join(f"{kind} in {where or 'the model'}" for kind, where in _few(self))
+            more = " …" if len(self.fallbacks) > len(_few(self)) else ""
+            lines.append(f"By autograd on whole maps ({len(self.fallbacks)}): {shown}{more}.")
+        else:
+            lines.append("No step falls back to autograd.")
+        if self.gradient_only:
+            kinds = sorted({kind for kind, _ in self.gradient_only})
+            lines.append(f"Only the gradient is defined at: {', '.join(kinds)}.")
+        if self.whole_from is None:
+            lines.append("Every layer is local: a unit costs what its receptive field costs.")
+        else:
+            layer, (kind, where) = self.whole_from
+            lines.append(
+                f"Units see the whole image from {layer} on, because of the step '{kind}'"
+                f"{f' in {where}' if where else ''}."
+            )
+        lines.append(
+            f"Self-check: the captured network reproduces the model's output to {self.error:.1e} "
+            f"of its largest value; {self.linear} linear steps satisfy <Ax, y> = <x, A'y> to "
+            f"{self.adjoint_error:.1e}."
+        )
+        return "\n".join(lines)
+
+    def as_numbers(self) -> dict[str, Any]:
+        """Return the same as values that JSON can hold."""
+        found = {
+            name: getattr(self, name) for name in self.__dataclass_fields__ if name != "layers"
+        }
+        found["layers"] = [
+            {
+                **{
+                    name: getattr(one.layer, name)
+                    for name in (
+                        "name",
+                        "kind",
+                        "channels",
+                        "height",
+                        "width",
+                        "receptive_field",
+                        "stride",
+                        "rectifier",
+                    )
+                },
+                "share": one.share,
+                "local": one.local,
+                "methods": one.methods,
+            }
+            for one in self.layers
+        ]
+        return found
+
+
+_FALLBACKS = (Derived, Unlisted, Item)
+_GRADIENT_ONLY = (Unlisted, Item, Detach)
+
+
+def _by_derivative(operator: Operator) -> bool:
+    return (
+        isinstance(operator, Pointwise | Product | Derived)
+        and not operator.linear
+        and not isinstance(operator, Rectifier)
+    )
+
+
+def _named(step: Step) -> tuple[str, str]:
+    return step.operator.kind, step.path
+
+
+def _few(report: Report) -> tuple[tuple[str, str], ...]:
+    return report.fallbacks[:6]
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in counts.items())
+
+
+def _layer(network: Network, layer: Layer) -> LayerReport:
+    middle = (layer.height // 2, layer.width // 2)
+    plan = network.aim(layer, middle, "deconvnet").plan
+    whole = network.aim(layer, None, "deconvnet").plan
+    # The image itself is below the first layer: nothing has to be computed there.
+    share = plan.multiply_adds / whole.multiply_adds if whole.multiply_adds else 0.0
+    below = [network.steps[place].operator for place in network.needed(layer.step)]
+    only = any(isinstance(one, _GRADIENT_ONLY) for one in below)
+    methods = ("gradient",) if only else ("deconvnet", "gradient", "guided")
+    return LayerReport(layer, share, layer.stride != (0, 0), methods)
+
+
+def _whole_from(network: Network) -> tuple[str, tuple[str, str]] | None:
+    """Return the first layer that depends on the whole image, and the step that makes it so."""
+    for layer in network.layers.values():
+        if layer.stride != (0, 0):
+            continue
+        for place in network.needed(layer.step):
+            if network.seen(place)[1] == (0, 0):
+                return layer.name, _named(network.steps[place])
+    return None
+
+
+class _NoRules:
+    """Stands for the rules where a step has no use for them."""
+
+    method = "gradient"
+
+    def rectify(
+        self, signal: Tensor, derived: Callable[[Tensor], Tensor], spare: bool = False
+    ) -> Tensor:
+        raise AssertionError("a linear step asked for a rule")
+
+    def unpool(self, signal: Tensor, switches: Tensor, pool: Any, part: Part) -> Tensor:
+        raise AssertionError("a linear step asked for a rule")
+
+
+@torch.no_grad()
+def _adjoint_error(network: Network) -> tuple[float, int]:
+    """Test <Ax, y> = <x, A'y> for every linear step on whole maps of random values."""
+    plan = network.whole("gradient", frozenset())
+    generator = torch.Generator(network.device).manual_seed(0)
+    worst, count = 0.0, 0
+    for work in plan.works:
+        if not work.operator.linear or work.empty:
+            continue
+        count += 1
+        inputs = []
+        for source, need in zip(work.sources, work.part.needs, strict=True):
+            shape = network.input_shape if source < 0 else network.steps[source].shape
+            shape = _cut(shape, plan, source, (need.height, need.width))
+            inputs.append(_random(network, shape, generator))
+        zeros = tuple(torch.zeros_like(one) for one in inputs)
+        ax = work.operator.forward(tuple(inputs), work.part)[0]
+        ax = ax - work.operator.forward(zeros, work.part)[0]
+        y = _random(network, tuple(ax.shape[1:]), generator)
+        back = work.operator.backward(y, NOTHING_KEPT, _NoRules(), work.part)
+        there = (ax.double() * y.double()).sum()
+        here = sum(
+            (one.double() * two.double()).sum()
+            for one, two in zip(inputs, back, strict=True)
+            if two is not None
+        )
+        scale = ax.double().norm() * y.double().norm()
+        worst = max(worst, float((there - here).abs() / scale.clamp(min=1e-30)))
+    return worst, count
+
+
+def _cut(shape: tuple[int, ...], plan: Plan, source: int, size: tuple[int, int]) -> tuple[int, ...]:
+    axes, found = plan.axes(source), list(shape)
+    if axes is not None:
+        found[axes[0]], found[axes[1]] = size
+    return tuple(found)
+
+
+def _random(network: Network, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randn(1, *shape, generator=generator, device=network.device, dtype=network.dtype)
