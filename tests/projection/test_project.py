@@ -10,10 +10,10 @@ from PIL import Image
 import rot180
 from rot180 import Rot180Error
 from rot180.projection import project as module
-from rot180.projection.backward import carried_back
 from rot180.projection.pictures import enlarged, grid, signed_picture
 from rot180.projection.rules import Rules
 from tests.models import TwoConvolutions, image, relative_error, seeded
+from tests.projection.whole import over_whole_maps
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +67,17 @@ def test_large_batches_go_in_parts_with_the_same_result(net, monkeypatch) -> Non
 
 @pytest.mark.parametrize("unpool", ["switches", "repeat"])
 def test_nothing_of_a_unit_lies_outside_its_receptive_field(net, unpool: str) -> None:
-    layer = net.layers["conv2"]
-    passed = net.forward(image(1, 3, 12, 12), layer)
-    fired = (passed.maps[0] > 0).nonzero().tolist()
-    for channel, y, x in fired[::5]:
-        signal = torch.zeros_like(passed.maps)
-        signal[0, channel, y, x] = passed.maps[0, channel, y, x]
-        whole = carried_back(net, layer, passed, signal, Rules(unpooling=unpool))[0]
-        p = rot180.project(net, image(3, 12, 12), "conv2", channel, (y, x), unpool=unpool)
+    x = image(3, 12, 12)
+    fired = (net.maps(x, "conv2")[0] > 0).nonzero().tolist()
+    for channel, *unit in fired[::5]:
+        whole = over_whole_maps(net, x, "conv2", channel, tuple(unit), Rules(unpooling=unpool))
+        p = rot180.project(net, x, "conv2", channel, tuple(unit), unpool=unpool)
+        assert p.box == net.receptive_field(net.layers["conv2"], tuple(unit))
         assert p.pixels.shape[1:] == (p.box.height, p.box.width)
-        assert torch.equal(whole, p.full())
+        outside = torch.ones_like(whole, dtype=torch.bool)
+        outside[:, p.box.top : p.box.bottom, p.box.left : p.box.right] = False
+        assert not whole[outside].any()
+        assert relative_error(p.full(), whole) < 1e-14
 
 
 def test_linear_in_the_unit_a_whole_map_is_the_sum_of_its_units_for_the_gradient(net) -> None:
