@@ -1,7 +1,11 @@
 """From a PyTorch model to a :class:`Network`: export it, read each operator, name the layers."""
 
 import copy
+import inspect
+import io
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from typing import Any, cast
 
@@ -18,7 +22,9 @@ from rot180.graph.network import Layer, Network
 from rot180.graph.operators.activations import Rectifier
 from rot180.graph.operators.base import MAPS, NO_MARGINS, Axes, Operator, Part
 from rot180.graph.operators.calls import Item, Unlisted
-from rot180.graph.operators.convolution import BatchNorm, Convolution, Linear
+from rot180.graph.operators.convolution import Convolution, Linear
+from rot180.graph.operators.normalisation import BatchNorm
+from rot180.graph.refusal import why_not
 from rot180.graph.table import TABLE
 from rot180.graph.table.call import Call, Found, shape_of
 from rot180.graph.table.shapes import FIRST_OF_SEVERAL, SPLITS, item
@@ -56,10 +62,10 @@ def capture(model: nn.Module, example: Tensor) -> Network:
     reading = _Reading(_export(twin, example), twin, example)
     network = reading.network()
     # One image and two, since a graph may have the number that it was exported with in it.
-    one, two = example[:1], torch.cat([example[:1], -example[:1]])
+    one, two = example[:1], torch.cat([example[:1], -3 * example[:1]])
     error = max(_check_reproduced(network, twin, images) for images in (one, two))
     for alone, both in zip(network.outputs_for(one), network.outputs_for(two), strict=True):
-        if len(both) == 2 and not _close(both[:1], alone, roundings=10_000):
+        if both.ndim and len(both) == 2 and not _close(both[:1], alone, roundings=10_000):
             raise Rot180Error("The model mixes the images of a batch, and cannot be captured.")
     return replace(network, error=error)
 
@@ -82,11 +88,45 @@ def _check_input(model: nn.Module, example: Tensor) -> None:
             "capture needs a batch of normalised images as example, a tensor (n, channels, height, "
             f"width) with n at least 1; this is {found}."
         )
+    _check_signature(model)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if is_lazy(tensor) or tensor.is_meta:
             raise Rot180Error(f"The model's '{name}' has no values yet; run the model once first.")
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise Rot180Error(f"The model's '{name}' holds values that are infinite or NaN.")
+        if tensor.device != example.device:
+            raise Rot180Error(
+                f"The model's '{name}' is on the device '{tensor.device}', the example on "
+                f"'{example.device}'. Move both to one: model.to(device), example.to(device)."
+            )
+        if tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64):
+            raise Rot180Error(
+                f"The model's '{name}' holds {tensor.dtype} values; features are carried back in "
+                "float32 or float64. Call model.float() first."
+            )
+        if tensor.is_floating_point() and tensor.dtype != example.dtype:
+            raise Rot180Error(
+                f"The model's '{name}' holds {tensor.dtype} values, the example {example.dtype}. "
+                "Bring both to one precision, as model.float() and example.float() do."
+            )
+
+
+def _check_signature(model: nn.Module) -> None:
+    """Refuse a model whose forward method needs more than the images."""
+    try:
+        taken = inspect.signature(model.forward).parameters.values()
+    except ValueError:  # not written in Python
+        return
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [
+        one.name for one in taken if one.default is inspect.Parameter.empty and one.kind in kinds
+    ]
+    if len(needed) > 1:
+        raise Rot180Error(
+            f"The model's forward method takes {len(needed)} inputs ({', '.join(needed)}); a "
+            "network that is captured takes one batch of images. Wrap it in a module whose forward "
+            "method takes the images and sets the others."
+        )
 
 
 def _evaluating_twin(model: nn.Module) -> nn.Module:
@@ -107,16 +147,23 @@ def _export(model: nn.Module, example: Tensor) -> ExportedProgram:
     """Export with operators that change nothing in place, whatever the model's author wrote."""
     batch = torch.zeros(_BATCH, *example.shape[1:], dtype=example.dtype, device=example.device)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _silence():
             program = torch.export.export(model, (batch,)).run_decompositions({})
             return cast(ExportedProgram, program)
     except Exception as error:
-        first = next((line for line in str(error).splitlines() if line.strip()), repr(error))
-        raise Rot180Error(
-            f"The model cannot be captured: torch.export stopped with {type(error).__name__}: "
-            f"{first.strip()} Its forward method must take one batch of images and must not decide "
-            "anything by the values in it."
-        ) from error
+        raise Rot180Error(why_not(error)) from error
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep PyTorch from printing its graphs beside the exception that says the same."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 class _Reading:
@@ -168,7 +215,7 @@ class _Reading:
 
     def _read(self, node: fx.Node) -> None:
         """Read a call: into steps, into a constant, or as another name of an earlier step."""
-        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+        if self._draws(node):
             raise Rot180Error(
                 f"The model draws random numbers ({node.target}{where(node)}) although it was put "
                 "into evaluation mode. Where it calls F.dropout, pass training=self.training."
@@ -180,6 +227,12 @@ class _Reading:
             with torch.no_grad():
                 self.constants[node.name] = self._call(node, {})
             return
+        if not all(isinstance(size, int) for size in shape_of(node)):
+            raise Rot180Error(
+                f"The shape of a result of {node.target}{where(node)} depends on the values of the "
+                "image; such a model cannot be captured. Compute with whole maps, and choose with "
+                "torch.where."
+            )
         if not node.users:
             return  # a check of its input, or what is not used
         if node.target in SPLITS:
@@ -198,6 +251,12 @@ class _Reading:
         self.index[node] = len(self.steps)
         self._append(node.name, found.operators[-1], sources, shape_of(node)[1:], node)
 
+    def _draws(self, node: fx.Node) -> bool:
+        """Say whether a call draws random numbers, which some do in training only."""
+        if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+            return False
+        return self._arguments(node).get("train") is not False
+
     def _append(
         self,
         name: str,
@@ -211,7 +270,8 @@ class _Reading:
         if shape is None:
             shape = self._tried(operator, sources)
         axes = operator.axes(before)
-        if axes is None and len(shape) == 3 and not operator.local:
+        whole = not operator.local and not isinstance(operator, Linear)
+        if axes is None and len(shape) == 3 and whole:
             axes = MAPS
         self.steps.append(Step(name, operator, sources, shape, axes, module_path(node)))
 
@@ -268,7 +328,7 @@ class _Reading:
         def run(*values: Any) -> Any:
             return self._call(node, dict(zip(results, values, strict=True)))
 
-        given = {} if _is_item(node) else self._arguments(node)
+        given = self._arguments(node) if hasattr(node.target, "_schema") else {}
         return Call(node, given, results, self._axes, run)
 
     def _axes(self, node: fx.Node) -> Axes | None:
@@ -300,7 +360,8 @@ class _Reading:
             operator = self.steps[place].operator if place >= 0 else None
             if node.target not in _LAYERS or not isinstance(operator, Convolution | Linear):
                 continue
-            if len(self.steps[place].shape) == 2:
+            step = self.steps[place]
+            if len(step.shape) > 1 and step.axes is None:
                 continue  # of a sequence of tokens, which is no map
             name = self._layer_name(node)
             taken[name] = taken.get(name, 0) + 1

@@ -16,6 +16,7 @@ from rot180.graph.operators.base import NOTHING_KEPT, Operator, Part
 from rot180.graph.operators.calls import Derived, Item, Unlisted
 from rot180.graph.operators.convolution import Convolution
 from rot180.graph.operators.layout import Detach
+from rot180.graph.operators.normalisation import LayerNorm
 from rot180.graph.plan import Plan
 
 
@@ -168,7 +169,7 @@ _GRADIENT_ONLY = (Unlisted, Item, Detach)
 
 def _by_derivative(operator: Operator) -> bool:
     return (
-        isinstance(operator, Pointwise | Product | Derived)
+        isinstance(operator, Pointwise | Product | LayerNorm | Derived)
         and not operator.linear
         and not isinstance(operator, Rectifier)
     )

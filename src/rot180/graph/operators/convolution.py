@@ -1,4 +1,4 @@
-"""Convolutions, transposed convolutions, fully connected layers, and normalisation."""
+"""Convolutions, transposed convolutions, and fully connected layers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from rot180.errors import Rot180Error
 from rot180.graph.boxes import Box, Span, Window
 from rot180.graph.operators.base import (
+    Axes,
     Kept,
     Nominal,
     Operator,
@@ -22,69 +23,10 @@ from rot180.graph.operators.base import (
     pair,
 )
 from rot180.graph.operators.kernels import Kernels
+from rot180.graph.operators.normalisation import BatchNorm
 
 Chosen = Tensor | slice
 """Channels of a layer: an index of several, or a slice of one."""
-
-
-@dataclass(frozen=True, eq=False)
-class BatchNorm(Operator):
-    """Batch normalisation with its stored statistics: a factor and an offset for each channel."""
-
-    weight: Tensor | None
-    bias: Tensor | None
-    mean: Tensor
-    variance: Tensor
-    eps: float
-    linear: ClassVar[bool] = True  # type: ignore[misc]
-
-    @classmethod
-    def read(cls, given: Mapping[str, Any]) -> "BatchNorm":
-        """Read ``aten._native_batch_norm_legit_no_training``."""
-        return cls(
-            given["weight"],
-            given["bias"],
-            given["running_mean"],
-            given["running_var"],
-            given["eps"],
-        )
-
-    @property
-    def kind(self) -> str:
-        """What it is."""
-        return "batch norm"
-
-    @property
-    def owned(self) -> list[Tensor]:
-        """The model's tensors."""
-        return [
-            one for one in (self.weight, self.bias, self.mean, self.variance) if one is not None
-        ]
-
-    def factor(self) -> Tensor:
-        """Return what each channel is multiplied with."""
-        factor = torch.rsqrt(self.variance + self.eps)
-        return factor if self.weight is None else factor * self.weight
-
-    def merged(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return kernel (o, ...) and bias (o) of a convolution followed by this normalisation."""
-        factor = self.factor()
-        offset = -self.mean if bias is None else bias - self.mean
-        offset = offset * factor
-        offset = offset if self.bias is None else offset + self.bias
-        turned = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
-        return turned.to(weight.dtype), offset.to(weight.dtype)
-
-    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
-        """Normalise."""
-        (z,) = inputs
-        out = F.batch_norm(z, self.mean, self.variance, self.weight, self.bias, False, 0, self.eps)
-        return out, None
-
-    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
-        """Multiply each channel by its factor."""
-        factor = self.factor().to(signal.dtype)
-        return (signal * factor.reshape(1, -1, *[1] * (signal.ndim - 2)),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,23 +263,35 @@ class Linear(Operator):
     vectors: bool = True
     """Whether its input is one vector an image."""
 
+    where: Axes | None = None
+    """Which axes of its input, from the end, are rows and columns."""
+
     fresh_back: ClassVar[bool] = True  # type: ignore[misc]
     linear: ClassVar[bool] = True  # type: ignore[misc]
 
     @classmethod
-    def read(cls, given: Mapping[str, Any]) -> "Linear":
+    def read(cls, given: Mapping[str, Any], where: Axes | None = None) -> "Linear":
         """Read ``aten.linear``."""
         if isinstance(given["weight"], fx.Node) or isinstance(given["bias"], fx.Node):
             raise Rot180Error(
                 "A linear layer whose weight or bias is computed from the image cannot be captured."
             )
         vectors = len(given["input"].meta["val"].shape) == 2
-        return cls(given["weight"], given["bias"], vectors)
+        return cls(given["weight"], given["bias"], vectors, where)
 
     @property
     def kind(self) -> str:
         """What it is."""
         return "linear"
+
+    @property
+    def local(self) -> bool:  # type: ignore[override]
+        """Whether it works along the channels, and not along rows or columns."""
+        return self.where is None or -1 not in self.where
+
+    def reach(self, axis: int, span: Span, sizes: tuple[int, ...]) -> tuple[Span, ...]:
+        """Return the span itself, or all."""
+        return super().reach(axis, span, sizes) if self.local else (Span(0, sizes[0]),)
 
     def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
         """Multiply and add the bias."""

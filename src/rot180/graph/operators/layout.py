@@ -67,8 +67,10 @@ class Reshape(Operator):
 
     @property
     def local(self) -> bool:  # type: ignore[override]
-        """Whether rows and columns come through."""
-        return self.where is None or self._axes_after is not None
+        """Whether rows and columns come through; maps that are made of a vector come as a whole."""
+        if self.where is None:
+            return len(self.after) != 3
+        return self._axes_after is not None
 
     def reach(self, axis: int, span: Span, sizes: Shape) -> tuple[Span, ...]:
         """Return the span itself, or the whole map."""
@@ -98,9 +100,15 @@ class Reshape(Operator):
 
 @dataclass(frozen=True, eq=False)
 class Permute(Operator):
-    """The axes in another order; ``order`` names those of the input, the batch axis first."""
+    """The axes in another order.
+
+    Attributes:
+        order: the axes of the input, the batch axis first.
+        where: which of them, from the end, are rows and columns; None where there are none.
+    """
 
     order: tuple[int, ...]
+    where: Axes | None = MAPS
     fresh: ClassVar[bool] = False  # type: ignore[misc]
     linear: ClassVar[bool] = True  # type: ignore[misc]
 
@@ -109,13 +117,21 @@ class Permute(Operator):
         """What it is."""
         return "permute"
 
+    @property
+    def local(self) -> bool:  # type: ignore[override]
+        """Whether rows and columns are known; else maps that come out come as a whole."""
+        return self.where is not None or len(self.order) != 4
+
+    def reach(self, axis: int, span: Span, sizes: Shape) -> tuple[Span, ...]:
+        """Return the span itself, or all."""
+        return super().reach(axis, span, sizes) if self.local else (Span(0, sizes[0]),)
+
     def axes(self, before: tuple[Axes | None, ...]) -> Axes | None:
         """Return where rows and columns have gone."""
-        (where,) = before
-        if where is None:
+        if self.where is None:
             return None
         rank = len(self.order)
-        rows, columns = (self.order.index(rank + one) - rank for one in where)
+        rows, columns = (self.order.index(rank + one) - rank for one in self.where)
         return rows, columns
 
     def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:

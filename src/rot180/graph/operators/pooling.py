@@ -128,18 +128,24 @@ class Separable(Operator):
         reached = self._reached[axis]
         if reached is None:
             return super().nominal(axis)
-        taking = [n for n, one in enumerate(reached) if one.size]
-        if len(taking) < 2:
+        inner = [n for n, one in enumerate(reached) if one.size]
+        inner = inner[len(inner) // 4 : max(len(inner) - len(inner) // 4, 2)]
+        for period in range(1, min(len(inner), 9)):
+            steps = {
+                reached[n + period].start - reached[n].start for n in inner[: len(inner) - period]
+            }
+            if len(steps) == 1:
+                scale = Fraction(steps.pop(), period)
+                break
+        else:
             return None
-        first, last = taking[len(taking) // 4], taking[-1 - len(taking) // 4]
-        if first == last:
-            first, last = taking[0], taking[-1]
-        scale = Fraction(reached[last].start - reached[first].start, last - first)
-        scale = scale.limit_denominator(64)
         if scale <= 0:  # a mirror image, or all of it
             return None
-        low, high = reached[first].start - scale * first, reached[first].stop - scale * first
-        return Nominal(scale, low, high)
+        return Nominal(
+            scale,
+            min(reached[n].start - scale * n for n in inner),
+            max(reached[n].stop - scale * n for n in inner),
+        )
 
     def situation(self, axis: int, span: Span) -> bytes | None:
         """Return the entries of the matrix."""

@@ -8,12 +8,12 @@ from torch import Tensor, fx
 from rot180.graph.operators.arithmetic import Product, Sum
 from rot180.graph.operators.base import Operator
 from rot180.graph.operators.convolution import (
-    BatchNorm,
     Convolution,
     Linear,
     TransposedConvolution,
 )
 from rot180.graph.operators.layout import Detach
+from rot180.graph.operators.normalisation import BatchNorm
 from rot180.graph.table.call import Call, Found, Reader, is_floating, shape_of
 from rot180.graph.table.functions import FUNCTIONS, gated
 from rot180.graph.table.shapes import SAME, SHAPES, smooth
@@ -32,6 +32,8 @@ def _terms(call: Call) -> tuple[list[fx.Node], Any] | None:
     results = [one for one in terms if isinstance(one, fx.Node)]
     constant = next((one for one in terms if not isinstance(one, fx.Node)), None)
     ranks = {len(shape_of(one)) for one in results}
+    if len({call.axes(one) for one in results}) > 1:
+        return None
     if ranks != {len(call.shape)} or not all(map(is_floating, results)):
         return None
     if isinstance(constant, Tensor):
@@ -88,7 +90,7 @@ TABLE: dict[Any, Reader] = {
     aten.conv2d.padding: _of_maps(Convolution.read),
     aten.conv_transpose2d.input: _of_maps(TransposedConvolution.read),
     aten._native_batch_norm_legit_no_training.default: lambda call: BatchNorm.read(call.given),
-    aten.linear.default: lambda call: Linear.read(call.given),
+    aten.linear.default: lambda call: Linear.read(call.given, call.axes(call.source)),
     aten.add.Tensor: _sum,
     aten.sub.Tensor: _sum,
     aten.rsub.Scalar: _sum,

@@ -11,6 +11,7 @@ from rot180.graph.boxes import Window
 from rot180.graph.operators.base import MAPS, Operator, pair
 from rot180.graph.operators.calls import Derived
 from rot180.graph.operators.layout import Channels, Concatenation, Permute, Reshape
+from rot180.graph.operators.normalisation import LayerNorm
 from rot180.graph.operators.pooling import MaxPool, Separable, matrix_of
 from rot180.graph.table.call import Call, Found, Reader, shape_of
 
@@ -203,7 +204,9 @@ def expand(call: Call) -> "Operator | Found | None":
     if before == after:
         return SAME
     if not call.is_map() or before[:2] != after[:2]:
-        return smooth(call)
+        if len(before) != len(after) or before[0] != after[0]:
+            return None
+        return Derived(lambda x: x.expand(-1, *after[1:]), "spread")
     return _separable(call, "spread", lambda axis, x: x.expand(-1, -1, after[axis + 2], -1))
 
 
@@ -230,7 +233,7 @@ def permute(call: Call) -> Operator | None:
         order = list(range(rank))
         one, two = call["dim0"] % rank, call["dim1"] % rank
         order[one], order[two] = two, one
-    return Permute(tuple(order)) if order[0] == 0 else smooth(call)
+    return Permute(tuple(order), call.axes(call.source)) if order[0] == 0 else smooth(call)
 
 
 def reshape(call: Call) -> Operator | None:
@@ -265,6 +268,17 @@ def smooth(call: Call) -> Operator:
     return Derived(call.run, name.replace("_", " ").strip(), _at_each_position(call))
 
 
+def layer_norm(call: Call) -> Operator | None:
+    """Read layer normalisation; over the channels alone it works at each position."""
+    shape = tuple(call["normalized_shape"])
+    where = call.axes(call.source)
+    taken = set(range(-len(shape), 0))
+    if isinstance(call["weight"], fx.Node) or isinstance(call["bias"], fx.Node):
+        return None
+    local = where is None or not taken & set(where)
+    return LayerNorm(shape, call["weight"], call["bias"], call["eps"], local)
+
+
 def _at_each_position(call: Call) -> bool:
     """Say whether a normalisation or softmax works along the channels only."""
     if len(call.results) != 1:
@@ -272,9 +286,7 @@ def _at_each_position(call: Call) -> bool:
     where, rank = call.axes(call.source), len(call.shape)
     if where is None or shape_of(call.source) != call.shape:
         return False
-    if call.target is aten.layer_norm.default:
-        taken = set(range(-len(call["normalized_shape"]), 0))
-    elif call.target in (aten.softmax.int, aten.log_softmax.int):
+    if call.target in (aten.softmax.int, aten.log_softmax.int):
         taken = {call["dim"] % rank - rank}
     else:
         return False
@@ -309,7 +321,6 @@ _RESHAPES = (
 _SMOOTH = (
     aten.softmax.int,
     aten.log_softmax.int,
-    aten.layer_norm.default,
     aten.group_norm.default,
     aten.instance_norm.default,
     aten.matmul.default,
@@ -327,6 +338,8 @@ _SMOOTH = (
     aten.repeat.default,
     aten.repeat_interleave.self_int,
     aten.avg_pool3d.default,
+    aten.addcmul.default,
+    aten.conv1d.default,
 )
 
 SHAPES: dict[Any, Reader] = {
@@ -337,6 +350,7 @@ SHAPES: dict[Any, Reader] = {
     aten.adaptive_avg_pool2d.default: adaptive_average_pool,
     aten._adaptive_avg_pool2d.default: adaptive_average_pool,
     aten.mean.dim: mean,
+    aten.layer_norm.default: layer_norm,
     aten.upsample_nearest2d.vec: interpolate,
     aten._upsample_nearest_exact2d.vec: interpolate,
     aten.upsample_bilinear2d.vec: interpolate,
