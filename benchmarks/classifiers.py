@@ -37,8 +37,14 @@ def not_in_place(model: nn.Module) -> nn.Module:
 
 
 def prepared(photo: Image.Image, size: int) -> Tensor:
-    """Return a photograph (3, size, size) as the networks of torchvision take it."""
-    pixels = np.asarray(photo.convert("RGB").resize((size, size)), dtype=np.float32) / 255
+    """Return a photograph (3, size, size) as the networks of torchvision take it.
+
+    Noise of half a grey level is added: in areas of one colour all positions of a window are
+    largest, and which of them rounding makes so differs from one way of multiplying to another.
+    """
+    pixels = np.asarray(photo.convert("RGB").resize((size, size)), dtype=np.float32)
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, pixels.shape).astype(np.float32)
+    pixels = (pixels + noise) / 255
     mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     values = (pixels - np.float32(mean)) / np.float32(deviation)
     return torch.from_numpy(values).permute(2, 0, 1).contiguous()

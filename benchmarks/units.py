@@ -31,6 +31,7 @@ activation is not timed (for a unit; for a whole map it is a product inside the 
 """
 
 import argparse
+import copy
 import statistics
 import warnings
 from collections.abc import Sequence
@@ -120,16 +121,38 @@ def beside_captum(net: Any, model: nn.Module, image: Tensor, layer: str, rounds:
     return found
 
 
+def exactness(net: Any, model: nn.Module, image: Tensor, layer: str, channel: int) -> list[float]:
+    """Return the largest differences to Captum in float64, cold and open."""
+    position = middle(net, layer)
+    rectifier = model.get_submodule(f"features.{int(layer.removeprefix('features.')) + 1}")
+    unit = (channel, *position)
+    wanted = NeuronDeconvolution(model, rectifier).attribute(image[None].clone(), unit)[0]
+    found = []
+    for source in (image, net.open(image)):
+        p = rot180.project(net, source, layer, channel, position)
+        found.append(apart(p.full(), wanted * p.activation))
+    return found
+
+
 def units(model: nn.Module, size: int, rounds: int) -> None:
     image = astronaut(size)
     net, theirs = rot180.capture(model, image[None]), not_in_place(model)
     found = {}
     for name, layer in LAYERS.items():
         found[name] = beside_captum(net, theirs, image, layer, rounds)
+    theirs = copy.deepcopy(theirs).double()
+    net64, image64 = (
+        rot180.capture(copy.deepcopy(model).double(), image[None].double()),
+        image.double(),
+    )
+    for name, layer in LAYERS.items():
+        channel = active(net64, image64, layer, middle(net64, layer), 1)[0]
+        exact = exactness(net64, theirs, image64, layer, channel)
+        found[name] |= dict(zip(("cold64", "open64"), exact, strict=True))
     for state, goals in (("cold", COLD), ("open", OPEN)):
         print(
             f"\n{state + ':':<9}{'Captum, ms':>22}{'rot180, ms':>25}{'ratio':>24}{'limit':>8}"
-            f"{'set':>6}{'share':>10}{'target':>8}{'met':>5}{'apart':>9}"
+            f"{'set':>6}{'share':>10}{'target':>8}{'met':>5}{'apart':>9}{'in 64':>9}"
         )
         for name, layer in LAYERS.items():
             captum, own = found[name]["captum"], found[name][state]
@@ -143,11 +166,12 @@ def units(model: nn.Module, size: int, rounds: int) -> None:
                 f"{spread([1e3 * one for one in own]):>25}{spread(ratios):>24}"
                 f"{figure(limit):>8}{figure(reckoned):>6}{figure(ratio / limit):>10}"
                 f"{target:>8}{met(ratio >= target):>5}{max(found[name]['apart']):>9.0e}"
+                f"{found[name][state + '64']:>9.0e}"
             )
     print(
         f"\n{rounds} rounds; median (least to most). limit: by multiply-adds; set: as reckoned "
         "beforehand; share of the limit reached; apart: largest difference to Captum over "
-        "its largest value, cold and open."
+        "its largest value, cold and open; in 64: the same in float64."
     )
 
 

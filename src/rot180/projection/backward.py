@@ -27,6 +27,7 @@ def carried_back(
         The signals (k, c, h, w) on the box of the image; None where nothing arrives.
     """
     waiting: dict[int, Tensor] = {plan.target: signal}
+    owned: set[int] = set()  # the places whose signal is new memory, which nobody else holds
     for work in reversed(plan.works):
         arrived = waiting.pop(work.place, None)
         if arrived is None or work.empty:
@@ -38,5 +39,13 @@ def carried_back(
                 continue
             if cut is not None:
                 part = plan.spread(part, source, cut)
-            waiting[source] = waiting[source] + part if source in waiting else part
+            if source in owned:
+                waiting[source].add_(part)
+                continue
+            mine = cut is not None or work.operator.fresh_back
+            if source in waiting:
+                part, mine = waiting[source] + part, True
+            waiting[source] = part
+            if mine:
+                owned.add(source)
     return waiting.get(-1)

@@ -153,18 +153,22 @@ class Convolution(Operator):
         if signal.shape[-2:] == (1, 1) and self.dilation == (1, 1):
             full = signal * weight
         else:
-            weight = weight.expand(k, -1, -1, -1)
-            spread = F.conv_transpose2d(
-                signal.transpose(0, 1), weight, None, self.stride, 0, 0, k, self.dilation
-            )
-            full = spread.reshape(k, -1, *spread.shape[2:])
+            each = [
+                F.conv_transpose2d(one, kernel, None, self.stride, 0, 0, 1, self.dilation)
+                for one, kernel in zip(
+                    torch.split(signal, 1),
+                    torch.split(weight.expand(k, -1, -1, -1), 1),
+                    strict=True,
+                )
+            ]
+            full = each[0] if k == 1 else torch.cat(each)
         top, left, _, _ = part.margins[0]
         full = laid_out(full, (top, left), part.needs[0])
         if self.groups == 1:
             return full
-        each = full.new_zeros(k, self.groups, *full.shape[1:])
-        each[torch.arange(k, device=full.device), self._group(channels)] = full
-        return each.flatten(1, 2)
+        spread = full.new_zeros(k, self.groups, *full.shape[1:])
+        spread[torch.arange(k, device=full.device), self._group(channels)] = full
+        return spread.flatten(1, 2)
 
     def multiply_adds(self, part: Part) -> int:
         """Count the products."""

@@ -18,6 +18,12 @@ from torch.nn import functional as F
 _FEW_PRODUCTS, _FEW_WEIGHTS = 4_500_000, 200_000
 """Below both of these a packed kernel does not pay for the longer call."""
 
+_TYPICAL = (56, 56)
+"""Rows and columns that a kernel is packed for; what is packed for tiny maps suits no others."""
+
+_LARGE_MATRIX = 1_000_000
+"""Weights from which a kernel of one position is faster as a matrix."""
+
 
 class Kernels:
     """The kernels made from a weight (o, i, kh, kw), a bias, and the factor of a normalisation.
@@ -60,8 +66,18 @@ class Kernels:
         self._turns = on_processor and self.groups == 1 and self.stride == (1, 1)
         self._rotated: Tensor | None = None
         self._packed: dict[str, Tensor] = {}
+        one_position = weight.shape[2:] == (1, 1)
+        self._is_matrix = (
+            on_processor
+            and one_position
+            and self.groups == 1
+            and self.stride == (1, 1)
+            and self._values >= _LARGE_MATRIX
+        )
+        # What is packed of a kernel of one position suits one size of maps only.
         self._packs = (
             on_processor
+            and not one_position
             and weight.dtype == torch.float32
             and self.groups == 1
             and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
@@ -96,6 +112,8 @@ class Kernels:
         """Correlate an input (n, i, h, w) with the kernel and add the bias."""
         self._refresh()
         weight, bias = self._weight, self._bias
+        if self._is_matrix and padding == (0, 0):
+            return _multiplied(a, weight, bias)
         if self._packs and self._pays(a, self.stride[0] * self.stride[1]):
             return self._packed_call("forward", a, weight, bias, self.stride, padding)
         return F.conv2d(a, weight, bias, self.stride, padding, self.dilation, self.groups)
@@ -108,6 +126,8 @@ class Kernels:
             return F.conv_transpose2d(
                 signal, self._weight, None, self.stride, crop, 0, self.groups, self.dilation
             )
+        if self._is_matrix and padding == (0, 0):
+            return _multiplied(signal, self.rotated, None)
         if self._packs and self._pays(signal, 1):
             return self._packed_call("backward", signal, self.rotated, None, (1, 1), padding)
         return F.conv2d(signal, self.rotated, None, 1, padding, self.dilation)
@@ -130,7 +150,7 @@ class Kernels:
     ) -> Tensor:
         if way not in self._packed:
             self._packed[way] = torch.ops.mkldnn._reorder_convolution_weight.default(
-                weight, padding, stride, self.dilation, 1, [1, *x.shape[1:]]
+                weight, padding, stride, self.dilation, 1, [1, x.shape[1], *_TYPICAL]
             )
         x = x.contiguous(memory_format=torch.channels_last)
         found: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
@@ -146,3 +166,8 @@ class Kernels:
             "",
         )
         return found
+
+
+def _multiplied(a: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Multiply each position (n, i, h, w) with a kernel of one position (o, i, 1, 1)."""
+    return F.linear(a.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
