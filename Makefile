@@ -19,6 +19,8 @@ bench: $(INSTALLED)  ## tables of ratios, each measured side by side in one run
 	$(BIN)/python benchmarks/exactness.py
 	$(BIN)/python benchmarks/epoch.py
 	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/models.py
+	$(BIN)/python benchmarks/units.py
 
 clean:  ## remove the environment and all that was made
 	rm -rf .venv demo .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
