@@ -40,6 +40,8 @@ def one_projection(subject: Subject, layer: str, channel: int, position: Positio
     unit = "the whole map"
     if found.position is not None:
         unit = f"the unit at row {found.position[0]}, column {found.position[1]}"
+        if subject.network.layer(layer).axes is None:
+            unit = "the neuron"
         sheet.mark(MARGIN, 0, found.box, factor)
         sheet.mark(right, 0, found.box, factor)
     sheet.text(MARGIN, high + 14, subject.label(subject.image), 11)

@@ -105,6 +105,11 @@ class Report:
             f"Rectifiers found: {_counted(self.rectifiers) or 'none'}. deconvnet and guided put "
             "their own rule in the place of each of them.",
         ]
+        if not self.operators.get("max pooling"):
+            lines.append(
+                "There is no max pooling, whose switches tell the deconvnet about the image: a "
+                "unit's projection is nearly the same for every image. Use guided here."
+            )
         if self.by_derivative:
             lines.append(
                 f"Gone through by their derivative, whatever the method: "

@@ -23,6 +23,10 @@ guided method is the derivative of the rectified signal. A function that is no r
 tanh, a normalisation by the values themselves, the product with a gate) is gone through by its
 derivative, whatever the method. :meth:`rot180.Network.report` names what a network has of each.
 
+What the deconvnet knows of the image on its way back are the switches of max pooling. In a network
+without any, its projection of a feature is the same for every image, up to a factor (Springenberg et
+al. saw that, too); ``guided`` shows what made the feature fire there.
+
 ==============  =======================================================================
 unpooling       at a maximum over a window
 ==============  =======================================================================
