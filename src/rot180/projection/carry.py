@@ -93,6 +93,8 @@ def _from_patches(
 
     below = each(values[aim.plan.target])
     assert below is not None
+    if len(below) == 1:  # the same unit may be asked for several times
+        below = below.expand(len(channels), *below.shape[1:])
     operator, rectifier = network.operator(aim.layer), _rectifier(network, aim.layer, index)
     z = operator.units(below, index, aim.part)
     a = z if rectifier is None else rectifier.forward((z,), aim.part)[0]

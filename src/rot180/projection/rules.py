@@ -24,8 +24,8 @@ tanh, a normalisation by the values themselves, the product with a gate) is gone
 derivative, whatever the method. :meth:`rot180.Network.report` names what a network has of each.
 
 What the deconvnet knows of the image on its way back are the switches of max pooling. In a network
-without any, its projection of a feature is the same for every image, up to a factor (Springenberg et
-al. saw that, too); ``guided`` shows what made the feature fire there.
+without any, its projection of a unit is the same for every image, up to a factor (Springenberg et
+al. saw that, too); ``guided`` shows what made the unit fire.
 
 ==============  =======================================================================
 unpooling       at a maximum over a window
