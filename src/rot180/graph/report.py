@@ -107,8 +107,8 @@ class Report:
         ]
         if not self.operators.get("max pooling"):
             lines.append(
-                "There is no max pooling, whose switches tell the deconvnet about the image: a "
-                "unit's projection is nearly the same for every image. Use guided here."
+                "There is no max pooling, whose switches tell the deconvnet where things are in "
+                "the image; guided shows more here."
             )
         if self.by_derivative:
             lines.append(

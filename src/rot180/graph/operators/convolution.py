@@ -23,7 +23,7 @@ from rot180.graph.operators.base import (
     pair,
 )
 from rot180.graph.operators.kernels import Kernels
-from rot180.graph.operators.normalisation import BatchNorm
+from rot180.graph.operators.normalisation import BatchNorm, FrozenNorm
 
 Chosen = Tensor | slice
 """Channels of a layer: an index of several, or a slice of one."""
@@ -45,7 +45,7 @@ class Convolution(Operator):
     after: tuple[int, int]
     dilation: tuple[int, int]
     groups: int
-    norm: BatchNorm | None = None
+    norm: BatchNorm | FrozenNorm | None = None
     fresh_back: ClassVar[bool] = True  # type: ignore[misc]
     linear: ClassVar[bool] = True  # type: ignore[misc]
 

@@ -73,6 +73,25 @@ class BatchNorm(Operator):
 
 
 @dataclass(frozen=True, eq=False)
+class FrozenNorm:
+    """A normalisation that was written as a factor and an offset (c, 1, 1) for each channel."""
+
+    factor: Tensor
+    offset: Tensor
+
+    @property
+    def owned(self) -> list[Tensor]:
+        """The tensors that it is made of."""
+        return [self.factor, self.offset]
+
+    def merged(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return kernel (o, ...) and bias (o) of a convolution followed by this normalisation."""
+        factor, offset = self.factor.flatten(), self.offset.flatten()
+        offset = offset if bias is None else offset + bias * factor
+        return weight * factor.reshape(-1, *[1] * (weight.ndim - 1)), offset
+
+
+@dataclass(frozen=True, eq=False)
 class LayerNorm(Operator):
     """Normalisation over the last axes by the values' own mean and deviation.
 
