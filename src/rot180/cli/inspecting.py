@@ -8,6 +8,7 @@ import typer
 
 from rot180.cli.options import Classes, Device, Mean, Size, Std, Weights, the_model
 from rot180.console import page, say, sentences
+from rot180.errors import Rot180Error
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,7 +48,10 @@ def inspect(
         console.print()
         console.print(_LEGEND, markup=False)
         if out is not None:
-            out.write_text(json.dumps(report.as_numbers(), indent=2) + "\n")
+            try:
+                out.write_text(json.dumps(report.as_numbers(), indent=2) + "\n")
+            except OSError as error:
+                raise Rot180Error(f"{out} cannot be written: {error.strerror}.") from error
             say(f"Written: {out}")
 
 

@@ -15,7 +15,7 @@ from rot180.graph.forward import ForwardPass
 from rot180.graph.geometry import Step, Trace, nominal, trace
 from rot180.graph.operators.base import MAPS, Axes, Part
 from rot180.graph.operators.convolution import Convolution, Linear
-from rot180.graph.plan import Plan
+from rot180.graph.plan import Cut, Plan
 
 if TYPE_CHECKING:
     from rot180.graph.report import Report
@@ -73,12 +73,14 @@ class Aim(NamedTuple):
         layer: the layer.
         plan: the steps below its convolution.
         part: of the convolution itself.
+        cut: what it takes of the part that the last step below gives; None: all of it.
         rows, columns: where the spans of each step begin, by its place; -1 on the image.
     """
 
     layer: Layer
     plan: Plan
     part: Part
+    cut: Cut | None
     rows: dict[int, int]
     columns: dict[int, int]
 
@@ -94,8 +96,8 @@ class Aim(NamedTuple):
 class Network:
     """A PyTorch model captured for projection; made by :func:`rot180.capture`.
 
-    It reads the model's own parameters, and never writes to them; what it makes of them (rotated
-    kernels, merged normalisations) is made anew when they change.
+    It is the model as it was when it was captured, and holds copies of its weights: what happens to
+    the model afterwards changes nothing here. Capture it again after it was trained.
 
     Attributes:
         steps: its operators in order.
@@ -125,12 +127,14 @@ class Network:
         ]
         return "\n".join([head, *rows])
 
-    def layer(self, name: str) -> Layer:
+    def layer(self, name: Any) -> Layer:
         """Return the layer of this name.
 
         Raises:
             Rot180Error: there is none; the message names those there are, the nearest first.
         """
+        if not isinstance(name, str):
+            raise Rot180Error(f"A layer is named by a string, as net.layers does; not by {name!r}.")
         if name not in self.layers:
             raise Rot180Error(
                 f"There is no layer '{name}' in this network. It has: {listed(self.layers, name)}."
@@ -192,7 +196,7 @@ class Network:
         batch = self.batch(image)
         if len(batch) != 1:
             raise Rot180Error(f"One image is opened at a time; these are {len(batch)}.")
-        return ForwardPass(self, batch)
+        return ForwardPass(self, batch.clone())
 
     def maps(self, images: Tensor, layer: str) -> Float[Tensor, "n c h w"]:
         """Return the feature maps of a layer for one normalised image or a batch of them."""
@@ -286,9 +290,9 @@ class Network:
                 below = [one for one in self.needed(layer.linear) if one != layer.linear]
                 plan = Plan(self.steps, below, source, rows, columns, method)
                 whole = Plan(self.steps, [layer.linear], layer.linear, rows, columns, method)
-                self._cache[shared] = plan, whole.works[0].part
-            plan, part = self._cache[shared]
-            self._cache[key] = Aim(layer, plan, part, dict(rows.starts), dict(columns.starts))
+                self._cache[shared] = plan, whole.works[0].part, whole.works[0].cuts[0]
+            plan, part, cut = self._cache[shared]
+            self._cache[key] = Aim(layer, plan, part, cut, dict(rows.starts), dict(columns.starts))
         found: Aim = self._cache[key]
         return found
 

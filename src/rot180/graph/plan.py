@@ -27,6 +27,7 @@ class Work(NamedTuple):
         cuts: for each input what to take of the part that its own step gives; None: all of it.
         frees: the values that nothing needs any more after this step.
         empty: whether the part is empty, so that there is nothing to do.
+        blind: whether it looks at nothing but padding.
         looks: whether its way back looks at anything that the forward pass leaves.
     """
 
@@ -37,6 +38,7 @@ class Work(NamedTuple):
     cuts: tuple[Cut | None, ...]
     frees: tuple[int, ...]
     empty: bool
+    blind: bool
     looks: bool
 
 
@@ -69,7 +71,7 @@ class Plan:
         for place in places:
             for source in steps[place].inputs:
                 uses.setdefault(source, []).append(place)
-        self.kept = frozenset(held | {target} | _looked_at(steps, places, method))
+        self.kept = frozenset(held | {target, -1} | _looked_at(steps, places, method))
         works = []
         for place in places:
             inputs = steps[place].inputs
@@ -102,6 +104,7 @@ class Plan:
                     cuts,
                     frees,
                     empty,
+                    not any(need.height and need.width for need in part.needs),
                     steps[place].operator.switches or any(steps[place].operator.looks_at(method)),
                 )
             )

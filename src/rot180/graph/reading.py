@@ -41,7 +41,7 @@ class Reading:
         }
         known = {**program.constants, **program.state_dict}
         self.constants: dict[str, Any] = {
-            place: known[name].detach() for place, name in self.names.items()
+            place: known[name].detach().clone() for place, name in self.names.items()
         }
         self.index: dict[fx.Node, int] = {}
         self.splits: dict[fx.Node, Call] = {}
@@ -117,7 +117,8 @@ class Reading:
         """Say whether a call draws random numbers, which some do in training only."""
         if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
             return False
-        return self._arguments(node).get("train") is not False
+        given = self._arguments(node)
+        return given.get("train") is not False and given.get("dropout_p") != 0
 
     def _append(
         self,
@@ -159,7 +160,12 @@ class Reading:
             (source,), place = results, cast(int, node.args[1])
             if source in self.splits:
                 found: Any = item(call, self.splits[source], place)
-            elif source.target in FIRST_OF_SEVERAL and place == 0:
+            elif source.target in FIRST_OF_SEVERAL and not self._is_unlisted(source):
+                if place:
+                    raise Rot180Error(
+                        f"The model uses output {place} of {source.target}{where(source)} (the "
+                        "indices of a pooling, say), which cannot be captured."
+                    )
                 return Found((), results)
             else:
                 found = Item(place)
@@ -171,6 +177,10 @@ class Reading:
         if isinstance(found, Operator):
             found = Found((found,), results)
         return found if found.inputs else Found(found.operators, results)
+
+    def _is_unlisted(self, node: fx.Node) -> bool:
+        place = self.index[node]
+        return place >= 0 and isinstance(self.steps[place].operator, Unlisted)
 
     def _merged(self, node: fx.Node, found: Found) -> bool:
         """Merge a normalisation into the convolution that it directly follows."""
@@ -205,7 +215,10 @@ class Reading:
             return self._call(node, dict(zip(results, values, strict=True)))
 
         given = self._arguments(node) if hasattr(node.target, "_schema") else {}
-        return Call(node, given, results, self._axes, run)
+        return Call(node, given, results, self._axes, run, self._of_the_image)
+
+    def _of_the_image(self, node: fx.Node) -> bool:
+        return node in self.index or node in self.splits
 
     def _axes(self, node: fx.Node) -> Axes | None:
         place = self.index[node]
@@ -237,8 +250,9 @@ class Reading:
             if node.target not in _LAYERS or not isinstance(operator, Convolution | Linear):
                 continue
             step = self.steps[place]
-            if len(step.shape) > 1 and step.axes is None:
-                continue  # of a sequence of tokens, which is no map
+            vector, last = len(step.shape) == 1, len(step.shape) == 3 and step.axes == (-3, -2)
+            if isinstance(operator, Linear) and not (vector or last):
+                continue  # of a sequence of tokens, or along rows or columns
             name = self._layer_name(node)
             taken[name] = taken.get(name, 0) + 1
             if taken[name] > 1:

@@ -201,16 +201,16 @@ def _layer(network: Network, layer: Layer) -> LayerReport:
     below = [network.steps[place].operator for place in network.needed(layer.step)]
     only = any(isinstance(one, _GRADIENT_ONLY) for one in below)
     methods = ("gradient",) if only else ("deconvnet", "gradient", "guided")
-    return LayerReport(layer, share, layer.stride != (0, 0), methods)
+    return LayerReport(layer, share, 0 not in layer.stride, methods)
 
 
 def _whole_from(network: Network) -> tuple[str, tuple[str, str]] | None:
     """Return the first layer that depends on the whole image, and the step that makes it so."""
     for layer in network.layers.values():
-        if layer.stride != (0, 0):
+        if 0 not in layer.stride:
             continue
         for place in network.needed(layer.step):
-            if network.seen(place)[1] == (0, 0):
+            if 0 in network.seen(place)[1]:
                 return layer.name, _named(network.steps[place])
     return None
 

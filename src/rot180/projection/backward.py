@@ -11,7 +11,7 @@ from rot180.projection.rules import Rules
 
 
 def carried_back(
-    plan: Plan, signal: Tensor, kept: Callable[[Work], Kept], rules: Rules
+    plan: Plan, signal: Tensor | None, kept: Callable[[Work], Kept], rules: Rules
 ) -> Float[Tensor, "k c h w"] | None:
     """Carry signals at the end of a plan back to the pixels of its box.
 
@@ -19,23 +19,25 @@ def carried_back(
 
     Args:
         plan: the steps, and the part of each.
-        signal: of k units, on the part of the plan's target, in its layout.
+        signal: of k units, on the part of the plan's target, in its layout; None: there is none.
         kept: gives what the forward pass left for a step, of k images or of one for all.
         rules: what happens at rectifiers and maxima.
 
     Returns:
         The signals (k, c, h, w) on the box of the image; None where nothing arrives.
     """
+    if signal is None:
+        return None
     waiting: dict[int, Tensor] = {plan.target: signal}
     owned: set[int] = set()  # the places whose signal is new memory, which nobody else holds
     for work in reversed(plan.works):
         arrived = waiting.pop(work.place, None)
-        if arrived is None or work.empty:
+        if arrived is None or work.empty or work.blind:
             continue
         left = kept(work) if work.looks else NOTHING_KEPT
         found = work.operator.backward(arrived, left, rules, work.part)
         for source, cut, part in zip(work.sources, work.cuts, found, strict=True):
-            if part is None:
+            if part is None or not part.numel():
                 continue
             if cut is not None:
                 part = plan.spread(part, source, cut)

@@ -18,7 +18,7 @@ from rot180.graph.forward import ForwardPass
 from rot180.graph.network import Aim, Layer, Network, check_finite
 from rot180.graph.operators.activations import Rectifier
 from rot180.graph.operators.base import Kept, Part
-from rot180.graph.operators.convolution import Chosen
+from rot180.graph.operators.convolution import Chosen, Convolution, Linear
 from rot180.graph.plan import Work
 from rot180.projection.backward import carried_back
 from rot180.projection.result import Projection
@@ -93,6 +93,7 @@ def _from_patches(
 
     below = each(values[aim.plan.target])
     assert below is not None
+    below = below if aim.cut is None else below[aim.cut]
     if len(below) == 1:  # the same unit may be asked for several times
         below = below.expand(len(channels), *below.shape[1:])
     operator, rectifier = network.operator(aim.layer), _rectifier(network, aim.layer, index)
@@ -108,7 +109,7 @@ def _from_patches(
             tuple(one[gather] for one in found.inputs), each(found.output), each(found.switches)
         )
 
-    back = carried_back(aim.plan, operator.units_back(signal, index, aim.part), kept, rules)
+    back = carried_back(aim.plan, _entering(aim, operator, signal, index), kept, rules)
     return a.flatten().tolist(), _pixels(network, aim, back, len(channels))
 
 
@@ -144,7 +145,7 @@ def carried(
         ) -> Kept:
             return passed.kept(aim.plan, work, rules.method, images, starts)
 
-        back = carried_back(aim.plan, operator.units_back(signal, index, aim.part), kept, rules)
+        back = carried_back(aim.plan, _entering(aim, operator, signal, index), kept, rules)
         pixels = _pixels(network, aim, back, len(group))
         strongest = a.flatten(1).amax(1) if a.shape[-2:].numel() > 1 else a.flatten()
         for n, value, signal in zip(group, strongest.tolist(), pixels, strict=True):
@@ -200,11 +201,25 @@ def _rectifier(network: Network, layer: Layer, channels: Chosen) -> Rectifier | 
     return operator.of_channels(channels)
 
 
+def _entering(
+    aim: Aim, operator: Convolution | Linear, signal: Tensor, channels: Chosen
+) -> Tensor | None:
+    """Carry signals through the layer's own convolution to the end of the plan below it."""
+    need = aim.part.needs[0]
+    if not (need.height and need.width):
+        return None  # it looks at nothing but padding
+    back = operator.units_back(signal, channels, aim.part)
+    return back if aim.cut is None else aim.plan.spread(back, aim.plan.target, aim.cut)
+
+
 def _through(
     rectifier: Rectifier | None, signal: Tensor, kept: Kept, rules: Rules, part: Part
 ) -> Tensor:
     """Carry the activations themselves through the layer's own rectifier."""
-    return signal if rectifier is None else rectifier.backward(signal, kept, rules, part)[0]
+    if rectifier is None:
+        return signal
+    # The activations are somebody else's memory.
+    return rectifier.backward(signal, kept, rules, part._replace(spare_signal=False))[0]
 
 
 def _pixels(network: Network, aim: Aim, back: Tensor | None, units: int) -> Tensor:

@@ -75,6 +75,10 @@ def project(
 
     Source: Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014.
     """
+    if not isinstance(network, Network):
+        raise Rot180Error(
+            f"project takes a network that rot180.capture returned, not {type(network).__name__}."
+        )
     rules = named_rules(method, unpool)
     place = network.layer(layer)
     opened = image if isinstance(image, ForwardPass) else None

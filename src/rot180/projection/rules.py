@@ -38,6 +38,7 @@ unpooling       at a maximum over a window
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -72,8 +73,10 @@ class Rules:
             ("method", self.method, METHODS),
             ("unpooling", self.unpooling, UNPOOLINGS),
         ):
-            if name not in known:
-                raise Rot180Error(f"There is no {what} '{name}'. There are: {listed(known, name)}.")
+            if not isinstance(name, str) or name not in known:
+                raise Rot180Error(
+                    f"There is no {what} '{name}'. There are: {listed(known, str(name))}."
+                )
 
     def rectify(
         self, signal: Tensor, derived: Callable[[Tensor], Tensor], spare: bool = False
@@ -148,7 +151,11 @@ def repeated(
     return laid_out(full, (top, left), need).reshape(n, c, need.height, need.width)
 
 
-@lru_cache
-def rules(method: str, unpooling: str) -> Rules:
-    """Return the rules of these names, made once."""
+def rules(method: Any, unpooling: Any) -> Rules:
+    """Return the rules of these names, made once; see :class:`Rules`."""
+    if isinstance(method, str) and isinstance(unpooling, str):
+        return _rules(method, unpooling)
     return Rules(method, unpooling)
+
+
+_rules = lru_cache(Rules)

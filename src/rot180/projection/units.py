@@ -49,7 +49,21 @@ def project_units(
     Raises:
         Rot180Error: an image, a layer, a feature or a position does not exist, when it is come to.
     """
+    if not isinstance(network, Network):
+        raise Rot180Error(
+            "project_units takes a network that rot180.capture returned, not "
+            f"{type(network).__name__}."
+        )
     rules = named_rules(method, unpool)
+    if not hasattr(images, "__getitem__"):
+        raise Rot180Error(
+            "The images have to be a batch, or something that gives an image for images[i]; not "
+            f"{type(images).__name__}."
+        )
+    if not isinstance(units, Iterable):
+        raise Rot180Error(
+            f"The units are a list of (image, layer, channel, position), not {units!r}."
+        )
     if isinstance(images, Tensor) and images.ndim != 4:
         raise Rot180Error(
             f"project_units takes a batch of images (n, c, h, w); this has the shape "
@@ -60,9 +74,14 @@ def project_units(
 
 def _made(work: "_Work", units: Iterator[Any]) -> Iterator[Projection]:
     """Make as many at a time as the memory allows."""
-    portion, pixels = [], 0
+    portion: list[Request] = []
+    pixels = 0
     for unit in units:
-        request = work.request(unit)
+        try:
+            request = work.request(unit)
+        except Rot180Error:
+            yield from work.made(portion)  # the good ones before it
+            raise
         portion.append(request)
         pixels += work.pixels(request)
         if pixels >= _PIXELS or len(portion) == _UNITS:
@@ -86,7 +105,7 @@ class _Work:
                 f"A unit is (image, layer, channel, position); this one is {unit!r}."
             ) from None
         image = whole_number(number, "The number of an image")
-        if image < 0 or (hasattr(self.images, "__len__") and image >= len(self.images)):
+        if image < 0 or (isinstance(self.images, Tensor | Sequence) and image >= len(self.images)):
             raise Rot180Error(f"There is no image {image}: there are {len(self.images)}.")
         layer = self.network.layer(name)
         place = checked_position(layer, position)

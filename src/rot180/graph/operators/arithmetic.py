@@ -24,6 +24,7 @@ class Broadcast(Operator):
     constant: Tensor | float | None
     shapes: tuple[tuple[int, ...], ...]
     where: Axes | None = MAPS
+    fresh: ClassVar[bool] = True  # type: ignore[misc]
 
     def _constant_at(self, part: Part) -> Any:
         """Return the constant on the part: all of it, unless it is a map itself."""

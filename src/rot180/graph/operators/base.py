@@ -124,7 +124,7 @@ class Operator(ABC):
     """
 
     local: bool = True
-    fresh: bool = True
+    fresh: bool = False
     fresh_back: bool = False
     switches: bool = False
     linear: bool = False

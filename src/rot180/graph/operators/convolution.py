@@ -14,8 +14,10 @@ from torch.nn import functional as F
 from rot180.errors import Rot180Error
 from rot180.graph.boxes import Box, Span, Window
 from rot180.graph.operators.base import (
+    NO_MARGINS,
     Axes,
     Kept,
+    Margins,
     Nominal,
     Operator,
     Part,
@@ -46,6 +48,7 @@ class Convolution(Operator):
     dilation: tuple[int, int]
     groups: int
     norm: BatchNorm | FrozenNorm | None = None
+    fresh: ClassVar[bool] = True  # type: ignore[misc]
     fresh_back: ClassVar[bool] = True  # type: ignore[misc]
     linear: ClassVar[bool] = True  # type: ignore[misc]
 
@@ -79,17 +82,11 @@ class Convolution(Operator):
     @cached_property
     def kernels(self) -> Kernels:
         """The kernels as they are multiplied."""
-        owned = [one for one in (self.weight, self.bias) if one is not None]
-
-        def made() -> tuple[Tensor, Tensor | None]:
-            if self.norm is None:
-                return self.weight, self.bias
-            return self.norm.merged(self.weight, self.bias)
-
-        if self.norm is not None:
-            owned += self.norm.owned
         with torch.no_grad():
-            return Kernels(owned, made, self.stride, self.dilation, self.groups)
+            weight, bias = self.weight, self.bias
+            if self.norm is not None:
+                weight, bias = self.norm.merged(weight, bias)
+            return Kernels(weight, bias, self.stride, self.dilation, self.groups)
 
     @property
     def window(self) -> Window:
@@ -125,12 +122,12 @@ class Convolution(Operator):
             channels: the k features; a slice of one, if it is the same for all.
             part: of the unit.
         """
-        top, left, bottom, right = part.margins[0]
-        if top or left or bottom or right:
-            a = F.pad(a, (left, right, top, bottom))
+        margins = part.margins[0]
+        if margins != NO_MARGINS:
+            a = _with_margins(a, margins)
         if self.dilation != (1, 1):
             a = a[:, :, :: self.dilation[0], :: self.dilation[1]]
-        kernels = self.kernels.fresh()
+        kernels = self.kernels
         weight = kernels.weight[channels]
         if self.groups > 1:
             mine = a.reshape(len(a), self.groups, -1, *a.shape[2:])
@@ -149,7 +146,7 @@ class Convolution(Operator):
 
         It costs one input channel a feature, not all of them.
         """
-        weight, k = self.kernels.fresh().weight[channels], len(signal)
+        weight, k = self.kernels.weight[channels], len(signal)
         if signal.shape[-2:] == (1, 1) and self.dilation == (1, 1):
             full = signal * weight
         else:
@@ -185,6 +182,7 @@ class TransposedConvolution(Operator):
     padding: tuple[int, int]
     groups: int
     dilation: tuple[int, int]
+    fresh: ClassVar[bool] = True  # type: ignore[misc]
     fresh_back: ClassVar[bool] = True  # type: ignore[misc]
     linear: ClassVar[bool] = True  # type: ignore[misc]
 
@@ -228,6 +226,10 @@ class TransposedConvolution(Operator):
 
     def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
         """Spread each input over the output."""
+        if not inputs[0].numel():
+            (n, *_), channels = inputs[0].shape, self.weight.shape[1] * self.groups
+            nothing = inputs[0].new_zeros(n, channels, part.out.height, part.out.width)
+            return nothing if self.bias is None else nothing + self.bias.reshape(-1, 1, 1), None
         full = F.conv_transpose2d(
             inputs[0], self.weight, None, self.stride, 0, 0, self.groups, self.dilation
         )
@@ -270,6 +272,7 @@ class Linear(Operator):
     where: Axes | None = None
     """Which axes of its input, from the end, are rows and columns."""
 
+    fresh: ClassVar[bool] = True  # type: ignore[misc]
     fresh_back: ClassVar[bool] = True  # type: ignore[misc]
     linear: ClassVar[bool] = True  # type: ignore[misc]
 
@@ -325,6 +328,15 @@ class Linear(Operator):
         return part.out.height * part.out.width * self.weight.numel()
 
 
+def _with_margins(a: Tensor, margins: Margins) -> Tensor:
+    """Put zeros around an input, which may have no rows or columns itself."""
+    top, left, bottom, right = margins
+    if a.numel():
+        return F.pad(a, (left, right, top, bottom))
+    height, width = a.shape[-2] + top + bottom, a.shape[-1] + left + right
+    return a.new_zeros(*a.shape[:2], height, width)
+
+
 def padded(
     a: Tensor, part: Part, window: Window, value: float = 0.0
 ) -> tuple[Tensor, tuple[int, int]]:
@@ -335,6 +347,9 @@ def padded(
     top, left, bottom, right = part.margins[0]
     if not (top or left or bottom or right):
         return a, (0, 0)
+    if not a.numel():  # nothing but padding
+        height, width = a.shape[-2] + top + bottom, a.shape[-1] + left + right
+        return a.new_full((*a.shape[:2], height, width), value), (0, 0)
     if (
         _comes_out(a.shape[-2], top, bottom, part.out.height, window, 0)
         and _comes_out(a.shape[-1], left, right, part.out.width, window, 1)

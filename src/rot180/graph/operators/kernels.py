@@ -4,12 +4,8 @@ A batch normalisation that directly follows a convolution is a factor and an off
 channels, so it is merged into the kernel and the bias. The way back is the correlation with the
 rotated kernel, which on a processor is faster than PyTorch's transposed convolution, above all on
 the small maps of a receptive field; larger products use oneDNN's packed kernels, the layout that it
-would otherwise make anew in each call. All of it is made once and kept. If the model's tensors
-change afterwards (training goes on, other weights are loaded), it is made again.
+would otherwise make anew in each call. All of it is made once and kept.
 """
-
-from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,36 +25,22 @@ class Kernels:
     """The kernels made from a weight (o, i, kh, kw), a bias, and the factor of a normalisation.
 
     Args:
-        owned: the tensors of the model that they are made from.
-        made: makes (weight, bias) from them.
+        weight, bias: normalised; the bias may be None.
         stride, dilation, groups: of the convolution.
     """
 
     def __init__(
         self,
-        owned: Sequence[Tensor],
-        made: Any,
+        weight: Tensor,
+        bias: Tensor | None,
         stride: tuple[int, int],
         dilation: tuple[int, int],
         groups: int,
     ) -> None:
-        self._owned, self._made = tuple(owned), made
         self.stride, self.dilation, self.groups = stride, dilation, groups
-        self._versions: list[int] | None = None
-        self._weight: Tensor
-        self._bias: Tensor | None
-        self._refresh()
-
-    def _refresh(self) -> None:
-        """Make everything anew if one of the model's tensors was written to."""
-        versions = [0 if one.is_inference() else one._version for one in self._owned]
-        if versions == self._versions:
-            return
-        weight, bias = self._made()
         on_processor = weight.device.type == "cpu"
         layout = torch.channels_last if on_processor else torch.contiguous_format
-        self._weight = weight.detach().contiguous(memory_format=layout)
-        self._bias = None if bias is None else bias.detach()
+        self.weight, self.bias = weight.contiguous(memory_format=layout), bias
         self._values = weight.numel()
         self._border = tuple(
             d * (k - 1) for d, k in zip(self.dilation, weight.shape[2:], strict=True)
@@ -83,35 +65,18 @@ class Kernels:
             and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
             and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
         )
-        self._versions = versions
-
-    def fresh(self) -> "Kernels":
-        """Return itself, made anew if the model's tensors have changed; ask before each use."""
-        self._refresh()
-        return self
-
-    @property
-    def weight(self) -> Tensor:
-        """The weight (o, i / groups, kh, kw), normalised."""
-        return self._weight
-
-    @property
-    def bias(self) -> Tensor | None:
-        """The bias (o), normalised; None where there is none."""
-        return self._bias
 
     @property
     def rotated(self) -> Tensor:
         """The weight (i, o, kh, kw), rotated by 180 degrees, of a convolution without groups."""
         if self._rotated is None:
-            turned = self._weight.flip(2, 3).transpose(0, 1)
+            turned = self.weight.flip(2, 3).transpose(0, 1)
             self._rotated = turned.contiguous(memory_format=torch.channels_last)
         return self._rotated
 
     def correlated(self, a: Tensor, padding: tuple[int, int]) -> Tensor:
         """Correlate an input (n, i, h, w) with the kernel and add the bias."""
-        self._refresh()
-        weight, bias = self._weight, self._bias
+        weight, bias = self.weight, self.bias
         if self._is_matrix and padding == (0, 0):
             return _multiplied(a, weight, bias)
         if self._packs and self._pays(a, self.stride[0] * self.stride[1]):
@@ -120,11 +85,10 @@ class Kernels:
 
     def convolved(self, signal: Tensor, crop: tuple[int, int]) -> Tensor:
         """Fully convolve a signal (n, o, h, w) with the kernel; cut ``crop`` off on each side."""
-        self._refresh()
         padding = (self._border[0] - crop[0], self._border[1] - crop[1])
         if not self._turns or min(padding) < 0:
             return F.conv_transpose2d(
-                signal, self._weight, None, self.stride, crop, 0, self.groups, self.dilation
+                signal, self.weight, None, self.stride, crop, 0, self.groups, self.dilation
             )
         if self._is_matrix and padding == (0, 0):
             return _multiplied(signal, self.rotated, None)

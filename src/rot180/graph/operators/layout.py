@@ -38,7 +38,6 @@ class Reshape(Operator):
     before: Shape
     after: Shape
     where: Axes | None = MAPS
-    fresh: ClassVar[bool] = False  # type: ignore[misc]
     linear: ClassVar[bool] = True  # type: ignore[misc]
 
     @property
@@ -109,7 +108,6 @@ class Permute(Operator):
 
     order: tuple[int, ...]
     where: Axes | None = MAPS
-    fresh: ClassVar[bool] = False  # type: ignore[misc]
     linear: ClassVar[bool] = True  # type: ignore[misc]
 
     @property
@@ -128,10 +126,11 @@ class Permute(Operator):
 
     def axes(self, before: tuple[Axes | None, ...]) -> Axes | None:
         """Return where rows and columns have gone."""
-        if self.where is None:
+        (where,) = before
+        if where is None:
             return None
         rank = len(self.order)
-        rows, columns = (self.order.index(rank + one) - rank for one in self.where)
+        rows, columns = (self.order.index(rank + one) - rank for one in where)
         return rows, columns
 
     def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
@@ -204,7 +203,6 @@ class Channels(Operator):
 
     chosen: tuple[int, ...]
     channels: int
-    fresh: ClassVar[bool] = False  # type: ignore[misc]
     linear: ClassVar[bool] = True  # type: ignore[misc]
 
     @property
@@ -240,8 +238,6 @@ class Channels(Operator):
 @dataclass(frozen=True, eq=False)
 class Detach(Operator):
     """``x.detach()``: the author's word that nothing goes back here."""
-
-    fresh: ClassVar[bool] = False  # type: ignore[misc]
 
     @property
     def kind(self) -> str:

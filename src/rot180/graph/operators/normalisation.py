@@ -21,6 +21,7 @@ class BatchNorm(Operator):
     mean: Tensor
     variance: Tensor
     eps: float
+    fresh: ClassVar[bool] = True  # type: ignore[misc]
     linear: ClassVar[bool] = True  # type: ignore[misc]
 
     @classmethod
@@ -38,13 +39,6 @@ class BatchNorm(Operator):
     def kind(self) -> str:
         """What it is."""
         return "batch norm"
-
-    @property
-    def owned(self) -> list[Tensor]:
-        """The model's tensors."""
-        return [
-            one for one in (self.weight, self.bias, self.mean, self.variance) if one is not None
-        ]
 
     def factor(self) -> Tensor:
         """Return what each channel is multiplied with."""
@@ -78,11 +72,6 @@ class FrozenNorm:
 
     factor: Tensor
     offset: Tensor
-
-    @property
-    def owned(self) -> list[Tensor]:
-        """The tensors that it is made of."""
-        return [self.factor, self.offset]
 
     def merged(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return kernel (o, ...) and bias (o) of a convolution followed by this normalisation."""

@@ -24,6 +24,7 @@ class MaxPool(Operator):
     """
 
     window: Window
+    fresh: ClassVar[bool] = True  # type: ignore[misc]
     fresh_back: ClassVar[bool] = True  # type: ignore[misc]
     switches: ClassVar[bool] = True  # type: ignore[misc]
 
@@ -89,6 +90,7 @@ class Separable(Operator):
     rows: Tensor | None
     columns: Tensor | None
     fill: float = 0.0
+    fresh: ClassVar[bool] = True  # type: ignore[misc]
     linear: ClassVar[bool] = True  # type: ignore[misc]
     _cut: dict[Any, Tensor] = field(default_factory=dict, repr=False)
 

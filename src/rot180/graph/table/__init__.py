@@ -7,6 +7,7 @@ from torch import Tensor, fx
 
 from rot180.graph.operators.arithmetic import Product, Sum
 from rot180.graph.operators.base import Operator
+from rot180.graph.operators.calls import Derived
 from rot180.graph.operators.convolution import (
     Convolution,
     Linear,
@@ -15,7 +16,7 @@ from rot180.graph.operators.convolution import (
 from rot180.graph.operators.layout import Detach
 from rot180.graph.operators.normalisation import BatchNorm
 from rot180.graph.table.call import Call, Found, Reader, is_floating, shape_of
-from rot180.graph.table.functions import FUNCTIONS, gated
+from rot180.graph.table.functions import FUNCTIONS, follows, gated
 from rot180.graph.table.shapes import SAME, SHAPES, smooth
 
 aten = torch.ops.aten
@@ -73,12 +74,21 @@ def _product(call: Call) -> "Operator | Found | None":
         return smooth(call)
     if not divides and (silu := gated(call["self"], call["other"])) is not None:
         return silu
+    if len(results) == 2 and any(follows(call, *pair) for pair in (results, results[::-1])):
+        return None  # perhaps a rectifier that somebody wrote out
     shapes, where = tuple(shape_of(one)[1:] for one in results), _where(call, results)
     return Found((Product(constant, shapes, where, divides),), tuple(results))
 
 
 def _where(call: Call, results: list[fx.Node]) -> Any:
     return next((call.axes(one) for one in results if call.axes(one) is not None), None)
+
+
+def _batch_norm(call: Call) -> Operator:
+    """Read batch normalisation, of the channels of maps or vectors; of other axes as a whole."""
+    if call.is_map() or len(call.shape) == 2:
+        return BatchNorm.read(call.given)
+    return Derived(lambda x: call.run(x)[0], "batch norm")
 
 
 def _dropout(call: Call) -> Found | None:
@@ -89,7 +99,7 @@ TABLE: dict[Any, Reader] = {
     aten.conv2d.default: _of_maps(Convolution.read),
     aten.conv2d.padding: _of_maps(Convolution.read),
     aten.conv_transpose2d.input: _of_maps(TransposedConvolution.read),
-    aten._native_batch_norm_legit_no_training.default: lambda call: BatchNorm.read(call.given),
+    aten._native_batch_norm_legit_no_training.default: _batch_norm,
     aten.linear.default: lambda call: Linear.read(call.given, call.axes(call.source)),
     aten.add.Tensor: _sum,
     aten.sub.Tensor: _sum,

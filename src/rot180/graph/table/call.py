@@ -31,6 +31,7 @@ class Call:
         results: those results, in their order, each once.
         axes: which axes of such a result are rows and columns.
         run: runs the call, given the values of the results.
+        of_the_image: whether a node of the graph depends on the image.
     """
 
     node: fx.Node
@@ -38,6 +39,7 @@ class Call:
     results: tuple[fx.Node, ...]
     axes: Callable[[fx.Node], Axes | None]
     run: Callable[..., Any]
+    of_the_image: Callable[[fx.Node], bool]
 
     def __getitem__(self, name: str) -> Any:
         return self.given[name]

@@ -6,7 +6,7 @@ from math import inf
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 from torch.nn import functional as F
 
 from rot180.graph.operators.activations import Pointwise, Rectifier
@@ -14,6 +14,9 @@ from rot180.graph.operators.base import Operator
 from rot180.graph.table.call import Call, Found, Reader, is_floating
 
 aten = torch.ops.aten
+
+_SIZES = (aten.linalg_vector_norm.default, aten.sum.dim_IntList, aten.sqrt.default)
+"""What is cut from below so that one may divide by it."""
 
 
 def _relu(z: Tensor) -> Tensor:
@@ -104,6 +107,8 @@ def _clamp(call: Call) -> Operator | None:
     low, high = (-inf if low is None else low), (inf if high is None else high)
     if low == 0:
         return RELU if high == inf else clipped(high)
+    if high == 0 or (low > 0 and call.source.target not in _SIZES):
+        return None  # a rectifier of its own kind, unless it keeps a size from being zero
     return _bounded(low, high)
 
 
@@ -152,6 +157,23 @@ def _function(
     return lambda call: operator
 
 
+def follows(call: Call, y: Any, x: Any) -> bool:
+    """Say whether y is a function of x alone, number by number, and not x itself.
+
+    Then their product may be a rectifier that somebody wrote out.
+    """
+
+    def made_of_x(node: fx.Node) -> bool:
+        if node is x:
+            return True
+        if node.target not in FUNCTIONS and node.target not in ARITHMETIC:
+            return False
+        results = [one for one in node.all_input_nodes if call.of_the_image(one)]
+        return bool(results) and all(made_of_x(one) for one in results)
+
+    return isinstance(y, fx.Node) and y is not x and made_of_x(y)
+
+
 def gated(x: Any, y: Any) -> Found | None:
     """Read x sigmoid(x), which is SiLU, and x hardsigmoid(x), which is Hardswish."""
     for value, gate in ((x, y), (y, x)):
@@ -160,6 +182,14 @@ def gated(x: Any, y: Any) -> Found | None:
                 return Found((rectifier,), (value,))
     return None
 
+
+ARITHMETIC = (
+    aten.add.Tensor,
+    aten.sub.Tensor,
+    aten.rsub.Scalar,
+    aten.mul.Tensor,
+    aten.div.Tensor,
+)
 
 FUNCTIONS: dict[Any, Reader] = {
     aten.relu.default: lambda call: RELU,

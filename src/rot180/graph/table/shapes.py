@@ -36,7 +36,7 @@ def adaptive_max_pool(call: Call) -> Operator | None:
 
 def _separable(
     call: Call, name: str, along: Callable[[int, Tensor], Tensor], fill: float = 0.0
-) -> Separable | None:
+) -> Found | None:
     """Read a separable linear call: ``along(axis, x)`` is what it does along one axis, to maps x
     (n, 1, size, 1).
     """
@@ -47,10 +47,12 @@ def _separable(
         matrix = matrix_of(lambda x, axis=axis: along(axis, x), size)
         same = matrix.shape[0] == size and torch.equal(matrix, torch.eye(size).to(matrix))
         matrices.append(None if same else matrix)
-    return Separable(name, matrices[0], matrices[1], fill)
+    if matrices == [None, None]:
+        return SAME
+    return Found((Separable(name, matrices[0], matrices[1], fill),), call.results)
 
 
-def average_pool(call: Call) -> Operator | None:
+def average_pool(call: Call) -> Found | None:
     """Read average pooling; the number of terms is a product of rows and columns, too."""
     kernel = pair(call["kernel_size"])
     stride, padding = pair(call.get("stride") or kernel), pair(call["padding"])
@@ -70,7 +72,7 @@ def average_pool(call: Call) -> Operator | None:
     return _separable(call, "average pooling", along)
 
 
-def adaptive_average_pool(call: Call) -> Operator | None:
+def adaptive_average_pool(call: Call) -> Found | None:
     """Read adaptive average pooling."""
     out = call["output_size"]
     return _separable(
@@ -96,22 +98,22 @@ def mean(call: Call) -> "Operator | Found | None":
         return found
     channels, height, width = shape_of(call.source)[1:]
     kept = (channels, 1 if -2 in axes else height, 1 if -1 in axes else width)
-    return Found((found, Reshape(kept, call.shape[1:])), call.results)
+    return Found((*found.operators, Reshape(kept, call.shape[1:])), call.results)
 
 
-def interpolate(call: Call) -> Operator | None:
+def interpolate(call: Call) -> Found | None:
     """Read resizing by the nearest, bilinear or bicubic rule, with or without antialiasing."""
     size, factors = call.get("output_size"), call.get("scale_factors")
 
     def along(axis: int, x: Tensor) -> Tensor:
         given = {
             **call.given,
-            "input": x,
-            "output_size": None if size is None else [size[axis], 1],
+            "input": x.expand(-1, -1, -1, 2),  # some rules take no map of one column
+            "output_size": None if size is None else [size[axis], 2],
             "scale_factors": None if factors is None else [factors[axis], 1.0],
         }
         found: Tensor = call.target(**given)
-        return found
+        return found[..., :1]
 
     return _separable(call, "interpolation", along)
 
@@ -135,7 +137,7 @@ def pad(call: Call) -> "Operator | Found | None":
     chosen = [-1] * max(channels[0], 0)
     chosen += range(max(-channels[0], 0), count - max(-channels[1], 0))
     more = Channels((*chosen, *[-1] * max(channels[1], 0)), count)
-    return Found((found, more), call.results)
+    return Found((*found.operators, more), call.results)
 
 
 def _chosen(call: Call, axis: int, places: list[int], source: fx.Node) -> "Found | None":
@@ -192,7 +194,11 @@ def index(call: Call) -> "Operator | Found | None":
     if any(isinstance(one, fx.Node) for one in indices):
         return None
     if len(indices) == 2 and indices[0] is None and indices[1].ndim == 1:
-        found = _chosen(call, 1, indices[1].tolist(), call.source)
+        size = shape_of(call.source)[1]
+        places = (
+            [int(one) % size for one in indices[1]] if not indices[1].is_floating_point() else []
+        )
+        found = _chosen(call, 1, places, call.source) if places else None
         if found is not None:
             return found
     return smooth(call)
@@ -236,10 +242,12 @@ def permute(call: Call) -> Operator | None:
     return Permute(tuple(order), call.axes(call.source)) if order[0] == 0 else smooth(call)
 
 
-def reshape(call: Call) -> Operator | None:
+def reshape(call: Call) -> "Operator | Found | None":
     """Read a change of shape that leaves each image of the batch by itself."""
     before, after = shape_of(call.source), call.shape
-    if before[0] != after[0] or (not call.source.args and before == after):
+    if before == after:
+        return SAME
+    if before[0] != after[0]:
         return None
     return Reshape(before[1:], after[1:], call.axes(call.source))
 
@@ -356,6 +364,7 @@ SHAPES: dict[Any, Reader] = {
     aten.upsample_bilinear2d.vec: interpolate,
     aten._upsample_bilinear2d_aa.vec: interpolate,
     aten.upsample_bicubic2d.vec: interpolate,
+    aten._upsample_bicubic2d_aa.vec: interpolate,
     aten.pad.default: pad,
     aten.slice.Tensor: slice_,
     aten.flip.default: flip,
