@@ -133,15 +133,20 @@ class Reading:
         if shape is None:
             shape = self._tried(operator, sources)
         axes = operator.axes(before)
-        whole = not operator.local and not isinstance(operator, Linear)
-        if axes is None and len(shape) == 3 and whole:
-            axes = MAPS
+        if axes is None and not operator.local and not isinstance(operator, Linear):
+            kept = [
+                one
+                for one, source in zip(before, sources, strict=True)
+                if one is not None and self._shape(source) == shape
+            ]
+            axes = kept[0] if kept else MAPS if len(shape) == 3 else None
         self.steps.append(Step(name, operator, sources, shape, axes, module_path(node)))
 
+    def _shape(self, place: int) -> tuple[int, ...]:
+        return self.steps[place].shape if place >= 0 else tuple(self.example.shape[1:])
+
     def _tried(self, operator: Operator, sources: tuple[int, ...]) -> tuple[int, ...]:
-        shapes = [
-            self.steps[one].shape if one >= 0 else tuple(self.example.shape[1:]) for one in sources
-        ]
+        shapes = [self._shape(one) for one in sources]
         boxes = tuple(Box(0, 0, *shape[-2:]) for shape in shapes)
         zeros = tuple(torch.zeros(1, *shape) for shape in shapes)
         sizes = [

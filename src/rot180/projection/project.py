@@ -40,13 +40,13 @@ def project(
     unpool: str = "switches",
 ) -> Projection | Projections: ...
 def project(
-    network: Network,
+    network: Any,
     image: Any,
-    layer: str,
+    layer: Any,
     channel: Any = None,
     position: Any = None,
-    method: str = "deconvnet",
-    unpool: str = "switches",
+    method: Any = "deconvnet",
+    unpool: Any = "switches",
 ) -> Projection | Projections:
     """Carry a feature back to the pixels that made it fire.
 

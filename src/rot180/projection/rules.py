@@ -65,8 +65,8 @@ class Rules:
         Rot180Error: one of the names does not exist.
     """
 
-    method: str = "deconvnet"
-    unpooling: str = "switches"
+    method: Any = "deconvnet"
+    unpooling: Any = "switches"
 
     def __post_init__(self) -> None:
         for what, name, known in (

@@ -21,11 +21,11 @@ _PIXELS, _UNITS = 2**26, 4096
 
 
 def project_units(
-    network: Network,
+    network: Any,
     images: Any,
-    units: Iterable[tuple[Any, str, Any, Any]],
-    method: str = "deconvnet",
-    unpool: str = "switches",
+    units: Any,
+    method: Any = "deconvnet",
+    unpool: Any = "switches",
 ) -> Iterator[Projection]:
     """Carry many units back to the pixels that made them fire.
 

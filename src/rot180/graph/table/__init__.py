@@ -16,7 +16,7 @@ from rot180.graph.operators.convolution import (
 from rot180.graph.operators.layout import Detach
 from rot180.graph.operators.normalisation import BatchNorm
 from rot180.graph.table.call import Call, Found, Reader, is_floating, shape_of
-from rot180.graph.table.functions import FUNCTIONS, follows, gated
+from rot180.graph.table.functions import FUNCTIONS, gated, of_the_same
 from rot180.graph.table.shapes import SAME, SHAPES, smooth
 
 aten = torch.ops.aten
@@ -74,7 +74,7 @@ def _product(call: Call) -> "Operator | Found | None":
         return smooth(call)
     if not divides and (silu := gated(call["self"], call["other"])) is not None:
         return silu
-    if len(results) == 2 and any(follows(call, *pair) for pair in (results, results[::-1])):
+    if len(results) == 2 and of_the_same(call, *results):
         return None  # perhaps a rectifier that somebody wrote out
     shapes, where = tuple(shape_of(one)[1:] for one in results), _where(call, results)
     return Found((Product(constant, shapes, where, divides),), tuple(results))

@@ -157,21 +157,21 @@ def _function(
     return lambda call: operator
 
 
-def follows(call: Call, y: Any, x: Any) -> bool:
-    """Say whether y is a function of x alone, number by number, and not x itself.
+def of_the_same(call: Call, x: fx.Node, y: fx.Node) -> bool:
+    """Say whether two results are made, number by number, of the same ones.
 
     Then their product may be a rectifier that somebody wrote out.
     """
+    known: dict[fx.Node, set[fx.Node]] = {}
 
-    def made_of_x(node: fx.Node) -> bool:
-        if node is x:
-            return True
-        if node.target not in FUNCTIONS and node.target not in ARITHMETIC:
-            return False
-        results = [one for one in node.all_input_nodes if call.of_the_image(one)]
-        return bool(results) and all(made_of_x(one) for one in results)
+    def roots(node: fx.Node) -> set[fx.Node]:
+        if node not in known:
+            by_number = node.target in FUNCTIONS or node.target in ARITHMETIC
+            below = [one for one in node.all_input_nodes if call.of_the_image(one)]
+            known[node] = set().union(*map(roots, below)) if by_number else {node}
+        return known[node]
 
-    return isinstance(y, fx.Node) and y is not x and made_of_x(y)
+    return x is not y and roots(x) == roots(y)
 
 
 def gated(x: Any, y: Any) -> Found | None:
