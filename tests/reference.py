@@ -30,6 +30,7 @@ RECTIFIERS = {
 BOUNDS = {
     aten.clamp.default: "min",
     aten.clamp_min.default: "min",
+    aten.clip.default: "min",
     aten.hardtanh.default: "min_val",
 }
 """Calls that rectify if their lower bound is zero, which has this name."""
@@ -37,7 +38,11 @@ BOUNDS = {
 GATES = {aten.sigmoid.default: F.silu, aten.hardsigmoid.default: F.hardswish}
 """Gates of which the product with what they gate is a rectifier."""
 
-POOLS = {aten.max_pool2d.default, aten.max_pool2d_with_indices.default}
+POOLS = {
+    aten.max_pool2d.default,
+    aten.max_pool2d_with_indices.default,
+    aten.adaptive_max_pool2d.default,
+}
 
 
 class _Ruled(torch.autograd.Function):
@@ -104,14 +109,26 @@ def sums_over_windows(
 
 
 class _Interpreter(fx.Interpreter):
-    def __init__(self, module: fx.GraphModule, method: str, unpool: str) -> None:
+    """Runs what a step needs, and the step itself."""
+
+    def __init__(self, module: fx.GraphModule, step: str, method: str, unpool: str) -> None:
         super().__init__(module)
         self.method, self.unpool = method, unpool
-        self.found: dict[str, Any] = {}
+        (self.last,) = [node for node in module.graph.nodes if node.name == step]
+        self.needed = {self.last}
+        for node in reversed(module.graph.nodes):
+            if node in self.needed:
+                self.needed.update(node.all_input_nodes)
 
     def run_node(self, node: fx.Node) -> Any:
-        self.found[node.name] = self._run(node)
-        return self.found[node.name]
+        if node.op == "output":
+            return self.found
+        if node not in self.needed and node.op != "placeholder":
+            return None
+        value = self._run(node)
+        if node is self.last:
+            self.found = value
+        return value
 
     def _run(self, node: fx.Node) -> Any:
         if node.target is aten.mul.Tensor:
@@ -144,8 +161,13 @@ class _Interpreter(fx.Interpreter):
             found = target(a, *args, **kwargs)
             return found[0] if several else found
 
-        names = ("kernel_size", "stride", "padding", "dilation")
-        kernel, stride, *more = (_two(given[name]) for name in names)
+        if "output_size" in given:  # windows of one size
+            sizes = zip(given["self"].shape[-2:], given["output_size"], strict=True)
+            kernel = stride = tuple(size // count for size, count in sizes)
+            more = [(0, 0), (1, 1)]
+        else:
+            names = ("kernel_size", "stride", "padding", "dilation")
+            kernel, stride, *more = (_two(given[name]) for name in names)
         pooled = _Repeated.apply(given["self"], call, (kernel, stride or kernel, *more))
         return (pooled, None) if several else pooled
 
@@ -181,9 +203,9 @@ class Reference:
     ) -> tuple[Tensor, Tensor]:
         """Return the values at an index of a step's output, and their projection (n, c, h, w)."""
         pixels = images.clone().requires_grad_()
-        interpreter = _Interpreter(self.module, method, unpool)
-        interpreter.run(pixels)
-        value = interpreter.found[step]
+        value = _Interpreter(self.module, step, method, unpool).run(
+            pixels, enable_io_processing=False
+        )
         value = value[0] if isinstance(value, tuple) else value
         chosen = value[index]
         (found,) = torch.autograd.grad(chosen, pixels, chosen.detach())
