@@ -27,7 +27,8 @@ def network(request: pytest.FixtureRequest) -> tuple[nn.Module, tuple[int, ...],
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 def test_of_one_convolution_it_is_the_activation_times_the_kernel(dtype: torch.dtype) -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, (5, 3), stride=(2, 1)), nn.ReLU()).to(dtype)
+    model = seeded(lambda: nn.Sequential(nn.Conv2d(3, 4, (5, 3), stride=(2, 1)), nn.ReLU()))
+    model = model.to(dtype)
     x = image(3, 16, 14).to(dtype)
     net = rot180.capture(model, x[None])
     maps = net.maps(x, "0")[0]
@@ -37,7 +38,8 @@ def test_of_one_convolution_it_is_the_activation_times_the_kernel(dtype: torch.d
         p = rot180.project(net, x, "0", channel, (y, x_))
         assert p.box == (2 * y, x_, 2 * y + 5, x_ + 3)
         wanted = maps[channel, y, x_] * model[0].weight[channel].detach()
-        assert relative_error(p.pixels, wanted) < TOLERANCE[dtype]
+        lost = float(maps.max() / maps[channel, y, x_])  # digits of a small remainder of a sum
+        assert relative_error(p.pixels, wanted) < TOLERANCE[dtype] * lost
 
 
 @pytest.mark.parametrize("unit", [None, "peak", (0, 0), (1, 2)])
