@@ -119,13 +119,7 @@ class Compared:
         assert relative_error(p.full(), signal) < tolerance
 
 
-WRONG = {
-    "maximum with zeros": "zeros like a result are no constant",
-    "constant pad": "a padding with another constant than 0 cannot be captured",
-}
-"""Styles that are not carried back as they should be, and why."""
-
-TOGETHER = [one for one in STYLES if one not in WRONG]
+TOGETHER = list(STYLES)
 GROUPS = [tuple(TOGETHER[n : n + 8]) for n in range(0, len(TOGETHER), 8)]
 
 
@@ -144,15 +138,7 @@ def layers_of(style: str, dtype: torch.dtype) -> Iterator[tuple[Compared, rot180
     yield from ((both, one) for one in found)
 
 
-@pytest.mark.parametrize(
-    "style",
-    [
-        pytest.param(one, marks=pytest.mark.xfail(reason=WRONG[one], strict=True))
-        if one in WRONG
-        else one
-        for one in STYLES
-    ],
-)
+@pytest.mark.parametrize("style", STYLES)
 def test_a_unit_from_its_receptive_field_is_that_of_whole_maps(style: str) -> None:
     for both, layer in layers_of(style, torch.float64):
         for method in METHODS:

@@ -118,7 +118,8 @@ class Reading:
         if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
             return False
         given = self._arguments(node)
-        return given.get("train") is not False and given.get("dropout_p") != 0
+        training = given.get("train", given.get("training"))
+        return training is not False and given.get("dropout_p") != 0
 
     def _append(
         self,

@@ -164,10 +164,10 @@ class Separable(Operator):
         out = a if rows is None else rows @ a
         out = out if columns is None else out @ columns.mT
         if self.fill:
-            covered: Any = 1
+            covered: Any = torch.ones(1, 1, dtype=torch.bool, device=a.device)
             for matrix, mine in ((rows, (-1, 1)), (columns, (1, -1))):
                 if matrix is not None:
-                    covered = covered * (matrix != 0).any(1).reshape(mine)
+                    covered = covered & (matrix != 0).any(1).reshape(mine)
             out = torch.where(covered, out, self.fill)
         return out, None
 

@@ -130,12 +130,20 @@ def _threshold(call: Call) -> Operator | None:
     return RELU if call["threshold"] == call["value"] == 0 else None
 
 
-def _maximum(call: Call) -> Operator | None:
+def _maximum(call: Call) -> Found | None:
     """Read the larger of a result and zeros."""
     terms = [call.given[name] for name in ("self", "other")]
-    constants = [one for one in terms if isinstance(one, Tensor)]
-    zeros = len(constants) == 1 and not constants[0].any()
-    return RELU if zeros and is_floating(call.source) else None
+    zeros = [one for one in terms if _is_zero(one)]
+    source = next((one for one in terms if not _is_zero(one)), None)
+    if len(zeros) != 1 or not isinstance(source, fx.Node) or not is_floating(source):
+        return None
+    return Found((RELU,), (source,))
+
+
+def _is_zero(term: Any) -> bool:
+    if isinstance(term, fx.Node):
+        return term.target in (aten.zeros_like.default, aten.new_zeros.default)
+    return isinstance(term, Tensor) and not term.any()
 
 
 def _power(call: Call) -> Operator:
