@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rot180.errors import Rot180Error
+from rot180.graph.boxes import Span
 from rot180.graph.operators.base import Kept
-from rot180.graph.plan import Plan, Work, laid_out_for_speed
+from rot180.graph.plan import Plan, Work, cut_of, laid_out_for_speed
 
 if TYPE_CHECKING:
     from rot180.graph.network import Layer, Network
@@ -85,6 +86,10 @@ class ForwardPass:
             self._finite.add(layer.step)
         return maps
 
+    def peak(self, layer: "Layer", image: int, channel: int) -> tuple[int, int]:
+        """Return where a feature is strongest on an image: the first of equal ones, row by row."""
+        return divmod(int(self.maps(layer)[image, channel].argmax()), layer.width)
+
     def kept(
         self,
         plan: Plan,
@@ -134,9 +139,8 @@ class ForwardPass:
             if axes is None or (image.shape[axes[0]], image.shape[axes[1]]) == (height, width):
                 return image
             top, left = starts[unit][0][place], starts[unit][1][place]
-            index: list[Any] = [slice(None)] * -min(axes)
-            index[axes[0]], index[axes[1]] = slice(top, top + height), slice(left, left + width)
-            found: Tensor = image[(Ellipsis, *index)]
+            cut = cut_of(axes, Span(top, top + height), Span(left, left + width))
+            found: Tensor = image[cut]
             return found
 
         first = (images[0], starts[0])

@@ -172,25 +172,23 @@ class Plan:
             n = len(values[-1])
             values[work.place] = values[-1].new_zeros(n, *self.shape(work.place))
             return
-        inputs = tuple(
+        values[work.place], won = work.operator.forward(self.inputs(work, values), work.part)
+        if won is not None:
+            switches[work.place] = won
+
+    def inputs(self, work: Work, values: dict[int, Any]) -> tuple[Any, ...]:
+        """Return what a step takes of the values."""
+        return tuple(
             values[source] if cut is None else values[source][cut]
             for source, cut in zip(work.sources, work.cuts, strict=True)
         )
-        values[work.place], won = work.operator.forward(inputs, work.part)
-        if won is not None:
-            switches[work.place] = won
 
     def kept_of(
         self, work: Work, method: str, values: dict[int, Any], switches: dict[int, Tensor]
     ) -> Kept:
         """Return what the way back through a step looks at, from the values of :meth:`run`."""
         looks = work.operator.looks_at(method)
-        inputs: tuple[Any, ...] = ()
-        if looks.inputs:
-            inputs = tuple(
-                values[source] if cut is None else values[source][cut]
-                for source, cut in zip(work.sources, work.cuts, strict=True)
-            )
+        inputs = self.inputs(work, values) if looks.inputs else ()
         output = values[work.place] if looks.output else None
         return Kept(inputs, output, switches.get(work.place))
 

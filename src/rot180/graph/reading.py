@@ -9,12 +9,12 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from rot180.errors import Rot180Error
-from rot180.graph.boxes import COLUMNS, ROWS, Box
+from rot180.graph.boxes import COLUMNS, ROWS
 from rot180.graph.geometry import Step
 from rot180.graph.network import Layer, Network
 from rot180.graph.operators.activations import Rectifier
 from rot180.graph.operators.arithmetic import Broadcast, Product, Sum
-from rot180.graph.operators.base import MAPS, NO_MARGINS, Axes, Operator, Part
+from rot180.graph.operators.base import MAPS, Axes, Operator
 from rot180.graph.operators.calls import Item, Unlisted
 from rot180.graph.operators.convolution import Convolution, Linear
 from rot180.graph.operators.normalisation import BatchNorm, FrozenNorm
@@ -129,10 +129,10 @@ class Reading:
         shape: tuple[int, ...] | None,
         node: fx.Node,
     ) -> None:
-        """Add a step; where its shape is not known it is tried out."""
+        """Add a step; the graph knows the shape of a call's last one only."""
         before = tuple(self.steps[one].axes if one >= 0 else MAPS for one in sources)
         if shape is None:
-            shape = self._tried(operator, sources)
+            shape = operator.shape_after(self._shape(sources[0]))
         axes = operator.axes(before)
         if axes is None and not operator.local and not isinstance(operator, Linear):
             kept = [
@@ -145,19 +145,6 @@ class Reading:
 
     def _shape(self, place: int) -> tuple[int, ...]:
         return self.steps[place].shape if place >= 0 else tuple(self.example.shape[1:])
-
-    def _tried(self, operator: Operator, sources: tuple[int, ...]) -> tuple[int, ...]:
-        shapes = [self._shape(one) for one in sources]
-        boxes = tuple(Box(0, 0, *shape[-2:]) for shape in shapes)
-        zeros = tuple(torch.zeros(1, *shape) for shape in shapes)
-        sizes = [
-            matrix.shape[0] if matrix is not None else shapes[0][1 + axis]
-            for axis, matrix in enumerate(
-                (getattr(operator, "rows", None), getattr(operator, "columns", None))
-            )
-        ]
-        part = Part(Box(0, 0, *sizes), boxes, (NO_MARGINS,) * len(boxes))
-        return tuple(operator.forward(zeros, part)[0].shape[1:])
 
     def _found(self, node: fx.Node, results: tuple[fx.Node, ...]) -> Found:
         """Look the call up in the table."""

@@ -17,7 +17,6 @@ from rot180.graph.operators.calls import Derived, Item, Unlisted
 from rot180.graph.operators.convolution import Convolution
 from rot180.graph.operators.layout import Detach
 from rot180.graph.operators.normalisation import LayerNorm
-from rot180.graph.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -234,38 +233,31 @@ def _adjoint_error(network: Network) -> tuple[float, int]:
     """Test <Ax, y> = <x, A'y> for every linear step on whole maps of random values."""
     plan = network.whole("gradient", frozenset())
     generator = torch.Generator(network.device).manual_seed(0)
+
+    def random(like: Tensor) -> Tensor:
+        return torch.empty_like(like).normal_(generator=generator)
+
+    image = torch.empty(1, *network.input_shape, device=network.device, dtype=network.dtype)
+    values: dict[int, Any] = {-1: random(image)}
     worst, count = 0.0, 0
     for work in plan.works:
-        if not work.operator.linear or work.empty:
-            continue
-        count += 1
-        inputs = []
-        for source, need in zip(work.sources, work.part.needs, strict=True):
-            shape = network.input_shape if source < 0 else network.steps[source].shape
-            shape = _cut(shape, plan, source, (need.height, need.width))
-            inputs.append(_random(network, shape, generator))
-        zeros = tuple(torch.zeros_like(one) for one in inputs)
-        ax = work.operator.forward(tuple(inputs), work.part)[0]
-        ax = ax - work.operator.forward(zeros, work.part)[0]
-        y = _random(network, tuple(ax.shape[1:]), generator)
-        back = work.operator.backward(y, NOTHING_KEPT, _NoRules(), work.part)
-        there = (ax.double() * y.double()).sum()
-        here = sum(
-            (one.double() * two.double()).sum()
-            for one, two in zip(inputs, back, strict=True)
-            if two is not None
-        )
-        scale = ax.double().norm() * y.double().norm()
-        worst = max(worst, float((there - here).abs() / scale.clamp(min=1e-30)))
+        plan.do(work, values, {})
+        if work.operator.linear and not work.empty:
+            count += 1
+            inputs = tuple(map(random, plan.inputs(work, values)))
+            zeros = tuple(map(torch.zeros_like, inputs))
+            ax = work.operator.forward(inputs, work.part)[0]
+            ax = (ax - work.operator.forward(zeros, work.part)[0]).double()
+            y = random(values[work.place])
+            back = work.operator.backward(y, NOTHING_KEPT, _NoRules(), work.part)
+            there = (ax * y).sum()
+            here = sum(
+                (one.double() * two.double()).sum()
+                for one, two in zip(inputs, back, strict=True)
+                if two is not None
+            )
+            difference = (there - here).abs() / (ax.norm() * y.double().norm()).clamp(min=1e-30)
+            worst = max(worst, float(difference))
+        for source in work.frees:
+            values.pop(source, None)
     return worst, count
-
-
-def _cut(shape: tuple[int, ...], plan: Plan, source: int, size: tuple[int, int]) -> tuple[int, ...]:
-    axes, found = plan.axes(source), list(shape)
-    if axes is not None:
-        found[axes[0]], found[axes[1]] = size
-    return tuple(found)
-
-
-def _random(network: Network, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return torch.randn(1, *shape, generator=generator, device=network.device, dtype=network.dtype)

@@ -17,8 +17,8 @@ from rot180.graph.boxes import Box
 from rot180.graph.forward import ForwardPass
 from rot180.graph.network import Aim, Layer, Network, check_finite
 from rot180.graph.operators.activations import Rectifier
-from rot180.graph.operators.base import Kept, Part
-from rot180.graph.operators.convolution import Chosen, Convolution, Linear
+from rot180.graph.operators.base import Kept
+from rot180.graph.operators.convolution import Chosen
 from rot180.graph.plan import Work
 from rot180.projection.backward import carried_back
 from rot180.projection.result import Projection
@@ -99,7 +99,6 @@ def _from_patches(
     operator, rectifier = network.operator(aim.layer), _rectifier(network, aim.layer, index)
     z = operator.units(below, index, aim.part)
     a = z if rectifier is None else rectifier.forward((z,), aim.part)[0]
-    signal = _through(rectifier, a, Kept((z,), a), rules, aim.part)
 
     def kept(work: Work) -> Kept:
         found = aim.plan.kept_of(work, rules.method, values, switches)
@@ -109,8 +108,7 @@ def _from_patches(
             tuple(one[gather] for one in found.inputs), each(found.output), each(found.switches)
         )
 
-    back = carried_back(aim.plan, _entering(aim, operator, signal, index), kept, rules)
-    return a.flatten().tolist(), _pixels(network, aim, back, len(channels))
+    return a.flatten().tolist(), _to_pixels(network, aim, index, (z, a), kept, rules)
 
 
 @torch.no_grad()
@@ -130,12 +128,10 @@ def carried(
         images = [one.image for one in these]
         starts = [(aims[n].rows, aims[n].columns) for n in group]
         a = _units_of(passed.maps(layer), these)
-        operator, rectifier = network.operator(layer), _rectifier(network, layer, index)
-        z = a
+        rectifier, z = _rectifier(network, layer, index), a
         if rectifier is not None and rectifier.looks_at(rules.method).inputs:
             source = passed.value(network.steps[layer.step].inputs[0])
             z = _units_of(layer.as_maps(source), these)
-        signal = _through(rectifier, a, Kept((z,), a), rules, aim.part)
 
         def kept(
             work: Work,
@@ -145,8 +141,7 @@ def carried(
         ) -> Kept:
             return passed.kept(aim.plan, work, rules.method, images, starts)
 
-        back = carried_back(aim.plan, _entering(aim, operator, signal, index), kept, rules)
-        pixels = _pixels(network, aim, back, len(group))
+        pixels = _to_pixels(network, aim, index, (z, a), kept, rules)
         strongest = a.flatten(1).amax(1) if a.shape[-2:].numel() > 1 else a.flatten()
         for n, value, signal in zip(group, strongest.tolist(), pixels, strict=True):
             found[n] = _projection(network, aims[n], requests[n], signal, value, rules)
@@ -201,34 +196,37 @@ def _rectifier(network: Network, layer: Layer, channels: Chosen) -> Rectifier | 
     return operator.of_channels(channels)
 
 
-def _entering(
-    aim: Aim, operator: Convolution | Linear, signal: Tensor, channels: Chosen
-) -> Tensor | None:
-    """Carry signals through the layer's own convolution to the end of the plan below it."""
-    need = aim.part.needs[0]
-    if not (need.height and need.width):
-        return None  # it looks at nothing but padding
-    back = operator.units_back(signal, channels, aim.part)
-    return back if aim.cut is None else aim.plan.spread(back, aim.plan.target, aim.cut)
-
-
-def _through(
-    rectifier: Rectifier | None, signal: Tensor, kept: Kept, rules: Rules, part: Part
+def _to_pixels(
+    network: Network,
+    aim: Aim,
+    index: Chosen,
+    values: tuple[Tensor, Tensor],
+    kept: Callable[[Work], Kept],
+    rules: Rules,
 ) -> Tensor:
-    """Carry the activations themselves through the layer's own rectifier."""
-    if rectifier is None:
-        return signal
-    # The activations are somebody else's memory.
-    return rectifier.backward(signal, kept, rules, part._replace(spare_signal=False))[0]
+    """Carry k units or maps of a layer back, starting with the activations themselves.
 
-
-def _pixels(network: Network, aim: Aim, back: Tensor | None, units: int) -> Tensor:
-    if back is not None:
-        return back
-    height, width = aim.plan.size(-1)
-    return torch.zeros(
-        units, network.input_shape[0], height, width, dtype=network.dtype, device=network.device
-    )
+    Args:
+        network, aim: what they are parts of.
+        index: their features.
+        values: of the layer before its rectifier and after it, (k, 1, h, w) each.
+        kept: gives what the forward pass left for a step below the layer.
+        rules: of the way back.
+    """
+    signal = values[1]
+    rectifier = _rectifier(network, aim.layer, index)
+    if rectifier is not None:  # which must not write to the activations: they may be kept
+        part = aim.part._replace(spare_signal=False)
+        (signal,) = rectifier.backward(signal, Kept(values[:1], signal), rules, part)
+    back = None
+    if aim.part.needs[0].height and aim.part.needs[0].width:  # else it sees nothing but padding
+        back = network.operator(aim.layer).units_back(signal, index, aim.part)
+        if aim.cut is not None:
+            back = aim.plan.spread(back, aim.plan.target, aim.cut)
+    pixels = carried_back(aim.plan, back, kept, rules)
+    if pixels is not None:
+        return pixels
+    return signal.new_zeros(len(signal), network.input_shape[0], *aim.plan.size(-1))
 
 
 def _projection(
@@ -239,7 +237,7 @@ def _projection(
     if request.position is None and (box.height, box.width) != size:
         pixels = signal.new_zeros(len(signal), *size)  # the windows leave a border out
         pixels[:, box.top : box.bottom, box.left : box.right] = signal
-        box = type(box)(0, 0, *size)
+        box = Box(0, 0, *size)
     return Projection(
         pixels, box, size, request.layer.name, request.channel, request.position, activation, rules
     )

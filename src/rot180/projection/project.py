@@ -18,6 +18,9 @@ from rot180.projection.rules import rules as named_rules
 Position = tuple[int, int] | str | None
 """None: the whole map; "peak": its strongest unit; or (y, x)."""
 
+_MEMORY = 2**25
+"""Largest number of values in one tensor of a forward pass of several images."""
+
 
 @overload
 def project(
@@ -105,10 +108,10 @@ def project(
         found = carried_from_patches(network, requests, cut, rules)
     else:
         found = []
-        for images in [batch] if opened is not None else torch.split(batch, at_once(network)):
+        for images in [batch] if opened is not None else torch.split(batch, _at_once(network)):
             passed = opened or ForwardPass(network, images, method, frozenset({place.step}))
             requests = [
-                Request(n, place, c, _place_of(passed, n, place, c, position))
+                Request(n, place, c, passed.peak(place, n, c) if position == "peak" else position)
                 for n in range(len(images))
                 for c in chosen
             ]
@@ -119,23 +122,9 @@ def project(
     return Projections(tuple(found), shape)
 
 
-def at_once(network: Network) -> int:
+def _at_once(network: Network) -> int:
     """Return how many images go forward together, so that no tensor becomes too large."""
     return max(1, _MEMORY // max(network.whole("deconvnet", frozenset()).largest, 1))
-
-
-_MEMORY = 2**25
-"""Largest number of values in one tensor of a forward pass of several images."""
-
-
-def _place_of(
-    passed: ForwardPass, image: int, layer: Layer, channel: int, position: Position
-) -> tuple[int, int] | None:
-    """Return the position of the strongest unit, where that is asked for."""
-    if position != "peak":
-        assert not isinstance(position, str)
-        return position
-    return divmod(int(passed.maps(layer)[image, channel].argmax()), layer.width)
 
 
 def checked_position(layer: Layer, position: Any) -> Position:

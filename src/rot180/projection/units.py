@@ -182,7 +182,6 @@ class _Work:
         for n in these:
             one = requests[n]._replace(image=0)
             if one.position is None:
-                strongest = int(passed.maps(one.layer)[0, one.channel].argmax())
-                one = one._replace(position=divmod(strongest, one.layer.width))
+                one = one._replace(position=passed.peak(one.layer, 0, one.channel))
             placed.append(one)
         return carried(self.network, passed, placed, self.rules)

@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ class Broadcast(Operator):
     constant: Tensor | float | None
     shapes: tuple[tuple[int, ...], ...]
     where: Axes | None = MAPS
-    fresh: ClassVar[bool] = True  # type: ignore[misc]
+    fresh = True
 
     def _constant_at(self, part: Part) -> Any:
         """Return the constant on the part: all of it, unless it is a map itself."""
@@ -64,7 +64,7 @@ class Sum(Broadcast):
     factors: tuple[float, ...] = (1.0,)
     """What each result is multiplied with; the constant has its own already."""
 
-    linear: ClassVar[bool] = True  # type: ignore[misc]
+    linear = True
 
     @property
     def kind(self) -> str:

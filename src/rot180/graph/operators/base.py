@@ -151,9 +151,10 @@ class Operator(ABC):
     def reach(self, axis: int, span: Span, sizes: tuple[int, ...]) -> tuple[Span, ...]:
         """Return the span of each input, of the given sizes, that a span of the output looks at.
 
-        What lies outside an input is padding.
+        What lies outside an input is padding. Of a step on whole maps, every input is looked at as
+        a whole.
         """
-        return tuple(Span(0, 1) if size == 1 else span for size in sizes)
+        return tuple(span if self.local and size != 1 else Span(0, size) for size in sizes)
 
     def nominal(self, axis: int) -> Nominal | None:
         """Return the reach far from every border; None where there is no such thing."""
@@ -167,19 +168,13 @@ class Operator(ABC):
         """Return the output's axes of rows and columns, given those of the inputs."""
         return next((one for one in before if one is not None), None) if self.local else None
 
+    def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the output for one image, given the first input's."""
+        return shape
+
     def multiply_adds(self, part: Part) -> int:
         """Return about how many products the forward pass of the part sums, for one image."""
         return 0
-
-
-class WholeMap(Operator):
-    """Base of steps of which any output may depend on every input."""
-
-    local = False
-
-    def reach(self, axis: int, span: Span, sizes: tuple[int, ...]) -> tuple[Span, ...]:
-        """Return every input as a whole."""
-        return tuple(Span(0, size) for size in sizes)
 
 
 def pair(value: Any) -> tuple[int, int]:

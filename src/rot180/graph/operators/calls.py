@@ -8,39 +8,28 @@ import torch
 from torch import Tensor
 
 from rot180.errors import Rot180Error
-from rot180.graph.boxes import Span
-from rot180.graph.operators.base import Axes, Kept, Looks, Operator, Part, Rules, WholeMap
+from rot180.graph.operators.base import Axes, Kept, Looks, Operator, Part, Rules
 
 
 @dataclass(frozen=True, eq=False)
-class Derived(Operator):
-    """A smooth operator that is known to be no rectifier: all methods go by its derivative.
-
-    Normalisation by the values themselves, softmax, matrix products, and the like.
+class _Called(Operator):
+    """Base of operators that are called as they stand in the graph, and differentiated by autograd.
 
     Attributes:
         call: the operator, its other arguments being set.
         name: what it is.
-        local: whether it acts at each position by itself.
     """
 
     call: Callable[..., Any]
     name: str
-    local: bool = False
 
     @property
     def kind(self) -> str:
         """What it is."""
         return self.name
 
-    def reach(self, axis: int, span: Span, sizes: tuple[int, ...]) -> tuple[Span, ...]:
-        """Return the span itself, or the whole map."""
-        if self.local:
-            return super().reach(axis, span, sizes)
-        return tuple(Span(0, size) for size in sizes)
-
     def looks_at(self, method: str | None) -> Looks:
-        """Every method needs the inputs."""
+        """The derivative is taken at the inputs."""
         return Looks(inputs=True)
 
     def forward(self, inputs: tuple[Any, ...], part: Part) -> tuple[Any, None]:
@@ -55,29 +44,31 @@ class Derived(Operator):
 
 
 @dataclass(frozen=True, eq=False)
-class Unlisted(WholeMap):
+class Derived(_Called):
+    """A smooth operator that is known to be no rectifier: all methods go by its derivative.
+
+    Normalisation by the values themselves, softmax, matrix products, and the like. It is ``local``
+    where it acts at each position by itself.
+    """
+
+    local: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Unlisted(_Called):
     """An operator that the table lacks: autograd takes the signal back, by the gradient only.
 
     Its derivative is known, but not what ``deconvnet`` or ``guided`` ought to do there (it might be
     another kind of rectifier), and a guess would be wrong without anybody noticing.
     """
 
-    call: Callable[..., Any]
-    target: str
     where: str
+    local = False
 
     @property
     def kind(self) -> str:
         """What it is."""
-        return f"other ({self.target})"
-
-    def looks_at(self, method: str | None) -> Looks:
-        """The derivative is taken at the inputs."""
-        return Looks(inputs=True)
-
-    def forward(self, inputs: tuple[Any, ...], part: Part) -> tuple[Any, None]:
-        """Call the operator."""
-        return self.call(*inputs), None
+        return f"other ({self.name})"
 
     def backward(
         self, signal: Tensor, kept: Kept, rules: Rules, part: Part
@@ -85,24 +76,25 @@ class Unlisted(WholeMap):
         """Differentiate the operator at the kept inputs."""
         if rules.method != "gradient":
             raise Rot180Error(
-                f"The method '{rules.method}' is not defined for the operator {self.target}"
+                f"The method '{rules.method}' is not defined for the operator {self.name}"
                 f"{self.where}. Use method='gradient', which autograd knows there, or a layer "
                 "below it."
             )
         try:
-            return differentiated(self.call, signal, kept.inputs)
+            return super().backward(signal, kept, rules, part)
         except RuntimeError as error:
             raise Rot180Error(
-                f"Autograd cannot carry a signal back through {self.target}{self.where}: "
+                f"Autograd cannot carry a signal back through {self.name}{self.where}: "
                 f"{str(error).splitlines()[0]} Choose a layer below it."
             ) from error
 
 
 @dataclass(frozen=True, eq=False)
-class Item(WholeMap):
+class Item(Operator):
     """One of several outputs of an operator that is not listed."""
 
     place: int
+    local = False
 
     @property
     def kind(self) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -48,9 +48,9 @@ class Convolution(Operator):
     dilation: tuple[int, int]
     groups: int
     norm: BatchNorm | FrozenNorm | None = None
-    fresh: ClassVar[bool] = True  # type: ignore[misc]
-    fresh_back: ClassVar[bool] = True  # type: ignore[misc]
-    linear: ClassVar[bool] = True  # type: ignore[misc]
+    fresh = True
+    fresh_back = True
+    linear = True
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> "Convolution":
@@ -182,9 +182,9 @@ class TransposedConvolution(Operator):
     padding: tuple[int, int]
     groups: int
     dilation: tuple[int, int]
-    fresh: ClassVar[bool] = True  # type: ignore[misc]
-    fresh_back: ClassVar[bool] = True  # type: ignore[misc]
-    linear: ClassVar[bool] = True  # type: ignore[misc]
+    fresh = True
+    fresh_back = True
+    linear = True
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> "TransposedConvolution":
@@ -272,9 +272,9 @@ class Linear(Operator):
     where: Axes | None = None
     """Which axes of its input, from the end, are rows and columns."""
 
-    fresh: ClassVar[bool] = True  # type: ignore[misc]
-    fresh_back: ClassVar[bool] = True  # type: ignore[misc]
-    linear: ClassVar[bool] = True  # type: ignore[misc]
+    fresh = True
+    fresh_back = True
+    linear = True
 
     @classmethod
     def read(cls, given: Mapping[str, Any], where: Axes | None = None) -> "Linear":
@@ -295,10 +295,6 @@ class Linear(Operator):
     def local(self) -> bool:  # type: ignore[override]
         """Whether it works along the channels, and not along rows or columns."""
         return self.where is None or -1 not in self.where
-
-    def reach(self, axis: int, span: Span, sizes: tuple[int, ...]) -> tuple[Span, ...]:
-        """Return the span itself, or all."""
-        return super().reach(axis, span, sizes) if self.local else (Span(0, sizes[0]),)
 
     def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
         """Multiply and add the bias."""
@@ -328,13 +324,13 @@ class Linear(Operator):
         return part.out.height * part.out.width * self.weight.numel()
 
 
-def _with_margins(a: Tensor, margins: Margins) -> Tensor:
-    """Put zeros around an input, which may have no rows or columns itself."""
+def _with_margins(a: Tensor, margins: Margins, value: float = 0.0) -> Tensor:
+    """Put a value around an input, which may have no rows or columns itself."""
     top, left, bottom, right = margins
     if a.numel():
-        return F.pad(a, (left, right, top, bottom))
+        return F.pad(a, (left, right, top, bottom), value=value)
     height, width = a.shape[-2] + top + bottom, a.shape[-1] + left + right
-    return a.new_zeros(*a.shape[:2], height, width)
+    return a.new_full((*a.shape[:2], height, width), value)
 
 
 def padded(
@@ -344,19 +340,17 @@ def padded(
 
     PyTorch pads equally on both sides; it is left to it where it comes out at the part's size.
     """
-    top, left, bottom, right = part.margins[0]
-    if not (top or left or bottom or right):
+    top, left, bottom, right = margins = part.margins[0]
+    if margins == NO_MARGINS:
         return a, (0, 0)
-    if not a.numel():  # nothing but padding
-        height, width = a.shape[-2] + top + bottom, a.shape[-1] + left + right
-        return a.new_full((*a.shape[:2], height, width), value), (0, 0)
     if (
-        _comes_out(a.shape[-2], top, bottom, part.out.height, window, 0)
+        a.numel()
+        and _comes_out(a.shape[-2], top, bottom, part.out.height, window, 0)
         and _comes_out(a.shape[-1], left, right, part.out.width, window, 1)
         and (value == 0 or (2 * top <= window.kernel[0] and 2 * left <= window.kernel[1]))
     ):
         return a, (top, left)
-    return F.pad(a, (left, right, top, bottom), value=value), (0, 0)
+    return _with_margins(a, margins, value), (0, 0)
 
 
 def _comes_out(size: int, before: int, after: int, out: int, window: Window, axis: int) -> bool:

@@ -116,7 +116,6 @@ class Kernels:
             self._packed[way] = torch.ops.mkldnn._reorder_convolution_weight.default(
                 weight, padding, stride, self.dilation, 1, [1, x.shape[1], *_TYPICAL]
             )
-        x = x.contiguous(memory_format=torch.channels_last)
         found: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
             x.contiguous(memory_format=torch.channels_last),
             self._packed[way],

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from math import prod
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -38,7 +37,7 @@ class Reshape(Operator):
     before: Shape
     after: Shape
     where: Axes | None = MAPS
-    linear: ClassVar[bool] = True  # type: ignore[misc]
+    linear = True
 
     @property
     def kind(self) -> str:
@@ -70,10 +69,6 @@ class Reshape(Operator):
         if self.where is None:
             return len(self.after) != 3
         return self._axes_after is not None
-
-    def reach(self, axis: int, span: Span, sizes: Shape) -> tuple[Span, ...]:
-        """Return the span itself, or the whole map."""
-        return super().reach(axis, span, sizes) if self.local else (Span(0, sizes[0]),)
 
     def axes(self, before: tuple[Axes | None, ...]) -> Axes | None:
         """Return where rows and columns have gone."""
@@ -108,7 +103,7 @@ class Permute(Operator):
 
     order: tuple[int, ...]
     where: Axes | None = MAPS
-    linear: ClassVar[bool] = True  # type: ignore[misc]
+    linear = True
 
     @property
     def kind(self) -> str:
@@ -119,10 +114,6 @@ class Permute(Operator):
     def local(self) -> bool:  # type: ignore[override]
         """Whether rows and columns are known; else maps that come out come as a whole."""
         return self.where is not None or len(self.order) != 4
-
-    def reach(self, axis: int, span: Span, sizes: Shape) -> tuple[Span, ...]:
-        """Return the span itself, or all."""
-        return super().reach(axis, span, sizes) if self.local else (Span(0, sizes[0]),)
 
     def axes(self, before: tuple[Axes | None, ...]) -> Axes | None:
         """Return where rows and columns have gone."""
@@ -150,7 +141,7 @@ class Concatenation(Operator):
     axis: int
     sizes: tuple[int, ...]
     where: Axes | None = MAPS
-    linear: ClassVar[bool] = True  # type: ignore[misc]
+    linear = True
 
     @property
     def kind(self) -> str:
@@ -203,7 +194,7 @@ class Channels(Operator):
 
     chosen: tuple[int, ...]
     channels: int
-    linear: ClassVar[bool] = True  # type: ignore[misc]
+    linear = True
 
     @property
     def kind(self) -> str:
@@ -215,6 +206,10 @@ class Channels(Operator):
         """Whether the chosen ones follow one another."""
         first = self.chosen[0]
         return first >= 0 and self.chosen == tuple(range(first, first + len(self.chosen)))
+
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return as many channels as are chosen."""
+        return (len(self.chosen), *shape[1:])
 
     def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
         """Take them."""

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rot180.graph.boxes import Span
 from rot180.graph.operators.base import Kept, Looks, Operator, Part, Rules
 
 
@@ -21,8 +20,8 @@ class BatchNorm(Operator):
     mean: Tensor
     variance: Tensor
     eps: float
-    fresh: ClassVar[bool] = True  # type: ignore[misc]
-    linear: ClassVar[bool] = True  # type: ignore[misc]
+    fresh = True
+    linear = True
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> "BatchNorm":
@@ -103,10 +102,6 @@ class LayerNorm(Operator):
     def kind(self) -> str:
         """What it is."""
         return "layer norm"
-
-    def reach(self, axis: int, span: Span, sizes: tuple[int, ...]) -> tuple[Span, ...]:
-        """Return the span itself, or all."""
-        return super().reach(axis, span, sizes) if self.local else (Span(0, sizes[0]),)
 
     def looks_at(self, method: str | None) -> Looks:
         """Every method looks at what was normalised."""

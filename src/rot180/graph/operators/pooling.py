@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from math import inf
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,9 +24,9 @@ class MaxPool(Operator):
     """
 
     window: Window
-    fresh: ClassVar[bool] = True  # type: ignore[misc]
-    fresh_back: ClassVar[bool] = True  # type: ignore[misc]
-    switches: ClassVar[bool] = True  # type: ignore[misc]
+    fresh = True
+    fresh_back = True
+    switches = True
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> "MaxPool":
@@ -90,8 +90,8 @@ class Separable(Operator):
     rows: Tensor | None
     columns: Tensor | None
     fill: float = 0.0
-    fresh: ClassVar[bool] = True  # type: ignore[misc]
-    linear: ClassVar[bool] = True  # type: ignore[misc]
+    fresh = True
+    linear = True
     _cut: dict[Any, Tensor] = field(default_factory=dict, repr=False)
 
     @property
@@ -156,6 +156,15 @@ class Separable(Operator):
             return None
         (need,) = self.reach(axis, span, ())
         return matrix[span.start : span.stop, need.start : need.stop].numpy().tobytes()
+
+    def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return as many rows and columns as the matrices give."""
+        channels, height, width = shape
+        return (
+            channels,
+            height if self.rows is None else len(self.rows),
+            width if self.columns is None else len(self.columns),
+        )
 
     def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
         """Multiply from the left and from the right."""
