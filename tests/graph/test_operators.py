@@ -92,9 +92,7 @@ def test_convolution(
     assume(min(room) >= 0)
     weight, bias = image(8, 4 // groups, *kernel, seed=seed), image(8, seed=seed + 2)
     norm = norm_of(8, seed + 3) if normalised else None
-    step = Convolution(
-        weight, bias if biased else None, stride, before, after, dilation, groups, norm
-    )
+    step = Convolution(weight, bias if biased else None, stride, before, dilation, groups, norm)
     out = (room[0] // stride[0] + 1, room[1] // stride[1] + 1)
     x = image(2, 4, *size, seed=seed + 1)
     check_linear(step, x, out, data.draw(boxes(out)))
@@ -228,7 +226,7 @@ def test_channels_last(size, seed, data) -> None:
         signal = s = image(*z.shape, seed=3)
         for step in (here, linear, there):
             (s,) = step.backward(s, Kept(), RULES, part)
-        same = Convolution(weight[..., None, None], bias, (1, 1), (0, 0), (0, 0), (1, 1), 1)
+        same = Convolution(weight[..., None, None], bias, (1, 1), (0, 0), (1, 1), 1)
         assert relative_error(z, same.forward((taken(x, which),), part)[0]) < EXACT
         assert relative_error(s, same.backward(signal, Kept(), RULES, part)[0]) < EXACT
     unit = Part(Box(0, 0, 1, 1), (Box(0, 0, 1, 1),), (NO_MARGINS,))

@@ -257,6 +257,14 @@ class Network:
         found: Plan = self._cache[key]
         return found
 
+    def forward_only(self, *targets: int) -> Plan:
+        """Return the plan of the steps up to some places on whole maps, of which nothing is kept."""
+        places = self.needed(*targets)
+        wanted = {place: self._all_of(place) for place in [-1, *places]}
+        return Plan(
+            self.steps, places, max(targets), *self.trace(places, wanted), None, keeps=False
+        )
+
     def multiply_adds(self, layer: Layer) -> int:
         """Return how many products a forward pass of one image to a layer sums, about."""
         key = ("multiply-adds", layer.linear)

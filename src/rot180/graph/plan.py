@@ -48,6 +48,14 @@ class Plan:
     It holds for every unit whose receptive field has the same shapes and lies in the same way at
     the border.
 
+    Args:
+        steps, places: the steps of the network, and which of them, in order.
+        target: see below.
+        rows, columns: the part of each step's maps.
+        method: of the way back; None: any.
+        held: places whose values are kept besides what the way back looks at.
+        keeps: whether there is a way back.
+
     Attributes:
         works: the steps in order.
         target: the place where the forward pass ends and the way back begins; -1: the image itself.
@@ -64,6 +72,7 @@ class Plan:
         columns: Trace,
         method: str | None,
         held: frozenset[int] = frozenset(),
+        keeps: bool = True,
     ) -> None:
         self.target, self._rows, self._columns = target, rows, columns
         self._steps = steps
@@ -71,7 +80,8 @@ class Plan:
         for place in places:
             for source in steps[place].inputs:
                 uses.setdefault(source, []).append(place)
-        self.kept = frozenset(held | {target, -1} | _looked_at(steps, places, method))
+        looked_at = _looked_at(steps, places, method) if keeps else set()
+        self.kept = frozenset(held | {target, -1} | looked_at)
         works = []
         for place in places:
             inputs = steps[place].inputs

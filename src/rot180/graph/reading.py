@@ -18,6 +18,7 @@ from rot180.graph.operators.base import MAPS, Axes, Operator
 from rot180.graph.operators.calls import Item, Unlisted
 from rot180.graph.operators.convolution import Convolution, Linear
 from rot180.graph.operators.normalisation import BatchNorm, FrozenNorm
+from rot180.graph.operators.pooling import Separable
 from rot180.graph.table import TABLE
 from rot180.graph.table.call import Call, Found, shape_of
 from rot180.graph.table.shapes import FIRST_OF_SEVERAL, SPLITS, item
@@ -100,7 +101,7 @@ class Reading:
         if node.target in SPLITS:
             self.splits[node] = self._as_call(node, results)
             return
-        found = self._found(node, results)
+        found = self._with_padding(self._found(node, results))
         if self._merged(node, found):
             return
         sources = tuple(self.index[one] for one in found.inputs)
@@ -202,6 +203,23 @@ class Reading:
         self.steps[place] = replace(self.steps[place], name=node.name, operator=merged)
         self.index[node] = place
         return True
+
+    def _with_padding(self, found: Found) -> Found:
+        """Merge the zeros that a step of its own put around maps into the convolution of them."""
+        operator = found.operators[0] if len(found.operators) == 1 else None
+        if not isinstance(operator, Convolution):
+            return found
+        (source,) = found.inputs
+        place = self.index[source]
+        before = self.steps[place].operator if place >= 0 else None
+        if not isinstance(before, Separable) or before.zeros is None:
+            return found
+        if len(source.users) != 1 or place != len(self.steps) - 1:
+            return found
+        (self.index[source],) = self.steps.pop().inputs
+        top, left = before.zeros
+        padded = replace(operator, before=(operator.before[0] + top, operator.before[1] + left))
+        return Found((padded,), (source,))
 
     def _as_call(self, node: fx.Node, results: tuple[fx.Node, ...]) -> Call:
         def run(*values: Any) -> Any:

@@ -37,14 +37,14 @@ class Convolution(Operator):
 
     The way back is the transposed convolution: the signal, dilated by the stride, fully convolved
     with the kernel, which is the correlation with the kernel rotated by 180 degrees. A batch
-    normalisation that directly follows is part of the kernel.
+    normalisation that directly follows is part of the kernel. ``before`` are the zeros above and on
+    the left; how many there are below and on the right follows from the size of the output.
     """
 
     weight: Tensor
     bias: Tensor | None
     stride: tuple[int, int]
     before: tuple[int, int]
-    after: tuple[int, int]
     dilation: tuple[int, int]
     groups: int
     norm: BatchNorm | FrozenNorm | None = None
@@ -64,12 +64,9 @@ class Convolution(Operator):
         if padding == "same":
             total = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
             before = (total[0] // 2, total[1] // 2)
-            after = (total[0] - before[0], total[1] - before[1])
         else:
-            before = after = (0, 0) if padding == "valid" else pair(padding)
-        return cls(
-            weight, given["bias"], pair(given["stride"]), before, after, dilation, given["groups"]
-        )
+            before = (0, 0) if padding == "valid" else pair(padding)
+        return cls(weight, given["bias"], pair(given["stride"]), before, dilation, given["groups"])
 
     @property
     def kind(self) -> str:

@@ -56,15 +56,14 @@ class Kernels:
             and self.stride == (1, 1)
             and self._values >= _LARGE_MATRIX
         )
-        # What is packed of a kernel of one position suits one size of maps only.
-        self._packs = (
+        self._one_library = (
             on_processor
-            and not one_position
             and weight.dtype == torch.float32
-            and self.groups == 1
             and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
             and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
         )
+        # What is packed of a kernel of one position suits one size of maps only.
+        self._packs = self._one_library and not one_position and self.groups == 1
 
     @property
     def rotated(self) -> Tensor:
@@ -82,6 +81,40 @@ class Kernels:
         if self._packs and self._pays(a, self.stride[0] * self.stride[1]):
             return self._packed_call("forward", a, weight, bias, self.stride, padding)
         return F.conv2d(a, weight, bias, self.stride, padding, self.dilation, self.groups)
+
+    @property
+    def can_rectify(self) -> bool:
+        """Whether :meth:`rectified` can be called."""
+        return self._one_library
+
+    def rectified(
+        self, a: Tensor, padding: tuple[int, int], rectifier: str, bounds: list[float]
+    ) -> Tensor:
+        """Correlate, add the bias and rectify in one call; for many inputs of one size.
+
+        Args:
+            a: the input (n, i, h, w).
+            padding: zeros on each side.
+            rectifier, bounds: as oneDNN calls it.
+        """
+        key = f"{padding} of {tuple(a.shape[2:])}"
+        if key not in self._packed:
+            self._packed[key] = torch.ops.mkldnn._reorder_convolution_weight.default(
+                self.weight, padding, self.stride, self.dilation, self.groups, list(a.shape)
+            )
+        found: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
+            a.contiguous(memory_format=torch.channels_last),
+            self._packed[key],
+            self.bias,
+            padding,
+            self.stride,
+            self.dilation,
+            self.groups,
+            rectifier,
+            bounds,
+            "",
+        )
+        return found
 
     def convolved(self, signal: Tensor, crop: tuple[int, int]) -> Tensor:
         """Fully convolve a signal (n, o, h, w) with the kernel; cut ``crop`` off on each side."""

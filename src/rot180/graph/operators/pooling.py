@@ -66,6 +66,12 @@ class MaxPool(Operator):
             switches = y * inputs[0].shape[-1] + x
         return pooled, switches
 
+    def pooled(self, inputs: tuple[Tensor, ...], part: Part) -> Tensor:
+        """Pool without switches, where nothing goes back."""
+        a, padding = padded(inputs[0], part, self.window, -inf)
+        kernel, stride, _, dilation = self.window
+        return F.max_pool2d(a, kernel, stride, padding, dilation)
+
     def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
         """Leave it to the unpooling that was chosen."""
         assert kept.switches is not None
@@ -84,12 +90,15 @@ class Separable(Operator):
         name: what it is.
         rows, columns: matrices (out, in) in float64; None for an axis that is left as it is.
         fill: the value of positions that take no input.
+        zeros: how many rows and columns of zeros are put above and on the left of the maps, where
+            putting zeros around them is all that is done.
     """
 
     name: str
     rows: Tensor | None
     columns: Tensor | None
     fill: float = 0.0
+    zeros: tuple[int, int] | None = None
     fresh = True
     linear = True
     _cut: dict[Any, Tensor] = field(default_factory=dict, repr=False)

@@ -1,6 +1,7 @@
 """Calls that move, choose, join, spread or average positions of maps."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -131,7 +132,14 @@ def pad(call: Call) -> "Operator | Found | None":
         return F.pad(x, sizes, mode) if mode != "constant" else F.pad(x, sizes)
 
     found = _separable(call, f"{mode} padding", along, value)
-    if found is None or not any(channels):
+    if found is None:
+        return None
+    if not any(channels):
+        zeros = mode == "constant" and not value and min(amounts) >= 0
+        if zeros and found.operators:
+            (whole,) = found.operators
+            assert isinstance(whole, Separable)
+            found = Found((replace(whole, zeros=(sides[0][0], sides[1][0])),), found.inputs)
         return found
     count = shape_of(call.source)[1]
     chosen = [-1] * max(channels[0], 0)
