@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rot180.datasets import BadImage, bad_image_policy, decode, fitted
+from rot180.datasets.decode import _any_image, _plain_jpeg
 from rot180.errors import Rot180Error
 from tests.datasets.dataset_files import encoded, pixels
 
@@ -128,6 +129,57 @@ def test_sizes_and_channels_that_cannot_be_are_refused() -> None:
         fitted(pixels(0), (0, 4), 3)
     with pytest.raises(Rot180Error, match="not 2"):
         fitted(pixels(0), (4, 4), 2)
+
+
+JPEGS = ({}, {"progressive": True}, {"subsampling": 0}, {"quality": 95, "comment": b"noise"})
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 99),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    channels=st.sampled_from([1, 3]),
+    options=st.sampled_from(JPEGS),
+    changes=st.lists(st.tuples(st.integers(2, 3000), st.integers(0, 255)), max_size=3),
+    length=st.integers(0, 3000),
+)
+def test_the_short_way_through_a_jpeg_file_leads_to_the_same_pixels(
+    seed: int,
+    height: int,
+    width: int,
+    channels: int,
+    options: dict[str, object],
+    changes: list[tuple[int, int]],
+    length: int,
+) -> None:
+    array = pixels(seed, height, width, channels)
+    image = Image.fromarray(array[:, :, 0] if channels == 1 else array)
+    whole = saved(image, "JPEG", **options)
+    short = _plain_jpeg(whole)
+    assert short is not None
+    np.testing.assert_array_equal(short, _any_image(whole, "whole"))
+    assert short.flags.writeable
+    # Damage is found by both, or both show it alike.
+    damaged = bytearray(whole)
+    for place, value in changes:
+        damaged[place % len(whole)] = value
+    for data in (bytes(damaged), bytes(damaged[:length])):
+        short = _plain_jpeg(data)
+        if short is not None:
+            np.testing.assert_array_equal(short, _any_image(data, "damaged"))
+
+
+def test_the_short_way_is_not_taken_past_an_orientation_or_a_bomb(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = saved(Image.fromarray(pixels(0, 8, 16)), "JPEG", exif=exif)
+    assert _plain_jpeg(turned) is None
+    assert decode(turned).shape == (16, 8, 3)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert _plain_jpeg(encoded(pixels(0, 8, 16), "JPEG")) is None
 
 
 def test_the_policy_is_skip_or_fail() -> None:

@@ -5,6 +5,7 @@ show a network in training), with two differences: the EXIF orientation is honou
 that is truly grey keeps its one channel.
 """
 
+import struct
 from functools import cache
 from io import BytesIO
 from typing import Literal, cast
@@ -20,6 +21,13 @@ POLICIES = ("skip", "fail")
 # The formats that are tried. Pillow knows more, among them some that start other programs
 # (EPS runs Ghostscript), which a file from somewhere else must not be able to ask for.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
+# Segments of a JPEG file that say nothing about how to show it beyond what its decoder itself
+# reads: tables, restart intervals, JFIF, comments. EXIF (orientation) is in none of them.
+JPEG_SEGMENTS = frozenset((0xDB, 0xC4, 0xDD, 0xE0, 0xFE))
+# Baseline, extended and progressive frames, which give the size and the number of components.
+JPEG_FRAMES = frozenset((0xC0, 0xC1, 0xC2))
+JPEG_SCAN = 0xDA
+JPEG_MODES = {1: "L", 3: "RGB"}
 
 
 class BadImage(Rot180Error):
@@ -65,6 +73,12 @@ def decode(data: bytes, where: str = "the image") -> UInt8[np.ndarray, "h w c"]:
     """
     if not data:
         raise BadImage("it is empty (0 bytes)", where)
+    pixels = _plain_jpeg(data)
+    return _any_image(data, where) if pixels is None else pixels
+
+
+def _any_image(data: bytes, where: str) -> UInt8[np.ndarray, "h w c"]:
+    """Decode an image file of any kind; arguments, result and errors are those of ``decode``."""
     try:
         with Image.open(BytesIO(data), formats=_formats()) as image:
             width, height = image.size
@@ -84,6 +98,52 @@ def decode(data: bytes, where: str = "the image") -> UInt8[np.ndarray, "h w c"]:
     except Exception as error:  # parsers fail on damaged bytes in ways that no list of types covers
         reason = " ".join(str(error).split()).rstrip(".")
         raise BadImage(reason or type(error).__name__, where) from error
+
+
+def _plain_jpeg(data: bytes) -> UInt8[np.ndarray, "h w c"] | None:
+    """Decode a JPEG file without EXIF, profiles or the like; None where it is not, or is damaged.
+
+    Pillow's decoder is called with the arguments that ``Image.open`` would give it, so the pixels
+    are the same. What is left out is Pillow's reading of the header in Python, which for small
+    images takes longer than the decoding and, unlike it, cannot run in two threads at once.
+    """
+    frame = _jpeg_frame(data)
+    if frame is None:
+        return None
+    mode, (width, height) = frame
+    try:
+        image = Image.frombytes(mode, (width, height), data, "jpeg", mode, "")
+    except Exception:  # the general way finds the sentence for what is wrong
+        return None
+    pixels = np.frombuffer(image.tobytes(), dtype=np.uint8)
+    return pixels.reshape(height, width, -1).copy()  # bytes cannot be written to
+
+
+def _jpeg_frame(data: bytes) -> tuple[str, tuple[int, int]] | None:
+    """Mode and (width, height) of a JPEG file whose header is plain, otherwise None."""
+    if not data.startswith(b"\xff\xd8"):
+        return None
+    frame = None
+    at, end = 2, len(data) - 10  # a segment with a frame begins with 10 bytes
+    while at < end and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker in JPEG_FRAMES and frame is None:
+            bits, height, width, components = struct.unpack_from(">BHHB", data, at + 4)
+            limit = Image.MAX_IMAGE_PIXELS
+            if (
+                bits != 8
+                or components not in JPEG_MODES
+                or width * height == 0
+                or (limit is not None and width * height > limit)
+            ):
+                return None
+            frame = JPEG_MODES[components], (width, height)
+        elif marker == JPEG_SCAN:
+            return frame
+        elif marker not in JPEG_SEGMENTS:
+            return None
+        at += 2 + (data[at + 2] << 8) + data[at + 3]
+    return None
 
 
 def pixels_of(image: Image.Image, where: str = "the image") -> UInt8[np.ndarray, "h w c"]:
