@@ -258,7 +258,7 @@ class Network:
         return found
 
     def forward_only(self, *targets: int) -> Plan:
-        """Return the plan of the steps up to some places on whole maps, of which nothing is kept."""
+        """Return the plan of whole maps up to some places that keeps nothing for a way back."""
         places = self.needed(*targets)
         wanted = {place: self._all_of(place) for place in [-1, *places]}
         return Plan(
@@ -353,11 +353,16 @@ class Network:
         for place in self.needed(last):
             found, step = passed.value(place), self.steps[place]
             if isinstance(found, Tensor) and not torch.isfinite(found).all():
-                return (
-                    "The network gives values that are infinite or not numbers (NaN), first in the "
-                    f"step {step.name} ({step.operator.kind}). Check its weights."
-                )
+                return not_finite(step)
         return "The network gives values that are infinite or not numbers (NaN)."
+
+
+def not_finite(step: Step) -> str:
+    """Say that a step is the first whose values are infinite or not numbers."""
+    return (
+        "The network gives values that are infinite or not numbers (NaN), first in the step "
+        f"{step.name} ({step.operator.kind}). Check its weights."
+    )
 
 
 def check_finite(images: Tensor) -> None:

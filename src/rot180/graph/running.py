@@ -2,9 +2,10 @@
 
 Two things make it faster than the same steps one after the other. A rectifier that follows a
 convolution is part of the same call, where the library that multiplies knows it, so that a map is
-written once. And as long as maps are large, few images go on at a time, so that a map is still in
-the processor's cache when the next step, and whoever looks at it, reads it; the deeper in the
-network, the smaller the maps, and the more images go on together.
+written once. (Such a call makes 0 of what is not a number, so that is looked for before it.) And as
+long as maps are large, few images go on at a time, so that a map is still in the processor's cache
+when the next step, and whoever looks at it, reads it; the deeper in the network, the smaller the
+maps, and the more images go on together.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rot180.errors import Rot180Error
-from rot180.graph.network import Layer, Network
-from rot180.graph.operators.activations import Rectifier
+from rot180.graph.network import Layer, Network, not_finite
+from rot180.graph.operators.activations import Pointwise, Rectifier
+from rot180.graph.operators.calls import Derived, Unlisted
 from rot180.graph.operators.convolution import Convolution, padded
 from rot180.graph.operators.pooling import MaxPool
 from rot180.graph.plan import Plan, Work, laid_out_for_speed
@@ -33,6 +35,10 @@ _IN_ONE_CALL: dict[str, tuple[str, list[float]]] = {
     "ReLU6": ("hardtanh", [0.0, 6.0]),
 }
 """Rectifier -> what oneDNN calls it when it follows a convolution, with its bounds."""
+
+
+_MAY_FAIL = (Pointwise, Derived, Unlisted)
+"""Operators that can make of finite values what is not a number."""
 
 
 class _Do(NamedTuple):
@@ -71,9 +77,23 @@ class Running:
         plan = network.forward_only(*(one.step for one in layers))
         self._plan = plan
         self._on_processor = network.device.type == "cpu"
+        self._check_weights(plan)
         steps = self._fused(plan)
         self._segments = self._cut(steps)
         self._frees = self._freed(steps)
+
+    def _check_weights(self, plan: Plan) -> None:
+        """Refuse weights that are not finite, which a rectifier in the same call would hide."""
+        for work in plan.works:
+            if isinstance(work.operator, Convolution):
+                kernels = work.operator.kernels
+                for one in (kernels.weight, kernels.bias):
+                    if one is not None and not torch.isfinite(one).all():
+                        where = self.network.steps[work.place].path or "the model"
+                        raise Rot180Error(
+                            f"The weights of {where} hold values that are infinite or not numbers "
+                            "(NaN)."
+                        )
 
     def _fused(self, plan: Plan) -> list[_Do]:
         """Put rectifiers into the convolutions that they follow."""
@@ -192,7 +212,11 @@ class Running:
             return operator.kernels.rectified(a, padding, *_IN_ONE_CALL[do.rectifier])
         if isinstance(operator, MaxPool):
             return operator.pooled(inputs, work.part)
-        return operator.forward(inputs, work.part)[0]
+        found = operator.forward(inputs, work.part)[0]
+        watched = isinstance(operator, _MAY_FAIL) and isinstance(found, Tensor)
+        if watched and not (torch.isfinite(found.sum()) or torch.isfinite(found).all()):
+            raise Rot180Error(not_finite(self.network.steps[do.place]))
+        return found
 
 
 def _joined(parts: list[Any]) -> Any:
