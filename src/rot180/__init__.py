@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Any
 from rot180.errors import Rot180Error
 
 if TYPE_CHECKING:
+    from rot180.atlas.compare import compare
+    from rot180.atlas.merge import merge
+    from rot180.atlas.reading import Atlas
+    from rot180.atlas.reading import open_atlas as open
+    from rot180.atlas.scan import scan
     from rot180.datasets import open_dataset
     from rot180.graph.capture import capture
     from rot180.graph.network import Layer, Network
@@ -20,32 +25,43 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Atlas": "rot180.atlas.reading",
     "capture": "rot180.graph.capture",
+    "compare": "rot180.atlas.compare",
     "Layer": "rot180.graph.network",
     "Network": "rot180.graph.network",
     "load": "rot180.networks.named",
+    "merge": "rot180.atlas.merge",
     "open_dataset": "rot180.datasets",
     "project": "rot180.projection.project",
     "project_units": "rot180.projection.units",
     "Projection": "rot180.projection.result",
     "Projections": "rot180.projection.result",
+    "scan": "rot180.atlas.scan",
 }
 
 __all__ = [
+    "Atlas",
     "Layer",
     "Network",
     "Projection",
     "Projections",
     "Rot180Error",
     "capture",
+    "compare",
     "load",
+    "merge",
+    "open",
     "open_dataset",
     "project",
     "project_units",
+    "scan",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "open":
+        return import_module("rot180.atlas.reading").open_atlas
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'rot180' has no attribute '{name}'")

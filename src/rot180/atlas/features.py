@@ -1,0 +1,255 @@
+"""The layers of an atlas and their features; each value is checked when it is read."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from math import isfinite
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from rot180.atlas import notebook
+from rot180.atlas.rows import Fields
+from rot180.errors import whole_number
+from rot180.graph.boxes import Box
+
+if TYPE_CHECKING:
+    from rot180.atlas.reading import Atlas
+
+
+class Example(NamedTuple):
+    """An image that excites a feature.
+
+    Attributes:
+        image: its number in the data set.
+        activation: the feature's largest on it.
+        position: (y, x) of that in the map.
+        box: the receptive field there, in pixels of the image.
+    """
+
+    image: int
+    activation: float
+    position: tuple[int, int]
+    box: Box
+
+
+class Peaks(NamedTuple):
+    """How many images have their peak in [low, high); None: no bound."""
+
+    low: float | None
+    high: float | None
+    images: int
+
+
+class Response(NamedTuple):
+    """The mean peak of a feature on the images of one class."""
+
+    number: int
+    name: str
+    mean_peak: float
+
+
+class Partner(NamedTuple):
+    """Another feature of the layer, and its correlation with this one."""
+
+    channel: int
+    correlation: float
+
+
+def is_number(value: Any) -> bool:
+    """Say whether a value of a file is a number, and finite."""
+    return isinstance(value, int | float) and isfinite(value)
+
+
+STATISTICS = (
+    "max",
+    "mean",
+    "mean_peak",
+    "firing_positions",
+    "firing_images",
+    "dead",
+    "class_selectivity",
+    "best_class",
+    "colour_r2",
+    "brightness_r2",
+    "red",
+    "green",
+    "blue",
+    "brightness",
+)
+"""The columns of the statistics of a feature; see :mod:`rot180.atlas.statistics`."""
+
+
+class Feature:
+    """One feature of a layer, and what the scan found out about it.
+
+    Attributes:
+        layer: name of the layer.
+        channel: its number.
+        statistics: by name (see ``STATISTICS``); None where a value is not defined. Each is an
+            attribute, too: ``feature.max``, ``feature.class_selectivity``.
+    """
+
+    def __init__(self, atlas: "Atlas", layer: str, channel: int) -> None:
+        self.layer, self.channel, self._atlas = layer, channel, atlas
+        self.number = atlas.layout.starts[atlas.place_of(layer)] + channel
+
+    @cached_property
+    def statistics(self) -> dict[str, Any]:
+        """What ``STATISTICS`` names; None where a value is not defined."""
+        found = self._atlas.rows(
+            f"SELECT layer, channel, {', '.join(STATISTICS)} FROM feature WHERE id = ?", self.number
+        )
+        whose = [row[:2] for row in found]
+        self._atlas.check(whose == [(self.layer, self.channel)], "feature")
+        statistics = dict(zip(STATISTICS, found[0][2:], strict=True))
+        for name, value in statistics.items():
+            self._atlas.check(value is None or is_number(value), f"feature.{name}")
+        dead, best = statistics["dead"], statistics["best_class"]
+        self._atlas.check(dead in (None, 0, 1), "feature.dead")
+        known = best is None or best in range(len(self._atlas.classes))
+        self._atlas.check(known, "feature.best_class")
+        statistics["dead"] = None if dead is None else bool(dead)
+        return statistics
+
+    def __getattr__(self, name: str) -> Any:
+        if name in STATISTICS:
+            return self.statistics[name]
+        raise AttributeError(f"a feature has no '{name}'")
+
+    def _repr_html_(self) -> str:
+        return notebook.of_feature(self, self._atlas)
+
+    def __repr__(self) -> str:
+        largest = "none" if self.max is None else f"{self.max:.3g}"
+        return f"<feature {self.channel} of {self.layer}, largest activation {largest}>"
+
+    @cached_property
+    def examples(self) -> tuple[Example, ...]:
+        """The images that excite it most, best first."""
+        layer, (height, width) = self._atlas.layers[self.layer], self._atlas.size
+        found = []
+        for values in self._atlas.rows(
+            'SELECT image, y, x, top, "left", bottom, "right", activation FROM example '
+            "WHERE feature = ? ORDER BY rank",
+            self.number,
+        ):
+            self._atlas.check(all(isinstance(one, int) for one in values[:7]), "example")
+            self._atlas.check(is_number(values[7]), "example.activation")
+            image, y, x, top, left, bottom, right, activation = values
+            inside = 0 <= y < layer.height and 0 <= x < layer.width
+            framed = 0 <= top <= bottom <= height and 0 <= left <= right <= width
+            self._atlas.check(inside and framed, "example")
+            found.append(Example(image, activation, (y, x), Box(top, left, bottom, right)))
+        return tuple(found)
+
+    @cached_property
+    def histogram(self) -> tuple[Peaks, ...]:
+        """How many images have which peak; bins without images are left out."""
+        found = self._atlas.rows(
+            "SELECT low, high, images FROM peak WHERE feature = ? ORDER BY rank", self.number
+        )
+        for low, high, images in found:
+            ends = all(one is None or is_number(one) for one in (low, high))
+            self._atlas.check(ends and isinstance(images, int) and images >= 0, "peak")
+        return tuple(Peaks(*one) for one in found)
+
+    @cached_property
+    def responses(self) -> tuple[Response, ...]:
+        """The classes on which it is strongest, best first."""
+        classes = self._atlas.classes
+        found = self._atlas.rows(
+            "SELECT class, mean_peak FROM response WHERE feature = ? ORDER BY rank", self.number
+        )
+        for number, value in found:
+            known = isinstance(number, int) and 0 <= number < len(classes)
+            self._atlas.check(known and is_number(value), "response")
+        return tuple(Response(number, classes[number], value) for number, value in found)
+
+    @cached_property
+    def partners(self) -> tuple[Partner, ...]:
+        """The features of the layer that are most and least correlated with it, best first."""
+        found = self._atlas.rows(
+            "SELECT other, correlation FROM partner WHERE feature = ? ORDER BY rank", self.number
+        )
+        first = self.number - self.channel
+        count = self._atlas.layers[self.layer].channels
+        for other, value in found:
+            known = isinstance(other, int) and 0 <= other - first < count
+            self._atlas.check(known and is_number(value) and abs(value) <= 1, "partner")
+        return tuple(Partner(other - first, value) for other, value in found)
+
+
+class AtlasLayer(Sequence[Feature]):
+    """One layer of an atlas: its features, by their number.
+
+    Attributes:
+        name, kind, rectifier, channels, height, width: see :class:`rot180.Layer`.
+        receptive_field: (height, width), in pixels, of a unit far from the border.
+        stride: (vertical, horizontal), in pixels, between neighbouring units' receptive fields.
+        samples: positions sampled on each image, for colours and correlations.
+    """
+
+    def __init__(self, atlas: "Atlas", row: Sequence[Any]) -> None:
+        (
+            self.name,
+            _,
+            self.kind,
+            self.rectifier,
+            self.channels,
+            self.height,
+            self.width,
+            sees_height,
+            sees_width,
+            every_y,
+            every_x,
+            self.samples,
+        ) = row
+        self.receptive_field: tuple[int, int] = (sees_height, sees_width)
+        self.stride: tuple[float, float] = (every_y, every_x)
+        self._atlas = atlas
+        counts = (self.channels, self.height, self.width, self.samples, sees_height, sees_width)
+        whole = all(isinstance(one, int) and one >= 0 for one in counts)
+        words = all(isinstance(one, str) for one in (self.name, self.kind, self.rectifier))
+        atlas.check(whole and words and min(counts[:3]) > 0, "layer")
+        atlas.check(all(map(is_number, self.stride)), "layer")
+
+    def __len__(self) -> int:
+        return int(self.channels)
+
+    def __getitem__(self, channel: Any) -> Any:
+        if isinstance(channel, slice):
+            return [self[one] for one in range(*channel.indices(len(self)))]
+        number = whole_number(channel, "The number of a feature")
+        if not -len(self) <= number < len(self):
+            raise IndexError(
+                f"layer '{self.name}' has {len(self)} features, 0 to {len(self) - 1}; not {number}"
+            )
+        return Feature(self._atlas, self.name, number % len(self))
+
+    def _repr_html_(self) -> str:
+        return notebook.of_layer(self)
+
+    def __repr__(self) -> str:
+        return (
+            f"<layer {self.name}: {self.channels} features of {self.height}x{self.width}, "
+            f"receptive field {self.receptive_field[0]}x{self.receptive_field[1]}>"
+        )
+
+    @cached_property
+    def fields(self) -> Fields:
+        """What each row and column of the maps sees of the image."""
+        spans = []
+        for axis, places in enumerate((self.height, self.width)):
+            found = self._atlas.rows(
+                "SELECT place, start, stop FROM field WHERE layer = ? AND axis = ? ORDER BY place",
+                self.name,
+                axis,
+            )
+            size = self._atlas.size[axis]
+            self._atlas.check(len(found) == places, "field")
+            self._atlas.check([one[0] for one in found] == list(range(places)), "field")
+            for _, start, stop in found:
+                whole = isinstance(start, int) and isinstance(stop, int)
+                self._atlas.check(whole and 0 <= start <= stop <= size, "field")
+            spans.append(np.array([one[1:] for one in found], np.int64).reshape(-1, 2))
+        return Fields(*spans)

@@ -1,0 +1,111 @@
+"""What makes two scans the same: then one goes on with the other, and parts can be joined."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rot180.datasets import Dataset
+from rot180.errors import Rot180Error
+from rot180.graph.fingerprint import fingerprint
+from rot180.graph.network import Network
+
+if TYPE_CHECKING:
+    from rot180.atlas.reading import Atlas
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Network, data and settings of a scan; two atlases of equal identity hold the same numbers.
+
+    Attributes:
+        network: fingerprint of what it computes, weights included.
+        data: fingerprint of the data set.
+        preprocessing: mean and deviation of each channel, and the size of the images.
+        layers: their names.
+        examples, sample: how many are kept.
+        pictures: how they are stored.
+        batch: images in a batch. Results of a network may differ in the last digit from one size of
+            batch to another.
+    """
+
+    network: str
+    data: str
+    preprocessing: tuple[tuple[float, ...], ...]
+    layers: tuple[str, ...]
+    examples: int
+    sample: int
+    pictures: str
+    batch: int
+
+    def as_numbers(self) -> dict[str, Any]:
+        """Return it as what JSON holds."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, atlas: "Atlas") -> "Identity":
+        """Return the identity that an atlas tells.
+
+        Raises:
+            Rot180Error: it tells none.
+        """
+        given = atlas.about.get("identity")
+        names = {one.name for one in fields(cls)}
+        if not isinstance(given, dict) or set(given) != names:
+            raise Rot180Error(f"{atlas.path} does not say what it is a scan of: it is damaged.")
+        tuples = {
+            name: _tuples(value) if isinstance(value, list) else value
+            for name, value in given.items()
+        }
+        return cls(**tuples)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def of_scan(
+    network: Network,
+    data: Dataset,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    layers: Sequence[str],
+    examples: int,
+    sample: int,
+    pictures: str,
+    batch: int,
+) -> Identity:
+    """Return the identity of a scan that is to be made."""
+    size = tuple(map(float, network.input_shape))
+    return Identity(
+        fingerprint(network),
+        data.fingerprint,
+        (mean, std, size),
+        tuple(layers),
+        examples,
+        sample,
+        pictures,
+        batch,
+    )
+
+
+_WORDS = {
+    "network": "another network, or other weights",
+    "data": "other images",
+    "preprocessing": "images that were prepared in another way",
+    "layers": "other layers",
+    "examples": "another number of examples",
+    "sample": "another number of sampled images",
+    "pictures": "pictures stored in another way",
+    "batch": "another size of batch",
+}
+
+
+def check_same(there: Identity, wanted: Identity, path: Path) -> None:
+    """Raise Rot180Error if a file holds another scan than the one that is wanted."""
+    different = [name for name in _WORDS if getattr(there, name) != getattr(wanted, name)]
+    if different:
+        shown = "; ".join(_WORDS[name] for name in different)
+        raise Rot180Error(
+            f"{path} holds another scan: {shown}. Give another file, or remove this one."
+        )

@@ -1,0 +1,153 @@
+"""Which features a scan looks at, and on what scale: what parts of one scan have in common."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from rot180.errors import Rot180Error
+
+_MOST_POSITIONS = 4
+_MOST_PRODUCTS = 2**20
+"""A layer's sampled positions times the square of its features is no more than this: what they add
+to the correlations of an image then costs little beside the network."""
+
+_MOST_CORRELATED = 4096
+"""Layers of more features have no correlations: there would be more of them than of anything."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One layer in a scan.
+
+    Attributes:
+        name: of the layer.
+        channels, height, width: of its maps.
+        scale: a power of two, about the layer's largest activation. What is summed is rounded to
+            multiples of a tiny part of it, so that sums are exact whatever their order.
+    """
+
+    name: str
+    channels: int
+    height: int
+    width: int
+    scale: float = 1.0
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the grid in which positions are sampled on each image."""
+        side = _MOST_POSITIONS
+        while side > 1 and side**2 * self.channels**2 > _MOST_PRODUCTS:
+            side //= 2
+        return min(side, self.height), min(side, self.width)
+
+    @property
+    def correlated(self) -> bool:
+        """Whether the features are correlated with each other."""
+        return self.channels <= _MOST_CORRELATED
+
+    def sampled(self, numbers: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, "n s"]:
+        """Return the positions, y times width plus x, that are sampled on images of these numbers.
+
+        The map is cut into the cells of ``grid``, and in each one position is taken: the same place
+        in each cell of one image, another one from image to image. So all positions take part in
+        equal shares. The places follow the additive sequence of Roberts (2018), whose points lie
+        evenly in the square.
+        """
+        rows, columns = self.grid
+        uy, ux = ((0.5 + numbers * step) % 1.0 for step in (0.7548776662466927, 0.5698402909980532))
+        y = np.floor((np.arange(rows) + uy[:, None]) * self.height / rows).astype(np.int64)
+        x = np.floor((np.arange(columns) + ux[:, None]) * self.width / columns).astype(np.int64)
+        y, x = np.minimum(y, self.height - 1), np.minimum(x, self.width - 1)
+        return (y[:, :, None] * self.width + x[:, None, :]).reshape(len(numbers), -1)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The layers of a scan, their features counted through, and what is kept of them.
+
+    Attributes:
+        parts: the layers.
+        classes: number of classes of the images.
+        colours: number of channels of the images: 3, or 1 for brightness alone.
+        examples: how many of the strongest images are kept of each feature.
+        sample: of how many images the peaks of all features are kept.
+    """
+
+    parts: tuple[Part, ...]
+    classes: int = 0
+    colours: int = 3
+    examples: int = 9
+    sample: int = 1000
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """The first feature of each layer, and at last the number of features in all."""
+        return (0, *np.cumsum([one.channels for one in self.parts]).tolist())
+
+    @property
+    def features(self) -> int:
+        """Number of features in all layers."""
+        return self.starts[-1]
+
+    def of(self, part: int) -> slice:
+        """Return the features of a layer."""
+        return slice(self.starts[part], self.starts[part + 1])
+
+    @cached_property
+    def scales(self) -> Float64[np.ndarray, " f"]:
+        """The scale of each feature's layer."""
+        return self.spread([one.scale for one in self.parts])
+
+    def spread(self, values: Sequence[float]) -> Float64[np.ndarray, " f"]:
+        """Repeat a value of each layer for each of its features."""
+        return np.repeat(np.asarray(values, np.float64), [one.channels for one in self.parts])
+
+    def as_numbers(self) -> dict[str, Any]:
+        """Return it as what JSON holds."""
+        parts = [[p.name, p.channels, p.height, p.width, p.scale] for p in self.parts]
+        return {
+            "parts": parts,
+            "classes": self.classes,
+            "colours": self.colours,
+            "examples": self.examples,
+            "sample": self.sample,
+        }
+
+    @classmethod
+    def from_numbers(cls, given: Any) -> "Layout":
+        """Return what :meth:`as_numbers` described.
+
+        Raises:
+            Rot180Error: it describes nothing of the kind.
+        """
+        try:
+            parts = tuple(
+                Part(str(name), int(channels), int(height), int(width), float(scale))
+                for name, channels, height, width, scale in given["parts"]
+            )
+            names = ("classes", "colours", "examples", "sample")
+            classes, colours, examples, sample = (int(given[name]) for name in names)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise Rot180Error(f"The atlas' layout is damaged ({error!r}).") from error
+        sizes = [size for one in parts for size in (one.channels, one.height, one.width)]
+        if (
+            not parts
+            or min(sizes) < 1
+            or not (classes >= 0 and colours in (1, 3) and examples >= 1 and sample >= 0)
+            or not all(np.isfinite(one.scale) and one.scale > 0 for one in parts)
+            or sum(one.channels for one in parts) > 2**31
+        ):
+            raise Rot180Error("The atlas' layout is damaged: it holds impossible sizes.")
+        return cls(parts, classes, colours, examples, sample)
+
+
+def scale_of(largest: float) -> float:
+    """Return the smallest power of two that is no less than a layer's largest activation."""
+    if not largest > 0:
+        return 1.0
+    mantissa, exponent = np.frexp(largest)
+    return float(np.ldexp(1.0, int(exponent) - (mantissa == 0.5)))

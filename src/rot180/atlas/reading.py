@@ -1,0 +1,446 @@
+"""``rot180.open``: an atlas as Python sees it.
+
+An atlas may come from anywhere, so everything in it is checked when it is read: the tables must be
+those of this version, names and numbers of the right kind and in range, pictures of the right size.
+Nothing in it is executed.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float16, UInt8
+
+from rot180.atlas import notebook
+from rot180.atlas.features import AtlasLayer, Feature, is_number
+from rot180.atlas.layout import Layout
+from rot180.atlas.schema import APPLICATION_ID, TABLES, VERSION
+from rot180.atlas.state import State
+from rot180.atlas.writing import unpacked
+from rot180.datasets import BadImage, decode, fitted
+from rot180.errors import Rot180Error, listed, whole_number
+
+READ = ("layer", "feature", "example", "peak", "response", "partner", "class", "skipped")
+"""The tables that :meth:`Atlas.table` gives; and ``image`` without its pictures."""
+
+_LARGEST_PICTURE = 2**26
+
+
+class Picture(NamedTuple):
+    """An image of the atlas.
+
+    Attributes:
+        number: in the data set.
+        name: what the data set calls it.
+        label: number of its class, or None.
+        pixels: (h, w, c), 0 to 255, as the network takes them before normalisation; None where the
+            atlas holds no pictures.
+    """
+
+    number: int
+    name: str
+    label: int | None
+    pixels: UInt8[np.ndarray, "h w c"] | None
+
+
+class Atlas(Mapping[str, AtlasLayer]):
+    """What a scan of a network over a data set found: ``atlas["features.28"][5].examples``.
+
+    It is a mapping from the names of layers to them. The file is opened read-only; closing it, or
+    leaving a ``with`` block, frees it.
+
+    Attributes:
+        path: of the file.
+        about: what it says about itself: model, data, versions, times.
+        layers: by name, in the order of the network.
+        classes: names of the classes of the data set.
+        images: number of images of the whole data set.
+        finished: whether the scan that made it is over.
+        complete: whether it covers the whole data set.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path, self._connection = path, connection
+        self.about: dict[str, Any] = {}
+        for key, value in self.rows("SELECT key, value FROM about"):
+            try:
+                self.about[key] = json.loads(value)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise self.damaged("about") from error
+        try:
+            self.layout = Layout.from_numbers(self.about.get("layout"))
+        except Rot180Error as error:
+            raise self.damaged("about.layout") from error
+        found = [AtlasLayer(self, row) for row in self.rows("SELECT * FROM layer ORDER BY number")]
+        self.layers: dict[str, AtlasLayer] = {one.name: one for one in found}
+        told = [(one.name, one.channels, one.height, one.width) for one in found]
+        parts = [(one.name, one.channels, one.height, one.width) for one in self.layout.parts]
+        self.check(told == parts, "layer")
+        ((count, last),) = self.rows("SELECT COUNT(*), MAX(id) FROM feature")
+        self.check((count, last) == (self.layout.features, self.layout.features - 1), "feature")
+        classes = self.rows("SELECT number, name, images FROM class ORDER BY number")
+        self.check(len(classes) == self.layout.classes, "class")
+        self.check([one[0] for one in classes] == list(range(len(classes))), "class")
+        self.check(all(isinstance(one[1], str) for one in classes), "class")
+        self.check(all(isinstance(one[2], int) and one[2] >= 0 for one in classes), "class")
+        self.classes: tuple[str, ...] = tuple(one[1] for one in classes)
+        self.class_images: tuple[int, ...] = tuple(one[2] for one in classes)
+        self.progress: list[tuple[int, int, int]] = self.rows(
+            "SELECT first, stop, next FROM progress ORDER BY first"
+        )
+        self.images: int = self.about.get("images", -1)
+        self.check(isinstance(self.images, int) and self.images >= 0, "about.images")
+        for one in self.progress:
+            self.check(all(isinstance(n, int) for n in one), "progress")
+            self.check(0 <= one[0] <= one[2] <= one[1] <= self.images, "progress")
+        apart = all(one[1] <= two[0] for one, two in pairwise(self.progress))
+        self.check(apart, "progress")
+        given = self.about.get("network", {})
+        shape = given.get("input") if isinstance(given, dict) else None
+        shape = shape if isinstance(shape, list) else []
+        whole = all(isinstance(n, int) and n > 0 for n in shape)
+        self.check(len(shape) == 3 and whole, "about.network")
+        self.size: tuple[int, int] = (shape[1], shape[2])
+        self.channels: int = shape[0]
+
+    def __getitem__(self, name: str) -> AtlasLayer:
+        self.place_of(name)
+        return self.layers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.layers
+
+    def __enter__(self) -> "Atlas":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def _repr_html_(self) -> str:
+        return notebook.of_atlas(self)
+
+    def __repr__(self) -> str:
+        return (
+            f"<atlas {self.path}: {self.layout.features} features of {len(self)} layers over "
+            f"{self.scanned} of {self.images} images>"
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether the scan that made it is over, pictures included."""
+        return "finished" in self.about
+
+    @property
+    def complete(self) -> bool:
+        """Whether it covers the whole data set."""
+        return [(first, after) for first, _, after in self.progress] == [(0, self.images)]
+
+    @property
+    def scanned(self) -> int:
+        """How many images it covers, those that could not be read included."""
+        return sum(after - first for first, _, after in self.progress)
+
+    @property
+    def seconds(self) -> float:
+        """How long the scan took, all its runs and parts together."""
+        found = self.about.get("seconds", 0.0)
+        self.check(is_number(found), "about.seconds")
+        return float(found)
+
+    @property
+    def model(self) -> str:
+        """How the model was named; "" where it was not."""
+        return str(self.about.get("model", ""))
+
+    @property
+    def data(self) -> str:
+        """The name of the data set and its split."""
+        found = self.about.get("data")
+        found = found if isinstance(found, dict) else {}
+        return f"{found.get('name', 'unknown data')} ({found.get('split', 'all')})"
+
+    def place_of(self, layer: str) -> int:
+        """Return the number of a layer.
+
+        Raises:
+            Rot180Error: there is none of this name.
+        """
+        if layer not in self.layers:
+            raise Rot180Error(
+                f"There is no layer '{layer}' in {self.path}. It has: "
+                f"{listed(self.layers, str(layer))}."
+            )
+        return list(self.layers).index(layer)
+
+    def features(self) -> Iterator[Feature]:
+        """Give all features of all layers."""
+        for layer in self.layers.values():
+            yield from layer
+
+    def picture(self, image: int) -> Picture:
+        """Return an image that is an example of some feature.
+
+        Raises:
+            Rot180Error: it is no example, or its picture is damaged.
+        """
+        number = whole_number(image, "The number of an image")
+        name, label = self.named(number)
+        ((data,),) = self.rows("SELECT picture FROM image WHERE number = ?", number)
+        pixels = None
+        if data is not None:
+            self.check(isinstance(data, bytes) and len(data) <= _LARGEST_PICTURE, "image.picture")
+            try:
+                pixels = decode(data, f"image {number} of {self.path}")
+            except BadImage as error:
+                raise self.damaged("image.picture") from error
+            self.check(pixels.shape[:2] == self.size, "image.picture")
+            pixels = fitted(pixels, self.size, self.channels)  # WebP stores grey as three channels
+        return Picture(number, name, label, pixels)
+
+    def named(self, image: int) -> tuple[str, int | None]:
+        """Return the name and the class of an image that is an example of some feature.
+
+        Raises:
+            Rot180Error: it is no example.
+        """
+        found = self.rows("SELECT name, class FROM image WHERE number = ?", image)
+        if not found:
+            raise Rot180Error(
+                f"Image {image} is no example of any feature, so {self.path} does not hold it."
+            )
+        ((name, label),) = found
+        known = label is None or (isinstance(label, int) and 0 <= label < len(self.classes))
+        self.check(isinstance(name, str) and known, "image")
+        return name, label
+
+    @property
+    def skipped(self) -> list[tuple[int, str, str]]:
+        """The images that could not be read: number, name, and what was wrong."""
+        found = self.rows("SELECT image, name, reason FROM skipped ORDER BY image")
+        for _, *words in found:
+            self.check(all(isinstance(one, str) for one in words), "skipped")
+        return found
+
+    def table(self, name: str, kind: str = "arrow") -> Any:
+        """Return a table as pyarrow's, or as a data frame of pandas.
+
+        Features are named by layer and channel instead of their number.
+
+        Args:
+            name: "layer", "feature", "example", "peak", "response", "partner", "class", "image"
+                (without pictures) or "skipped".
+            kind: "arrow" or "pandas".
+
+        Raises:
+            Rot180Error: there is no such table or kind, or pandas is not installed.
+        """
+        if name not in (*READ, "image"):
+            raise Rot180Error(
+                f"There is no table '{name}'. There are: {listed((*READ, 'image'), name)}."
+            )
+        if kind not in ("arrow", "pandas"):
+            raise Rot180Error(f"A table is 'arrow' or 'pandas', not '{kind}'.")
+        import pyarrow
+
+        source = _VIEWS.get(name, name)
+        kinds = {one: kind for _, one, kind, *_ in self.rows(f"PRAGMA table_info({source})")}
+        kinds.pop("picture", None)
+        quoted = ", ".join(f'"{one}"' for one in kinds)
+        found = self.rows(f"SELECT {quoted} FROM {source}")
+        values = list(zip(*found, strict=True)) or [()] * len(kinds)
+        try:
+            table = pyarrow.table(
+                {
+                    one: pyarrow.array(of, _ARROW[kinds[one]])
+                    for one, of in zip(kinds, values, strict=True)
+                }
+            )
+        except (pyarrow.ArrowException, OverflowError, UnicodeError) as error:
+            raise self.damaged(name) from error
+        if kind == "arrow":
+            return table
+        try:
+            return table.to_pandas()
+        except ImportError as error:
+            raise Rot180Error("pandas is not installed: 'pip install pandas'.") from error
+
+    def sample(self, layer: str) -> tuple[list[int], Float16[np.ndarray, "images channels"]]:
+        """Return the sampled images, and the peaks of a layer's features on them, in scales."""
+        part = self[layer]
+        numbers = [n for (n,) in self.rows("SELECT image FROM sample_image ORDER BY place")]
+        self.check(all(isinstance(n, int) for n in numbers), "sample_image")
+        found = self.rows("SELECT peaks FROM sample WHERE layer = ?", layer)
+        self.check(len(found) == 1 and isinstance(found[0][0], bytes), "sample")
+        ((data,),) = found
+        self.check(len(data) == 2 * len(numbers) * len(part), "sample")
+        peaks = np.frombuffer(data, "<f2").reshape(len(numbers), len(part))
+        self.check(bool(np.isfinite(peaks).all()), "sample")
+        return numbers, peaks.astype(np.float16)
+
+    def state(self) -> State:
+        """Return the running state of a scan that is not complete.
+
+        Raises:
+            Rot180Error: the scan is complete and holds none, or it is damaged.
+        """
+        found = self.rows("SELECT name, type, shape, numbers FROM state")
+        if not found:
+            raise Rot180Error(
+                f"{self.path} covers its whole data set, and holds no state to go on from."
+            )
+        arrays = {str(name): unpacked(str(name), *one) for name, *one in found}
+        # So that sizes that cannot be are found before room is made for them.
+        features, examples = self.layout.features, self.layout.examples
+        best = arrays.get("best_image", np.empty(0))
+        self.check(best.shape == (features, examples), "state")
+        state = State.from_arrays(self.layout, arrays)
+        there = state.best_image[state.best_image >= 0]
+        for numbers in (there, state.sample_images):
+            inside = np.zeros(numbers.shape, bool)
+            for first, _, after in self.progress:
+                inside |= (first <= numbers) & (numbers < after)
+            self.check(bool(inside.all()), "state")
+        positions = self.layout.spread([one.height * one.width for one in self.layout.parts])
+        where = (state.best_where >= 0) & (state.best_where < positions[:, None])
+        self.check(bool(where.all()), "state")
+        return state
+
+    def rows(self, query: str, *values: Any) -> list[Any]:
+        """Return what a query finds.
+
+        Raises:
+            Rot180Error: the file is closed, damaged, or being written to.
+        """
+        try:
+            return self._connection.execute(query, values).fetchall()
+        except (*_DAMAGED, OverflowError) as error:
+            if "closed" in str(error):
+                raise Rot180Error(f"{self.path} was closed; open it again.") from error
+            if "locked" in str(error):
+                raise _unreadable(self.path, error) from error
+            raise Rot180Error(f"{self.path} is damaged ({error}).") from error
+
+    def check(self, good: bool, what: str) -> None:
+        """Raise Rot180Error unless what was read is as it should be."""
+        if not good:
+            raise self.damaged(what)
+
+    def damaged(self, what: str) -> Rot180Error:
+        """Return the error that says so."""
+        return Rot180Error(f"{self.path} is damaged: its {what} holds what it should not.")
+
+
+_DAMAGED = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What SQLite's module raises: the second, where it cannot decode the error's own words."""
+
+_ARROW = {"INTEGER": "int64", "REAL": "float64", "TEXT": "string"}
+_VIEWS = {"example": "examples", "peak": "peaks", "response": "responses", "partner": "partners"}
+
+
+def open_atlas(path: Any) -> Atlas:
+    """Open an atlas that ``rot180 scan`` made; it is not changed.
+
+    Raises:
+        Rot180Error: there is no such file, it is no atlas, one of another version, or damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise Rot180Error(
+            f"There is no atlas at {path}: check the path, or make one with 'rot180 scan'."
+        )
+    connection = _connected(path)
+    try:
+        _check_kind(path, connection)
+        return Atlas(path, connection)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    """Open the file read-only, after giving back what an interrupted transaction left."""
+    try:
+        return _read_only(path)
+    except _DAMAGED as error:
+        if "journal" not in str(error) and "readonly" not in str(error):
+            raise _unreadable(path, error) from error
+    try:  # a scan was killed while it wrote: SQLite rolls its transaction back when it may write
+        with closing(sqlite3.connect(path)) as writing:
+            writing.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
+        return _read_only(path)
+    except _DAMAGED as error:
+        if "readonly" in str(error) or "unable to open" in str(error):
+            raise Rot180Error(
+                f"{path} was left in the middle of writing, and may not be written to here: copy "
+                f"it and {path.name}-journal to another directory, and open it there."
+            ) from error
+        raise _unreadable(path, error) from error
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check_kind(path: Path, connection: sqlite3.Connection) -> None:
+    try:
+        ((kind,),) = connection.execute("PRAGMA application_id").fetchall()
+        ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+        if kind != APPLICATION_ID:
+            raise Rot180Error(f"{path} is a database, but not an atlas that 'rot180 scan' made.")
+        if version != VERSION:
+            newer = "a newer version of rot180" if version > VERSION else "an older version"
+            raise Rot180Error(
+                f"{path} was made by {newer} (its tables have version {version}, this one knows "
+                f"{VERSION}): update rot180, or scan again."
+            )
+        there = set(connection.execute("SELECT type, name, sql FROM sqlite_schema"))
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    except _DAMAGED as error:
+        raise _unreadable(path, error) from error
+    if there != _tables():
+        raise Rot180Error(f"{path} has other tables than an atlas: it was changed, or is damaged.")
+    if path.stat().st_size < size * pages:
+        raise Rot180Error(f"{path} is cut short: copy it again.")
+
+
+def _tables() -> set[tuple[Any, ...]]:
+    """Return the tables of an atlas, as SQLite lists them."""
+    blank = sqlite3.connect(":memory:")
+    try:
+        blank.executescript(TABLES)
+        return set(blank.execute("SELECT type, name, sql FROM sqlite_schema"))
+    finally:
+        blank.close()
+
+
+def _unreadable(path: Path, error: Exception) -> Rot180Error:
+    if "locked" in str(error):
+        return Rot180Error(f"{path} cannot be read while another process writes to it: try again.")
+    if "unable to open" in str(error):
+        return Rot180Error(f"{path} cannot be read: check its permissions.")
+    return Rot180Error(f"{path} is not an atlas, or a damaged one ({error}).")

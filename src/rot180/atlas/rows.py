@@ -1,0 +1,157 @@
+"""The rows of an atlas' tables, made from the state of a scan."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int64
+
+from rot180.atlas import statistics
+from rot180.atlas.layout import Layout
+from rot180.atlas.state import State, bin_edges
+
+RESPONSES = 16
+"""Of so many classes at most the mean peak of a feature is named."""
+
+Rows = Iterator[tuple[Any, ...]]
+Spans = Int64[np.ndarray, "places 2"]
+
+
+class Fields(NamedTuple):
+    """What the rows and columns of a layer's maps see of the image: (start, stop) each."""
+
+    rows: Spans
+    columns: Spans
+
+
+def feature_rows(state: State) -> Rows:
+    """Give every feature with its statistics, in the order of the table's columns."""
+    layout = state.layout
+    scanned = state.images > 0
+    means = statistics.class_means(state)
+    fit = statistics.colours(state)
+    colour: dict[str, Any] = dict.fromkeys(("red", "green", "blue"), _nothing(layout))
+    if layout.colours == 3:
+        colour = dict(zip(colour, fit.coefficients, strict=True))
+    best = _nothing(layout)
+    if layout.classes and not np.isnan(means).all():
+        best = np.where(np.isnan(means), -np.inf, means).argmax(0).astype(np.float64)
+        best[statistics.dead(state)] = np.nan
+    columns = [
+        np.where(state.best_image[:, 0] >= 0, state.best[:, 0], np.nan).astype(np.float64),
+        statistics.mean(state),
+        statistics.mean_peak(state),
+        statistics.firing_positions(state),
+        statistics.firing_images(state),
+        statistics.dead(state),
+        statistics.class_selectivity(means),
+        best,
+        fit.explained,
+        fit.by_brightness,
+        *colour.values(),
+        fit.coefficients.sum(0),
+    ]
+    values = [column.tolist() if scanned else [None] * len(column) for column in columns]
+    number = 0
+    for part in layout.parts:
+        for channel in range(part.channels):
+            statistic = [_value(place, column[number]) for place, column in enumerate(values)]
+            yield (number, part.name, channel, *statistic)
+            number += 1
+
+
+_DEAD, _BEST_CLASS = 5, 7
+"""The places of these columns among the statistics."""
+
+
+def _value(place: int, value: Any) -> Any:
+    """Return a statistic as it is stored: NaN is nothing, flags and classes are whole numbers."""
+    if value is None or value != value:
+        return None
+    return int(value) if place in (_DEAD, _BEST_CLASS) else float(value)
+
+
+def _nothing(layout: Layout) -> np.ndarray:
+    return np.full(layout.features, np.nan)
+
+
+def example_rows(state: State, fields: dict[str, Fields]) -> Rows:
+    """Give every example with its receptive field."""
+    for number, part in enumerate(state.layout.parts):
+        of = state.layout.of(number)
+        y, x = np.divmod(state.best_where[of], part.width)
+        rows, columns = fields[part.name]
+        feature = np.arange(of.start, of.stop)[:, None]
+        rank = np.arange(state.layout.examples)[None, :]
+        found = (
+            feature + 0 * rank,
+            rank + 0 * feature,
+            state.best_image[of],
+            state.best[of].astype(np.float64),
+            y,
+            x,
+            rows[y, 0],
+            columns[x, 0],
+            rows[y, 1],
+            columns[x, 1],
+        )
+        there = state.best_image[of] >= 0
+        yield from zip(*(one[there].tolist() for one in found), strict=True)
+
+
+def peak_rows(state: State) -> Rows:
+    """Give the bins of every histogram in which there are images."""
+    edges = bin_edges().astype(np.float64)
+    features, bins = state.histogram.nonzero()
+    scales = state.layout.scales[features]
+    # A bin goes up to the next one's lower end; zero is a bin of its own, which has no width.
+    highs = np.concatenate([edges[1:], [np.inf]])
+    low, high = edges[bins] * scales, highs[bins] * scales
+    counts = state.histogram[features, bins]
+    columns = (features, bins, low, high, counts)
+    for feature, rank, start, stop, count in zip(*(one.tolist() for one in columns), strict=True):
+        yield feature, rank, _bound(start), _bound(stop), count
+
+
+def _bound(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def response_rows(state: State) -> Rows:
+    """Give the classes on which each feature is strongest."""
+    if not state.layout.classes or not state.images:
+        return
+    means = statistics.class_means(state)
+    known = np.flatnonzero(~np.isnan(means).any(1))
+    order = np.argsort(-means[known], axis=0, kind="stable")[:RESPONSES]
+    values = np.take_along_axis(means[known], order, axis=0)
+    for feature in range(state.layout.features):
+        for rank, (place, value) in enumerate(
+            zip(order[:, feature].tolist(), values[:, feature].tolist(), strict=True)
+        ):
+            yield feature, rank, int(known[place]), value
+
+
+def partner_rows(state: State) -> Rows:
+    """Give the features that are most and least correlated with each."""
+    for number, moments in enumerate(state.moments):
+        found = statistics.partners(moments)
+        if found is None:
+            continue
+        first = state.layout.starts[number]
+        features, ranks = (found.numbers >= 0).nonzero()
+        columns = (
+            first + features,
+            ranks,
+            first + found.numbers[features, ranks],
+            found.correlations[features, ranks],
+        )
+        yield from zip(*(one.tolist() for one in columns), strict=True)
+
+
+def sample_rows(state: State) -> Rows:
+    """Give the peaks of each layer's features on the sampled images."""
+    order = np.argsort(state.sample_images)
+    for number, part in enumerate(state.layout.parts):
+        peaks = state.sample_peaks[order][:, state.layout.of(number)]
+        yield part.name, part.scale, np.ascontiguousarray(peaks, "<f2").tobytes()

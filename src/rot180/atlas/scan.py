@@ -1,0 +1,369 @@
+"""``rot180.scan``: one pass of a network over a data set, into an atlas."""
+
+import os
+import platform
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rot180 import __version__
+from rot180.atlas import asked, identity
+from rot180.atlas.identity import Identity
+from rot180.atlas.layout import Layout
+from rot180.atlas.pictures import encoded
+from rot180.atlas.reading import Atlas, open_atlas
+from rot180.atlas.rows import Fields
+from rot180.atlas.state import State
+from rot180.atlas.watching import Watching
+from rot180.atlas.writing import Writer, appearing, create
+from rot180.datasets import BadImage, Dataset, fitted
+from rot180.datasets.loading import Batch, Loading
+from rot180.errors import Rot180Error
+from rot180.graph.fields import receptive_fields
+
+Range = tuple[int, int, int]
+"""First image, the one after the last, and the next one to be scanned."""
+
+
+@dataclass(frozen=True)
+class Going:
+    """How a scan goes on.
+
+    Attributes:
+        done, total: images scanned, and to be scanned, here.
+        images_per_second: since the scan was started or resumed.
+        waiting: share of that time spent waiting for images.
+        left: seconds until the end, at this rate.
+    """
+
+    done: int
+    total: int
+    images_per_second: float
+    waiting: float
+    left: float
+
+
+Progress = Callable[[Going], None]
+
+
+def scan(
+    model: Any,
+    data: Any,
+    path: Any,
+    *,
+    split: Any = "all",
+    layers: Any = None,
+    examples: Any = 9,
+    sample: Any = 1000,
+    images: Any = "lossless",
+    batch: Any = None,
+    shard: Any = (1, 1),
+    on_bad_image: Any = "skip",
+    every: Any = 30.0,
+    mean: Any = None,
+    std: Any = None,
+    progress: Progress | None = None,
+) -> Atlas:
+    """Pass a network over a data set once, and write what excites its features into one file.
+
+    A scan that was interrupted or killed goes on from its last checkpoint when it is started again
+    with the same arguments, and ends with the same file. It costs little more than the forward
+    passes; its memory does not depend on the number of images.
+
+    Args:
+        model: what :func:`rot180.load` returned, or a network of :func:`rot180.capture`; then
+            ``mean`` and ``std`` say how its images are normalised.
+        data: a data set, its name (see :func:`rot180.open_dataset`), or images (n, h, w, c) of
+            bytes.
+        path: of the atlas.
+        split: of a data set that is named: "train", "test" or "all".
+        layers: names of layers, or patterns like ``layer4.*``; None: all.
+        examples: how many of the strongest images to keep of each feature.
+        sample: of how many images, chosen by chance, to keep the peaks of all features, by which
+            atlases are compared.
+        images: how the pictures of examples are stored: "lossless", "compact" or "none".
+        batch: images that go through the network together; by default 16 of 224x224, and more of
+            smaller ones.
+        shard: (i, n): scan the i-th of n parts, i from 1; :func:`rot180.merge` joins them.
+        on_bad_image: "skip" (leave out and name in the atlas) or "fail".
+        every: seconds between checkpoints, at least; more where one takes long.
+        mean, std: of each channel, for values from 0 to 1; with a bare network only.
+        progress: called after each batch with a :class:`Going`.
+
+    Returns:
+        The atlas, opened.
+
+    Raises:
+        Rot180Error: an argument is wrong, the file holds another scan, or cannot be written; what
+            was scanned until then is kept.
+        KeyboardInterrupt: after what was scanned is saved.
+    """
+    settings = asked.settings(layers, examples, sample, images, batch, shard, on_bad_image, every)
+    subject = asked.subject_of(model, mean, std)
+    found = asked.dataset_of(data, split)
+    return _Scan(subject, found, asked.file_of(path), settings).run(progress)
+
+
+class _Scan:
+    """One scan, or one part of it, from opening the file to its last picture."""
+
+    def __init__(
+        self, subject: asked.Subject, data: Dataset, path: Path, settings: asked.Settings
+    ) -> None:
+        self.subject, self.data, self.path, self.settings = subject, data, path, settings
+        self.network = subject.network
+        self.batch = settings.batch or asked.usual_batch(self.subject.size)
+        self.layers = asked.chosen_layers(self.network, settings.layers)
+        self.fields = {
+            name: Fields(*spans)
+            for name, spans in receptive_fields(self.network, self.layers).items()
+        }
+        self.watching = Watching(self.network, self.layers, self.fields, self.batch)
+        self.skipped: dict[int, tuple[str, str]] = {}
+
+    def run(self, progress: Progress | None) -> Atlas:
+        """Begin or go on, to the end."""
+        who = self._identity()
+        if self.path.exists() and self.path.stat().st_size:
+            with open_atlas(self.path) as atlas:
+                identity.check_same(Identity.of(atlas), who, self.path)
+                self._check_shard(atlas)
+                if atlas.finished:
+                    return open_atlas(self.path)
+                # The progress was read first: if another process goes on with the scan between
+                # the two, it is behind, and the first checkpoint is refused.
+                saved, state = atlas.progress, atlas.state()
+            writer = Writer(self.path)
+        else:
+            layout = self._layout()
+            saved, state = self._ranges(), State(layout)
+            writer = self._created(who, layout)
+        with writer:
+            self._scanned(writer, state, saved, progress)
+            self._pictures(writer)
+            whole = _covers(writer.progress(), len(self.data))
+            writer.finish({"finished": now()}, keep_state=not whole)
+        return open_atlas(self.path)
+
+    def _identity(self) -> Identity:
+        return identity.of_scan(
+            self.network,
+            self.data,
+            self.subject.mean,
+            self.subject.std,
+            [one.name for one in self.layers],
+            self.settings.examples,
+            self.settings.sample,
+            self.settings.images,
+            self.batch,
+        )
+
+    def _check_shard(self, atlas: Atlas) -> None:
+        there = [(first, stop) for first, stop, _ in atlas.progress]
+        if there != [(first, stop) for first, stop, _ in self._ranges()]:
+            shown = ", ".join(f"{first} to {stop - 1}" for first, stop in there)
+            raise Rot180Error(
+                f"{self.path} holds another part of this scan (images {shown}): give each part a "
+                "file of its own, and join them with 'rot180 merge'."
+            )
+
+    def _ranges(self) -> list[Range]:
+        """Return the images of the part that is scanned here; it begins with a whole batch."""
+        batch, total = self.batch, len(self.data)
+        batches, (number, parts) = -(-total // batch), self.settings.shard
+        first, last = batches * (number - 1) // parts, batches * number // parts
+        if first == last:
+            raise Rot180Error(
+                f"Part {number} of {parts} is empty: {total} images are {batches} batches of "
+                f"{batch}. Use fewer parts, or a smaller batch."
+            )
+        return [(first * batch, min(last * batch, total), first * batch)]
+
+    def _layout(self) -> Layout:
+        """Find the scale of each layer, on the data's first images: the same in every part."""
+        size, batch = self.subject.size, self.batch
+        channels = self.network.input_shape[0]
+        with Loading(
+            self.data, [range(len(self.data))], batch, size, channels, on_bad_image="skip", ahead=1
+        ) as loading:
+            first = next((one for one in loading if len(one.numbers)), None)
+        if first is None:
+            raise Rot180Error(f"No image of {self.data.name} ({self.data.split}) can be read.")
+        parts = self.watching.scaled(self.subject.prepared(first.images))
+        classes = len(self.data.classes)
+        return Layout(parts, classes, channels, self.settings.examples, self.settings.sample)
+
+    def _created(self, who: Identity, layout: Layout) -> Writer:
+        about = {
+            "identity": who.as_numbers(),
+            "model": self.subject.name,
+            "answers": list(self.subject.classes),
+            "data": {"name": self.data.name, "split": self.data.split},
+            "images": len(self.data),
+            "network": {"input": list(self.network.input_shape), "error": self.network.error},
+            "versions": {
+                "rot180": __version__,
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+            "started": now(),
+            "seconds": 0.0,
+        }
+        layers = [
+            (
+                one.name,
+                number,
+                one.kind,
+                one.rectifier,
+                one.channels,
+                one.height,
+                one.width,
+                *one.receptive_field,
+                *map(float, one.stride),
+                part.grid[0] * part.grid[1],
+            )
+            for number, (one, part) in enumerate(zip(self.layers, layout.parts, strict=True))
+        ]
+        ranges = self._ranges()
+        classes = self.data.classes
+        with (
+            appearing(self.path) as new,
+            create(new, about, layers, self.fields, classes, layout, ranges) as writer,
+        ):
+            writer.save(State(layout), self.fields, self._named, ranges, None, ())
+        return Writer(self.path)
+
+    def _named(self, number: int) -> tuple[str, int | None]:
+        return self.data.where(number), self.data.label(number)
+
+    def _scanned(
+        self, writer: Writer, state: State, saved: list[Range], progress: Progress | None
+    ) -> None:
+        """Run the batches after ``saved``, which is how far the state has come."""
+        ((first, stop, after),) = saved
+        if after >= stop:
+            return
+        size, channels = self.subject.size, self.network.input_shape[0]
+        started = last = time.perf_counter()
+        cost, done = 0.0, 0
+        with (
+            _stopped_softly() as stopping,
+            Loading(
+                self.data,
+                [range(after, stop)],
+                self.batch,
+                size,
+                channels,
+                on_bad_image=self.settings.on_bad_image,
+            ) as loading,
+        ):
+            for batch in loading:
+                self._take(batch, state)
+                after, done = batch.stop, done + batch.stop - after
+                now = time.perf_counter()
+                if progress is not None:
+                    rate = done / max(now - started, 1e-9)
+                    waiting = loading.waited / max(now - started, 1e-9)
+                    left = (stop - after) / rate
+                    progress(Going(after - first, stop - first, rate, waiting, left))
+                if stopping.is_set():
+                    break
+                if after < stop and now - last > max(self.settings.every, _SHARE * cost):
+                    saved = self._saved(writer, state, saved, after, now - last)
+                    last = time.perf_counter()
+                    cost = last - now
+            # After an error or a second interrupt the state may be half updated: it is not saved.
+            self._saved(writer, state, saved, after, time.perf_counter() - last)
+        if stopping.is_set() and after < stop:
+            raise KeyboardInterrupt
+
+    def _take(self, batch: Batch, state: State) -> None:
+        for number, where, reason in batch.bad:
+            self.skipped[number] = (where, reason)
+        if not len(batch.numbers):
+            return
+        inputs = self.subject.prepared(batch.images)
+        state.update(
+            self.watching.observed(state.layout, batch.numbers, batch.labels, batch.images, inputs)
+        )
+
+    def _saved(
+        self, writer: Writer, state: State, before: list[Range], after: int, seconds: float
+    ) -> list[Range]:
+        """Make a checkpoint, and return the progress that it says."""
+        ((first, stop, _),) = before
+        progress = [(first, stop, after)]
+        skipped = [(number, *about) for number, about in self.skipped.items()]
+        writer.save(state, self.fields, self._named, progress, before, skipped, seconds=seconds)
+        self.skipped.clear()
+        return progress
+
+    def _pictures(self, writer: Writer) -> None:
+        """Store the pictures of the examples, in parts, so that an interrupt loses few."""
+        kind = self.settings.images
+        if kind == "none":
+            return
+        missing = writer.without_picture()
+        size, channels = self.subject.size, self.network.input_shape[0]
+
+        def picture(number: int) -> tuple[int, bytes]:
+            return number, encoded(fitted(self.data.image(number), size, channels), kind)
+
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for start in range(0, len(missing), _PICTURES):
+                some = missing[start : start + _PICTURES]
+                try:
+                    writer.add_pictures(list(pool.map(picture, some)))
+                except BadImage as error:
+                    raise Rot180Error(
+                        f"{error.where} was read during the scan and cannot be read now: "
+                        f"{error.reason}. Put it back, and give the same command again."
+                    ) from error
+
+
+_SHARE = 50
+"""Checkpoints take no more than one part in so many of the time."""
+
+_PICTURES = 256
+"""Pictures stored in one transaction."""
+
+
+@contextmanager
+def _stopped_softly() -> Iterator[threading.Event]:
+    """Let an interrupt (Ctrl-C) end the scan after its batch; a second one ends it at once."""
+    stopping = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopping
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield stopping
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _covers(progress: Sequence[Range], images: int) -> bool:
+    """Say whether all images have been scanned."""
+    return [(first, after) for first, _, after in progress] == [(0, images)]
+
+
+def now() -> str:
+    """Return the time, in words that sort."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

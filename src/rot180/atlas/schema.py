@@ -1,0 +1,145 @@
+"""The tables of an atlas, which is one SQLite file.
+
+An atlas is known by its ``application_id`` and the version of its tables by its ``user_version``.
+Every table can be read with any SQLite client: ``SELECT layer, channel, max FROM feature ORDER BY
+max DESC``. Features have a number through all layers (``feature.id``); other tables name them by
+it, and the views ``examples``, ``responses``, ``partners`` and ``peaks`` by layer and channel.
+"""
+
+APPLICATION_ID = 0x72313830
+"""The letters r180."""
+
+VERSION = 1
+
+TABLES = """
+-- What was scanned, and how: one fact a row, values in JSON.
+CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+-- The layers, in the order of the network.
+CREATE TABLE layer (
+  name TEXT PRIMARY KEY,
+  number INTEGER NOT NULL UNIQUE,
+  kind TEXT NOT NULL,            -- convolution, depthwise convolution, linear, ...
+  rectifier TEXT NOT NULL,       -- ReLU, ...; '' where there is none
+  channels INTEGER NOT NULL,
+  height INTEGER NOT NULL,       -- of its maps
+  width INTEGER NOT NULL,
+  sees_height INTEGER NOT NULL,  -- receptive field of a unit far from the border, in pixels
+  sees_width INTEGER NOT NULL,
+  every_y REAL NOT NULL,         -- distance of the fields of neighbouring units, in pixels
+  every_x REAL NOT NULL,
+  samples INTEGER NOT NULL       -- positions sampled on each image, for colours and correlations
+) WITHOUT ROWID;
+
+-- What each row (axis 0) and column (axis 1) of a layer's maps sees of the image: rows or columns
+-- from start to stop, exclusive.
+CREATE TABLE field (
+  layer TEXT NOT NULL REFERENCES layer (name),
+  axis INTEGER NOT NULL,
+  place INTEGER NOT NULL,
+  start INTEGER NOT NULL,
+  stop INTEGER NOT NULL,
+  PRIMARY KEY (layer, axis, place)
+) WITHOUT ROWID;
+
+-- The features, with their statistics. NULL: undefined (a feature that never varies, no classes).
+CREATE TABLE feature (
+  id INTEGER PRIMARY KEY,
+  layer TEXT NOT NULL REFERENCES layer (name),
+  channel INTEGER NOT NULL,
+  max REAL,                      -- largest activation
+  mean REAL,                     -- over all positions of all images
+  mean_peak REAL,                -- over the images, of the largest activation on each
+  firing_positions REAL,         -- share of positions with an activation above 0
+  firing_images REAL,            -- share of images with any
+  dead INTEGER,                  -- 1: fires nowhere
+  class_selectivity REAL,        -- 0 to 1: Morcos et al. 2018, of mean peaks
+  best_class INTEGER REFERENCES class (number),  -- of the largest mean peak
+  colour_r2 REAL,                -- share of the variance explained by local colour
+  brightness_r2 REAL,            -- by local brightness alone
+  red REAL,                      -- activation for the full range of each colour
+  green REAL,
+  blue REAL,
+  brightness REAL,               -- for all of them together
+  UNIQUE (layer, channel)
+);
+
+-- The images that excite each feature most, best first.
+CREATE TABLE example (
+  feature INTEGER NOT NULL REFERENCES feature (id),
+  rank INTEGER NOT NULL,         -- from 0
+  image INTEGER NOT NULL REFERENCES image (number),
+  activation REAL NOT NULL,
+  y INTEGER NOT NULL,            -- position of the peak in the map
+  x INTEGER NOT NULL,
+  top INTEGER NOT NULL,          -- its receptive field in the image, cut to it; bottom and right
+  "left" INTEGER NOT NULL,       -- are exclusive
+  bottom INTEGER NOT NULL,
+  "right" INTEGER NOT NULL,
+  PRIMARY KEY (feature, rank)
+) WITHOUT ROWID;
+
+-- How many images have their peak between low (inclusive) and high; bins without images are not
+-- here. NULL: no bound.
+CREATE TABLE peak (
+  feature INTEGER NOT NULL REFERENCES feature (id),
+  rank INTEGER NOT NULL,         -- number of the bin, from the lowest
+  low REAL,
+  high REAL,
+  images INTEGER NOT NULL,
+  PRIMARY KEY (feature, rank)
+) WITHOUT ROWID;
+
+-- The classes on which each feature is strongest, best first.
+CREATE TABLE response (
+  feature INTEGER NOT NULL REFERENCES feature (id),
+  rank INTEGER NOT NULL,
+  class INTEGER NOT NULL REFERENCES class (number),
+  mean_peak REAL NOT NULL,
+  PRIMARY KEY (feature, rank)
+) WITHOUT ROWID;
+
+-- The features of the same layer that are most, and least, correlated with each, best first.
+CREATE TABLE partner (
+  feature INTEGER NOT NULL REFERENCES feature (id),
+  rank INTEGER NOT NULL,
+  other INTEGER NOT NULL REFERENCES feature (id),
+  correlation REAL NOT NULL,
+  PRIMARY KEY (feature, rank)
+) WITHOUT ROWID;
+
+CREATE TABLE class (number INTEGER PRIMARY KEY, name TEXT NOT NULL, images INTEGER NOT NULL);
+
+-- The images that are examples of any feature, as the network takes them (before normalisation).
+CREATE TABLE image (
+  number INTEGER PRIMARY KEY,    -- in the data set
+  name TEXT NOT NULL,
+  class INTEGER REFERENCES class (number),
+  picture BLOB                   -- a PNG or WebP file; NULL where pictures were not wanted
+);
+
+-- Images that could not be read.
+CREATE TABLE skipped (image INTEGER PRIMARY KEY, name TEXT NOT NULL, reason TEXT NOT NULL);
+
+-- The peaks of all features on some of the images: little-endian half floats, in scales of the
+-- layer, in the order of sample_image. Two atlases over the same data are compared by them.
+CREATE TABLE sample_image (place INTEGER PRIMARY KEY, image INTEGER NOT NULL);
+CREATE TABLE sample (layer TEXT PRIMARY KEY REFERENCES layer (name), scale REAL NOT NULL,
+  peaks BLOB NOT NULL) WITHOUT ROWID;
+
+-- The ranges of images that are to be scanned here, and how far each has come.
+CREATE TABLE progress (first INTEGER PRIMARY KEY, stop INTEGER NOT NULL, next INTEGER NOT NULL);
+
+-- The running state, little-endian arrays; empty once the scan is complete.
+CREATE TABLE state (name TEXT PRIMARY KEY, type TEXT NOT NULL, shape TEXT NOT NULL,
+  numbers BLOB NOT NULL);
+
+CREATE VIEW examples AS SELECT layer, channel, rank, image, activation, y, x, top, "left", bottom,
+  "right" FROM example JOIN feature ON feature = id;
+CREATE VIEW responses AS SELECT layer, channel, rank, name AS class, response.mean_peak
+  FROM response JOIN feature ON feature = id JOIN class ON class = number;
+CREATE VIEW partners AS SELECT one.layer, one.channel, rank, two.channel AS other, correlation
+  FROM partner JOIN feature AS one ON feature = one.id JOIN feature AS two ON other = two.id;
+CREATE VIEW peaks AS SELECT layer, channel, low, high, images FROM peak JOIN feature
+  ON feature = id;
+"""

@@ -1,0 +1,127 @@
+"""Sends batches of images through a network and takes down what a scan's state wants to know."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from rot180.atlas.layout import Layout, Part, scale_of
+from rot180.atlas.observed import Observed
+from rot180.atlas.rows import Fields
+from rot180.atlas.summary import Summary, local_colours, pixels_of, positions_first, summarise
+from rot180.errors import Rot180Error
+from rot180.graph.network import Layer, Network
+from rot180.graph.running import Running
+
+
+class Watching:
+    """A network under observation.
+
+    Args:
+        network: the network.
+        layers: the layers to look at.
+        fields: the receptive fields of each.
+        batch: the most images in a batch.
+    """
+
+    def __init__(
+        self, network: Network, layers: Sequence[Layer], fields: dict[str, Fields], batch: int
+    ) -> None:
+        self.network, self.layers = network, tuple(layers)
+        self.fields = [fields[one.name] for one in layers]
+        self._running = Running(network, layers, batch)
+        self.parts = tuple(Part(one.name, one.channels, one.height, one.width) for one in layers)
+
+    def scaled(self, inputs: Float[Tensor, "n c h w"]) -> tuple[Part, ...]:
+        """Return the layers with the scale of their activations on some images.
+
+        Raises:
+            Rot180Error: activations are infinite or not numbers.
+        """
+        one_image = self.network.open(inputs[0])
+        for layer in self.layers:
+            one_image.maps(layer)  # refuses weights that are not finite, which a rectifier can hide
+        bare = Layout(self.parts)
+        summary = self._summary(inputs, bare, [])
+        return tuple(
+            Part(
+                part.name,
+                part.channels,
+                part.height,
+                part.width,
+                scale_of(float(np.abs(summary.peak[:, bare.of(number)]).max(initial=0))),
+            )
+            for number, part in enumerate(self.parts)
+        )
+
+    def observed(
+        self,
+        layout: Layout,
+        numbers: Int64[np.ndarray, " n"],
+        labels: Int64[np.ndarray, " n"],
+        images: UInt8[np.ndarray, "n h w c"],
+        inputs: Float[Tensor, "n c h w"],
+    ) -> Observed:
+        """Run a batch.
+
+        Args:
+            layout: of the scan.
+            numbers, labels: of the images.
+            images: as pictures.
+            inputs: as the network takes them.
+
+        Raises:
+            Rot180Error: activations are infinite or not numbers.
+        """
+        sums = pixels_of(images)
+        positions = [part.sampled(numbers) for part in self.parts]
+        samples: list[np.ndarray] = [
+            np.empty((*at.shape, part.channels), np.float32)
+            for at, part in zip(positions, self.parts, strict=True)
+        ]
+        summary = self._summary(inputs, layout, list(zip(positions, samples, strict=True)))
+        colours = tuple(
+            local_colours(sums, at, *fields)
+            for at, fields in zip(positions, self.fields, strict=True)
+        )
+        return Observed(numbers, labels, summary, tuple(samples), colours)
+
+    def _summary(
+        self,
+        inputs: Float[Tensor, "n c h w"],
+        layout: Layout,
+        wanted: Sequence[tuple[Int64[np.ndarray, "n _"], np.ndarray]],
+    ) -> Summary:
+        """Run a batch, and write the samples of each layer into its array."""
+        summary = Summary.empty(len(inputs), layout.features)
+
+        def seen(layer: int, first: int, maps: Tensor) -> None:
+            images = slice(first, first + len(maps))
+            summarise(maps, summary.part(images, layout.of(layer)))
+            if wanted:
+                positions, samples = wanted[layer]
+                samples[images] = _sampled(maps, positions[images])
+
+        self._running.run(inputs, seen)
+        if not np.isfinite(summary.mean).all():
+            self._refuse(inputs, layout, summary)
+        return summary
+
+    def _refuse(self, inputs: Tensor, layout: Layout, summary: Summary) -> None:
+        image, feature = np.argwhere(~np.isfinite(summary.mean))[0]
+        part = int(np.searchsorted(layout.starts, feature, side="right")) - 1
+        raise Rot180Error(
+            self.network.first_not_finite(inputs[image : image + 1], self.layers[part].step)
+        )
+
+
+def _sampled(maps: Tensor, positions: Int64[np.ndarray, "n s"]) -> np.ndarray:
+    """Return the activations (n, s, c) at positions of maps (n, c, h, w)."""
+    if maps.device.type == "cpu":
+        found: np.ndarray = positions_first(maps)[np.arange(len(maps))[:, None], positions]
+        return found
+    at = torch.from_numpy(positions).to(maps.device)[:, None, :].expand(-1, maps.shape[1], -1)
+    taken = maps.flatten(2).gather(2, at).transpose(1, 2)
+    return taken.float().cpu().numpy()

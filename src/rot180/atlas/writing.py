@@ -1,0 +1,264 @@
+"""Writes atlases: every change is one transaction, so that a file is valid whenever it is left."""
+
+import json
+import os
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rot180.atlas import rows
+from rot180.atlas.layout import Layout
+from rot180.atlas.rows import Fields
+from rot180.atlas.schema import APPLICATION_ID, TABLES, VERSION
+from rot180.atlas.state import State
+from rot180.errors import Rot180Error
+
+_RESULTS = ("feature", "example", "peak", "response", "partner", "sample_image", "sample", "state")
+
+
+class Writer:
+    """An atlas that is being made.
+
+    Args:
+        path: of the file, which exists (see :func:`create`).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._told():
+            self.connection = sqlite3.connect(path, isolation_level=None)
+            # Full synchronisation is SQLite's default; it stands here because all rests on it.
+            self.connection.execute("PRAGMA synchronous = FULL")
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.connection.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn the database's errors into sentences."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            reason = str(error)
+            if "full" in reason:
+                reason = "the disk is full"
+            elif "locked" in reason:
+                reason = "another program is writing to it"
+            raise Rot180Error(
+                f"Cannot write {self.path}: {reason}. What was saved before is intact; give the "
+                "same command again to go on from there."
+            ) from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Change the file whole or not at all."""
+        with self._told():
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.connection
+                self.connection.execute("COMMIT")
+            except BaseException:
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+                raise
+
+    def save(
+        self,
+        state: State,
+        fields: Mapping[str, Fields],
+        names: Callable[[int], tuple[str, int | None]],
+        progress: Sequence[tuple[int, int, int]],
+        before: Sequence[tuple[int, int, int]] | None,
+        skipped: Iterable[tuple[int, str, str]],
+        seconds: float = 0.0,
+    ) -> None:
+        """Write the state, all that follows from it, and how far the scan has come.
+
+        Args:
+            state: the state after the images of ``progress``.
+            fields: the receptive fields of each layer.
+            names: called with an image's number gives its name and class.
+            progress: (first, stop, next) of each range of images.
+            before: what the progress was in the file; None: whatever it is.
+            skipped: (image, name, reason) of images that could not be read.
+            seconds: that were spent since the last time.
+
+        Raises:
+            Rot180Error: the file cannot be written, or another process has gone on with the scan.
+        """
+        with self.transaction() as file:
+            if before is not None and self.progress() != list(before):
+                raise Rot180Error(
+                    f"{self.path} was changed by another process, which scans into it as well. "
+                    "Let that one go on."
+                )
+            for table in _RESULTS:
+                file.execute(f"DELETE FROM {table}")
+            _insert(file, "feature", rows.feature_rows(state))
+            _insert(file, "example", rows.example_rows(state, dict(fields)))
+            _insert(file, "peak", rows.peak_rows(state))
+            _insert(file, "response", rows.response_rows(state))
+            _insert(file, "partner", rows.partner_rows(state))
+            _insert(file, "sample_image", enumerate(sorted(state.sample_images.tolist())))
+            _insert(file, "sample", rows.sample_rows(state))
+            _insert(file, "state", _packed(state.arrays()))
+            counts = state.class_images.tolist()
+            file.executemany(
+                "UPDATE class SET images = ? WHERE number = ?",
+                [(count, number) for number, count in enumerate(counts[:-1])],
+            )
+            _insert(file, "skipped", skipped, "OR REPLACE ")
+            self._images(file, names)
+            file.execute("DELETE FROM progress")
+            _insert(file, "progress", progress)
+            file.execute(
+                "UPDATE about SET value = CAST(value AS REAL) + ? WHERE key = 'seconds'", (seconds,)
+            )
+
+    def _images(
+        self, file: sqlite3.Connection, names: Callable[[int], tuple[str, int | None]]
+    ) -> None:
+        """Keep rows for the images that are examples, and no others."""
+        file.execute("DELETE FROM image WHERE number NOT IN (SELECT image FROM example)")
+        new = file.execute(
+            "SELECT DISTINCT image FROM example WHERE image NOT IN (SELECT number FROM image) "
+            "ORDER BY image"
+        ).fetchall()
+        _insert(file, "image", ((number, *names(number), None) for (number,) in new))
+
+    def progress(self) -> list[tuple[int, int, int]]:
+        """Return (first, stop, next) of each range of images."""
+        return list(self.connection.execute("SELECT * FROM progress ORDER BY first"))
+
+    def without_picture(self) -> list[int]:
+        """Return the images whose pictures are missing."""
+        found = self.connection.execute("SELECT number FROM image WHERE picture IS NULL")
+        return sorted(number for (number,) in found)
+
+    def add_pictures(self, pictures: Iterable[tuple[int, bytes]]) -> None:
+        """Store the pictures of some images."""
+        with self.transaction() as file:
+            file.executemany(
+                "UPDATE image SET picture = ? WHERE number = ?",
+                ((picture, number) for number, picture in pictures),
+            )
+
+    def tell(self, facts: Mapping[str, Any]) -> None:
+        """Add to what the file says about itself."""
+        with self.transaction() as file:
+            _insert(file, "about", _as_json(facts), "OR REPLACE ")
+
+    def finish(self, facts: Mapping[str, Any], keep_state: bool) -> None:
+        """Say that the scan is over, and give back the room that its state took."""
+        with self.transaction() as file:
+            if not keep_state:
+                file.execute("DELETE FROM state")
+            _insert(file, "about", _as_json(facts), "OR REPLACE ")
+        try:
+            self.connection.execute("VACUUM")
+        except sqlite3.Error:  # no room for a second copy: the file is complete all the same
+            return
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """Yield a path to make an atlas at; when all went well, it appears at its own, whole.
+
+    Raises:
+        Rot180Error: the directory cannot be written to, or another file has appeared meanwhile.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as directory:
+            new = Path(directory) / path.name
+            yield new
+            try:
+                # Unlike a renaming, a link takes no other's place.
+                os.link(new, path)
+            except FileExistsError:
+                if path.stat().st_size:
+                    raise Rot180Error(
+                        f"{path} was made by another process meanwhile. Let that one go on."
+                    ) from None
+                os.replace(new, path)
+            except OSError:  # a file system without links
+                os.replace(new, path)
+    except OSError as error:
+        raise Rot180Error(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def create(
+    path: Path,
+    about: Mapping[str, Any],
+    layers: Iterable[tuple[Any, ...]],
+    fields: Mapping[str, Fields],
+    classes: Sequence[str],
+    layout: Layout,
+    progress: Sequence[tuple[int, int, int]],
+) -> Writer:
+    """Make a new atlas without any image.
+
+    Raises:
+        Rot180Error: the file cannot be made.
+    """
+    writer = Writer(path)
+    with writer.transaction() as file:
+        for statement in TABLES.split(";\n"):
+            if statement.strip():
+                file.execute(statement)
+        file.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        file.execute(f"PRAGMA user_version = {VERSION}")
+        _insert(file, "about", _as_json({**about, "layout": layout.as_numbers()}))
+        _insert(file, "layer", layers)
+        for name, spans in fields.items():
+            for axis, places in enumerate(spans):
+                found = ((name, axis, n, a, b) for n, (a, b) in enumerate(places.tolist()))
+                _insert(file, "field", found)
+        _insert(file, "class", ((number, name, 0) for number, name in enumerate(classes)))
+        _insert(file, "progress", progress)
+    return writer
+
+
+def _as_json(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(key, json.dumps(value, ensure_ascii=False)) for key, value in facts.items()]
+
+
+def _insert(
+    file: sqlite3.Connection, table: str, found: Iterable[tuple[Any, ...]], how: str = ""
+) -> None:
+    """Insert rows with a value for each column."""
+    width = len(file.execute(f"PRAGMA table_info({table})").fetchall())
+    marks = ", ".join("?" * width)
+    file.executemany(f"INSERT {how}INTO {table} VALUES ({marks})", found)
+
+
+def _packed(arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str, str, str, bytes]]:
+    for name, array in arrays.items():
+        little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        yield name, array.dtype.name, json.dumps(array.shape), little.tobytes()
+
+
+def unpacked(name: str, kind: Any, shape: Any, numbers: Any) -> np.ndarray:
+    """Return an array of the state as it was written.
+
+    Raises:
+        Rot180Error: these are not the bytes of such an array.
+    """
+    try:
+        if kind not in ("int64", "float64", "float32", "float16"):
+            raise ValueError
+        sizes = tuple(int(one) for one in json.loads(shape))
+        if min(sizes, default=0) < 0:
+            raise ValueError
+        return np.frombuffer(numbers, np.dtype(kind).newbyteorder("<")).reshape(sizes).astype(kind)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise Rot180Error(
+            f"The state of the scan is damaged: '{name}' is not as it was."
+        ) from error

@@ -1,0 +1,580 @@
+"""Opening an atlas that may come from anywhere: it works, or one sentence says what is wrong."""
+
+import json
+import os
+import random
+import shutil
+import sqlite3
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pytest
+from PIL import Image
+
+import rot180
+from rot180.errors import Rot180Error
+from tests.atlas.scans import (
+    TABLES,
+    change,
+    normalisation,
+    read_everything,
+    same_rows,
+    small_data,
+    small_network,
+)
+
+Copy = Callable[[], Path]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return scanned(tmp_path_factory.mktemp("atlas") / "a.atlas")
+
+
+@pytest.fixture(scope="module")
+def part(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return scanned(tmp_path_factory.mktemp("part") / "a.atlas", shard=(2, 3))
+
+
+def scanned(path: Path, **others: Any) -> Path:
+    given = {"batch": 8, "examples": 3, "sample": 20, **normalisation(), **others}
+    rot180.scan(small_network(), small_data(60), path, **given).close()
+    return path
+
+
+@pytest.fixture
+def copy(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(whole, tmp_path / "copy.atlas"))
+
+
+def refused(path: Path, words: str = "") -> None:
+    """Assert that reading it all gets a sentence in the end."""
+    with pytest.raises(Rot180Error) as caught:
+        read_everything(path)
+    sentence = str(caught.value)
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    assert words in sentence
+
+
+def test_opening_does_not_change_the_file(whole: Path, part: Path) -> None:
+    for path in (whole, part):
+        before = path.read_bytes(), path.stat().st_mtime_ns
+        read_everything(path)
+        assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+        assert [one.name for one in path.parent.iterdir()] == ["a.atlas"]
+
+
+def test_what_it_is_to_python(whole: Path) -> None:
+    with rot180.open(str(whole)) as atlas:
+        assert list(atlas) == ["one", "two", "head"]
+        assert len(atlas) == 3
+        assert "two" in atlas
+        assert "three" not in atlas
+        layer = atlas["two"]
+        assert (layer.name, len(layer), layer.height, layer.width) == ("two", 8, 4, 4)
+        assert layer[-1].channel == 7
+        assert [one.channel for one in layer[2:4]] == [2, 3]
+        assert sum(1 for _ in atlas.features()) == 6 + 8 + 5
+        with pytest.raises(IndexError, match="8 features, 0 to 7; not 8"):
+            layer[8]
+        with pytest.raises(Rot180Error, match="whole number"):
+            layer["one"]
+        with pytest.raises(Rot180Error, match=r"no layer 'tow' .* has: two"):
+            atlas["tow"]
+        with pytest.raises(Rot180Error, match="no layer"):
+            atlas.sample("tow")
+        with pytest.raises(AttributeError, match="no 'strength'"):
+            repr(layer[0].strength)
+        with pytest.raises(Rot180Error, match="holds no state to go on from"):
+            atlas.state()
+    with pytest.raises(Rot180Error, match="was closed; open it again"):
+        repr(layer[0].examples)
+
+
+def test_plain_sqlite_reads_it(whole: Path) -> None:
+    with closing(sqlite3.connect(whole)) as file:
+        found = file.execute("SELECT layer, channel, max FROM feature ORDER BY max DESC").fetchall()
+        assert len(found) == 19
+        views = ("examples", "responses", "partners", "peaks")
+        counts = [
+            file.execute(f"SELECT COUNT(*) FROM {one}").fetchone()
+            == file.execute(f"SELECT COUNT(*) FROM {one[:-1]}").fetchone()
+            for one in views
+        ]
+        assert all(counts)
+        assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert file.execute("PRAGMA foreign_key_check").fetchall() == []
+    with rot180.open(whole) as atlas:
+        first = max(atlas.features(), key=lambda one: one.max)
+    assert found[0] == (first.layer, first.channel, first.max)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_as_arrow(whole: Path, part: Path, name: str) -> None:
+    for path in (whole, part):
+        with rot180.open(path) as atlas:
+            table = atlas.table(name)
+            count = atlas.rows(f"SELECT COUNT(*) FROM {name}")
+        assert isinstance(table, pyarrow.Table)
+        assert [(table.num_rows,)] == count
+        assert "picture" not in table.column_names
+        kinds = {str(one.type) for one in table.schema}
+        assert kinds <= {"int64", "double", "string"}
+
+
+def test_tables_say_what_the_objects_say(whole: Path) -> None:
+    with rot180.open(whole) as atlas:
+        features = atlas.table("feature").to_pylist()
+        for row, feature in zip(features, atlas.features(), strict=True):
+            assert (row["layer"], row["channel"]) == (feature.layer, feature.channel)
+            assert row["max"] == feature.max
+        examples = atlas.table("example").to_pylist()
+        mine = [one for one in examples if (one["layer"], one["channel"]) == ("two", 3)]
+        mine.sort(key=lambda one: one["rank"])
+        assert [one["image"] for one in mine] == [one.image for one in atlas["two"][3].examples]
+
+
+def test_tables_there_are_not(whole: Path) -> None:
+    with rot180.open(whole) as atlas:
+        with pytest.raises(Rot180Error, match=r"no table 'exampel'\. There are: example"):
+            atlas.table("exampel")
+        with pytest.raises(Rot180Error, match="'arrow' or 'pandas', not 'polars'"):
+            atlas.table("example", "polars")
+
+
+def test_tables_as_pandas(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with rot180.open(whole) as atlas:
+        try:
+            import pandas  # noqa: F401
+        except ImportError:
+            with pytest.raises(Rot180Error, match="pandas is not installed: 'pip install pandas'"):
+                atlas.table("feature", "pandas")
+            return
+        for name in TABLES:
+            assert len(atlas.table(name, "pandas")) == atlas.table(name).num_rows
+        monkeypatch.setitem(sys.modules, "pandas", None)
+
+
+@pytest.mark.parametrize("share", ["0", "1", "15", "100", "one page", "half", "all but a page"])
+def test_a_file_that_was_cut(copy: Path, share: str) -> None:
+    data = copy.read_bytes()
+    kept = {"one page": 4096, "half": len(data) // 2, "all but a page": len(data) - 4096}
+    copy.write_bytes(data[: kept[share] if share in kept else int(share)])
+    refused(copy)
+
+
+def test_a_file_cut_anywhere(whole: Path, tmp_path: Path) -> None:
+    data, rng, path = whole.read_bytes(), random.Random(3), tmp_path / "cut"
+    for _ in range(30):
+        path.write_bytes(data[: rng.randrange(len(data))])
+        refused(path)
+
+
+@pytest.mark.parametrize("kind", ["whole", "part"])
+def test_flipped_bytes_give_numbers_or_sentences(
+    whole: Path, part: Path, kind: str, tmp_path: Path
+) -> None:
+    data = (whole if kind == "whole" else part).read_bytes()
+    rng, path, refusals = random.Random(len(kind)), tmp_path / "flipped", 0
+    for number in range(100):
+        changed = bytearray(data)
+        # A third of them among the first page's, where most depends on each.
+        places = 4096 if number % 3 == 0 else len(data)
+        for _ in range(rng.choice((1, 1, 3, 20))):
+            changed[rng.randrange(places)] ^= rng.randrange(1, 256)
+        path.write_bytes(changed)
+        try:
+            read_everything(path)
+        except Rot180Error:
+            refusals += 1
+        for one in tmp_path.iterdir():  # SQLite's own, beside what claims to be of another mode
+            one.unlink()
+    assert 10 < refusals < 100
+
+
+def test_files_that_are_no_atlas(tmp_path: Path) -> None:
+    path = tmp_path / "a.atlas"
+    with pytest.raises(Rot180Error, match="There is no atlas at"):
+        rot180.open(path)
+    with pytest.raises(Rot180Error, match="There is no atlas at"):
+        rot180.open(tmp_path)
+    path.write_bytes(b"")
+    refused(path, "not an atlas")
+    path.write_bytes(random.Random(0).randbytes(10000))
+    refused(path, "is not an atlas")
+    path.write_bytes(b"SQLite format 3\0" + random.Random(0).randbytes(10000))
+    refused(path)
+    path.unlink()
+    change(path, "CREATE TABLE about (key, value)")
+    refused(path, "is a database, but not an atlas")
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("PRAGMA user_version = 2", "made by a newer version of rot180"),
+        ("PRAGMA user_version = 0", "made by an older version"),
+        ("PRAGMA user_version = -1", "made by an older version"),
+        ("PRAGMA application_id = 1", "is a database, but not an atlas"),
+        (
+            "CREATE TRIGGER t AFTER INSERT ON about BEGIN DELETE FROM layer; END",
+            "has other tables than an atlas",
+        ),
+        ("CREATE VIEW v AS SELECT * FROM layer", "has other tables than an atlas"),
+        ("CREATE TABLE another (x)", "has other tables than an atlas"),
+        ("CREATE INDEX i ON feature (max)", "has other tables than an atlas"),
+        ("ALTER TABLE feature ADD COLUMN x", "has other tables than an atlas"),
+        ("DROP TABLE skipped", "has other tables than an atlas"),
+        ("DROP VIEW peaks", "has other tables than an atlas"),
+        ("ANALYZE", "has other tables than an atlas"),
+    ],
+)
+def test_other_tables(copy: Path, statement: str, words: str) -> None:
+    with closing(sqlite3.connect(copy)) as file:
+        file.execute(statement)
+        file.commit()
+    with pytest.raises(Rot180Error, match=words):
+        rot180.open(copy)
+
+
+def test_a_view_in_the_place_of_a_table(copy: Path) -> None:
+    change(
+        copy,
+        "DROP TABLE skipped",
+        "CREATE VIEW skipped AS WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n FROM t) "
+        "SELECT n AS image, '' AS name, '' AS reason FROM t",
+    )
+    refused(copy, "has other tables than an atlas")
+
+
+WRONG = [
+    *(
+        f"UPDATE layer SET {column} = {value} WHERE name = 'two'"
+        for column in ("channels", "height", "width")
+        for value in ("0", "-1", "9", "1e300", "9e999", "'text'", "x'00'", str(2**62))
+    ),
+    "UPDATE layer SET samples = -1",
+    "UPDATE layer SET samples = 'many'",
+    "UPDATE layer SET sees_height = 'far'",
+    "UPDATE layer SET every_y = 9e999",
+    "UPDATE layer SET every_x = 'far'",
+    "UPDATE layer SET kind = x'ff'",
+    "UPDATE layer SET name = x'ff' WHERE name = 'two'",
+    "UPDATE layer SET name = 'three' WHERE name = 'two'",
+    "UPDATE layer SET number = 'first' WHERE name = 'one'",
+    "DELETE FROM layer WHERE name = 'two'",
+    "DELETE FROM layer",
+    "UPDATE field SET start = -1 WHERE layer = 'two'",
+    "UPDATE field SET stop = 13 WHERE layer = 'two'",
+    "UPDATE field SET stop = 'end' WHERE layer = 'two'",
+    "UPDATE field SET start = 1.5 WHERE layer = 'two'",
+    "UPDATE field SET place = 99 WHERE layer = 'two' AND place = 1",
+    "DELETE FROM field WHERE axis = 1",
+    *(
+        f"UPDATE feature SET {column} = {value} WHERE id = 7"
+        for column in ("max", "mean", "firing_images", "class_selectivity", "red")
+        for value in ("'text'", "x'00'", "9e999", "-9e999")
+    ),
+    "UPDATE feature SET dead = 2 WHERE id = 7",
+    "UPDATE feature SET dead = 'no' WHERE id = 7",
+    "UPDATE feature SET best_class = 4 WHERE id = 7",
+    "UPDATE feature SET best_class = -1 WHERE id = 7",
+    "UPDATE feature SET best_class = 0.5 WHERE id = 7",
+    "UPDATE feature SET channel = 77 WHERE id = 7",
+    "UPDATE feature SET layer = 'head' WHERE id = 13",
+    "UPDATE feature SET layer = x'ff' WHERE id = 7",
+    "UPDATE feature SET id = -5 WHERE id = 7",
+    "UPDATE feature SET id = 99 WHERE id = 7",
+    "DELETE FROM feature WHERE id = 7",
+    *(
+        f"UPDATE example SET {change} WHERE feature = 7 AND rank = 1"
+        for change in (
+            "y = 4",
+            "y = -1",
+            "x = 4",
+            "y = 0.5",
+            "x = 'left'",
+            "top = -1",
+            "bottom = 13",
+            '"right" = 13',
+            '"left" = 9, "right" = 8',
+            "top = x'00'",
+            "activation = 'strong'",
+            "activation = 9e999",
+            "image = 'first'",
+            "image = 1000",
+            f"image = {2**62}",
+        )
+    ),
+    "UPDATE peak SET low = 'low' WHERE feature = 7",
+    "UPDATE peak SET high = -9e999 WHERE feature = 7",
+    "UPDATE peak SET images = -1 WHERE feature = 7",
+    "UPDATE peak SET images = 1.5 WHERE feature = 7",
+    "UPDATE response SET class = 4 WHERE feature = 7 AND rank = 0",
+    "UPDATE response SET class = -1 WHERE feature = 7 AND rank = 0",
+    "UPDATE response SET class = 'north' WHERE feature = 7 AND rank = 0",
+    "UPDATE response SET mean_peak = 'high' WHERE feature = 7",
+    "UPDATE response SET mean_peak = 9e999 WHERE feature = 7",
+    "UPDATE partner SET other = 3 WHERE feature = 7 AND rank = 0",
+    "UPDATE partner SET other = 'two' WHERE feature = 7 AND rank = 0",
+    "UPDATE partner SET correlation = 1.5 WHERE feature = 7 AND rank = 0",
+    "UPDATE partner SET correlation = 'close' WHERE feature = 7 AND rank = 0",
+    "UPDATE class SET number = 9 WHERE number = 3",
+    "UPDATE class SET name = x'ff' WHERE number = 3",
+    "UPDATE class SET images = -1",
+    "UPDATE class SET images = 'some'",
+    "DELETE FROM class",
+    "UPDATE image SET name = x'00'",
+    "UPDATE image SET class = 4",
+    "UPDATE image SET class = 'north'",
+    "UPDATE image SET picture = 'text'",
+    "UPDATE image SET picture = x''",
+    "UPDATE image SET picture = x'89504e47'",
+    "UPDATE image SET picture = 5",
+    "UPDATE image SET picture = zeroblob(70000000) WHERE number = (SELECT MIN(number) FROM image)",
+    "DELETE FROM image WHERE number = (SELECT MAX(number) FROM image)",
+    "INSERT INTO skipped VALUES (1, x'ff', 'why')",
+    "INSERT INTO skipped VALUES (1, 'name', x'ff')",
+    "UPDATE sample_image SET image = 'first' WHERE place = 0",
+    "DELETE FROM sample_image WHERE place = 0",
+    "INSERT INTO sample_image VALUES (99, 0)",
+    "UPDATE sample SET peaks = 'peaks'",
+    "UPDATE sample SET peaks = x'00'",
+    "UPDATE sample SET peaks = zeroblob(60000000)",
+    "UPDATE sample SET peaks = CAST(replace(hex(peaks), '00', '7C') AS BLOB)",
+    "DELETE FROM sample",
+    "UPDATE progress SET next = 61, stop = 61",
+    "UPDATE progress SET next = -1",
+    "UPDATE progress SET stop = 10",
+    "UPDATE progress SET stop = 'end'",
+    "INSERT INTO progress VALUES (30, 40, 35)",
+    "INSERT INTO state VALUES ('x', 'float64', '[1]', x'00')",
+]
+
+
+@pytest.mark.parametrize("statement", WRONG)
+def test_wrong_values_get_a_sentence(copy: Path, statement: str) -> None:
+    with closing(sqlite3.connect(copy)) as file, file:
+        file.execute("PRAGMA foreign_keys = OFF")
+        assert file.execute(statement).rowcount > 0
+    refused(copy)
+
+
+def picture(width: int, height: int, mode: str = "RGB", kind: str = "PNG") -> bytes:
+    buffer = BytesIO()
+    Image.new(mode, (width, height)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def test_pictures_of_another_size_or_kind(copy: Path) -> None:
+    def put(data: bytes) -> None:
+        change(copy, ("UPDATE image SET picture = ?", (data,)))
+
+    for data in (
+        picture(11, 12),
+        picture(12, 13),
+        picture(1, 1),
+        picture(3000, 3000, "1"),
+        picture(20000, 20000, "1"),  # beyond what Pillow takes for sound
+        picture(12, 12)[:40],
+        b"GIF89a" + bytes(100),
+    ):
+        put(data)
+        refused(copy, "image.picture")
+    for data in (picture(12, 12, "L"), picture(12, 12, kind="BMP"), picture(12, 12, "RGBA")):
+        put(data)
+        read_everything(copy)
+
+
+ABOUT: list[tuple[str, str]] = [
+    *((key, value) for key in ("layout", "network", "images") for value in ("null", "[]", "5.5")),
+    *((key, value) for key in ("layout", "network") for value in ("{}", '"text"', "[[1]]")),
+    ("layout", "[" * 100_000),
+    ("layout", "{"),
+    ("layout", "NaN"),
+    ("images", "-1"),
+    ("images", "59"),
+    ("images", '"60"'),
+    ("images", "NaN"),
+    ("images", "Infinity"),
+    ("images", "1" * 5000),
+    ("network", '{"input": [3, 12]}'),
+    ("network", '{"input": [3, 12, -12]}'),
+    ("network", '{"input": [3, 12, 1e400]}'),
+    ("network", '{"input": [3, 12, "12"]}'),
+    ("network", '{"input": {"a": 1, "b": 2, "c": 3}}'),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), ABOUT)
+def test_facts_of_the_wrong_shape(copy: Path, key: str, value: str) -> None:
+    change(copy, ("UPDATE about SET value = ? WHERE key = ?", (value, key)))
+    refused(copy)
+
+
+LAYOUT: list[Callable[[dict[str, Any]], Any]] = [
+    lambda it: it.pop("parts"),
+    lambda it: it["parts"].clear(),
+    lambda it: it["parts"].pop(),
+    lambda it: it["parts"][0].pop(),
+    lambda it: it["parts"][0].__setitem__(1, float("inf")),
+    lambda it: it["parts"][0].__setitem__(1, float("nan")),
+    lambda it: it["parts"][0].__setitem__(1, 10**15),
+    lambda it: it["parts"][0].__setitem__(2, 10**400),
+    lambda it: it["parts"][0].__setitem__(4, 0),
+    lambda it: it["parts"][0].__setitem__(4, -1.0),
+    lambda it: it["parts"][0].__setitem__(4, float("nan")),
+    lambda it: it["parts"][0].__setitem__(4, 10**400),
+    lambda it: it.update(parts={"a": 1}),
+    lambda it: it.update(parts=5),
+    lambda it: it.update(classes=-1),
+    lambda it: it.update(classes=10**15),
+    lambda it: it.update(classes=None),
+    lambda it: it.update(colours=2),
+    lambda it: it.update(examples=0),
+    lambda it: it.update(sample=-1),
+]
+
+
+@pytest.mark.parametrize("number", range(len(LAYOUT)))
+def test_layouts_that_cannot_be(copy: Path, number: int) -> None:
+    with closing(sqlite3.connect(copy)) as file:
+        ((value,),) = file.execute("SELECT value FROM about WHERE key = 'layout'").fetchall()
+    layout = json.loads(value)
+    LAYOUT[number](layout)
+    change(copy, ("UPDATE about SET value = ? WHERE key = 'layout'", (json.dumps(layout),)))
+    refused(copy)
+
+
+STATE = [
+    "DELETE FROM state WHERE name = 'mean'",
+    "UPDATE state SET type = 'object' WHERE name = 'mean'",
+    "UPDATE state SET type = 'float64' WHERE name = 'mean'",
+    "UPDATE state SET shape = '[' WHERE name = 'mean'",
+    "UPDATE state SET shape = '5' WHERE name = 'mean'",
+    "UPDATE state SET shape = '[-1]' WHERE name = 'mean'",
+    "UPDATE state SET shape = '[Infinity]' WHERE name = 'mean'",
+    "UPDATE state SET shape = '[1e30]' WHERE name = 'mean'",
+    "UPDATE state SET shape = x'ff' WHERE name = 'mean'",
+    "UPDATE state SET numbers = x'00' WHERE name = 'mean'",
+    "UPDATE state SET numbers = 'text' WHERE name = 'mean'",
+    "UPDATE state SET numbers = 5 WHERE name = 'mean'",
+    "UPDATE state SET numbers = zeroblob(60000000) WHERE name = 'mean'",
+    "UPDATE state SET name = x'ff' WHERE name = 'mean'",
+    "UPDATE state SET numbers = zeroblob(length(numbers)) WHERE name = 'best_image'",
+    "UPDATE state SET numbers = randomblob(length(numbers)) WHERE name = 'best_image'",
+    "UPDATE state SET numbers = randomblob(length(numbers)) WHERE name = 'best_where'",
+    "UPDATE state SET numbers = randomblob(length(numbers)) WHERE name = 'sample_images'",
+    "UPDATE about SET value = replace(value, '\"examples\": 3', '\"examples\": 1000000000000') "
+    "WHERE key = 'layout'",
+    "UPDATE about SET value = replace(value, '\"sample\": 20', '\"sample\": 2') "
+    "WHERE key = 'layout'",
+]
+
+
+@pytest.mark.parametrize("statement", STATE)
+def test_states_that_cannot_be(part: Path, statement: str, tmp_path: Path) -> None:
+    path = Path(shutil.copy(part, tmp_path / "copy"))
+    with closing(sqlite3.connect(path)) as file, file:
+        assert file.execute(statement).rowcount > 0
+    refused(path)
+
+
+@pytest.fixture
+def somebody() -> Iterator[Path]:
+    """A directory, as somebody sees it who may not write everywhere."""
+    if not hasattr(os, "seteuid"):
+        pytest.skip("there are no such users here")
+    root = Path(tempfile.mkdtemp())
+    root.chmod(0o755)
+    user = os.geteuid()
+    try:
+        yield root
+    finally:
+        os.seteuid(user)
+        for one in root.rglob("*"):
+            one.chmod(0o755)
+        root.chmod(0o755)
+        shutil.rmtree(root)
+
+
+def become_nobody() -> None:
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+
+
+def test_a_read_only_directory(whole: Path, somebody: Path) -> None:
+    path = Path(shutil.copy(whole, somebody / "a.atlas"))
+    path.chmod(0o444)
+    somebody.chmod(0o555)
+    rot180.scan(small_network(), small_data(9), somebody.parent / "warm", **normalisation())
+    (somebody.parent / "warm").unlink()
+    become_nobody()
+    read_everything(path)
+    with pytest.raises(Rot180Error, match=r"Cannot write .*: Permission denied"):
+        scanned(somebody / "b.atlas")
+    with pytest.raises(Rot180Error, match="holds another scan"):
+        scanned(path, examples=4)
+    scanned(path)  # nothing is to be done
+
+
+def test_a_file_that_may_not_be_read(whole: Path, somebody: Path) -> None:
+    path = Path(shutil.copy(whole, somebody / "a.atlas"))
+    path.chmod(stat.S_IWUSR)
+    if os.geteuid() != 0:
+        path.chmod(0)
+    become_nobody()
+    with pytest.raises(Rot180Error, match="cannot be read: check its permissions"):
+        rot180.open(path)
+
+
+def left_half_written(whole: Path, path: Path) -> None:
+    """Copy an atlas and its journal in the middle of a transaction that has begun to write."""
+    made = path.with_name("made")
+    shutil.copy(whole, made)
+    with closing(sqlite3.connect(made, isolation_level=None)) as file:
+        file.execute("PRAGMA cache_size = 4")
+        file.execute("BEGIN")
+        file.execute("UPDATE image SET picture = zeroblob(5000)")
+        file.execute("UPDATE feature SET max = 0")
+        file.execute("DELETE FROM peak")
+        shutil.copy(made, path)
+        shutil.copy(f"{made}-journal", f"{path}-journal")
+        file.execute("ROLLBACK")
+    made.unlink()
+    assert path.read_bytes() != whole.read_bytes()
+
+
+def test_what_a_killed_writer_left_is_taken_back(whole: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.atlas"
+    left_half_written(whole, path)
+    read_everything(path)
+    same_rows(path, whole)
+    assert [one.name for one in tmp_path.iterdir()] == ["a.atlas"]
+
+
+def test_what_a_killed_writer_left_where_nobody_may_write(whole: Path, somebody: Path) -> None:
+    path = somebody / "a.atlas"
+    left_half_written(whole, path)
+    for one in somebody.iterdir():
+        one.chmod(0o444)
+    somebody.chmod(0o555)
+    become_nobody()
+    with pytest.raises(Rot180Error, match=r"left in the middle of writing.*a\.atlas-journal"):
+        rot180.open(path)
+
+
+def test_samples_are_the_same_images_for_all_layers(whole: Path) -> None:
+    with rot180.open(whole) as atlas:
+        numbers = [atlas.sample(name)[0] for name in atlas]
+        assert numbers[0] == numbers[1] == numbers[2]
+        assert np.isfinite(atlas.sample("two")[1]).all()
