@@ -55,6 +55,11 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto: the GPU wher
 OnBadImage = Annotated[str, typer.Option(help="What to do with a broken image: skip or fail.")]
 Method = Annotated[str, typer.Option(help="deconvnet, gradient or guided.")]
 Unpool = Annotated[str, typer.Option(help="switches (to where the maxima were) or repeat.")]
+AtlasFile = Annotated[Path, typer.Argument(help="An atlas that 'rot180 scan' made.")]
+SORTS = (
+    "strongest, weakest, rarest, most-common, class (most selective for one), colour (most "
+    "explained by it), bright, dark."
+)
 Formats = Annotated[str, typer.Option("--format", help="png, svg, pdf, or several: png,pdf.")]
 ImageClass = Annotated[
     str | None, typer.Option("--class", help="Look at the first image of this class.")

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from rot180.atlas.words import colour_words
 from rot180.graph.network import Layer, Network
-
-NAMES = ("red", "green", "blue")
 
 
 @dataclass(frozen=True)
@@ -25,21 +24,7 @@ class ColourResponse:
 
     def words(self) -> str:
         """Say the strongest effects in words: "more with green, less with blue"."""
-        if not any(self.coefficients):
-            return "nothing"
-        if len(self.coefficients) == 1:
-            return (
-                "more where it is bright" if self.coefficients[0] > 0 else "more where it is dark"
-            )
-        largest = max(abs(one) for one in self.coefficients)
-        parts = [
-            f"{'more' if value > 0 else 'less'} with {name}"
-            for name, value in sorted(
-                zip(NAMES, self.coefficients, strict=True), key=lambda pair: -abs(pair[1])
-            )
-            if abs(value) > 0.3 * largest
-        ]
-        return ", ".join(parts)
+        return colour_words(self.coefficients)
 
 
 def colour_response(

@@ -4,20 +4,24 @@ The background is transparent and the words are of a grey that can be read on wh
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Rectangle
+from matplotlib.textpath import text_to_path
 
 from rot180.files import written_whole
 from rot180.graph.boxes import Box
-from rot180.projection.pictures import Picture
 
 INK = "#767676"
 """Contrast 4.5 to 1 against white, 4.6 to 1 against black."""
@@ -25,8 +29,9 @@ MARK = "#ff9500"
 MARGIN = 16
 _HEAD = 40
 _POINT = 72 / 100
+_FONT = "DejaVu Sans"
 _STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
+    "font.family": _FONT,
     "text.color": INK,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
@@ -66,9 +71,7 @@ class Sheet:
         self.page.set_axis_off()
         self.page.set_xlim(0, self.width)
         self.page.set_ylim(self.height, 0)
-        self.page.text(
-            MARGIN, 22, self.title, size=14 * _POINT, weight="bold", va="center", color=INK
-        )
+        self.text(MARGIN, 22 - _HEAD, self.title, 14, weight="bold")
 
     @property
     def foot(self) -> float:
@@ -76,13 +79,24 @@ class Sheet:
         return self.height - _HEAD - 18
 
     def text(self, x: float, y: float, words: str, size: float = 11, **style: Any) -> None:
-        """Write words with their left end at (x, y), ``size`` pixels high; y is their middle."""
-        self.page.text(
-            x, y + _HEAD, words, size=size * _POINT, **{"va": "center", "color": INK, **style}
-        )
+        """Write words with their left end at (x, y), ``size`` pixels high; y is their middle.
 
-    def picture(self, x: float, y: float, picture: Picture, factor: float) -> None:
-        """Put a picture with its upper left corner at (x, y), each of its pixels a square."""
+        They are written as they stand, dollar signs included.
+        """
+        style = {"va": "center", "color": INK, "parse_math": False, **style}
+        self.page.text(x, y + _HEAD, drawable(words), size=size * _POINT, **style)
+
+    def head(self, words: str) -> None:
+        """Write words at the right end of the title's line."""
+        self.text(self.width - MARGIN, 22 - _HEAD, words, 11, ha="right")
+
+    def picture(
+        self, x: float, y: float, picture: UInt8[np.ndarray, "h w c"], factor: float
+    ) -> None:
+        """Put a picture with its upper left corner at (x, y), each of its pixels a square.
+
+        It has three channels, or a fourth that says how opaque it is (0 to 255).
+        """
         height, width = picture.shape[:2]
         extent = (x, x + factor * width, y + _HEAD + factor * height, y + _HEAD)
         self.page.imshow(picture, extent=extent, interpolation="nearest", aspect="auto")
@@ -142,6 +156,61 @@ class Sheet:
             case _:
                 about = {"Title": self.title, "Subject": self.caption}
                 return {**about, "CreationDate": None, "Creator": "rot180"}
+
+
+def save_pages(
+    pages: Iterable[Sheet], path: str | Path, told: Callable[[Sheet], None] = lambda page: None
+) -> list[Path]:
+    """Write sheets as the pages of one PDF, and the numbers of all of them beside it as JSON.
+
+    Title and caption are the first one's. Each page is drawn when its turn has come.
+
+    Raises:
+        Rot180Error: the directory cannot be written to.
+    """
+    path = Path(path)
+    numbers: list[dict[str, Any]] = []
+    about: dict[str, Any] = {}
+    with written_whole(path) as beside, rc_context(_STYLE), PdfPages(beside) as pdf:
+        for page in pages:
+            if not about:
+                about = {"title": page.title, "caption": page.caption}
+                pdf.infodict().update(page._metadata("pdf"))
+                pdf.infodict().pop("CreationDate")
+            pdf.savefig(page.figure, dpi=200, transparent=True)
+            numbers.append(page.numbers)
+            told(page)
+    beside_it = path.with_suffix(".json")
+    with written_whole(beside_it) as beside:
+        about["pages"] = numbers
+        beside.write_text(json.dumps(about, indent=1, default=_plain) + "\n")
+    return [path, beside_it]
+
+
+def drawable(words: str) -> str:
+    """Replace what the font of the sheets cannot show, and what would break a line or turn it."""
+    known = _characters()
+    return "".join(one if one.isprintable() and ord(one) in known else "\ufffd" for one in words)
+
+
+def shortened(words: str, width: float, size: float, weight: str = "normal") -> str:
+    """Cut words to a width in pixels, as :meth:`Sheet.text` writes them; the end becomes "…"."""
+    style = FontProperties(family=_FONT, size=size, weight=weight)
+    words = drawable(words[: round(width)])  # of more, none is a pixel wide
+
+    def wide(words: str) -> float:
+        return float(text_to_path.get_text_width_height_descent(words, style, False)[0])
+
+    if wide(words) <= width:
+        return words
+    while words and wide(words + "…") > width:
+        words = words[:-1].rstrip(" ;,")
+    return words + "…"
+
+
+@cache
+def _characters() -> frozenset[int]:
+    return frozenset(get_font(findfont(FontProperties(family=_FONT))).get_charmap())
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,160 @@
+"""Tiles of one size for what the units of a layer see, with every peak at the same place.
+
+A unit at the border sees less of the image than its receptive field: what is there is put where it
+would be if the image went on, and the rest of the tile stays empty. Where the receptive field is as
+high or as wide as the image, the tile shows all of the image along that side instead.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int64, UInt8
+from PIL import Image
+
+from rot180.atlas.features import AtlasLayer, Example
+from rot180.graph.boxes import Box, Span
+from rot180.projection.pictures import signed_picture
+
+Tile = UInt8[np.ndarray, "h w 4"]
+"""Red, green, blue, and 255 where there is something, 0 where the tile is empty."""
+
+_USUAL, _LEAST, _MOST = 112, 96, 128
+"""The longer side of a tile: the usual one, and the bounds of those that enlarge by whole factors;
+in pixels of a picture."""
+
+
+class _Side(NamedTuple):
+    """One axis of a layer's tiles, in pixels of the image.
+
+    Attributes:
+        size: of the image.
+        extent: how much of it a tile shows.
+        starts: where the tile of each row (or column) of the layer's map starts; before 0 for those
+            that would reach over the border.
+    """
+
+    size: int
+    extent: int
+    starts: Int64[np.ndarray, " places"]
+
+    def shown(self, span: Span) -> Span:
+        """Return what a tile shows of the image, of a unit that sees a span of it."""
+        return Span(0, self.size) if self.extent == self.size else span
+
+
+class Tiles:
+    """The tiles of a layer.
+
+    Attributes:
+        height, width: in pixels of a picture.
+        factor: pixels of the picture for each of the image: a whole number, or one below or above 1
+            that a filter (Lanczos) makes.
+        whole: whether every tile shows the whole image.
+    """
+
+    def __init__(self, layer: AtlasLayer, size: tuple[int, int]) -> None:
+        self._sides = tuple(
+            _side(spans, nominal, every, length)
+            for spans, nominal, every, length in zip(
+                layer.fields, layer.receptive_field, layer.stride, size, strict=True
+            )
+        )
+        extents = [one.extent for one in self._sides]
+        self.factor = _factor(max(extents))
+        self.height, self.width = (max(1, round(self.factor * one)) for one in extents)
+        self.whole = all(one.extent == one.size for one in self._sides)
+
+    def box(self, example: Example) -> Box:
+        """Return the part of the image that a tile shows: the receptive field, or all of it."""
+        rows, columns = self._sides
+        return Box.of(rows.shown(example.box.rows), columns.shown(example.box.columns))
+
+    def patch(self, pixels: UInt8[np.ndarray, "height width c"], example: Example) -> Tile:
+        """Show what an example's unit sees of its image."""
+        box = self.box(example)
+        cut = pixels[box.top : box.bottom, box.left : box.right]
+        return self._placed(cut.repeat(3, axis=2) if cut.shape[2] == 1 else cut, example)
+
+    def signal(self, signal: Float[np.ndarray, "c height width"], example: Example) -> Tile:
+        """Show a signal at the size of the image likewise: zero as mid-grey, on its own scale."""
+        box = self.box(example)
+        cut = signal[:, box.top : box.bottom, box.left : box.right]
+        if self._enlarges:
+            return self._placed(signed_picture(cut), example)
+        # Made smaller before it is scaled: fine detail, which the filter weakens, stays visible.
+        small = self._resized(np.moveaxis(cut, 0, -1).astype(np.float32), example)
+        return self._placed(signed_picture(np.moveaxis(small, -1, 0)), example, resize=False)
+
+    @property
+    def _enlarges(self) -> bool:
+        return self.factor == round(self.factor)
+
+    def _target(self, example: Example) -> Box:
+        """Return where in the tile the box of the image comes to lie."""
+        box, spans = self.box(example), []
+        for side, limit, span, place in zip(
+            self._sides,
+            (self.height, self.width),
+            (box.rows, box.columns),
+            example.position,
+            strict=True,
+        ):
+            start = span.start - int(side.starts[place])
+            first = min(round(self.factor * start), limit - 1)
+            last = round(self.factor * (start + span.size))
+            spans.append(Span(first, max(last, first + 1) if span.size else first))
+        return Box.of(*spans)
+
+    def _placed(
+        self, picture: UInt8[np.ndarray, "a b 3"], example: Example, resize: bool = True
+    ) -> Tile:
+        tile = np.zeros((self.height, self.width, 4), np.uint8)
+        at = self._target(example)
+        if at.height and at.width:
+            shown = self._resized(picture, example) if resize else picture
+            part = tile[at.top : at.bottom, at.left : at.right]
+            part[..., :3], part[..., 3] = shown, 255
+        return tile
+
+    def _resized(self, values: np.ndarray, example: Example) -> np.ndarray:
+        """Bring a part of an image, bytes or floating-point, to its size in the tile."""
+        at = self._target(example)
+        if self._enlarges:
+            return values.repeat(int(self.factor), axis=0).repeat(int(self.factor), axis=1)
+        if not values.size:
+            return np.zeros((at.height, at.width, values.shape[2]), values.dtype)
+        planes = [
+            Image.fromarray(np.ascontiguousarray(values[..., channel])).resize(
+                (at.width, at.height), Image.Resampling.LANCZOS
+            )
+            for channel in range(values.shape[2])
+        ]
+        return np.stack([np.asarray(one) for one in planes], axis=-1)
+
+
+def _side(spans: Int64[np.ndarray, "places 2"], nominal: int, every: float, size: int) -> _Side:
+    """Find where the tiles start that their units' receptive fields would fill without a border."""
+    lengths = spans[:, 1] - spans[:, 0]
+    extent = min(size, max(1, nominal, int(lengths.max())))
+    if extent == size:
+        return _Side(size, extent, np.zeros(len(spans), np.int64))
+    places = np.arange(len(spans))
+    starts, stops = spans.T
+    known, start = 0, int(starts[0])  # a row that tells where its field starts: the surest that is
+    for good, first in (
+        (lengths == extent, starts),
+        (starts > starts.min(), starts),
+        (stops < stops.max(), stops - extent),
+    ):
+        if good.any():
+            known = int(good.argmax())
+            start = int(first[known])
+            break
+    found = np.rint(start + (places - known) * every).astype(np.int64)
+    # Whatever a network does at its border, nothing that a unit sees is cut off.
+    return _Side(size, extent, np.clip(found, stops - extent, starts))
+
+
+def _factor(longest: int) -> float:
+    whole = max(1, round(_USUAL / longest))
+    return float(whole) if _LEAST <= whole * longest <= _MOST else _USUAL / longest
