@@ -5,14 +5,14 @@ INSTALLED := .venv/installed
 
 .PHONY: demo test bench clean
 
-demo: $(INSTALLED)  ## train the two-layer network and draw its features, into demo/
+demo: $(INSTALLED)  ## train the two-layer network, draw and scan its features, into demo/
 	$(BIN)/rot180 demo
 
 test: $(INSTALLED)  ## lint, types, tests with coverage
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 bench: $(INSTALLED)  ## tables of ratios, each measured side by side in one run
 	$(BIN)/python benchmarks/parity.py
@@ -21,6 +21,8 @@ bench: $(INSTALLED)  ## tables of ratios, each measured side by side in one run
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/models.py
 	$(BIN)/python benchmarks/units.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python benchmarks/atlas.py
 
 clean:  ## remove the environment and all that was made
 	rm -rf .venv demo .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

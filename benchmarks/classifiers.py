@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from rot180.datasets.photos import photograph_paths
 
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and deviation by which the images of torchvision's networks are normalised."""
+
 
 def vgg16() -> nn.Module:
     torch.manual_seed(0)
@@ -45,7 +48,7 @@ def prepared(photo: Image.Image, size: int) -> Tensor:
     pixels = np.asarray(photo.convert("RGB").resize((size, size)), dtype=np.float32)
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, pixels.shape).astype(np.float32)
     pixels = (pixels + noise) / 255
-    mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    mean, deviation = IMAGENET
     values = (pixels - np.float32(mean)) / np.float32(deviation)
     return torch.from_numpy(values).permute(2, 0, 1).contiguous()
 

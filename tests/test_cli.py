@@ -70,7 +70,7 @@ def test_train_leaves_a_checkpoint_and_its_curve(trained: Path) -> None:
 
 def test_an_interrupted_training_keeps_the_best_and_goes_on(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
-    options = ["--data", folder, "--epochs", 400, "--batch", 32, "--size", "16x16", "--out", path]
+    options = ["--data", folder, "--epochs", 5000, "--batch", 32, "--size", "16x16", "--out", path]
     command = [sys.executable, "-u", "-m", "rot180", "train", *map(str, options)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -83,7 +83,7 @@ def test_an_interrupted_training_keeps_the_best_and_goes_on(folder: Path, tmp_pa
     assert running.returncode == 1
     assert f"error: Interrupted: {path} holds the best epoch so far" in printed
     done = len(rot180.load(path).history)
-    assert 1 <= done < 400
+    assert 1 <= done < 5000
     with subprocess.Popen(
         [*command, "--resume"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as running:
@@ -122,7 +122,10 @@ def test_the_demo(folder: Path, tmp_path: Path) -> None:
     status, printed = run("demo", "--data", folder, "--out", tmp_path / "demo", "--epochs", 1)
     assert status == 0, printed
     assert "Done in" in printed
-    assert len(list((tmp_path / "demo").glob("*.png"))) == 9
+    assert len(list((tmp_path / "demo").glob("[1-8]-*.png"))) == 8
+    assert list((tmp_path / "demo").glob("9-patches-*.png"))
+    with rot180.open(tmp_path / "demo" / "two-layer.atlas") as atlas:
+        assert atlas.complete
     assert (tmp_path / "demo" / "two-layer.safetensors").exists()
 
 

@@ -12,15 +12,17 @@ from rot180.cli import app
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_python_of_the_readme_runs() -> None:
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
+    monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for code in blocks:
         exec(compile(code, "README.md", "exec"), names)
     assert names["network"].accuracy(names["images"], names["labels"]) > 0.8
     assert isinstance(names["p"], rot180.Projection)
     assert len(names["every"]) == 64
+    assert names["atlas"].complete
 
 
 def test_every_command_and_option_of_the_readme_exists() -> None:

@@ -22,9 +22,9 @@ def say(words: str) -> None:
     out.print(escape(words))
 
 
-def page() -> Console:
-    """Return a console for prose and tables, which breaks lines; 100 wide where none is given."""
-    return Console(highlight=False, width=None if out.is_terminal else 100)
+def page(width: int = 100) -> Console:
+    """Return a console for prose and tables, which breaks lines; so wide if it is no terminal."""
+    return Console(highlight=False, width=None if out.is_terminal else width)
 
 
 @contextmanager
@@ -80,6 +80,10 @@ class Bar:
     def __call__(self, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` parts are done."""
         self._progress.update(self._task, completed=done, total=total)
+
+    def note(self, words: str) -> None:
+        """Show words behind the bar."""
+        self._progress.update(self._task, note=words)
 
     def on_step(self, epoch: int, step: int, steps: int, values: dict[str, float]) -> None:
         """Show how an epoch of training goes on."""

@@ -5,9 +5,11 @@ from typing import Annotated
 import typer
 
 from rot180 import __version__, console
+from rot180.cli.atlases import sheet
 from rot180.cli.explaining import explain, trace
 from rot180.cli.inspecting import inspect
 from rot180.cli.pictures import figures, project
+from rot180.cli.scanning import compare, features, merge, scan
 from rot180.cli.training import demo, train
 from rot180.console import say
 
@@ -39,7 +41,21 @@ def main_options(
     console.debug = debug
 
 
-for _command in (demo, train, figures, project, inspect, explain, trace):
+_COMMANDS = (
+    demo,
+    train,
+    figures,
+    project,
+    inspect,
+    scan,
+    merge,
+    features,
+    compare,
+    sheet,
+    explain,
+    trace,
+)
+for _command in _COMMANDS:
     app.command()(_command)
 
 

@@ -97,6 +97,7 @@ def demo(
         )
         subject = Subject(checkpoint, held_out, chosen_number(held_out, None, None))
         draw(subject, out, (None, None), ("png",))
+        atlas = _atlas(checkpoint, held_out, out)
         best = max(one["held_out"] for one in checkpoint.history)
         say("")
         say(
@@ -104,7 +105,23 @@ def demo(
             f"{best:.1%} of {len(held_out)} images that it was not trained on."
         )
         say(f"Look at {out}/4-strongest.png first: what excites each feature of the first layer.")
+        say(f"Then {out}/9-patches-1.png: the strongest patches of each feature of the second.")
         say(f"Then: rot180 figures --model {path} --data {data} --image 1 --out {out}")
+        say(f"      rot180 features {atlas} --sort colour")
+
+
+def _atlas(checkpoint: "Checkpoint", images: "ArrayDataset", out: Path) -> Path:
+    """Scan the images into a new atlas, and draw what excites the second layer."""
+    from rot180.atlas.scan import scan
+    from rot180.figures.patches import patches
+
+    path = out / "two-layer.atlas"
+    path.unlink(missing_ok=True)  # of an earlier run, perhaps of other weights
+    with scan(checkpoint, images, path) as atlas:
+        say(f"Written: {path}  ({atlas.layout.features} features over {atlas.images} images)")
+        for page in patches(atlas, "conv2", checkpoint, name="9-patches"):
+            say(f"Written: {page.save(out)[0]}  ({page.title})")
+    return path
 
 
 def _recipe(data: str, **given: float | None) -> "Recipe":

@@ -1,0 +1,324 @@
+"""The commands that make atlases, and look into them."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rot180.cli.options import (
+    SORTS,
+    AtlasFile,
+    Classes,
+    Device,
+    Mean,
+    OnBadImage,
+    Size,
+    Std,
+    Weights,
+    the_model,
+)
+from rot180.console import Bar, page, say, sentences
+from rot180.errors import Rot180Error
+
+if TYPE_CHECKING:
+    from rot180.atlas.reading import Atlas
+    from rot180.atlas.scan import Going
+
+_MODEL = (
+    "two-layer, a checkpoint, torchvision:NAME[:WEIGHTS], timm:NAME[:pretrained], "
+    "package.module:callable, or path/to/file.py:callable."
+)
+
+
+def scan(
+    model: Annotated[str, typer.Argument(help=_MODEL)],
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="photos, cifar10, torchvision:NAME, a directory (class folders, plain images, "
+            "Parquet files), or a Parquet file."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The atlas to write, or to go on with.")] = Path(
+        "scan.atlas"
+    ),
+    split: Annotated[str, typer.Option(help="Images to scan: train, test or all.")] = "all",
+    layers: Annotated[
+        str | None, typer.Option(help="Names or patterns, as 'layer4.*,fc'; else all.")
+    ] = None,
+    examples: Annotated[int, typer.Option(help="Strongest images to keep of each feature.")] = 9,
+    sample: Annotated[
+        int, typer.Option(help="Images of which all peaks are kept, to compare atlases.")
+    ] = 1000,
+    images: Annotated[
+        str, typer.Option(help="Pictures of the examples: lossless, compact or none.")
+    ] = "lossless",
+    batch: Annotated[
+        int | None, typer.Option(help="Images that go through the network together.")
+    ] = None,
+    shard: Annotated[
+        str, typer.Option(help="i/n: scan the i-th of n parts; 'rot180 merge' joins them.")
+    ] = "1/1",
+    weights: Weights = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    classes: Classes = None,
+    device: Device = "auto",
+    on_bad_image: OnBadImage = "skip",
+) -> None:
+    """Pass a network over a data set once, and keep what excites each of its features.
+
+    A scan that was interrupted goes on from its last checkpoint when the same command is given
+    again.
+    """
+    with sentences():
+        from rot180.atlas.scan import scan as run
+        from rot180.datasets import open_dataset
+
+        part = _shard(shard)
+        named = the_model(model, weights, size, mean, std, classes, device)
+        found = open_dataset(data, split)
+        say(
+            f"Scanning {len(found)} images of {found.name} ({found.split}) with {model} on "
+            f"{named.device}{'' if part == (1, 1) else f', part {part[0]} of {part[1]}'}."
+        )
+        started = time.perf_counter()
+        last: list[Going] = []
+        with Bar("scanning") as bar:
+
+            def progress(going: "Going") -> None:
+                last[:] = [going]
+                bar(going.done, going.total)
+                bar.note(
+                    f"{going.images_per_second:.0f} images/s, {going.waiting:.0%} waiting for them"
+                )
+
+            try:
+                atlas = run(
+                    named,
+                    found,
+                    out,
+                    layers=None if layers is None else [one.strip() for one in layers.split(",")],
+                    examples=examples,
+                    sample=sample,
+                    images=images,
+                    batch=batch,
+                    shard=part,
+                    on_bad_image=on_bad_image,
+                    progress=progress,
+                )
+            except KeyboardInterrupt:
+                if not out.is_file() or not last:
+                    raise
+                raise Rot180Error(
+                    f"Interrupted: {out} holds {last[-1].done} of {last[-1].total} images; the "
+                    "same command goes on from there."
+                ) from None
+        with atlas:
+            _tell(atlas, last, time.perf_counter() - started)
+
+
+def _tell(atlas: "Atlas", last: "list[Going]", seconds: float) -> None:
+    """Say what a scan found."""
+    skipped = atlas.skipped
+    if skipped:
+        shown = "; ".join(f"{name}: {reason}" for _, name, reason in skipped[:5])
+        say(f"Left out broken images: {shown}{' …' if len(skipped) > 5 else ''}")
+    if last:
+        say(
+            f"{last[-1].images_per_second:.0f} images/s, {last[-1].waiting:.0%} of the time "
+            f"waiting for images; {seconds:.0f} s in all."
+        )
+    else:
+        say("All of it had been scanned before.")
+    ((dead,),) = atlas.rows("SELECT COUNT(*) FROM feature WHERE dead")
+    ((pictures, size),) = atlas.rows("SELECT COUNT(picture), SUM(LENGTH(picture)) FROM image")
+    say(
+        f"{atlas.layout.features} features of {len(atlas)} layers, {dead} of them dead, over "
+        f"{atlas.scanned} of {atlas.images} images."
+    )
+    whole = atlas.path.stat().st_size
+    say(
+        f"Written: {atlas.path}, {_size(whole)}, of which {_size(size or 0)} are {pictures} "
+        "pictures of examples."
+    )
+    if atlas.complete:
+        say(f"Next: rot180 features {atlas.path}")
+    else:
+        say("It is a part: join it with the others by 'rot180 merge'.")
+
+
+def merge(
+    parts: Annotated[list[Path], typer.Argument(help="Atlases of parts of one scan.")],
+    out: Annotated[Path, typer.Option(help="The atlas to write.")],
+) -> None:
+    """Join the parts of a scan (--shard) into the atlas of the whole."""
+    with sentences():
+        from rot180.atlas.merge import merge as run
+
+        with run(parts, out) as atlas:
+            say(
+                f"Written: {out}, {_size(out.stat().st_size)}, {atlas.scanned} of {atlas.images} "
+                "images."
+            )
+
+
+def features(
+    atlas: AtlasFile,
+    layer: Annotated[str | None, typer.Option(help="Of this layer only.")] = None,
+    sort: Annotated[str, typer.Option(help=SORTS)] = "strongest",
+    dead: Annotated[bool, typer.Option("--dead", help="Only features that never fire.")] = False,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="The most redundant pairs of features instead.")
+    ] = False,
+    most: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 20,
+) -> None:
+    """List the features of an atlas with their statistics, sorted."""
+    with sentences():
+        from rot180.atlas.orders import checked_order
+        from rot180.atlas.reading import open_atlas
+
+        order = checked_order(sort)
+        with open_atlas(atlas) as opened:
+            names = list(opened) if layer is None else [opened[layer].name]
+            page(160).print(
+                _pairs(opened, names, most)
+                if pairs
+                else _features(opened, names, order, dead, most)
+            )
+
+
+def _features(
+    atlas: "Atlas", names: list[str], order: tuple[str, str], dead: bool, most: int
+) -> Any:
+    from rich.table import Table
+
+    column, direction = order
+    marks = ", ".join("?" * len(names))
+    condition = "dead" if dead else f"NOT dead AND {column} IS NOT NULL"
+    found = atlas.rows(
+        "SELECT layer, channel, max, firing_positions, firing_images, class.name, "
+        "class_selectivity, colour_r2, red, green, blue, brightness "
+        "FROM feature LEFT JOIN class ON best_class = number "
+        f"WHERE layer IN ({marks}) AND {condition} ORDER BY {column} {direction}, id LIMIT ?",
+        *names,
+        most,
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("layer", no_wrap=True)
+    for name in ("feature", "max", "positions", "images"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("best class", no_wrap=True)
+    for name in ("selective", "colour R²"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("responds to")
+    for row in found:
+        numbers = (*row[1:5], *row[6:])
+        atlas.check(all(one is None or isinstance(one, int | float) for one in numbers), "feature")
+        name, channel, largest, places, images, best, selective, r2, *colours = row
+        table.add_row(
+            name,
+            str(channel),
+            _number(largest),
+            _percent(places),
+            _percent(images),
+            best or "",
+            _number(selective),
+            _number(r2),
+            _responds(r2, colours),
+        )
+    return table
+
+
+def _responds(explained: float | None, colours: list[float | None]) -> str:
+    """Say what colour a feature goes with, where colour explains some of it."""
+    from rot180.atlas.words import colour_words
+
+    if explained is None or explained < 0.1:
+        return ""
+    red, green, blue, brightness = colours
+    channels = [one for one in (red, green, blue) if one is not None]
+    return colour_words(channels or [brightness or 0.0])
+
+
+def _pairs(atlas: "Atlas", names: list[str], most: int) -> Any:
+    from rich.table import Table
+
+    marks = ", ".join("?" * len(names))
+    found = atlas.rows(
+        "SELECT layer, channel, other, correlation FROM partners "
+        f"WHERE layer IN ({marks}) AND channel < other ORDER BY correlation DESC LIMIT ?",
+        *names,
+        most,
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("layer", no_wrap=True)
+    for name in ("feature", "and", "correlation"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, one, two, value in found:
+        atlas.check(isinstance(value, float), "partner")
+        table.add_row(name, str(one), str(two), f"{value:.3f}")
+    return table
+
+
+def compare(
+    first: AtlasFile,
+    second: Annotated[Path, typer.Argument(help="Another, over the same data.")],
+    layer: Annotated[str | None, typer.Option(help="Of the first; else all in common.")] = None,
+    other: Annotated[str | None, typer.Option(help="Of the second, if named otherwise.")] = None,
+    most: Annotated[int, typer.Option(min=0, help="Features to list of each layer.")] = 10,
+) -> None:
+    """Say which features of two networks, or two checkpoints, correspond."""
+    with sentences():
+        from rich.table import Table
+
+        from rot180.atlas.compare import compare as run
+        from rot180.atlas.reading import open_atlas
+
+        with open_atlas(first) as one, open_atlas(second) as two:
+            found = run(one, two, layer, other)
+        for comparison in found:
+            say(str(comparison))
+            for words, channels in (
+                ("vanished", comparison.vanished),
+                ("appeared", comparison.appeared),
+                ("died", comparison.died),
+                ("revived", comparison.revived),
+            ):
+                if channels and most:
+                    shown = ", ".join(map(str, channels[:most]))
+                    say(f"  {words}: {shown}{' …' if len(channels) > most else ''}")
+            if not most:
+                continue
+            table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 2))
+            for name in ("feature", "goes with", "correlation"):
+                table.add_column(name, justify="right", no_wrap=True)
+            ranked = sorted(comparison.matches, key=lambda m: (m.other is None, -m.correlation))
+            for match in [one for one in ranked if one.other is not None][:most]:
+                mark = "" if match.mutual else " (not mutual)"
+                table.add_row(
+                    str(match.channel), f"{match.other}{mark}", f"{match.correlation:.3f}"
+                )
+            page().print(table)
+
+
+def _shard(words: str) -> tuple[int, int]:
+    number, slash, parts = words.partition("/")
+    if not (slash and number.isdecimal() and parts.isdecimal()):
+        raise Rot180Error(f"A part is i/n, as 2/8; this one is '{words}'.")
+    return int(number), int(parts)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.3g} %"
+
+
+def _size(count: int) -> str:
+    """Write a number of bytes."""
+    return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.2f} GB"
