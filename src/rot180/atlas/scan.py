@@ -18,8 +18,10 @@ import torch
 
 from rot180 import __version__
 from rot180.atlas import asked, identity
+from rot180.atlas.crew import in_order
 from rot180.atlas.identity import Identity
 from rot180.atlas.layout import Layout
+from rot180.atlas.observed import Observed
 from rot180.atlas.pictures import encoded
 from rot180.atlas.reading import Atlas, open_atlas
 from rot180.atlas.rows import Fields
@@ -268,8 +270,10 @@ class _Scan:
                 on_bad_image=self.settings.on_bad_image,
             ) as loading,
         ):
-            for batch in loading:
-                self._take(batch, state)
+            apart = size[0] * size[1] >= _SMALL
+            taken = in_order(self._observed, loading, self.network.device, apart)
+            for batch, observed in taken:
+                self._take(batch, observed, state)
                 after, done = batch.stop, done + batch.stop - after
                 now = time.perf_counter()
                 if progress is not None:
@@ -283,20 +287,24 @@ class _Scan:
                     saved = self._saved(writer, state, saved, after, now - last)
                     last = time.perf_counter()
                     cost = last - now
+            taken.close()
             # After an error or a second interrupt the state may be half updated: it is not saved.
             self._saved(writer, state, saved, after, time.perf_counter() - last)
         if stopping.is_set() and after < stop:
             raise KeyboardInterrupt
 
-    def _take(self, batch: Batch, state: State) -> None:
+    def _observed(self, batch: Batch) -> Observed | None:
+        """Run a batch; None if all its images are broken."""
+        if not len(batch.numbers):
+            return None
+        inputs = self.subject.prepared(batch.images)
+        return self.watching.observed(batch.numbers, batch.labels, batch.images, inputs)
+
+    def _take(self, batch: Batch, observed: Observed | None, state: State) -> None:
         for number, where, reason in batch.bad:
             self.skipped[number] = (where, reason)
-        if not len(batch.numbers):
-            return
-        inputs = self.subject.prepared(batch.images)
-        state.update(
-            self.watching.observed(state.layout, batch.numbers, batch.labels, batch.images, inputs)
-        )
+        if observed is not None:
+            state.update(observed)
 
     def _saved(
         self, writer: Writer, state: State, before: list[Range], after: int, seconds: float
@@ -334,6 +342,9 @@ class _Scan:
 
 _SHARE = 50
 """Checkpoints take no more than one part in so many of the time."""
+
+_SMALL = 2**14
+"""Pixels below which batches are worked on in shared threads."""
 
 _PICTURES = 256
 """Pictures stored in one transaction."""

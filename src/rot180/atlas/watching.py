@@ -33,6 +33,7 @@ class Watching:
         self.fields = [fields[one.name] for one in layers]
         self._running = Running(network, layers, batch)
         self.parts = tuple(Part(one.name, one.channels, one.height, one.width) for one in layers)
+        self._layout = Layout(self.parts)
 
     def scaled(self, inputs: Float[Tensor, "n c h w"]) -> tuple[Part, ...]:
         """Return the layers with the scale of their activations on some images.
@@ -43,22 +44,20 @@ class Watching:
         one_image = self.network.open(inputs[0])
         for layer in self.layers:
             one_image.maps(layer)  # refuses weights that are not finite, which a rectifier can hide
-        bare = Layout(self.parts)
-        summary = self._summary(inputs, bare, [])
+        summary = self._summary(inputs, [])
         return tuple(
             Part(
                 part.name,
                 part.channels,
                 part.height,
                 part.width,
-                scale_of(float(np.abs(summary.peak[:, bare.of(number)]).max(initial=0))),
+                scale_of(float(np.abs(summary.peak[:, self._layout.of(number)]).max(initial=0))),
             )
             for number, part in enumerate(self.parts)
         )
 
     def observed(
         self,
-        layout: Layout,
         numbers: Int64[np.ndarray, " n"],
         labels: Int64[np.ndarray, " n"],
         images: UInt8[np.ndarray, "n h w c"],
@@ -67,7 +66,6 @@ class Watching:
         """Run a batch.
 
         Args:
-            layout: of the scan.
             numbers, labels: of the images.
             images: as pictures.
             inputs: as the network takes them.
@@ -81,7 +79,7 @@ class Watching:
             np.empty((*at.shape, part.channels), np.float32)
             for at, part in zip(positions, self.parts, strict=True)
         ]
-        summary = self._summary(inputs, layout, list(zip(positions, samples, strict=True)))
+        summary = self._summary(inputs, list(zip(positions, samples, strict=True)))
         colours = tuple(
             local_colours(sums, at, *fields)
             for at, fields in zip(positions, self.fields, strict=True)
@@ -91,27 +89,26 @@ class Watching:
     def _summary(
         self,
         inputs: Float[Tensor, "n c h w"],
-        layout: Layout,
         wanted: Sequence[tuple[Int64[np.ndarray, "n _"], np.ndarray]],
     ) -> Summary:
         """Run a batch, and write the samples of each layer into its array."""
-        summary = Summary.empty(len(inputs), layout.features)
+        summary = Summary.empty(len(inputs), self._layout.features)
 
         def seen(layer: int, first: int, maps: Tensor) -> None:
             images = slice(first, first + len(maps))
-            summarise(maps, summary.part(images, layout.of(layer)))
+            summarise(maps, summary.part(images, self._layout.of(layer)))
             if wanted:
                 positions, samples = wanted[layer]
                 samples[images] = _sampled(maps, positions[images])
 
         self._running.run(inputs, seen)
         if not np.isfinite(summary.mean).all():
-            self._refuse(inputs, layout, summary)
+            self._refuse(inputs, summary)
         return summary
 
-    def _refuse(self, inputs: Tensor, layout: Layout, summary: Summary) -> None:
+    def _refuse(self, inputs: Tensor, summary: Summary) -> None:
         image, feature = np.argwhere(~np.isfinite(summary.mean))[0]
-        part = int(np.searchsorted(layout.starts, feature, side="right")) - 1
+        part = int(np.searchsorted(self._layout.starts, feature, side="right")) - 1
         raise Rot180Error(
             self.network.first_not_finite(inputs[image : image + 1], self.layers[part].step)
         )
