@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 import rot180
 from rot180.datasets import ArrayDataset, BadImage, Dataset
+from rot180.errors import Rot180Error
 from rot180.graph.network import Network
 
 TIMES = ("started", "finished", "seconds")
@@ -141,3 +143,19 @@ TABLES = (
     "skipped",
     "image",
 )
+
+
+def refused(path: Path, words: str = "") -> None:
+    """Assert that reading it all gets a sentence in the end."""
+    with pytest.raises(Rot180Error) as caught:
+        read_everything(path)
+    sentence = str(caught.value)
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    assert words in sentence
+
+
+def scanned(path: Path, **others: Any) -> Path:
+    given = {"batch": 8, "examples": 3, "sample": 20, **normalisation(), **others}
+    rot180.scan(small_network(), small_data(60), path, **given).close()
+    return path
