@@ -90,16 +90,9 @@ class Atlas(Mapping[str, AtlasLayer]):
         self.check(all(isinstance(one[2], int) and one[2] >= 0 for one in classes), "class")
         self.classes: tuple[str, ...] = tuple(one[1] for one in classes)
         self.class_images: tuple[int, ...] = tuple(one[2] for one in classes)
-        self.progress: list[tuple[int, int, int]] = self.rows(
-            "SELECT first, stop, next FROM progress ORDER BY first"
-        )
         self.images: int = self.about.get("images", -1)
         self.check(isinstance(self.images, int) and self.images >= 0, "about.images")
-        for one in self.progress:
-            self.check(all(isinstance(n, int) for n in one), "progress")
-            self.check(0 <= one[0] <= one[2] <= one[1] <= self.images, "progress")
-        apart = all(one[1] <= two[0] for one, two in pairwise(self.progress))
-        self.check(apart, "progress")
+        self.progress = self._read_progress()
         given = self.about.get("network", {})
         shape = given.get("input") if isinstance(given, dict) else None
         shape = shape if isinstance(shape, list) else []
@@ -292,16 +285,30 @@ class Atlas(Mapping[str, AtlasLayer]):
         self.check(bool(np.isfinite(peaks).all()), "sample")
         return numbers, peaks.astype(np.float16)
 
+    def _read_progress(self) -> list[tuple[int, int, int]]:
+        found = self.rows("SELECT first, stop, next FROM progress ORDER BY first")
+        for one in found:
+            self.check(all(isinstance(n, int) for n in one), "progress")
+            self.check(0 <= one[0] <= one[2] <= one[1] <= self.images, "progress")
+        self.check(all(one[1] <= two[0] for one, two in pairwise(found)), "progress")
+        return found
+
     def state(self) -> State:
         """Return the running state of a scan that is not complete.
 
         Raises:
             Rot180Error: the scan is complete and holds none, or it is damaged.
         """
-        found = self.rows("SELECT name, type, shape, numbers FROM state")
+        self.rows("BEGIN")  # both as of one moment, if another process is writing
+        try:
+            self.progress = self._read_progress()
+            found = self.rows("SELECT name, type, shape, numbers FROM state")
+        finally:
+            self._connection.rollback()
         if not found:
             raise Rot180Error(
-                f"{self.path} covers its whole data set, and holds no state to go on from."
+                f"{self.path} holds no state to go on from: it covers its whole data set, or "
+                "another process has just finished it."
             )
         arrays = {str(name): unpacked(str(name), *one) for name, *one in found}
         # So that sizes that cannot be are found before room is made for them.

@@ -142,9 +142,8 @@ class _Scan:
                 self._check_shard(atlas)
                 if atlas.finished:
                     return open_atlas(self.path)
-                # The progress was read first: if another process goes on with the scan between
-                # the two, it is behind, and the first checkpoint is refused.
-                saved, state = atlas.progress, atlas.state()
+                state = atlas.state()
+                saved = atlas.progress  # of the same moment
             writer = Writer(self.path)
         else:
             layout = self._layout()
