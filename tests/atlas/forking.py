@@ -19,6 +19,7 @@ import torch
 
 import rot180
 from rot180.atlas import scan as scanning
+from rot180.atlas import writing
 from rot180.cli import app
 from rot180.errors import Rot180Error
 from tests.atlas.scans import Odd, normalisation, small_data, small_network
@@ -43,7 +44,7 @@ def arguments(seconds: float) -> dict[str, Any]:
 def prepare(order: dict[str, Any]) -> None:
     """Change what the order says should be otherwise in this process."""
     scanning._SHARE = order.get("share", 0)
-    scanning._PICTURES = 16
+    writing._PICTURES = 16
     if "file_size" in order:
         limit = order["file_size"]
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))

@@ -71,13 +71,15 @@ def test_each_batch_has_threads_of_its_own(threads: int) -> None:
     assert {n for _, n in shared} == {threads}
 
 
-def test_a_scan_is_the_same_with_any_number_of_threads(tmp_path: Path) -> None:
+def test_a_scan_of_convolutions_is_the_same_with_any_number_of_threads(tmp_path: Path) -> None:
+    # The fully connected layer is left out: on some processors the library that multiplies its
+    # matrix splits long sums among the threads, and the last digit depends on how.
     model, data = rot180.load("two-layer"), rot180.open_dataset("photos", "test")
     before = torch.get_num_threads()
     try:
         for number in (1, 2):
             torch.set_num_threads(number)
-            rot180.scan(model, data, tmp_path / str(number), batch=16).close()
+            rot180.scan(model, data, tmp_path / str(number), layers="conv*", batch=16).close()
     finally:
         torch.set_num_threads(before)
     same_rows(tmp_path / "1", tmp_path / "2")

@@ -1,6 +1,6 @@
 """``rot180.merge``: the parts of a scan, joined into the atlas that one scan would have made."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,13 @@ def _write(parts: Sequence[Atlas], path: Path) -> None:
             raise Rot180Error(f"One of the parts is damaged: none of them names image {number}.")
         return homes[number].named(number)
 
+    def pictures(numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        for number in numbers:
+            query = "SELECT picture FROM image WHERE number = ?"
+            ((data,),) = homes[number].rows(query, number)
+            if data is not None:
+                yield number, data
+
     about = {
         key: value
         for key, value in first.about.items()
@@ -102,15 +109,7 @@ def _write(parts: Sequence[Atlas], path: Path) -> None:
         create(new, about, layers, fields, first.classes, first.layout, progress) as writer,
     ):
         writer.save(state, fields, named, progress, None, skipped, seconds)
-        missing = writer.without_picture()
-        for start in range(0, len(missing), 256):
-            pictures = []
-            for number in missing[start : start + 256]:
-                query = "SELECT picture FROM image WHERE number = ?"
-                ((data,),) = homes[number].rows(query, number)
-                if data is not None:
-                    pictures.append((number, data))
-            writer.add_pictures(pictures)
+        writer.add_pictures(pictures)
         writer.finish({"finished": now()}, keep_state=not complete)
 
 

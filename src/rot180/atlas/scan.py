@@ -317,26 +317,23 @@ class _Scan:
         return progress
 
     def _pictures(self, writer: Writer) -> None:
-        """Store the pictures of the examples, in parts, so that an interrupt loses few."""
+        """Store the pictures of the examples."""
         kind = self.settings.images
         if kind == "none":
             return
-        missing = writer.without_picture()
         size, channels = self.subject.size, self.network.input_shape[0]
 
         def picture(number: int) -> tuple[int, bytes]:
             return number, encoded(fitted(self.data.image(number), size, channels), kind)
 
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for start in range(0, len(missing), _PICTURES):
-                some = missing[start : start + _PICTURES]
-                try:
-                    writer.add_pictures(list(pool.map(picture, some)))
-                except BadImage as error:
-                    raise Rot180Error(
-                        f"{error.where} was read during the scan and cannot be read now: "
-                        f"{error.reason}. Put it back, and give the same command again."
-                    ) from error
+            try:
+                writer.add_pictures(lambda some: pool.map(picture, some))
+            except BadImage as error:
+                raise Rot180Error(
+                    f"{error.where} was read during the scan and cannot be read now: "
+                    f"{error.reason}. Put it back, and give the same command again."
+                ) from error
 
 
 _SHARE = 50
@@ -344,9 +341,6 @@ _SHARE = 50
 
 _SMALL = 2**14
 """Pixels below which batches are worked on in shared threads."""
-
-_PICTURES = 256
-"""Pictures stored in one transaction."""
 
 
 @contextmanager

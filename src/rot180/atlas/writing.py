@@ -20,6 +20,9 @@ from rot180.errors import Rot180Error
 
 _RESULTS = ("feature", "example", "peak", "response", "partner", "sample_image", "sample", "state")
 
+_PICTURES = 256
+"""Pictures stored in one transaction."""
+
 
 class Writer:
     """An atlas that is being made.
@@ -143,13 +146,19 @@ class Writer:
         found = self.connection.execute("SELECT number FROM image WHERE picture IS NULL")
         return sorted(number for (number,) in found)
 
-    def add_pictures(self, pictures: Iterable[tuple[int, bytes]]) -> None:
-        """Store the pictures of some images."""
-        with self.transaction() as file:
-            file.executemany(
-                "UPDATE image SET picture = ? WHERE number = ?",
-                ((picture, number) for number, picture in pictures),
-            )
+    def add_pictures(
+        self, picture_of: Callable[[Sequence[int]], Iterable[tuple[int, bytes]]]
+    ) -> None:
+        """Store the pictures that are missing, in parts, so that an interrupt loses few.
+
+        Args:
+            picture_of: called with the numbers of some images gives number and picture of each.
+        """
+        missing = self.without_picture()
+        for start in range(0, len(missing), _PICTURES):
+            some = [(data, n) for n, data in picture_of(missing[start : start + _PICTURES])]
+            with self.transaction() as file:
+                file.executemany("UPDATE image SET picture = ? WHERE number = ?", some)
 
     def tell(self, facts: Mapping[str, Any]) -> None:
         """Add to what the file says about itself."""

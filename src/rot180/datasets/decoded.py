@@ -1,8 +1,6 @@
 """A whole data set as one array of one size, decoded once and kept in the cache directory."""
 
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,8 +8,9 @@ from jaxtyping import Int64, UInt8
 
 from rot180.datasets.arrays import ArrayDataset
 from rot180.datasets.dataset import Dataset
-from rot180.datasets.decode import BadImage, bad_image_policy, checked_size, fitted
+from rot180.datasets.decode import BadImage, bad_image_policy, checked_size
 from rot180.datasets.fingerprints import combined
+from rot180.datasets.loading import Loading
 from rot180.datasets.store import Write, remembered
 from rot180.errors import Rot180Error
 
@@ -22,7 +21,6 @@ BATCH_BYTES = 32 * 1024**2
 BATCH_MOST = 256
 
 Progress = Callable[[int, int], None]
-Pixels = UInt8[np.ndarray, "h w c"]
 
 
 def decoded(
@@ -49,8 +47,8 @@ def decoded(
 
     Raises:
         BadImage: an image is broken and ``on_bad_image`` is ``fail``.
-        Rot180Error: more than half of the images are broken, or there are none, or an argument
-            is wrong.
+        Rot180Error: more than half of the images (or of the first ones, a hundred or more) are
+            broken, or there are none, or an argument is wrong.
     """
     policy = bad_image_policy(on_bad_image)
     height, width = checked_size(size, channels)
@@ -61,15 +59,17 @@ def decoded(
         return dataset
 
     def fill(write: Write) -> dict[str, Any]:
-        bad = []
-        for index, result in _fitted_images(dataset, size, channels, progress):
-            if not isinstance(result, BadImage):
-                write(result[None])
-                continue
-            if policy == "fail":
-                raise result
-            bad.append([index, dataset.where(index), result.reason])
-            _check_enough(bad, total, dataset)
+        bad: list[list[Any]] = []
+        batch = max(1, min(BATCH_MOST, BATCH_BYTES // (height * width * channels)))
+        with Loading(
+            dataset, [range(total)], batch, size, channels, on_bad_image=policy
+        ) as loading:
+            for loaded in loading:
+                write(loaded.images)
+                bad += map(list, loaded.bad)
+                _check_enough(bad, total, dataset)
+                if progress is not None and loaded.stop < total:
+                    progress(loaded.stop, total)
         return {"bad": bad, "total": total}
 
     key = combined([dataset.fingerprint, f"{height}x{width}x{channels}", VERSION])
@@ -107,27 +107,6 @@ def _labels(dataset: Dataset, sources: Int64[np.ndarray, " n"]) -> Int64[np.ndar
     if all(label is None for label in labels):
         return None
     return np.array([-1 if label is None else label for label in labels], dtype=np.int64)
-
-
-def _fitted_images(
-    dataset: Dataset, size: tuple[int, int], channels: int, progress: Progress | None
-) -> Iterator[tuple[int, Pixels | BadImage]]:
-    """Every image in order, or what is wrong with it; Pillow decodes outside Python's lock."""
-
-    def one(index: int) -> Pixels | BadImage:
-        try:
-            return fitted(dataset.image(index), size, channels)
-        except BadImage as error:
-            return error
-
-    total = len(dataset)
-    batch = max(1, min(BATCH_MOST, BATCH_BYTES // (size[0] * size[1] * channels)))
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for start in range(0, total, batch):
-            indices = range(start, min(start + batch, total))
-            yield from zip(indices, pool.map(one, indices), strict=True)
-            if progress is not None and indices.stop < total:
-                progress(indices.stop, total)
 
 
 def _check_enough(bad: list[list[Any]], total: int, dataset: Dataset) -> None:

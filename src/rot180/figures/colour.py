@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from rot180.atlas.summary import local_colours, pixels_of
 from rot180.atlas.words import colour_words
+from rot180.graph.fields import receptive_fields
 from rot180.graph.network import Layer, Network
 
 
@@ -55,18 +57,8 @@ def colour_response(
 def local_means(
     network: Network, layer: Layer, images: UInt8[np.ndarray, "n height width c"]
 ) -> Float[np.ndarray, "n h w c"]:
-    """Return the mean colour under the receptive field of each unit, cut to the image."""
-    summed = images.astype(np.float64).cumsum(1).cumsum(2)
-    summed = np.pad(summed, ((0, 0), (1, 0), (1, 0), (0, 0)))
-    means = np.empty((len(images), layer.height, layer.width, images.shape[-1]))
-    for y in range(layer.height):
-        for x in range(layer.width):
-            top, left, bottom, right = network.receptive_field(layer, (y, x))
-            total = (
-                summed[:, bottom, right]
-                - summed[:, top, right]
-                - summed[:, bottom, left]
-                + summed[:, top, left]
-            )
-            means[:, y, x] = total / ((bottom - top) * (right - left))
-    return means
+    """Return the mean colour under the receptive field of each unit, cut to the image; 0 to 255."""
+    positions = np.tile(np.arange(layer.height * layer.width), (len(images), 1))
+    fields = receptive_fields(network, [layer])[layer.name]
+    means = 255 * local_colours(pixels_of(images), positions, *fields)
+    return means.reshape(len(images), layer.height, layer.width, -1)
