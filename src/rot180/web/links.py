@@ -1,0 +1,119 @@
+"""Where everything is: one address for each thing, of the server or inside an exported site."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+from urllib.parse import quote, urlencode
+
+from rot180.web.render import version_of_static
+
+PLACE = ("{channel}", "{show}", "{rank}", "{form}", "{number}")
+"""What scripts put in place of; it stays as it is in an address."""
+
+
+@runtime_checkable
+class Links(Protocol):
+    """The addresses that a page needs, as they are written on that page.
+
+    Attributes:
+        served: whether a server answers; else the page lies in a folder.
+        comparable: whether there is anything to compare.
+    """
+
+    served: bool
+    comparable: bool
+
+    def static(self, name: str) -> str:
+        """A file that pages refer to."""
+
+    def home(self) -> str:
+        """The atlases."""
+
+    def network(self, atlas: str) -> str:
+        """The network of an atlas."""
+
+    def layer(self, atlas: str, layer: str) -> str:
+        """A layer."""
+
+    def feature(self, atlas: str, layer: str, channel: int | str) -> str:
+        """A feature."""
+
+    def tile(self, atlas: str, layer: str, channel: int | str, show: str) -> str:
+        """A picture of a feature; ``show`` says what of it."""
+
+    def image(self, atlas: str, image: int | str, **state: Any) -> str:
+        """An image, opened."""
+
+    def picture(self, atlas: str, image: int | str) -> str:
+        """An image's own pixels."""
+
+    def compare(self, **state: Any) -> str:
+        """Two atlases side by side."""
+
+    def learn(self, lesson: str = "", **state: Any) -> str:
+        """A lesson; "" for the list of them."""
+
+    def api(self) -> str:
+        """The list of all addresses."""
+
+
+class ServedLinks:
+    """Addresses on the server; see :class:`Links`."""
+
+    served = True
+
+    def __init__(self, comparable: bool = False) -> None:
+        self.comparable = comparable
+
+    def static(self, name: str) -> str:
+        """A file that pages refer to."""
+        return f"/static/{version_of_static()}/{name}"
+
+    def home(self) -> str:
+        """The atlases."""
+        return "/"
+
+    def network(self, atlas: str) -> str:
+        """The network of an atlas."""
+        return f"/atlas/{part(atlas)}"
+
+    def layer(self, atlas: str, layer: str) -> str:
+        """A layer."""
+        return f"{self.network(atlas)}/layers/{part(layer)}"
+
+    def feature(self, atlas: str, layer: str, channel: int | str) -> str:
+        """A feature."""
+        return f"{self.network(atlas)}/features/{part(layer)}/{part(channel)}"
+
+    def tile(self, atlas: str, layer: str, channel: int | str, show: str) -> str:
+        """A picture of a feature; ``show`` says what of it."""
+        return f"{self.feature(atlas, layer, channel)}/{part(show)}.webp"
+
+    def image(self, atlas: str, image: int | str, **state: Any) -> str:
+        """An image, opened."""
+        return f"{self.network(atlas)}/images/{part(image)}{_query(state)}"
+
+    def picture(self, atlas: str, image: int | str) -> str:
+        """An image's own pixels."""
+        return f"{self.network(atlas)}/images/{part(image)}.webp"
+
+    def compare(self, **state: Any) -> str:
+        """Two atlases side by side."""
+        return f"/compare{_query(state)}"
+
+    def learn(self, lesson: str = "", **state: Any) -> str:
+        """A lesson; "" for the list of them."""
+        return f"/learn{f'/{lesson}' if lesson else ''}{_query(state)}"
+
+    def api(self) -> str:
+        """The list of all addresses."""
+        return "/api"
+
+
+def part(value: int | str) -> str:
+    """Write a part of a path; braces, which scripts look for, stay as they are."""
+    return quote(str(value), safe="{}")
+
+
+def _query(state: Mapping[str, Any]) -> str:
+    told = {key: value for key, value in state.items() if value is not None and value != ""}
+    return f"?{urlencode(told)}" if told else ""

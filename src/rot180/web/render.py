@@ -1,0 +1,84 @@
+"""Pages from templates: what every template may use, and the files that pages refer to."""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from hashlib import blake2b
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+"""The endings of the files that pages refer to."""
+
+
+@cache
+def static_files() -> Mapping[str, bytes]:
+    """Return the files that pages refer to, by name. What is not here cannot be asked for."""
+    folder = files("rot180.web") / "static"
+    return {
+        one.name: one.read_bytes()
+        for one in folder.iterdir()
+        if one.is_file() and one.name.endswith(tuple(TYPES))
+    }
+
+
+@cache
+def version_of_static() -> str:
+    """Return a word that changes with any of these files; modules refer to each other by name."""
+    digest = blake2b(digest_size=6)
+    for name, content in sorted(static_files().items()):
+        digest.update(name.encode() + b"\0" + content)
+    return digest.hexdigest()
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("rot180.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(number=number, percent=percent, data=data)
+    return made
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a template. All values are escaped; ``links`` has to be among them."""
+    return _environment().get_template(template).render(**values)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Write a number with so many digits; a dash where there is none."""
+    if value is None:
+        return "–"
+    if value == round(value) and abs(value) < 10**6:
+        return f"{value:.0f}".replace("-", "−")
+    return f"{value:.{digits}g}".replace("-", "−")
+
+
+def percent(value: float | None) -> str:
+    """Write a share in per cent: two digits of small ones, and 0 or 100 only of none or all."""
+    if value is None:
+        return "–"
+    if value == 0 or value == 1:
+        return f"{100 * value:.0f} %"
+    if value < 0.1:
+        return f"{100 * value:.2g} %"
+    return f"{min(99, round(100 * value))} %"
+
+
+def data(value: Any) -> Markup:
+    """Write JSON that may stand inside a script element, which scripts of the page read."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    for letter in "<>&\u2028\u2029":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return Markup(text)

@@ -1,0 +1,3 @@
+// The one script that pages load; each module looks for its own part of the page.
+
+import "./keys.js";

@@ -1,0 +1,74 @@
+"""A browser for the tests of pages, and a server for it.
+
+The tests use the Chromium that is installed (Debian's package ``chromium``, or what ``CHROMIUM``
+names). Without one they say so and skip, except in CI, where its absence is an error.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+PICTURES = Path(os.environ.get("ROT180_SCREENSHOTS", "demo/screenshots"))
+"""Where the tests leave pictures of pages, to be looked at."""
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if path is None:
+        assert not os.environ.get("CI"), "Chromium is not installed."
+        pytest.skip("no chromium on this machine (apt-get install chromium)")
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def errors() -> list[str]:
+    """What the console of a page complained about; a test that expects some empties it."""
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, errors: list[str]) -> Iterator[Page]:
+    """A page that may not complain: an error in its console, or an address that fails, is one."""
+    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    context.set_default_timeout(15_000)
+    made = context.new_page()
+    watched(made, errors)
+    yield made
+    context.close()
+    assert errors == []
+
+
+def watched(page: Page, errors: list[str]) -> None:
+    """Note what a page's console complains about."""
+
+    def console(message: Any) -> None:
+        if message.type in ("error", "warning"):
+            errors.append(f"{message.text} ({message.location.get('url', '')})")
+
+    page.on("console", console)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("response", lambda r: errors.append(f"{r.status} {r.url}") if r.status >= 400 else None)
+
+
+def screenshot(page: Page, name: str, whole: bool = True) -> None:
+    """Leave a picture of a page, to be looked at."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=PICTURES / f"{name}.png", full_page=whole)

@@ -1,0 +1,25 @@
+"""The site around the atlases, in a browser."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page
+
+from rot180.web.app import application
+from rot180.web.server import running
+from tests.web.accessible import assert_accessible
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with running(application()) as found:
+        yield found
+
+
+def test_the_keys_are_listed(page: Page, address: str) -> None:
+    page.goto(f"{address}/learn")
+    page.keyboard.press("?")
+    assert page.get_by_role("heading", name="Keys").is_visible()
+    page.keyboard.press("Escape")
+    assert not page.get_by_role("heading", name="Keys").is_visible()
+    assert_accessible(page)
