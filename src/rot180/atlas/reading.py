@@ -179,6 +179,23 @@ class Atlas(Mapping[str, AtlasLayer]):
             )
         return list(self.layers).index(layer)
 
+    @property
+    def connections(self) -> list[tuple[int, int]] | None:
+        """The pairs of layers, by their numbers, of which one feeds the other; -1 is the image.
+
+        None where the atlas does not say.
+        """
+        given = self.about["network"].get("connections")
+        if given is None:
+            return None
+        self.check(isinstance(given, list), "about.network")
+        for one in given:
+            self.check(isinstance(one, list) and len(one) == 2, "about.network")
+            whole = all(isinstance(n, int) and not isinstance(n, bool) for n in one)
+            inside = whole and -1 <= one[0] < len(self) and 0 <= one[1] < len(self)
+            self.check(inside, "about.network")
+        return [(source, target) for source, target in given]
+
     def features(self) -> Iterator[Feature]:
         """Give all features of all layers."""
         for layer in self.layers.values():

@@ -31,6 +31,7 @@ from rot180.atlas.writing import Writer, appearing, create
 from rot180.datasets import BadImage, Dataset, fitted
 from rot180.datasets.loading import Batch, Loading
 from rot180.errors import Rot180Error
+from rot180.graph.connections import connections
 from rot180.graph.fields import receptive_fields
 
 Range = tuple[int, int, int]
@@ -211,7 +212,11 @@ class _Scan:
             "answers": list(self.subject.classes),
             "data": {"name": self.data.name, "split": self.data.split},
             "images": len(self.data),
-            "network": {"input": list(self.network.input_shape), "error": self.network.error},
+            "network": {
+                "input": list(self.network.input_shape),
+                "error": self.network.error,
+                "connections": connections(self.network, self.layers),
+            },
             "versions": {
                 "rot180": __version__,
                 "torch": torch.__version__,

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,15 +17,13 @@ from rot180.cli.options import (
     Std,
     Unpool,
     Weights,
-    the_model,
+    scanned_model,
 )
 from rot180.console import Bar, say, sentences
 from rot180.errors import Rot180Error, check_name
 
 if TYPE_CHECKING:
-    from rot180.atlas.reading import Atlas
     from rot180.figures.sheet import Sheet
-    from rot180.networks.model import NamedModel
 
 _FORMATS = ("png", "pdf")
 
@@ -80,7 +78,7 @@ def sheet(
             numbers = None if features is None else _numbers(features, len(opened[layer]))
             dataset = None if data is None else open_dataset(data, split)
             given = (weights, size, mean, std, classes, device)
-            named = _scanned(opened, model, given) if projections else None
+            named = scanned_model(opened, model, *given) if projections else None
             pages = patches(
                 opened,
                 layer,
@@ -111,43 +109,6 @@ def sheet(
         shown = [str(one) for one in written if one.suffix != ".json"]
         many = f" … {shown[-1]} ({len(shown)} pages)" if len(shown) > 1 else ""
         say(f"Written: {shown[0]}{many}, with the numbers as JSON.")
-
-
-def _scanned(atlas: "Atlas", model: str | None, given: tuple[Any, ...]) -> "NamedModel":
-    """Load the model that was scanned; what the options leave open is as the atlas says."""
-    from rot180.atlas.identity import Identity
-    from rot180.networks.named import is_checkpoint
-
-    weights, size, mean, std, classes, device = given
-    if model is None:
-        if not atlas.model:
-            raise Rot180Error(
-                f"{atlas.path} does not name the model that was scanned: name it with --model, or "
-                "draw the patches alone with --no-projections."
-            )
-        if _is_code(atlas.model):
-            raise Rot180Error(
-                f"{atlas.path} is a scan of {atlas.model}, which is code, and code is not run "
-                f"because a file says so. Say it yourself: --model {atlas.model}; or draw the "
-                "patches alone with --no-projections."
-            )
-        model = atlas.model
-    if not is_checkpoint(model):
-        by_mean, by_std, _ = Identity.of(atlas).preprocessing
-        size = size or "x".join(map(str, atlas.size))
-        mean, std = mean or _words(by_mean), std or _words(by_std)
-    return the_model(model, weights, size, mean, std, classes, device)
-
-
-def _is_code(name: str) -> bool:
-    """Say whether a model of this name is made by running somebody's Python."""
-    from rot180.networks.named import is_checkpoint
-
-    return not is_checkpoint(name) and not name.startswith(("torchvision:", "timm:"))
-
-
-def _words(numbers: tuple[float, ...]) -> str:
-    return ",".join(repr(one) for one in numbers)
 
 
 def _file(out: Path | None, form: str | None, layer: str) -> tuple[Path, str]:

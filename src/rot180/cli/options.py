@@ -9,6 +9,7 @@ from rot180.console import Bar, say
 from rot180.errors import Rot180Error, listed
 
 if TYPE_CHECKING:
+    from rot180.atlas.reading import Atlas
     from rot180.datasets import ArrayDataset
     from rot180.figures.subject import Subject
     from rot180.networks.model import NamedModel
@@ -123,6 +124,34 @@ def the_model(
 
     found = named_model(
         name,
+        weights,
+        _side_or_size(size),
+        _numbers_of(mean, "mean"),
+        _numbers_of(std, "std"),
+        classes,
+        device,
+    )
+    for remark in found.remarks:
+        say(remark)
+    return found
+
+
+def scanned_model(
+    atlas: "Atlas",
+    model: str | None,
+    weights: Path | None,
+    size: str | None,
+    mean: str | None,
+    std: str | None,
+    classes: Path | None,
+    device: str,
+) -> "NamedModel":
+    """Load the model that an atlas is a scan of, and say what was assumed about it."""
+    from rot180.atlas.scanned import model_of
+
+    found = model_of(
+        atlas,
+        model,
         weights,
         _side_or_size(size),
         _numbers_of(mean, "mean"),

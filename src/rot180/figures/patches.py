@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 from rot180.atlas.features import AtlasLayer, Example, Feature
 from rot180.atlas.orders import checked_order
 from rot180.atlas.reading import Atlas
+from rot180.atlas.scanned import Scanned
 from rot180.atlas.words import feature_words, firing_words
 from rot180.errors import Rot180Error, whole_number
 from rot180.figures.scanned import Carrying, Source
@@ -87,7 +88,7 @@ def patches(
     which = f"{len(alive)} features" if len(alive) <= limit else f"{limit} of {len(alive)} features"
     which += "" if sort is None else f", sorted as {sort},"
     source, rules = Source(atlas, data), named_rules(method, unpool)
-    carrying = None if model is None else Carrying(atlas, part, model, rules)
+    carrying = None if model is None else Carrying(Scanned.of(atlas, model), part.name, rules)
     shown, silent = tuple(alive[:limit]), len(chosen) - len(alive)
     return _Plates(atlas, part, source, carrying, shown, silent, which).sheets(str(name))
 
@@ -340,7 +341,7 @@ class _Plates:
                 )
                 other = method != "guided" and carrying.depends_on_image("guided")
                 found += "; the method guided shows what made each fire." if other else "."
-            if not carrying.prepared_alike:
+            if not carrying.scanned.prepared_alike:
                 found += " The images are normalised otherwise than they were in the scan."
         if self.source.compressed:
             found += " The pictures in the atlas are compressed, and so not quite those scanned."

@@ -1,20 +1,18 @@
 """What the plates of an atlas are drawn from: its images, and the network that was scanned."""
 
 from collections.abc import Iterator, Sequence
-from math import isclose
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
 
-from rot180.atlas.features import AtlasLayer, Example
+from rot180.atlas.features import Example
 from rot180.atlas.identity import Identity
 from rot180.atlas.reading import Atlas
+from rot180.atlas.scanned import Scanned
 from rot180.datasets import BadImage, Dataset, fitted
 from rot180.errors import Rot180Error
-from rot180.graph.fingerprint import fingerprint
-from rot180.graph.network import Network
 from rot180.graph.operators.base import Looks
 from rot180.networks.model import NamedModel
 from rot180.projection.result import Projection
@@ -72,27 +70,11 @@ class Source:
 
 
 class Carrying:
-    """How units are carried back: the network, which is that of the atlas, and the rules."""
+    """How units of a layer are carried back: by the network of the atlas, and by rules."""
 
-    def __init__(self, atlas: Atlas, layer: AtlasLayer, model: Any, rules: Rules) -> None:
-        if not isinstance(model, NamedModel):
-            raise Rot180Error(f"The model is what rot180.load returns, not {type(model).__name__}.")
-        self.named, self.rules = model, rules
-        self.network: Network = model.network()
-        who = Identity.of(atlas)
-        if fingerprint(self.network) != who.network:
-            size = "x".join(map(str, self.network.input_shape[1:]))
-            raise Rot180Error(
-                f"{model.name or 'This model'} at {size} is another network than that of "
-                f"{atlas.path}, which is a scan of {atlas.model or 'a network without a name'} at "
-                f"{atlas.size[0]}x{atlas.size[1]}: give the same model, with the same weights."
-            )
-        self.layer = self.network.layer(layer.name)
-        given = (*model.mean, *model.std)
-        told = [number for row in who.preprocessing[:2] for number in row]
-        self.prepared_alike = len(told) == len(given) and all(
-            isclose(one, other, rel_tol=1e-5) for one, other in zip(told, given, strict=True)
-        )
+    def __init__(self, scanned: Scanned, layer: str, rules: Rules) -> None:
+        self.scanned, self.network, self.rules = scanned, scanned.network, rules
+        self.layer = self.network.layer(layer)
 
     def depends_on_image(self, method: str) -> bool:
         """Whether the way back depends on the image, and not on the activation alone."""
@@ -110,7 +92,7 @@ class Carrying:
         units = [(one.image, self.layer.name, channel, one.position) for channel, one in examples]
         return project_units(
             self.network,
-            _Prepared(self.named, pixels),
+            _Prepared(self.scanned.named, pixels),
             units,
             self.rules.method,
             self.rules.unpooling,

@@ -1,0 +1,108 @@
+"""The network that an atlas is a scan of: found again by its name, known by its fingerprint."""
+
+from dataclasses import dataclass
+from math import isclose
+from pathlib import Path
+from typing import Any
+
+from rot180.atlas.identity import Identity
+from rot180.atlas.reading import Atlas
+from rot180.errors import Rot180Error
+from rot180.graph.fingerprint import fingerprint
+from rot180.graph.network import Network
+from rot180.networks.model import NamedModel
+from rot180.networks.named import is_checkpoint, named_model
+
+
+def model_of(
+    atlas: Atlas,
+    model: str | None = None,
+    weights: Any = None,
+    size: Any = None,
+    mean: Any = None,
+    std: Any = None,
+    classes: Any = None,
+    device: Any = "auto",
+) -> NamedModel:
+    """Load the model that was scanned; what is not given is as the atlas says.
+
+    A checkpoint that is not where it was is looked for beside the atlas.
+
+    Args:
+        atlas: the atlas.
+        model: its name, as :func:`rot180.load` takes it; None: the name that the atlas tells.
+        weights, size, mean, std, classes, device: see :func:`rot180.networks.named.named_model`.
+
+    Raises:
+        Rot180Error: the atlas does not name the model, or names code, which is not run because a
+            file says so; or the model cannot be loaded. That it is the same is checked by
+            :class:`Scanned`.
+    """
+    if model is None:
+        if not atlas.model:
+            raise Rot180Error(
+                f"{atlas.path} does not name the model that was scanned: name it with --model."
+            )
+        model = _beside(atlas.model, atlas.path)
+        if is_code(model):
+            raise Rot180Error(
+                f"{atlas.path} is a scan of {model}, which is code, and code is not run because a "
+                f"file says so. Say it yourself: --model {model}"
+                f"{'' if weights is not None else ' (and --weights, where it had any)'}."
+            )
+    if not is_checkpoint(model):
+        by_mean, by_std, _ = Identity.of(atlas).preprocessing
+        size, mean, std = size or atlas.size, mean or by_mean, std or by_std
+    return named_model(model, weights, size, mean, std, classes, device)
+
+
+def is_code(name: str) -> bool:
+    """Say whether a model of this name is made by running somebody's Python."""
+    return not is_checkpoint(name) and not name.startswith(("torchvision:", "timm:"))
+
+
+def _beside(model: str, atlas: Path) -> str:
+    path = Path(model)
+    if path.suffix.lower() != ".safetensors" or path.exists():
+        return model
+    other = atlas.parent / path.name
+    return str(other) if other.exists() else model
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """The network of an atlas, at hand.
+
+    Attributes:
+        named: the model, and how images are prepared for it.
+        network: captured.
+        prepared_alike: whether images are normalised as they were in the scan.
+    """
+
+    named: NamedModel
+    network: Network
+    prepared_alike: bool
+
+    @classmethod
+    def of(cls, atlas: Atlas, model: Any) -> "Scanned":
+        """Capture a model, and see that it is the one that was scanned.
+
+        Raises:
+            Rot180Error: it is another network, or has other weights.
+        """
+        if not isinstance(model, NamedModel):
+            raise Rot180Error(f"The model is what rot180.load returns, not {type(model).__name__}.")
+        network, who = model.network(), Identity.of(atlas)
+        if fingerprint(network) != who.network:
+            size = "x".join(map(str, network.input_shape[1:]))
+            raise Rot180Error(
+                f"{model.name or 'This model'} at {size} is another network than that of "
+                f"{atlas.path}, which is a scan of {atlas.model or 'a network without a name'} at "
+                f"{atlas.size[0]}x{atlas.size[1]}: give the same model, with the same weights."
+            )
+        given = (*model.mean, *model.std)
+        told = [number for row in who.preprocessing[:2] for number in row]
+        alike = len(told) == len(given) and all(
+            isclose(one, other, rel_tol=1e-5) for one, other in zip(told, given, strict=True)
+        )
+        return cls(model, network, alike)
