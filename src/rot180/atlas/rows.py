@@ -9,6 +9,7 @@ from jaxtyping import Int64
 from rot180.atlas import statistics
 from rot180.atlas.layout import Layout
 from rot180.atlas.state import State, bin_edges
+from rot180.graph.boxes import Box, Span
 
 RESPONSES = 16
 """Of so many classes at most the mean peak of a feature is named."""
@@ -22,6 +23,11 @@ class Fields(NamedTuple):
 
     rows: Spans
     columns: Spans
+
+    def box(self, position: tuple[int, int]) -> Box:
+        """Return the receptive field of a position (y, x) of the maps."""
+        y, x = position
+        return Box.of(Span(*self.rows[y].tolist()), Span(*self.columns[x].tolist()))
 
 
 def feature_rows(state: State) -> Rows:

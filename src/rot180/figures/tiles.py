@@ -37,6 +37,12 @@ class _Side(NamedTuple):
     extent: int
     starts: Int64[np.ndarray, " places"]
 
+    def nearest(self, pixel: int) -> int:
+        """Return the row whose tile has its middle nearest to a pixel, if the image went on."""
+        if self.extent == self.size:
+            return min(pixel * len(self.starts) // self.size, len(self.starts) - 1)
+        return int(np.abs(self.starts + (self.extent - 1) / 2 - pixel).argmin())
+
     def shown(self, span: Span) -> Span:
         """Return what a tile shows of the image, of a unit that sees a span of it."""
         return Span(0, self.size) if self.extent == self.size else span
@@ -68,6 +74,15 @@ class Tiles:
         """Return the part of the image that a tile shows: the receptive field, or all of it."""
         rows, columns = self._sides
         return Box.of(rows.shown(example.box.rows), columns.shown(example.box.columns))
+
+    def nearest(self, pixel: tuple[int, int]) -> tuple[int, int]:
+        """Return the position of the layer's maps that lies nearest to a pixel (y, x) of the image.
+
+        That is the one whose receptive field has its middle nearest to the pixel; where units see
+        all of the image, the one that has the place in the map that the pixel has in the image.
+        """
+        rows, columns = self._sides
+        return rows.nearest(pixel[0]), columns.nearest(pixel[1])
 
     def patch(self, pixels: UInt8[np.ndarray, "height width c"], example: Example) -> Tile:
         """Show what an example's unit sees of its image."""

@@ -56,6 +56,13 @@ class ForwardPass:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def nbytes(self) -> int:
+        """The memory that it holds so far, in bytes."""
+        held = (*self._values.values(), *self._switches.values(), *self._switch_rows.values())
+        kept = {one.data_ptr(): one.nbytes for one in held if isinstance(one, Tensor)}
+        return sum(kept.values())
+
     @torch.no_grad()
     def value(self, place: int) -> Any:
         """Return the output of a step for the images, running what is missing."""

@@ -25,7 +25,7 @@ _MEMORY = 2**25
 @overload
 def project(
     network: Network,
-    image: Tensor,
+    image: Tensor | ForwardPass,
     layer: str,
     channel: int,
     position: Position = None,
@@ -35,7 +35,7 @@ def project(
 @overload
 def project(
     network: Network,
-    image: Tensor,
+    image: Tensor | ForwardPass,
     layer: str,
     channel: int | Sequence[int] | None = None,
     position: Position = None,

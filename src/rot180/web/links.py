@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import quote, urlencode
 
+from rot180.projection.rules import METHODS, UNPOOLINGS
 from rot180.web.render import version_of_static
-
-PLACE = ("{channel}", "{show}", "{rank}", "{form}", "{number}")
-"""What scripts put in place of; it stays as it is in an address."""
 
 
 @runtime_checkable
@@ -17,10 +15,15 @@ class Links(Protocol):
     Attributes:
         served: whether a server answers; else the page lies in a folder.
         comparable: whether there is anything to compare.
+        projected: whether a folder holds projections.
+        methods, unpoolings: those of which there are projections.
     """
 
     served: bool
     comparable: bool
+    projected: bool
+    methods: tuple[str, ...]
+    unpoolings: tuple[str, ...]
 
     def static(self, name: str) -> str:
         """A file that pages refer to."""
@@ -46,8 +49,20 @@ class Links(Protocol):
     def picture(self, atlas: str, image: int | str) -> str:
         """An image's own pixels."""
 
+    def images(self, atlas: str) -> str:
+        """The images of an atlas, to choose one."""
+
     def compare(self, **state: Any) -> str:
         """Two atlases side by side."""
+
+    def search(self, atlas: str) -> str:
+        """What is found by words."""
+
+    def status(self, atlas: str) -> str:
+        """Whether the network is at hand, as JSON."""
+
+    def query(self, **state: Any) -> str:
+        """The end of an address that holds the state of a page."""
 
     def learn(self, lesson: str = "", **state: Any) -> str:
         """A lesson; "" for the list of them."""
@@ -60,6 +75,9 @@ class ServedLinks:
     """Addresses on the server; see :class:`Links`."""
 
     served = True
+    projected = True
+    methods: tuple[str, ...] = METHODS
+    unpoolings: tuple[str, ...] = UNPOOLINGS
 
     def __init__(self, comparable: bool = False) -> None:
         self.comparable = comparable
@@ -90,19 +108,35 @@ class ServedLinks:
 
     def image(self, atlas: str, image: int | str, **state: Any) -> str:
         """An image, opened."""
-        return f"{self.network(atlas)}/images/{part(image)}{_query(state)}"
+        return f"{self.network(atlas)}/images/{part(image)}{query(state)}"
 
     def picture(self, atlas: str, image: int | str) -> str:
         """An image's own pixels."""
         return f"{self.network(atlas)}/images/{part(image)}.webp"
 
+    def images(self, atlas: str) -> str:
+        """The images of an atlas, to choose one."""
+        return f"{self.network(atlas)}/images"
+
+    def search(self, atlas: str) -> str:
+        """What is found by words."""
+        return f"{self.network(atlas)}/search"
+
+    def status(self, atlas: str) -> str:
+        """Whether the network is at hand, as JSON."""
+        return f"{self.network(atlas)}/status.json"
+
+    def query(self, **state: Any) -> str:
+        """The end of an address that holds the state of a page."""
+        return query(state)
+
     def compare(self, **state: Any) -> str:
         """Two atlases side by side."""
-        return f"/compare{_query(state)}"
+        return f"/compare{query(state)}"
 
     def learn(self, lesson: str = "", **state: Any) -> str:
         """A lesson; "" for the list of them."""
-        return f"/learn{f'/{lesson}' if lesson else ''}{_query(state)}"
+        return f"/learn{f'/{lesson}' if lesson else ''}{query(state)}"
 
     def api(self) -> str:
         """The list of all addresses."""
@@ -114,6 +148,7 @@ def part(value: int | str) -> str:
     return quote(str(value), safe="{}")
 
 
-def _query(state: Mapping[str, Any]) -> str:
+def query(state: Mapping[str, Any]) -> str:
+    """Write the end of an address; what is None or empty is left out."""
     told = {key: value for key, value in state.items() if value is not None and value != ""}
     return f"?{urlencode(told)}" if told else ""

@@ -47,7 +47,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(number=number, percent=percent, data=data)
+    made.filters.update(
+        number=number, percent=percent, data=data, data_attribute=plain_json, short_name=short_name
+    )
     return made
 
 
@@ -82,3 +84,13 @@ def data(value: Any) -> Markup:
     for letter in "<>&\u2028\u2029":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
     return Markup(text)
+
+
+def plain_json(value: Any) -> str:
+    """Write JSON that is escaped like other text, for an attribute of an element."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def short_name(name: str) -> str:
+    """Return the end of a path, and other names as they are."""
+    return name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] or name

@@ -1,3 +1,13 @@
 // The one script that pages load; each module looks for its own part of the page.
 
 import "./keys.js";
+import "./bring.js";
+import "./images.js";
+import "./layer.js";
+import "./looking.js";
+import "./network.js";
+import "./rules.js";
+import "./search.js";
+import "./state.js";
+import "./status.js";
+import "./lesson-convolution.js";

@@ -1,0 +1,203 @@
+"""The network of an atlas at hand: images opened, units and features carried back as they are asked
+for.
+
+One thread at a time computes here (:mod:`rot180.web.work` sees to it); PyTorch uses the cores.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from time import monotonic
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rot180.atlas.features import Example, Feature
+from rot180.atlas.reading import Atlas
+from rot180.atlas.scanned import Scanned
+from rot180.errors import Rot180Error
+from rot180.figures.scanned import Carrying, Pixels
+from rot180.graph.forward import ForwardPass
+from rot180.graph.network import Network
+from rot180.networks.model import NamedModel
+from rot180.projection.project import project
+from rot180.projection.result import Projection
+from rot180.projection.rules import Rules
+from rot180.web.cache import Cache
+
+log = logging.getLogger("rot180.web")
+
+State = Literal["waiting", "loading", "ready", "absent"]
+Loader = Callable[[Atlas], NamedModel]
+"""Loads what may be the model of an atlas."""
+
+
+class Absent(Rot180Error):
+    """The network is not at hand, so nothing can be computed; what is stored can be shown."""
+
+    status = 409
+
+
+@dataclass
+class Opened:
+    """An image whose forward pass is kept.
+
+    Attributes:
+        pixels: as the network takes them before normalisation.
+        passed: the forward pass, as far as it was needed so far.
+    """
+
+    pixels: Pixels
+    passed: ForwardPass
+
+
+class Live:
+    """The network of an atlas, from the moment that it is loaded.
+
+    Args:
+        atlas: the atlas.
+        loaders: each may load its model; the first that is the one that was scanned is taken.
+        opened: the images that are open, of all atlases.
+        pixels: gives an image of the atlas.
+    """
+
+    def __init__(
+        self,
+        atlas: Atlas,
+        loaders: Sequence[Loader],
+        opened: Cache[Opened],
+        pixels: Callable[[int], Pixels],
+    ) -> None:
+        self.atlas, self._loaders, self._opened, self._pixels = atlas, loaders, opened, pixels
+        self.state: State = "waiting"
+        self.reason = ""
+        self.remarks: tuple[str, ...] = ()
+        self.since = monotonic()
+        self._scanned: Scanned | None = None
+        self._loading = Lock()
+        self._carrying: dict[tuple[str, Rules], Carrying] = {}
+
+    def load(self) -> None:
+        """Load the network, if that was not tried yet; ``state`` and ``reason`` say how it went."""
+        with self._loading:
+            if self.state in ("ready", "absent"):
+                return
+            self.state, self.since = "loading", monotonic()
+            reasons = []
+            for loader in self._loaders:
+                try:
+                    named = loader(self.atlas)
+                    self._scanned = Scanned.of(self.atlas, named)
+                except Rot180Error as error:
+                    reasons.append(str(error))
+                except Exception as error:
+                    log.exception("Loading the network of %s", self.atlas.path)
+                    reasons.append(f"The model cannot be loaded: {type(error).__name__}: {error}.")
+                else:
+                    self.remarks = named.remarks
+                    self.state = "ready"
+                    return
+            self.reason = reasons[0] if reasons else "No model was given."
+            self.state = "absent"
+
+    @property
+    def scanned(self) -> Scanned:
+        """The network.
+
+        Raises:
+            Absent: it is not at hand.
+        """
+        self.load()
+        if self._scanned is None:
+            raise Absent(self.reason)
+        return self._scanned
+
+    @property
+    def network(self) -> Network:
+        """The captured network; raises as ``scanned``."""
+        return self.scanned.network
+
+    def carrying(self, layer: str, rules: Rules) -> Carrying:
+        """Return how units of a layer are carried back."""
+        key = (layer, rules)
+        if key not in self._carrying:
+            self._carrying[key] = Carrying(self.scanned, layer, rules)
+        return self._carrying[key]
+
+    def examples(self, feature: Feature, most: int, rules: Rules) -> list[Projection]:
+        """Carry a feature's strongest units back, each on the image that it was found on."""
+        examples = fired(feature)[:most]
+        pixels = {one.image: self._pixels(one.image) for one in examples}
+        units = [(feature.channel, one) for one in examples]
+        return list(self.carrying(feature.layer, rules).back(units, pixels))
+
+    def open(self, key: str, pixels: Callable[[], Pixels]) -> Opened:
+        """Return an image, opened; ``pixels`` gives it where it is not open any more."""
+        network = self.network
+        whole = (id(self), key)
+        found = self._opened.get(whole)
+        if found is None:
+            shown = pixels()
+            prepared = self.scanned.named.prepare(shown)
+            found = Opened(shown, network.open(prepared))
+        return self._opened.put(whole, found)
+
+    def close(self, key: str) -> None:
+        """Measure an image again: its forward pass may have gone further."""
+        self._opened.measured((id(self), key))
+
+    def project(
+        self,
+        opened: Opened,
+        layer: str,
+        channels: Sequence[int],
+        position: tuple[int, int] | str | None,
+        rules: Rules,
+    ) -> list[Projection]:
+        """Carry features of an open image back together, or a unit of each."""
+        found = project(
+            self.network,
+            opened.passed,
+            layer,
+            list(channels),
+            position,
+            method=rules.method,
+            unpool=rules.unpooling,
+        )
+        return [found] if isinstance(found, Projection) else list(found)
+
+    def maps(self, opened: Opened, layer: str) -> Float[Tensor, "c h w"]:
+        """Return the feature maps of a layer for an open image."""
+        with torch.no_grad():
+            maps: Tensor = opened.passed.maps(self.network.layer(layer))[0]
+        return maps.float().cpu()
+
+    def answers(self, opened: Opened, most: int = 5) -> list[tuple[str, float]]:
+        """Return the classes that the network names for an open image, with probabilities.
+
+        None where it gives no scores, or nobody says what they are called.
+        """
+        names = self.scanned.named.classes
+        with torch.no_grad():
+            scores = opened.passed.value(self.network.outputs[0])
+        if not isinstance(scores, Tensor) or scores.shape != (1, len(names)) or not len(names):
+            return []
+        chances = torch.softmax(scores[0].float(), 0)
+        best = chances.topk(min(most, len(names)))
+        return [
+            (names[number], float(chance))
+            for chance, number in zip(best.values, best.indices.tolist(), strict=True)
+        ]
+
+
+def fired(feature: Feature) -> list[Example]:
+    """Return the images on which a feature fires, of those that excite it most."""
+    return [one for one in feature.examples if one.activation > 0]
+
+
+def bytes_of(opened: Opened) -> int:
+    """Return how much memory an open image takes."""
+    return opened.pixels.nbytes + opened.passed.nbytes

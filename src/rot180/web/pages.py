@@ -1,0 +1,157 @@
+"""Pages as HTML, of the server and of exported sites alike."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rot180.atlas.orders import ORDERS
+from rot180.web.drawing import effects, histogram
+from rot180.web.formulas import (
+    CORRELATION,
+    FORMULAS,
+    METHOD_FORMULAS,
+    RESPONSE,
+    UNPOOLING_WORDS,
+)
+from rot180.web.links import Links
+from rot180.web.render import render
+from rot180.web.shelf import Book
+from rot180.web.views.choosing import PRESETS
+from rot180.web.views.feature import FeatureView
+from rot180.web.views.image import ImageView
+from rot180.web.views.images import PAGE, ImagesView
+from rot180.web.views.layer import ZOOMS, LayerView
+from rot180.web.views.network import NetworkView
+from rot180.web.views.search import SearchView
+
+METHOD_TITLES = {name: one.words for name, one in METHOD_FORMULAS.items()}
+_DIGITS = 4
+"""Of statistics that a page holds for sorting."""
+
+
+def home_page(links: Links, views: list[NetworkView]) -> str:
+    """Return the list of the atlases that are shown."""
+    return render("home.html", links=links, books=views)
+
+
+def network_page(links: Links, book: Book, view: NetworkView) -> str:
+    """Return the page of a network."""
+    return render(
+        "network.html",
+        **_around(links, book),
+        view=view,
+        fed=_fed(view),
+        json_link=f"{links.network(book.name)}.json",
+    )
+
+
+def layer_page(links: Links, book: Book, view: LayerView) -> str:
+    """Return the page of a layer."""
+    rules = f"{view.method}-{view.unpool}"
+    number = 9 if view.show == "mean" else ZOOMS[view.zoom]
+    alone = view.show == "patches" or (view.show == "mean" and view.network.state == "absent")
+    shown = f"{view.show}-{number}" if alone else f"{view.show}-{number}-{rules}"
+    return render(
+        "layer.html",
+        **_around(links, book),
+        view=view,
+        shown=shown,
+        compact={name: [_short(x) for x in column] for name, column in view.statistics.items()},
+        orders=ORDERS,
+        presets=PRESETS,
+        json_link=f"{links.layer(book.name, view.layer.name)}.json",
+    )
+
+
+def feature_page(links: Links, book: Book, view: FeatureView) -> str:
+    """Return the page of a feature."""
+    bars, ticks = histogram(view.histogram)
+    zero = sum(one.images for one in view.histogram if one.low is None or one.low <= 0)
+    return render(
+        "feature.html",
+        **_around(links, book),
+        view=view,
+        size=book.atlas.size,
+        bars=bars,
+        ticks=ticks,
+        zero=zero,
+        colours=effects(view.statistics),
+        largest_response=max([1e-30, *(one.mean_peak for one in view.responses)]),
+        correlation_formula=CORRELATION,
+        response_formula=RESPONSE,
+        json_link=f"{links.feature(book.name, view.layer.name, view.channel)}.json",
+    )
+
+
+def search_page(links: Links, book: Book, view: SearchView) -> str:
+    """Return the page of what was found."""
+    return render(
+        "search.html",
+        **_around(links, book),
+        view=view,
+        pictures_missing=book.pictures_missing,
+        json_link=f"{links.search(book.name)}.json{links.query(q=view.asked)}",
+    )
+
+
+def images_page(links: Links, book: Book, view: ImagesView) -> str:
+    """Return the page on which an image is chosen, or brought."""
+    return render(
+        "images.html",
+        **_around(links, book),
+        view=view,
+        page=PAGE,
+        json_link=f"{links.images(book.name)}.json",
+    )
+
+
+def image_page(links: Links, book: Book, view: ImageView) -> str:
+    """Return the page of an image."""
+    return render(
+        "image.html",
+        **_around(links, book),
+        view=view,
+        json_link=f"{links.image(book.name, view.image)}.json",
+    )
+
+
+def _around(links: Links, book: Book) -> dict[str, Any]:
+    """Return what every page of an atlas needs."""
+    layers = [
+        {
+            "name": one.name,
+            "channels": one.channels,
+            "address": links.layer(book.name, one.name),
+            "feature": links.feature(book.name, one.name, "{channel}"),
+        }
+        for one in book.atlas.layers.values()
+    ]
+    return {
+        "links": links,
+        "atlas": book.name,
+        "layer_links": layers,
+        "formulas": FORMULAS,
+        "method_titles": METHOD_TITLES,
+        "unpool_titles": UNPOOLING_WORDS,
+    }
+
+
+def _short(value: float | None) -> float | int | None:
+    """Round for sorting on the page; whole numbers stay short."""
+    if value is None:
+        return None
+    rounded = float(f"{value:.{_DIGITS}g}")
+    return int(rounded) if rounded == int(rounded) else rounded
+
+
+def _fed(view: NetworkView) -> Mapping[int, str]:
+    """Say of each layer what feeds it, where that is not the layer before it alone."""
+    said: dict[int, list[int]] = {}
+    for source, target in view.connections or []:
+        said.setdefault(target, []).append(source)
+    found = {}
+    for target, sources in said.items():
+        if sources != [target - 1]:
+            names = ["the image" if one < 0 else view.layers[one].name for one in sources]
+            more = f" and {len(names) - 3} more" if len(names) > 4 else ""
+            found[target] = ", ".join(names[-3:] if more else names) + more
+    return {number: found.get(number, "") for number in range(len(view.layers))}

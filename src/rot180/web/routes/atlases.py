@@ -1,0 +1,130 @@
+"""The pages of networks, layers and features, and the same as JSON."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from rot180.web import pages
+from rot180.web.routes.common import explorer, html
+from rot180.web.views.feature import FeatureView, feature_view
+from rot180.web.views.layer import LayerView, layer_view
+from rot180.web.views.network import Availability, NetworkView, network_view
+from rot180.web.views.search import SearchView, search_view
+
+router = APIRouter(tags=["atlases"])
+_pages = APIRouter(include_in_schema=False)
+
+Sort = Annotated[str, Query(description="An order, or a statistic; -statistic goes down.")]
+Where = Annotated[str, Query(description="Conditions, as colour_r2>=0.25,firing_images<=0.1.")]
+Show = Annotated[str, Query(description="patches, projections or mean.")]
+Zoom = Annotated[str, Query(description="small, medium or large.")]
+Method = Annotated[str, Query(description="deconvnet, gradient or guided.")]
+Unpool = Annotated[str, Query(description="switches or repeat.")]
+
+
+@router.get("/index.json")
+def atlases(request: Request) -> list[NetworkView]:
+    """List the atlases that are shown."""
+    return [network_view(book) for book in explorer(request).shelf.values()]
+
+
+@router.get("/atlas/{atlas}/status.json")
+def status(request: Request, atlas: str) -> Availability:
+    """Say whether the network of an atlas is at hand."""
+    return Availability.of(explorer(request).shelf[atlas])
+
+
+@router.get("/atlas/{atlas}/search.json")
+def search(request: Request, atlas: str, q: str = "") -> SearchView:
+    """Find layers, features and classes by words."""
+    found = explorer(request)
+    return search_view(found.links, found.shelf[atlas], q)
+
+
+@router.get("/atlas/{atlas}/layers/{layer:path}.json")
+def layer(
+    request: Request,
+    atlas: str,
+    layer: str,
+    sort: Sort = "channel",
+    where: Where = "",
+    show: Show = "patches",
+    zoom: Zoom = "medium",
+    method: Method = "deconvnet",
+    unpool: Unpool = "switches",
+) -> LayerView:
+    """Look at a layer: all its features with their statistics, and their order."""
+    book = explorer(request).shelf[atlas]
+    return layer_view(book, layer, sort, where, show, zoom, method, unpool)
+
+
+@router.get("/atlas/{atlas}/features/{layer:path}/{channel:int}.json")
+def feature(
+    request: Request,
+    atlas: str,
+    layer: str,
+    channel: int,
+    method: Method = "deconvnet",
+    unpool: Unpool = "switches",
+) -> FeatureView:
+    """Look at a feature."""
+    return feature_view(explorer(request).shelf[atlas], layer, channel, method, unpool)
+
+
+@router.get("/atlas/{atlas}.json")
+def network(request: Request, atlas: str) -> NetworkView:
+    """Look at a network: its layers, and how they are connected."""
+    return network_view(explorer(request).shelf[atlas])
+
+
+@_pages.get("/")
+def home_page(request: Request) -> Response:
+    """Show the atlases; if there is one, its network."""
+    found = explorer(request)
+    if len(found.shelf) == 1:
+        return RedirectResponse(found.links.network(next(iter(found.shelf))), 307)
+    return html(pages.home_page(found.links, atlases(request)))
+
+
+@_pages.get("/atlas/{atlas}/search")
+def search_page(request: Request, atlas: str, q: str = "") -> Response:
+    """Show what is found; if it is one thing, that."""
+    found = explorer(request)
+    view = search(request, atlas, q)
+    if view.only is not None:
+        return RedirectResponse(view.only, 303)
+    return html(pages.search_page(found.links, found.shelf[atlas], view))
+
+
+@_pages.get("/atlas/{atlas}/layers/{layer:path}")
+def layer_page(request: Request, atlas: str, layer: str) -> HTMLResponse:
+    """Show a layer."""
+    found = explorer(request)
+    asked = _asked(request, "sort", "where", "show", "zoom", "method", "unpool")
+    view = layer_view(found.shelf[atlas], layer, **asked)
+    return html(pages.layer_page(found.links, found.shelf[atlas], view))
+
+
+@_pages.get("/atlas/{atlas}/features/{layer:path}/{channel:int}")
+def feature_page(request: Request, atlas: str, layer: str, channel: int) -> HTMLResponse:
+    """Show a feature."""
+    found = explorer(request)
+    asked = _asked(request, "method", "unpool")
+    view = feature_view(found.shelf[atlas], layer, channel, **asked)
+    return html(pages.feature_page(found.links, found.shelf[atlas], view))
+
+
+@_pages.get("/atlas/{atlas}")
+def network_page(request: Request, atlas: str) -> HTMLResponse:
+    """Show a network."""
+    found = explorer(request)
+    return html(pages.network_page(found.links, found.shelf[atlas], network(request, atlas)))
+
+
+def _asked(request: Request, *names: str) -> dict[str, Any]:
+    """Return what an address says of some names; what it leaves empty is as usual."""
+    return {name: value for name in names if (value := request.query_params.get(name))}
+
+
+router.include_router(_pages)

@@ -1,0 +1,81 @@
+"""What the routes share: the explorer behind a request, and answers that browsers keep."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from fastapi import Request
+from starlette.responses import HTMLResponse, Response
+
+from rot180.web.links import ServedLinks
+from rot180.web.shelf import Shelf
+from rot180.web.work import Work
+
+
+@dataclass
+class Explorer:
+    """All that answers requests.
+
+    Attributes:
+        shelf: the atlases.
+        links: addresses.
+        computing: the queue for what the network is needed for.
+        drawing: the queue for all other pictures.
+    """
+
+    shelf: Shelf
+    links: ServedLinks
+    computing: Work
+    drawing: Work
+
+
+def explorer(request: Request) -> Explorer:
+    """Return the explorer that a request was sent to."""
+    found: Explorer = request.app.state.explorer
+    return found
+
+
+def html(text: str) -> HTMLResponse:
+    """Answer with a page, which browsers ask for again."""
+    return HTMLResponse(text, headers={"Cache-Control": "no-cache"})
+
+
+async def picture(
+    request: Request,
+    mark: str,
+    key: tuple[object, ...],
+    make: Callable[..., Any],
+    live: bool,
+    group: Hashable = None,
+    item: Any = None,
+    urgent: bool = False,
+) -> Response:
+    """Answer with a picture: from the browser's memory, from the server's, or made now.
+
+    Args:
+        request: whose sender waits.
+        mark: changes with whatever the picture is made from.
+        key: of the picture.
+        make: makes it; where there is an item, it is called with the items of several pictures
+            that are wanted at once, and makes a list.
+        live: whether the network is needed for it.
+        group, item: see :meth:`rot180.web.work.Work.several`.
+        urgent: whether it goes before others.
+    """
+    tag = f'"{blake2b(repr((mark, key)).encode(), digest_size=12).hexdigest()}"'
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    if tag in (one.strip() for one in request.headers.get("if-none-match", "").split(",")):
+        return Response(status_code=304, headers=headers)
+    found = explorer(request)
+    files = found.shelf.stores.files
+    file = files.get(key)
+    if file is None:
+        work = found.computing if live else found.drawing
+        made: Any = (
+            work.one(request, key, make, urgent)
+            if item is None
+            else work.several(request, key, group, item, make, urgent)
+        )
+        file = files.put(key, await made)
+    return Response(file.content, media_type=file.kind, headers=headers)

@@ -1,0 +1,159 @@
+"""The atlases that are shown, each with its images and its network."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from rot180.atlas.features import AtlasLayer, Feature
+from rot180.atlas.identity import Identity
+from rot180.atlas.reading import Atlas
+from rot180.errors import Rot180Error, listed
+from rot180.figures.scanned import Pixels, Source
+from rot180.figures.tiles import Tiles
+from rot180.projection.result import Projection
+from rot180.web.answers import NotFound
+from rot180.web.cache import Cache
+from rot180.web.encoding import File, size_of
+from rot180.web.live import Live, Loader, Opened, bytes_of
+
+MEGABYTE = 2**20
+
+
+class Stores:
+    """What is kept in memory, for all atlases together, each up to a limit.
+
+    Args:
+        megabytes: for all of it together.
+    """
+
+    def __init__(self, megabytes: int = 1024) -> None:
+        whole = megabytes * MEGABYTE
+        self.opened: Cache[Opened] = Cache(whole * 6 // 10, bytes_of)
+        self.pixels: Cache[Pixels] = Cache(whole * 15 // 100, lambda one: one.nbytes)
+        self.files: Cache[File] = Cache(whole * 15 // 100, size_of)
+        self.uploads: Cache[Pixels] = Cache(64 * MEGABYTE, lambda one: one.nbytes)
+        self.signals: Cache[list[Projection]] = Cache(whole // 10, _bytes_of_signals)
+
+
+def _bytes_of_signals(signals: list[Projection]) -> int:
+    return sum(one.pixels.nbytes for one in signals) + 200
+
+
+class Book:
+    """An atlas that is shown.
+
+    Attributes:
+        name: by which addresses call it.
+        atlas: the atlas.
+        live: its network.
+        mark: a word that changes with whatever the atlas holds, for ETags.
+    """
+
+    def __init__(
+        self, name: str, atlas: Atlas, loaders: Sequence[Loader], data: Any, stores: Stores
+    ) -> None:
+        self.name, self.atlas, self.stores = name, atlas, stores
+        self.live = Live(atlas, loaders, stores.opened, self.pixels)
+        changed = atlas.path.stat()
+        self.mark = f"{name}-{changed.st_mtime_ns:x}-{changed.st_size:x}"
+        self.pictures_missing = ""
+        self._source: Source | None = None
+        try:
+            self._source = Source(atlas, data)
+        except Rot180Error as error:
+            if data is not None:
+                raise
+            self.pictures_missing = str(error)
+        self.tiles = lru_cache(maxsize=64)(self._tiles)
+
+    def pixels(self, image: int) -> Pixels:
+        """Return an image as the network takes it before normalisation.
+
+        Raises:
+            NotFound: it is no example of any feature, or there are no pictures.
+        """
+        if self._source is None:
+            raise NotFound(self.pictures_missing)
+        source = self._source
+        return self.stores.pixels.made((self.name, image), lambda: source.pixels(image))
+
+    def layer(self, name: str) -> AtlasLayer:
+        """Return a layer.
+
+        Raises:
+            NotFound: there is none of this name.
+        """
+        if name not in self.atlas.layers:
+            raise NotFound(
+                f"There is no layer '{name}' in {self.name}. It has: "
+                f"{listed(self.atlas.layers, name)}."
+            )
+        return self.atlas.layers[name]
+
+    def feature(self, layer: str, channel: int) -> Feature:
+        """Return a feature.
+
+        Raises:
+            NotFound: there is none of this number.
+        """
+        part = self.layer(layer)
+        if not 0 <= channel < len(part):
+            raise NotFound(
+                f"Layer '{layer}' has no feature {channel}: it has {len(part)} features, 0 to "
+                f"{len(part) - 1}."
+            )
+        found: Feature = part[channel]
+        return found
+
+    def _tiles(self, layer: str) -> Tiles:
+        return Tiles(self.layer(layer), self.atlas.size)
+
+    @property
+    def title(self) -> str:
+        """What it is a scan of, in words."""
+        return f"{self.atlas.model or 'A network'} over {self.atlas.data}"
+
+
+class Shelf(Mapping[str, Book]):
+    """All atlases that are shown, by name, in the order in which they were given."""
+
+    def __init__(
+        self,
+        atlases: Iterable[Atlas] = (),
+        loaders: Sequence[Loader] = (),
+        data: Any = None,
+        stores: Stores | None = None,
+    ) -> None:
+        self.stores = stores or Stores()
+        self.books: dict[str, Book] = {}
+        for atlas in atlases:
+            name = _name(atlas.path, self.books)
+            self.books[name] = Book(name, atlas, loaders, data, self.stores)
+
+    def __getitem__(self, name: str) -> Book:
+        if name not in self.books:
+            there = f"There are: {listed(self.books, name)}." if self.books else "There is none."
+            raise NotFound(f"There is no atlas '{name}' here. {there}")
+        return self.books[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.books)
+
+    def __len__(self) -> int:
+        return len(self.books)
+
+    def alike(self, name: str) -> list[str]:
+        """Name the atlases over the same data as one, itself included: they can be compared."""
+        data = Identity.of(self[name].atlas).data
+        return [other for other, book in self.items() if Identity.of(book.atlas).data == data]
+
+
+def _name(path: Path, taken: Mapping[str, Any]) -> str:
+    """Return a word for addresses from the name of a file; no two are the same."""
+    word = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.") or "atlas"
+    name, number = word, 2
+    while name in taken:
+        name, number = f"{word}-{number}", number + 1
+    return name

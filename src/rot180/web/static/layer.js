@@ -1,0 +1,153 @@
+// A layer's features as tiles: sorted, chosen and shown as the controls say, without the server.
+
+import { showPicture, watchPictures } from "./images.js";
+import { chosenRules } from "./rules.js";
+import { filled, jsonOf, keepState, stateOf } from "./state.js";
+
+const EXAMPLES = { small: 1, medium: 4, large: 9 };
+const CONDITION = /^([a-z_0-9]+)(>=|<=)(-?[0-9]*\.?[0-9]+(?:e-?[0-9]+)?)$/;
+
+/** The orders that have a name, as the server has them. */
+const NAMED_ORDERS = {
+  strongest: "-max", weakest: "max", rarest: "firing_images", "most-common": "-firing_images",
+  class: "-class_selectivity", colour: "-colour_r2", bright: "-brightness", dark: "brightness",
+};
+
+/** The features that meet all conditions, in order; those without a value come last. */
+export function chosenFeatures(columns, sort, where) {
+  const count = columns.max.length;
+  const whole = { ...columns, channel: Array.from({ length: count }, (_, n) => n) };
+  const conditions = where.split(",").map((one) => CONDITION.exec(one.trim())).filter(Boolean);
+  const holds = (n) => conditions.every(([, column, sign, value]) => {
+    const found = whole[column]?.[n];
+    if (found === null || found === undefined) return false;
+    return sign === ">=" ? Number(found) >= Number(value) : Number(found) <= Number(value);
+  });
+  const order = NAMED_ORDERS[sort] ?? sort;
+  const values = whole[order.replace(/^-/, "")] ?? whole.channel;
+  const sign = order.startsWith("-") ? -1 : 1;
+  return whole.channel.filter(holds).sort((a, b) => {
+    const [x, y] = [values[a], values[b]];
+    if (x === null || y === null) return (x === null) - (y === null) || a - b;
+    return sign * (Number(x) - Number(y)) || a - b;
+  });
+}
+
+function startLayer() {
+  const list = document.querySelector("#layer-tiles");
+  const form = document.querySelector("#layer-controls");
+  if (!list || !form) return;
+  const columns = jsonOf(document.querySelector("#layer-data"));
+  const { tile, feature, pictures, projected } = list.dataset;
+  const where = form.querySelector("input[name=where]");
+  const chips = document.querySelector("[data-chips]");
+  const labels = new Map([...form.querySelectorAll("[data-condition=column] option")].map((one) => [one.value, one.textContent]));
+  const items = new Map();
+  for (const item of list.children) items.set(Number(item.querySelector("span").textContent), item);
+
+  function shown(kind, zoom) {
+    const { method, unpool } = chosenRules(form);
+    const number = kind === "mean" ? 9 : EXAMPLES[zoom];
+    const alone = kind === "patches" || !projected;
+    return alone ? `${kind}-${number}` : `${kind}-${number}-${method}-${unpool}`;
+  }
+
+  function itemOf(channel) {
+    if (items.has(channel)) return items.get(channel);
+    const item = document.createElement("li");
+    const link = item.appendChild(document.createElement("a"));
+    link.href = filled(feature, { channel });
+    if (pictures) {
+      const image = link.appendChild(document.createElement("img"));
+      image.className = "tile";
+      image.loading = "lazy";
+      image.alt = "";
+    }
+    link.appendChild(document.createElement("span")).textContent = channel;
+    items.set(channel, item);
+    return item;
+  }
+
+  function caption(item, channel, column) {
+    const value = column === "channel" ? null : columns[column]?.[channel];
+    const text = item.querySelector("span");
+    text.textContent = channel;
+    if (typeof value !== "number") return;
+    const small = text.appendChild(document.createElement("small"));
+    small.textContent = ` ${Number(value.toPrecision(3))}`;
+  }
+
+  function showConditions() {
+    const all = where.value.split(",").filter(Boolean);
+    for (const button of form.querySelectorAll("[data-where]")) {
+      button.setAttribute("aria-pressed", String(all.includes(button.dataset.where)));
+    }
+    chips.replaceChildren(...all.map((one) => {
+      const [, column, sign, value] = CONDITION.exec(one) ?? [];
+      const chip = document.createElement("button");
+      chip.type = "button";
+      chip.className = "small";
+      chip.textContent = `${labels.get(column) ?? one} ${sign === ">=" ? "≥" : "≤"} ${value} ×`;
+      chip.setAttribute("aria-label", `Take away: ${chip.textContent.slice(0, -2)}`);
+      chip.addEventListener("click", () => toggle(one));
+      return chip;
+    }));
+  }
+
+  function toggle(condition) {
+    const all = where.value.split(",").filter(Boolean);
+    where.value = (all.includes(condition) ? all.filter((one) => one !== condition) : [...all, condition]).join(",");
+    update();
+  }
+
+  function update() {
+    const data = new FormData(form);
+    const [kind, zoom, sort] = [data.get("show"), data.get("zoom"), data.get("sort")];
+    const order = chosenFeatures(columns, sort, where.value);
+    const column = (NAMED_ORDERS[sort] ?? sort).replace(/^-/, "");
+    const show = shown(kind, zoom);
+    const fragment = document.createDocumentFragment();
+    for (const channel of order) {
+      const item = itemOf(channel);
+      caption(item, channel, column);
+      const image = item.querySelector("img");
+      if (image) showPicture(image, filled(tile, { channel, show }));
+      fragment.append(item);
+    }
+    list.replaceChildren(fragment);
+    list.className = `tiles zoom-${zoom}${kind === "mean" && projected ? " wide" : ""}`;
+    for (const part of form.querySelectorAll("[data-for-projections]")) part.hidden = kind === "patches";
+    document.querySelector("#layer-empty").hidden = order.length > 0;
+    document.querySelector("#layer-count").textContent = `${order.length} of ${columns.max.length} features`;
+    showConditions();
+    const { method, unpool } = chosenRules(form);
+    const rules = kind === "patches" ? { method: null, unpool: null } : { method, unpool };
+    keepState({ sort: sort === "channel" ? null : sort, where: where.value, show: kind === "patches" ? null : kind, zoom: zoom === "medium" ? null : zoom, ...rules });
+    watchPictures(list);
+  }
+
+  // What the address says, where the page lies in a folder and no server has looked at it.
+  for (const name of ["show", "zoom", "method", "unpool"]) {
+    const one = form.querySelector(`input[name="${name}"][value="${CSS.escape(stateOf(name))}"]`);
+    if (one) one.checked = true;
+  }
+  const sort = stateOf("sort");
+  if (sort && [...form.elements.sort.options].some((one) => one.value === sort)) form.elements.sort.value = sort;
+  if (stateOf("where")) where.value = stateOf("where");
+
+  form.addEventListener("change", (event) => {
+    if (!event.target.dataset.condition) update();
+  });
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (button?.dataset.where) toggle(button.dataset.where);
+    if (button?.dataset.condition === "add") {
+      const at = (name) => form.querySelector(`[data-condition=${name}]`).value;
+      if (at("value") !== "") toggle(`${at("column")}${at("sign")}${Number(at("value"))}`);
+    }
+  });
+  update();
+}
+
+startLayer();

@@ -1,0 +1,131 @@
+"""A feature: what excites it, where, how often, and what goes with it."""
+
+from dataclasses import dataclass
+
+from rot180.atlas.features import Partner, Peaks, Response
+from rot180.atlas.words import BY_COLOUR, colour_words, feature_words, firing_words
+from rot180.graph.boxes import Box
+from rot180.projection.rules import Rules
+from rot180.web.live import fired
+from rot180.web.shelf import Book
+from rot180.web.views.network import Availability, LayerRow, layer_rows
+
+
+@dataclass(frozen=True)
+class ExampleView:
+    """An image that excites the feature.
+
+    Attributes:
+        rank: from 0, the strongest first.
+        image: its number in the data set.
+        name: what the data set calls it.
+        class_name: None where it has none.
+        activation: the largest on it.
+        position: (y, x) of that in the map.
+        box: the receptive field there, in pixels of the image.
+    """
+
+    rank: int
+    image: int
+    name: str
+    class_name: str | None
+    activation: float
+    position: tuple[int, int]
+    box: Box
+
+
+@dataclass(frozen=True)
+class FeatureView:
+    """A feature, and how it is shown.
+
+    Attributes:
+        atlas: its name in addresses.
+        layer: the layer at a glance.
+        channel: the feature's number.
+        before, after: numbers of its neighbours; None at the ends.
+        words: what its statistics tell: colours, a class; "" where nothing stands out.
+        fires: how often it does, in words.
+        responds: how it goes with colours, in words; "" where colours explain little.
+        statistics: see docs/atlas.md.
+        examples: the images that excite it most, and on which it fires.
+        histogram: how many images have which peak.
+        responses: the classes on which it is strongest, best first.
+        partners: the features most, and least, correlated with it, best first.
+        best_class: name of the class of its largest mean peak.
+        method, unpool: what was asked for.
+        image_matters: of each method, whether its projections depend on the image; empty while
+            the network is not at hand.
+        network: whether it is.
+        pictures_missing: why no pictures can be shown; "" if they can.
+    """
+
+    atlas: str
+    layer: LayerRow
+    channel: int
+    before: int | None
+    after: int | None
+    words: str
+    fires: str
+    responds: str
+    statistics: dict[str, float | bool | None]
+    examples: list[ExampleView]
+    histogram: list[Peaks]
+    responses: list[Response]
+    partners: list[Partner]
+    best_class: str | None
+    method: str
+    unpool: str
+    image_matters: dict[str, bool]
+    network: Availability
+    pictures_missing: str
+
+
+def feature_view(
+    book: Book, layer: str, channel: int, method: str = "deconvnet", unpool: str = "switches"
+) -> FeatureView:
+    """Look at a feature of an atlas.
+
+    Raises:
+        Rot180Error: there is no such feature, method or unpooling.
+    """
+    feature, atlas = book.feature(layer, channel), book.atlas
+    rules = Rules(method, unpool)
+    examples = []
+    for rank, one in enumerate(fired(feature)):
+        name, label = atlas.named(one.image)
+        kind = None if label is None else atlas.classes[label]
+        examples.append(
+            ExampleView(rank, one.image, name, kind, one.activation, one.position, one.box)
+        )
+    best = feature.best_class
+    colours = [one for one in (feature.red, feature.green, feature.blue) if one is not None]
+    responds = (feature.colour_r2 or 0) >= BY_COLOUR / 2
+    return FeatureView(
+        book.name,
+        layer_rows(book)[atlas.place_of(layer)],
+        channel,
+        channel - 1 if channel else None,
+        channel + 1 if channel + 1 < len(atlas.layers[layer]) else None,
+        feature_words(atlas, feature),
+        firing_words(atlas, feature),
+        colour_words(colours or [feature.brightness or 0.0]) if responds else "",
+        feature.statistics,
+        examples,
+        list(feature.histogram),
+        list(feature.responses),
+        list(feature.partners),
+        None if best is None else atlas.classes[best],
+        rules.method,
+        rules.unpooling,
+        _image_matters(book, layer, rules),
+        Availability.of(book),
+        book.pictures_missing,
+    )
+
+
+def _image_matters(book: Book, layer: str, rules: Rules) -> dict[str, bool]:
+    """Say of each method whether its way back depends on the image, or on the feature alone."""
+    if book.live.state != "ready":
+        return {}
+    carrying = book.live.carrying(layer, rules)
+    return {one: carrying.depends_on_image(one) for one in ("deconvnet", "gradient", "guided")}

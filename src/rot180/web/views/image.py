@@ -1,0 +1,219 @@
+"""An image: what a network makes of it, layer by layer, and what fires at a pixel of it."""
+
+from dataclasses import dataclass
+
+from rot180.atlas.features import Example
+from rot180.figures.scanned import Pixels
+from rot180.graph.boxes import Box
+from rot180.web.answers import NotFound
+from rot180.web.live import Opened
+from rot180.web.shelf import Book
+from rot180.web.views.network import Availability, LayerRow, layer_rows
+
+MOST_UNITS = 48
+"""Units at a pixel that are listed, at most."""
+MOST_EXAMPLES = 48
+
+
+@dataclass(frozen=True)
+class ExampleOf:
+    """A feature of which the image is one of the strongest: its rank, from 0, and activation."""
+
+    layer: str
+    channel: int
+    rank: int
+    activation: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A class that the network names, and its probability."""
+
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class ImageView:
+    """An image of the atlas, or one that was brought.
+
+    Attributes:
+        atlas: name of the atlas in addresses.
+        image: what the image is called there: its number, or a word for one that was brought.
+        brought: whether somebody brought it; then it is kept in memory for a while.
+        name: what the data set calls it.
+        class_name: its class; None where it has none.
+        size: (height, width).
+        layers: of the network.
+        example_of: features that it excites more than nearly all others, the best ranks first.
+        network: whether it is at hand.
+    """
+
+    atlas: str
+    image: str
+    brought: bool
+    name: str
+    class_name: str | None
+    size: tuple[int, int]
+    layers: list[LayerRow]
+    example_of: list[ExampleOf]
+    network: Availability
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The strongest unit of a feature on an image, and what it sees."""
+
+    channel: int
+    activation: float
+    position: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ImageLayerView:
+    """What a layer makes of an image.
+
+    Attributes:
+        layer: its name.
+        peaks: of each feature the strongest unit, the strongest feature first.
+        answers: what the network takes the image for; empty where it does not say.
+    """
+
+    layer: str
+    peaks: list[Peak]
+    answers: list[Answer]
+
+
+@dataclass(frozen=True)
+class PixelView:
+    """What fires at a pixel.
+
+    Attributes:
+        layer: its name.
+        pixel: (y, x).
+        position: (y, x) in the maps: the unit whose receptive field lies around the pixel.
+        box: that receptive field.
+        firing: how many of the layer's features are above 0 there.
+        units: the strongest of them: feature and activation.
+    """
+
+    layer: str
+    pixel: tuple[int, int]
+    position: tuple[int, int]
+    box: Box
+    firing: int
+    units: list[Peak]
+
+
+def image_pixels(book: Book, image: str) -> Pixels:
+    """Return an image of the atlas, or one that was brought.
+
+    Raises:
+        NotFound: there is none, or it was forgotten.
+    """
+    if image.isascii() and image.isdecimal() and len(image) < 16:
+        held = book.atlas.rows("SELECT 1 FROM image WHERE number = ?", int(image))
+        if not held:
+            raise NotFound(f"Image {image} is no example of any feature, so it is not here.")
+        return book.pixels(int(image))
+    found = book.stores.uploads.get((book.name, image))
+    if found is None:
+        raise NotFound(
+            "This picture is not here any more: those that are brought are kept in memory only, "
+            "and for a while. Bring it again."
+        )
+    return found
+
+
+def image_view(book: Book, image: str) -> ImageView:
+    """Look at an image.
+
+    Raises:
+        NotFound: there is none, or it was forgotten.
+    """
+    image_pixels(book, image)
+    name, label, examples = "your picture", None, []
+    if image.isdecimal():
+        name, label = book.atlas.named(int(image))
+        examples = [
+            ExampleOf(*row)
+            for row in book.atlas.rows(
+                "SELECT layer, channel, rank, activation FROM examples WHERE image = ? "
+                "AND activation > 0 ORDER BY rank, activation DESC LIMIT ?",
+                int(image),
+                MOST_EXAMPLES,
+            )
+        ]
+    kind = None if label is None else book.atlas.classes[label]
+    return ImageView(
+        book.name,
+        image,
+        not image.isdecimal(),
+        name,
+        kind,
+        book.atlas.size,
+        layer_rows(book),
+        examples,
+        Availability.of(book),
+    )
+
+
+def opened_image(book: Book, image: str) -> Opened:
+    """Return an image with its forward pass, as far as that was needed so far."""
+    return book.live.open(image, lambda: image_pixels(book, image))
+
+
+def image_layer_view(book: Book, image: str, layer: str) -> ImageLayerView:
+    """Look at what a layer makes of an image; the forward pass goes on up to there."""
+    book.layer(layer)
+    opened = opened_image(book, image)
+    maps = book.live.maps(opened, layer)
+    answers = book.live.answers(opened)
+    book.live.close(image)
+    strongest, places = maps.flatten(1).max(1)
+    width = maps.shape[2]
+    peaks = [
+        Peak(channel, value, divmod(place, width))
+        for channel, (value, place) in enumerate(
+            zip(strongest.tolist(), places.tolist(), strict=True)
+        )
+    ]
+    peaks.sort(key=lambda one: (-one.activation, one.channel))
+    return ImageLayerView(layer, peaks, [Answer(*one) for one in answers])
+
+
+def pixel_view(book: Book, image: str, layer: str, y: int, x: int) -> PixelView:
+    """Look at what fires at a pixel of an image.
+
+    Raises:
+        NotFound: there is no such pixel.
+    """
+    part = book.layer(layer)
+    height, width = book.atlas.size
+    if not (0 <= y < height and 0 <= x < width):
+        raise NotFound(f"There is no pixel ({y}, {x}): the image has {height} x {width}.")
+    position = book.tiles(layer).nearest((y, x))
+    opened = opened_image(book, image)
+    values = book.live.maps(opened, layer)[:, position[0], position[1]]
+    book.live.close(image)
+    order = values.argsort(descending=True, stable=True)[:MOST_UNITS].tolist()
+    units = [Peak(n, float(values[n]), position) for n in order if values[n] > 0]
+    return PixelView(
+        layer, (y, x), position, part.fields.box(position), int((values > 0).sum()), units
+    )
+
+
+def example_box(book: Book, layer: str, position: tuple[int, int]) -> Example:
+    """Return a unit as if it were an example, for drawing what it sees.
+
+    Raises:
+        NotFound: there is no such position.
+    """
+    part = book.layer(layer)
+    y, x = position
+    if not (0 <= y < part.height and 0 <= x < part.width):
+        raise NotFound(
+            f"There is no position ({y}, {x}) in layer '{layer}', whose maps are {part.height} x "
+            f"{part.width}."
+        )
+    return Example(-1, 0.0, position, part.fields.box(position))

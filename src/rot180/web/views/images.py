@@ -1,0 +1,73 @@
+"""The images of an atlas, to choose one."""
+
+from dataclasses import dataclass
+
+from rot180.web.shelf import Book
+from rot180.web.views.network import Availability
+
+PAGE = 120
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """An image: its number, name and class, and of how many features it is the strongest."""
+
+    image: int
+    name: str
+    class_name: str | None
+    wins: int
+
+
+@dataclass(frozen=True)
+class ImagesView:
+    """A page of the images of an atlas.
+
+    Attributes:
+        atlas: its name in addresses.
+        images: the ones that are the strongest of most features first.
+        first: how many come before.
+        total: how many there are.
+        pictures_missing: why no pictures can be shown; "" if they can.
+        network: whether the network is at hand.
+    """
+
+    atlas: str
+    images: list[ImageRow]
+    first: int
+    total: int
+    pictures_missing: str
+    network: Availability
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A picture that was taken: what it is called, and where it is."""
+
+    image: str
+    address: str
+
+
+def images_view(book: Book, first: int = 0, most: int = PAGE) -> ImagesView:
+    """Look at the images of an atlas."""
+    atlas = book.atlas
+    first = max(0, min(first, 2**31))
+    ((total,),) = atlas.rows("SELECT COUNT(*) FROM image")
+    found = atlas.rows(
+        "SELECT image.number, image.name, class.name, COUNT(example.image) FROM image "
+        "LEFT JOIN class ON class.number = image.class "
+        "LEFT JOIN example ON example.image = image.number AND example.rank = 0 "
+        "GROUP BY image.number ORDER BY COUNT(example.image) DESC, image.number LIMIT ? OFFSET ?",
+        most,
+        first,
+    )
+    for number, name, kind, _ in found:
+        words = isinstance(name, str) and (kind is None or isinstance(kind, str))
+        atlas.check(isinstance(number, int) and words, "image")
+    return ImagesView(
+        book.name,
+        [ImageRow(*row) for row in found],
+        first,
+        total,
+        book.pictures_missing,
+        Availability.of(book),
+    )

@@ -1,0 +1,106 @@
+"""A layer: all its features, sorted and chosen by any of their statistics."""
+
+from dataclasses import dataclass
+
+from rot180.atlas.features import STATISTICS, is_number
+from rot180.errors import check_name
+from rot180.projection.rules import Rules
+from rot180.web.shelf import Book
+from rot180.web.views.choosing import chosen
+from rot180.web.views.network import Availability, LayerRow, layer_rows
+
+SHOWN = ("patches", "projections", "mean")
+ZOOMS = {"small": 1, "medium": 4, "large": 9}
+"""How large tiles are, and how many examples each shows."""
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """A layer, and what of it is shown.
+
+    Attributes:
+        atlas: its name in addresses.
+        layer: the layer at a glance.
+        before, after: names of the layers around it; None at the ends.
+        order: the numbers of the features that are shown, in order.
+        statistics: of all features, by name; a value for each, None where it is not defined.
+        classes: names of the classes; ``best_class`` counts them.
+        sort, where, show, zoom, method, unpool: what was asked for.
+        network: whether it is at hand.
+        pictures_missing: why no pictures can be shown; "" if they can.
+    """
+
+    atlas: str
+    layer: LayerRow
+    before: str | None
+    after: str | None
+    order: list[int]
+    statistics: dict[str, list[float | None]]
+    classes: list[str]
+    sort: str
+    where: str
+    show: str
+    zoom: str
+    method: str
+    unpool: str
+    network: Availability
+    pictures_missing: str
+
+
+def layer_view(
+    book: Book,
+    name: str,
+    sort: str = "channel",
+    where: str = "",
+    show: str = "patches",
+    zoom: str = "medium",
+    method: str = "deconvnet",
+    unpool: str = "switches",
+) -> LayerView:
+    """Look at a layer of an atlas.
+
+    Raises:
+        Rot180Error: there is no such layer, order, statistic, or way to show it.
+    """
+    layer = book.layer(name)
+    check_name(show, "way to show features", SHOWN)
+    check_name(zoom, "zoom", ZOOMS)
+    rules = Rules(method, unpool)
+    rows = layer_rows(book)
+    number = book.atlas.place_of(name)
+    statistics = layer_statistics(book, layer.name)
+    return LayerView(
+        book.name,
+        rows[number],
+        rows[number - 1].name if number else None,
+        rows[number + 1].name if number + 1 < len(rows) else None,
+        chosen(statistics, sort, where),
+        statistics,
+        list(book.atlas.classes),
+        sort,
+        where,
+        show,
+        zoom,
+        rules.method,
+        rules.unpooling,
+        Availability.of(book),
+        book.pictures_missing,
+    )
+
+
+def layer_statistics(book: Book, name: str) -> dict[str, list[float | None]]:
+    """Return the statistics of all features of a layer, by name."""
+    atlas = book.atlas
+    found = atlas.rows(
+        f"SELECT {', '.join(STATISTICS)} FROM feature WHERE layer = ? ORDER BY channel", name
+    )
+    atlas.check(len(found) == len(atlas.layers[name]), "feature")
+    for row in found:
+        atlas.check(all(one is None or is_number(one) for one in row), "feature")
+    columns: dict[str, list[float | None]] = {}
+    for column, values in zip(STATISTICS, zip(*found, strict=True), strict=True):
+        columns[column] = list(values)
+    known = range(len(atlas.classes))
+    good = all(one is None or one in known for one in columns["best_class"])
+    atlas.check(good, "feature.best_class")
+    return columns

@@ -1,0 +1,166 @@
+"""A network: its layers as they are connected, with statistics at a glance."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from rot180.atlas.words import BY_COLOUR, IMAGES_OF_CLASS, SELECTIVE
+from rot180.web.shelf import Book
+
+STRIP = 8
+"""Features that stand for a layer: its strongest."""
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether the network is at hand, so that features can be carried back to pixels.
+
+    Attributes:
+        state: "waiting" (it will be loaded), "loading", "ready", or "absent".
+        reason: why it is absent.
+        remarks: what was assumed when it was loaded.
+    """
+
+    state: Literal["waiting", "loading", "ready", "absent"]
+    reason: str
+    remarks: list[str]
+
+    @classmethod
+    def of(cls, book: Book) -> "Availability":
+        """Say how it is now."""
+        live = book.live
+        return cls(live.state, live.reason, list(live.remarks))
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """A layer at a glance.
+
+    Attributes:
+        number: in the order of the network.
+        name, kind, rectifier, channels, height, width: see :class:`rot180.Layer`.
+        receptive_field: (height, width), in pixels.
+        stride: (vertical, horizontal) pixels between neighbouring units' receptive fields.
+        sees_all: whether its units see the whole image.
+        dead: features that fire on no image.
+        by_colour: features of whose variance colour explains a quarter or more.
+        selective: features with a class selectivity of a half or more, on a class of at least ten
+            images.
+        strongest: features with the largest activations, the first ones.
+    """
+
+    number: int
+    name: str
+    kind: str
+    rectifier: str
+    channels: int
+    height: int
+    width: int
+    receptive_field: tuple[int, int]
+    stride: tuple[float, float]
+    sees_all: bool
+    dead: int
+    by_colour: int
+    selective: int
+    strongest: list[int]
+
+
+@dataclass(frozen=True)
+class NetworkView:
+    """A network, as an atlas knows it.
+
+    Attributes:
+        atlas: its name in addresses.
+        model, data: how model and data set are called.
+        images, scanned: of the data set, and of it scanned.
+        features: of all layers.
+        size: (height, width) of the images.
+        classes: names of the classes of the data.
+        layers: in the order of the network.
+        connections: pairs of layers' numbers of which one feeds the other; -1 is the image. None:
+            the atlas does not say.
+        sample: number of an image of the atlas; None: it holds none.
+        pictures_missing: why no pictures can be shown; "" if they can.
+        network: whether it is at hand.
+    """
+
+    atlas: str
+    model: str
+    data: str
+    images: int
+    scanned: int
+    features: int
+    size: tuple[int, int]
+    classes: list[str]
+    layers: list[LayerRow]
+    connections: list[tuple[int, int]] | None
+    sample: int | None
+    pictures_missing: str
+    network: Availability
+
+
+def network_view(book: Book) -> NetworkView:
+    """Look at the network of an atlas."""
+    atlas = book.atlas
+    sample = atlas.rows("SELECT image FROM example WHERE rank = 0 ORDER BY activation DESC LIMIT 1")
+    return NetworkView(
+        book.name,
+        atlas.model or "a network without a name",
+        atlas.data,
+        atlas.images,
+        atlas.scanned,
+        atlas.layout.features,
+        atlas.size,
+        list(atlas.classes),
+        layer_rows(book),
+        atlas.connections,
+        sample[0][0] if sample else None,
+        book.pictures_missing,
+        Availability.of(book),
+    )
+
+
+@lru_cache(maxsize=64)
+def layer_rows(book: Book) -> list[LayerRow]:
+    """Return all layers of an atlas at a glance."""
+    atlas = book.atlas
+    counted = atlas.rows(
+        "SELECT layer, COALESCE(SUM(dead), 0), COALESCE(SUM(colour_r2 >= ?), 0), "
+        "COALESCE(SUM(class_selectivity >= ? AND class.images >= ?), 0) "
+        "FROM feature LEFT JOIN class ON best_class = number GROUP BY layer",
+        BY_COLOUR,
+        SELECTIVE,
+        IMAGES_OF_CLASS,
+    )
+    counts = {name: numbers for name, *numbers in counted}
+    ranked = atlas.rows(
+        "SELECT layer, channel FROM (SELECT layer, channel, ROW_NUMBER() OVER "
+        "(PARTITION BY layer ORDER BY max DESC, channel) AS place FROM feature WHERE NOT dead) "
+        "WHERE place <= ? ORDER BY layer, place",
+        STRIP,
+    )
+    strongest: dict[str, list[int]] = {}
+    for name, channel in ranked:
+        strongest.setdefault(name, []).append(channel)
+    rows = []
+    for number, layer in enumerate(atlas.layers.values()):
+        dead, by_colour, selective = counts.get(layer.name, (0, 0, 0))
+        rows.append(
+            LayerRow(
+                number,
+                layer.name,
+                layer.kind,
+                layer.rectifier,
+                layer.channels,
+                layer.height,
+                layer.width,
+                layer.receptive_field,
+                layer.stride,
+                layer.receptive_field == atlas.size,
+                dead,
+                by_colour,
+                selective,
+                strongest.get(layer.name, []),
+            )
+        )
+    return rows
