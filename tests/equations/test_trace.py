@@ -128,6 +128,23 @@ def test_an_error_comes_from_the_next_weights_or_the_cost(cost, data, place) -> 
         assert last.index[0] == index[0]
 
 
+@settings(max_examples=20, deadline=None)
+@given(place=places)
+def test_the_error_of_the_images_comes_from_the_first_layer(place) -> None:
+    trace, network, _ = traced("quadratic")
+    index, x = within(IMAGES, place), IMAGES.copy()
+    costs = []
+    for step in (1e-5, -1e-5):
+        x[index] = IMAGES[index] + step
+        costs.append(network.cost.of(network.scores(x), LABELS["quadratic"]).mean())
+    network.five_steps(IMAGES, LABELS["quadratic"])  # as the other tests find it
+    taken = trace.delta("", index)
+    assert (taken.name, taken.index) == ("dC/dx", index)
+    assert taken.value == pytest.approx((costs[0] - costs[1]) / 2e-5, rel=1e-5, abs=1e-8)
+    assert taken.total == pytest.approx(taken.value, rel=1e-12, abs=1e-14)
+    assert {last.name for *_, last in taken.terms} <= {"conv1.delta"}
+
+
 @pytest.mark.parametrize("cost", COSTS)
 @settings(max_examples=35, deadline=None)
 @given(layer=st.sampled_from(WEIGHTED), place=places)

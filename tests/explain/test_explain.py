@@ -138,6 +138,15 @@ def test_the_seed_decides_what_is_drawn() -> None:
     assert len(np.unique(np.abs(first.kernel))) == first.kernel.size  # all weights can be told
 
 
+def test_a_target_and_a_bias_of_ones_own_are_taken() -> None:
+    one = case(image=[[1, 2], [3, 4]], kernel=[[2]], target=[[0, 1], [2, 3]], bias=-1)
+    sections = walk(one)
+    assert values(sections, "z").tolist() == [[1, 3], [5, 7]]
+    assert values(sections, "delta").tolist() == [[1, 2], [3, 4]]
+    kept = case(image=[[1, 2], [3, 4]], kernel=[[2]], activation="relu", bias=-20)
+    assert kept.bias == -20  # also where no unit fires
+
+
 @settings(max_examples=10, deadline=None)
 @given(options())
 def test_every_form_holds_the_whole(options: dict[str, Any]) -> None:
@@ -232,6 +241,9 @@ def test_the_document_compiles(tmp_path: Path, stride: int) -> None:
         ({"image": [[1, 2], [3]]}, "rows of one length"),
         ({"image": [[1, float("nan")]]}, "finite numbers"),
         ({"kernel": [1, 2]}, r"shape \(2,\)"),
+        ({"target": [[1, 2, 3]]}, "target is 1x3, but the output .* is 2x2"),
+        ({"target": [[1, 2], [3]]}, "target is no grid"),
+        ({"bias": float("inf")}, "bias has to be a finite number"),
         ({"padding": "big"}, "no padding 'big'"),
         ({"stride": 0}, "stride"),
         ({"size": (0, 3)}, "does not fit"),

@@ -131,7 +131,7 @@ class Trace:
     def delta(self, layer: str, index: Index) -> Sum:
         """Return delta = dC/d(output) of a layer: down from the next weights, or from the cost.
 
-        Between two layers with weights, each product passes what lies between them: the slope of an
+        The empty name stands for the images: dC/dx, which no weight needs. Between two layers with weights, each product passes what lies between them: the slope of an
         activation, the switch of a maximum.
 
         Raises:
@@ -140,7 +140,8 @@ class Trace:
         whole = self._errors(layer)
         index = _checked(index, whole, f"{layer}.delta")
         terms = self._from_above(layer, index, self._delta, "delta", outputs_of)
-        return Sum(f"{layer}.delta", index, float(whole[index]), tuple(terms))
+        name = f"{layer}.delta" if layer else "dC/dx"
+        return Sum(name, index, float(whole[index]), tuple(terms))
 
     def weight_gradient(self, layer: str, index: Index) -> Sum:
         """Return dC/dw[index]: over all connections that share the weight, delta times a.
@@ -260,6 +261,9 @@ class Trace:
     def _errors(self, layer: str) -> Array:
         if not self._delta:
             raise Rot180Error("There are no errors without labels: give them to Trace.")
+        if layer == "" and "" not in self._delta:
+            first = self._names[0]
+            self._delta[""] = self.network.layers[first].backward(self._delta[first]).copy()
         if layer not in self._delta:
             raise Rot180Error(f"There is no layer '{layer}': {listed(self._names, layer)}.")
         return self._delta[layer]

@@ -59,8 +59,10 @@ def case(
     operation: str = "correlation",
     activation: str = "none",
     seed: int = 0,
+    target: Any = None,
+    bias: float | None = None,
 ) -> Case:
-    """Return a case with the given image and kernel, or with small whole numbers drawn at random.
+    """Return a case of the given numbers; what is missing is drawn, small whole numbers.
 
     Args:
         image: (h, w) numbers; drawn with the given ``size`` if missing.
@@ -68,11 +70,15 @@ def case(
         size, kernel_size: (rows, columns).
         stride, padding, operation: see :class:`rot180.equations.Convolution`.
         activation: "none", "relu", "sigmoid" or "tanh".
-        seed: of what is drawn. What the output should be is drawn, too.
+        seed: of what is drawn.
+        target: (y, x) numbers, what the output should be; drawn if missing, so that no output has
+            it yet.
+        bias: a number; if missing, a small one, with ReLU one that lets units fire.
 
     Raises:
         Rot180Error: an operation or activation that does not exist, or a kernel larger than the
-            image; something that is no grid of finite numbers.
+            image; something that is no grid of finite numbers, or a target of another size than
+            the output.
     """
     check_name(operation, "operation", OPERATIONS)
     check_name(activation, "activation", ACTIVATIONS)
@@ -95,11 +101,22 @@ def case(
     wires = connections((1, *image.shape), (1, 1, *kernel.shape), steps, borders)
     if not (wires.weight != CUT).any():
         raise Rot180Error("With this stride and border no window covers a pixel of the image.")
-    bias = small
-    if activation == "relu":  # half of the units at least are to fire
-        z = fed_forward(Case(image, kernel, np.zeros(above), steps, padding, operation))[1]
-        bias += max(0.0, float(np.ceil(1 - np.median(z))))
+    if bias is None:
+        bias = small
+        if activation == "relu":  # half of the units at least are to fire
+            z = fed_forward(Case(image, kernel, np.zeros(above), steps, padding, operation))[1]
+            bias += max(0.0, float(np.ceil(1 - np.median(z))))
+    elif not np.isfinite(bias):
+        raise Rot180Error(f"The bias has to be a finite number, not {bias}.")
     made = Case(image, kernel, np.zeros(above), steps, padding, operation, activation, bias)
+    if target is not None:
+        wanted = _numbers(target, "target")
+        if wanted.shape != above:
+            raise Rot180Error(
+                f"The target is {wanted.shape[0]}x{wanted.shape[1]}, but the output that it is "
+                f"compared with is {above[0]}x{above[1]}."
+            )
+        return replace(made, target=wanted)
     # Off the target by small whole numbers, none of them zero, so that units have errors.
     off = rng.integers(1, 4, above) * rng.choice([-1, 1], above) * small
     return replace(made, target=fed_forward(made)[1][0, 0] - off)

@@ -22,12 +22,14 @@ class Worked:
         case: what was given.
         trace: takes its numbers apart.
         z, delta: (y, x), the weighted inputs and their error.
+        output, cost: (y, x), z after the activation, and half its squared distance from y.
         error: (h, w), dC/da.
         gradient, bias_gradient: dC/dw (kh, kw) and dC/db.
         wires: the connections that the convolution has left of a perceptron's.
         matrix: (outputs, inputs), the weights of that perceptron.
         numbers: (kh, kw), the number of each weight, which gives it its colour.
-        differences: dC/dw, dC/db and dC/da by central differences, under "w", "b" and "a".
+        differences: dC/dw, dC/db, dC/da and dC/dz by central differences, under "w", "b", "a"
+            and "z".
         kinks: likewise, whether a kink lay between the two points.
         borders: rows and columns of zeros around the image.
     """
@@ -40,6 +42,8 @@ class Worked:
         self.gradient = found["conv.w"][0, 0].copy()
         self.bias_gradient = float(found["conv.b"][0])
         self.z = network.a["conv"][0, 0].copy()
+        self.output = next(reversed(network.a.values()))[0, 0].copy()
+        self.cost = float(network.cost.of(self.output[None, None], case.target[None, None])[0])
         self.delta = network.delta["conv"][0, 0].copy()
         self.error = network.layers["conv"].backward(network.delta["conv"])[0, 0].copy()
         self.wires = connections(
@@ -51,7 +55,7 @@ class Worked:
         )
         self.matrix = self.wires.matrix(case.kernel)
         self.numbers = np.arange(case.kernel.size).reshape(case.kernel.shape)
-        self.differences, self.kinks = _differences(case)
+        self.differences, self.kinks = _differences(case, self.z)
         self.borders = margins(case.padding, case.kernel.shape, case.stride, case.rotated)
 
     def kernel(self) -> Grid:
@@ -91,26 +95,51 @@ class Worked:
         return Factor("w", (row, column), float(self.case.kernel[row, column]))
 
     def named(self, found: Sum) -> Sum:
-        """Return a sum with the short names of this case: one image, one channel, one layer."""
+        """Return a sum with the short names of this case: one image, one channel, one layer.
+
+        The factor 1/n of the cost is one here, and left out.
+        """
         names = {
             "x": "a",
             "conv.w": "w",
             "conv.b": "b",
             "conv.z": "z",
             "conv.delta": "delta",
+            "dC/dx": "dC/da",
             "dC/dconv.w": "dC/dw",
             "dC/dconv.b": "dC/db",
+            "f.slope": "f'(z)",
+            "a": "z" if self.case.activation == "none" else "a'",  # what the cost compares with y
+            "-y": "-y",
         }
         terms = tuple(
-            tuple(replace(f, name=names[f.name], index=f.index[2:]) for f in term)
+            tuple(
+                replace(f, name=names[f.name], index=f.index[2:]) for f in term if f.name in names
+            )
             for term in found.terms
         )
         return Sum(names[found.name], found.index[2:], found.value, terms)
 
 
-def _differences(case: Case) -> tuple[dict[str, Array], dict[str, Array]]:
+def _differences(case: Case, z: Array) -> tuple[dict[str, Array], dict[str, Array]]:
     """Change each number of the case a little, and see how the cost changes."""
-    numbers = {"w": case.kernel.copy(), "b": np.array([case.bias]), "a": case.image.copy()}
+    above = network_of(case)  # of which the part above z is used
+
+    def from_z() -> tuple[Array, list[Array]]:
+        output, sides = numbers["z"][None, None], []
+        for name, layer in above.layers.items():
+            if name != "conv":
+                output = layer.forward(output)
+                sides.append(layer.branch())
+        cost = above.cost.of(output, case.target[None, None])
+        return cost, [side for side in sides if side is not None]
+
+    numbers = {
+        "w": case.kernel.copy(),
+        "b": np.array([case.bias]),
+        "a": case.image.copy(),
+        "z": z.copy(),
+    }
 
     def evaluate() -> tuple[Array, list[Array]]:
         changed = replace(
@@ -123,7 +152,7 @@ def _differences(case: Case) -> tuple[dict[str, Array], dict[str, Array]]:
 
     slopes, kinks = {}, {}
     for name, values in numbers.items():
-        found, crossed = central_differences(evaluate, values)
+        found, crossed = central_differences(from_z if name == "z" else evaluate, values)
         slopes[name], kinks[name] = found.reshape(values.shape), crossed.reshape(values.shape)
     return slopes, kinks
 

@@ -1,14 +1,64 @@
 """The lessons."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse
 
-from rot180.web.answers import page
+from rot180.errors import Rot180Error
+from rot180.web.lessons import convolution, rendered
 
 router = APIRouter(prefix="/learn", tags=["lessons"])
+
+_HEADERS = {"Cache-Control": "no-cache"}
 
 
 @router.get("", response_class=HTMLResponse, include_in_schema=False)
 def lessons(request: Request) -> HTMLResponse:
     """List the lessons."""
-    return page("learn.html", request.app.state.links)
+    return _page(request, "")
+
+
+@router.get("/convolution", response_class=HTMLResponse, include_in_schema=False)
+def convolution_page(request: Request) -> HTMLResponse:
+    """Walk through a convolution, forward and back."""
+    return _page(request, "convolution")
+
+
+@router.get("/convolution.json")
+def convolution_numbers(
+    image: Annotated[str, Query(description="rows of numbers, as 1,2,3;4,5,6")] = "",
+    kernel: Annotated[str, Query(description="rows of numbers")] = "",
+    bias: Annotated[str, Query(description="a number")] = "",
+    target: Annotated[str, Query(description="rows of numbers, of the output's size")] = "",
+    stride: Annotated[str, Query(description="1, 2 or 3")] = "1",
+    padding: Annotated[str, Query(description="valid, same or full")] = "valid",
+    operation: Annotated[str, Query(description="correlation or convolution")] = "correlation",
+    activation: Annotated[str, Query(description="none, relu, sigmoid or tanh")] = "none",
+    size: Annotated[str, Query(description="of an image that is drawn, as 4x4")] = "",
+    kernel_size: Annotated[str, Query(description="of a kernel that is drawn, as 2x2")] = "",
+    seed: Annotated[str, Query(description="of what is drawn")] = "",
+) -> convolution.Lesson:
+    """Work out a convolution: every number forward and back, with the products that make it."""
+    return convolution.asked(
+        image=image,
+        kernel=kernel,
+        bias=bias,
+        target=target,
+        stride=stride,
+        padding=padding,
+        operation=operation,
+        activation=activation,
+        size=size,
+        kernel_size=kernel_size,
+        seed=seed,
+    )
+
+
+def _page(request: Request, lesson: str) -> HTMLResponse:
+    """Answer with a lesson; what cannot be understood is said on the lesson's own page."""
+    links, asked = request.app.state.links, dict(request.query_params)
+    try:
+        return HTMLResponse(rendered(links, lesson, asked), headers=_HEADERS)
+    except Rot180Error as error:
+        return HTMLResponse(rendered(links, lesson, {}, str(error)), 400, headers=_HEADERS)

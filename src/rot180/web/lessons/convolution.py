@@ -1,0 +1,343 @@
+"""The first lesson: back-propagation through a convolution, every number with its products."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from rot180.equations.activations import Activation
+from rot180.equations.convolution import (
+    Array,
+    convolution,
+    convolution_error,
+    convolution_gradient,
+    correlation,
+    correlation_error,
+    correlation_gradient,
+    dilated,
+    padded,
+    rot180,
+)
+from rot180.equations.equivalence import connections
+from rot180.equations.geometry import Margins
+from rot180.equations.trace import Sum
+from rot180.errors import Rot180Error
+from rot180.explain.case import Case, case
+from rot180.explain.worked import Worked
+from rot180.web.lessons.asked import grid_of, number_of, short, size_of, written
+from rot180.web.lessons.plain import Rows, Summed, rows, summed, whole_rows
+
+MOST_PIXELS, MOST_WEIGHTS = 8, 5
+"""Rows and columns that the image and the kernel may have."""
+
+DEFAULT_SIZE, DEFAULT_KERNEL, DEFAULT_SEED = "4x4", "2x2", "1"
+PADDINGS = ("valid", "same", "full")
+CHOICES = {
+    "operation": ("correlation", "convolution"),
+    "stride": ("1", "2", "3"),
+    "padding": PADDINGS,
+    "activation": ("none", "relu", "sigmoid", "tanh"),
+}
+
+
+@dataclass(frozen=True)
+class Entry(Summed):
+    """A number with its products, and what finite differences say.
+
+    Attributes:
+        difference: by finite differences. Beside an entry of z stands that of its error.
+        off: how far the gradient is from it.
+        kink: whether a unit turns on or off between the two points, so that nothing is compared.
+        window: row and column at which the sliding grid begins when it makes this number: the
+            kernel over the padded image for z, the kernel over the spread error for dC/da, the
+            error over the padded image for dC/dw.
+    """
+
+    difference: float
+    off: float
+    kink: bool
+    window: list[int]
+
+
+@dataclass(frozen=True)
+class Perceptron:
+    """The layer as a perceptron: ``weight`` has a row an output, a column an input.
+
+    Attributes:
+        weight: number of the weight that a connection uses, -1 where it is cut.
+        matrix: the weights, zero where cut.
+        kept, connections: how many connections are left, and were there.
+        uses: how many connections share each weight, in the shape of the kernel.
+    """
+
+    weight: list[list[int]]
+    matrix: Rows
+    kept: int
+    connections: int
+    uses: list[list[int]]
+
+
+@dataclass(frozen=True)
+class Both:
+    """One operation on the same image, kernel and delta: which way round its kernel slides.
+
+    Attributes:
+        forward, back: the kernel as it slides over the image, and over the error.
+        z: the weighted inputs.
+        error: dC/da of the given delta.
+        off: its largest difference from the transposed perceptron's.
+        otherwise: the same if the kernel slid back the other way round.
+        gradient: dC/dw of the given delta.
+    """
+
+    operation: str
+    forward: list[list[int]]
+    back: list[list[int]]
+    z: Rows
+    error: Rows
+    off: float
+    otherwise: float
+    gradient: Rows
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A convolution with all its numbers.
+
+    Attributes:
+        state: what makes this lesson again, as it stands in an address.
+        operation, activation, padding, stride: the choices.
+        border: zeros around the image: [[above, below], [left, right]].
+        image, kernel, bias, target: what was given.
+        turned: the kernel rotated by 180 degrees.
+        z, output, slope, cost, delta: forward, and the error dC/dz.
+        framed: the image with its zeros.
+        spread: delta with the zeros of the stride between and of the full convolution around.
+        dilated: delta with the zeros of the stride only.
+        error, gradient, bias_gradient: dC/da, dC/dw, dC/db.
+        entries: for each entry of "z", "delta", "error", "gradient", "bias" how it came about, row
+            by row.
+        perceptron: the same layer as a perceptron.
+        both: both operations side by side.
+    """
+
+    state: dict[str, str]
+    operation: str
+    activation: str
+    padding: str
+    stride: int
+    border: list[list[int]]
+    image: Rows
+    kernel: Rows
+    bias: float
+    target: Rows
+    turned: Rows
+    z: Rows
+    output: Rows
+    slope: Rows
+    cost: float
+    delta: Rows
+    framed: Rows
+    spread: Rows
+    dilated: Rows
+    error: Rows
+    gradient: Rows
+    bias_gradient: float
+    entries: dict[str, list[Entry]]
+    perceptron: Perceptron
+    both: list[Both]
+
+
+def asked(
+    image: str = "",
+    kernel: str = "",
+    bias: str = "",
+    target: str = "",
+    stride: str = "1",
+    padding: str = "valid",
+    operation: str = "correlation",
+    activation: str = "none",
+    size: str = "",
+    kernel_size: str = "",
+    seed: str = "",
+) -> Lesson:
+    """Return the lesson that an address asks for; grids that are missing are drawn.
+
+    Raises:
+        Rot180Error: something in it cannot be understood, or does not fit together.
+    """
+    if padding not in PADDINGS:
+        raise Rot180Error(f"There is no padding '{padding}' here: {', '.join(PADDINGS)}.")
+    if stride not in ("1", "2", "3"):
+        raise Rot180Error(f"The stride is 1, 2 or 3 here, not '{stride}'.")
+    if not (seed or "1").isdecimal() or len(seed) > 9:
+        raise Rot180Error(f"The seed is a whole number from 0 up, not '{seed}'.")
+    pixels, weights = (MOST_PIXELS,) * 2, (MOST_WEIGHTS,) * 2
+    room = (MOST_PIXELS + 2 * MOST_WEIGHTS,) * 2
+    made = case(
+        grid_of(image, "image", pixels) if image else None,
+        grid_of(kernel, "kernel", weights) if kernel else None,
+        size_of(size or DEFAULT_SIZE, "size of the image", MOST_PIXELS),
+        size_of(kernel_size or DEFAULT_KERNEL, "size of the kernel", MOST_WEIGHTS),
+        int(stride),
+        padding,
+        operation,
+        activation,
+        int(seed or DEFAULT_SEED),
+        grid_of(target, "target", room) if target else None,
+        number_of(bias, "the bias") if bias else None,
+    )
+    return worked_out(made)
+
+
+def worked_out(one: Case) -> Lesson:
+    """Return a case with all its numbers, as plain data."""
+    worked = Worked(one)
+    kernel = one.kernel.shape
+    wires = worked.wires
+    spread = dilated(worked.delta, one.stride)
+    network = worked.trace.network
+    slope = np.ones_like(worked.z)
+    if isinstance(activation := network.layers.get("f"), Activation):
+        slope = activation.derivative()[0, 0]
+    return Lesson(
+        state=state_of(one),
+        operation=one.operation,
+        activation=one.activation,
+        padding=str(one.padding),
+        stride=one.stride[0],
+        border=[list(side) for side in worked.borders],
+        image=rows(one.image),
+        kernel=rows(one.kernel),
+        bias=float(one.bias),
+        target=rows(one.target),
+        turned=rows(rot180(one.kernel)),
+        z=rows(worked.z),
+        output=rows(worked.output),
+        slope=rows(slope),
+        cost=worked.cost,
+        delta=rows(worked.delta),
+        framed=rows(_framed(one.image, worked.borders)),
+        spread=rows(_spread(worked, spread)),
+        dilated=rows(spread),
+        error=rows(worked.error),
+        gradient=rows(worked.gradient),
+        bias_gradient=worked.bias_gradient + 0.0,
+        entries={name: list(_entries(worked, name)) for name in _FROM},
+        perceptron=Perceptron(
+            weight=whole_rows(wires.weight),
+            matrix=rows(worked.matrix),
+            kept=int(wires.uses.sum()),
+            connections=int(wires.weight.size),
+            uses=whole_rows(wires.uses.reshape(kernel)),
+        ),
+        both=[_both(worked, operation) for operation in ("correlation", "convolution")],
+    )
+
+
+def state_of(one: Case) -> dict[str, str]:
+    """Return what makes this case again, as it stands in an address."""
+    return {
+        "image": written(rows(one.image)),
+        "kernel": written(rows(one.kernel)),
+        "bias": short(float(one.bias)),
+        "target": written(rows(one.target)),
+        "stride": str(one.stride[0]),
+        "padding": str(one.padding),
+        "operation": one.operation,
+        "activation": one.activation,
+    }
+
+
+_FROM = {"z": "z", "delta": "z", "error": "a", "gradient": "w", "bias": "b"}
+"""Of each kind of entry, by what the finite difference beside it is taken."""
+
+
+def _entries(worked: Worked, name: str) -> Iterator[Entry]:
+    by = _FROM[name]
+    slopes, kinks = worked.differences[by], worked.kinks[by]
+    for at in np.ndindex(slopes.shape):
+        found, gradient, window = _found(worked, name, at)
+        plain = summed(worked.named(found), worked.case.kernel.shape)
+        difference = float(slopes[at])
+        yield Entry(
+            plain.name,
+            plain.index,
+            plain.value,
+            plain.products,
+            plain.total,
+            difference,
+            abs(gradient - difference),
+            bool(kinks[at]),
+            list(window),
+        )
+
+
+def _found(worked: Worked, name: str, at: tuple[int, ...]) -> tuple[Sum, float, tuple[int, ...]]:
+    """Return an entry's sum, the gradient that differences are compared with, and its window."""
+    one, trace = worked.case, worked.trace
+    down, right = one.stride
+    start: tuple[int, ...]
+    match name:
+        case "z":
+            start = (at[0] * down, at[1] * right)
+            return trace.z("conv", (0, 0, *at)), float(worked.delta[at]), start
+        case "delta":
+            return trace.delta("conv", (0, 0, *at)), float(worked.delta[at]), at
+        case "error":
+            (top, _), (left, _) = worked.borders
+            start = (at[0] + top, at[1] + left)
+            return trace.delta("", (0, 0, *at)), float(worked.error[at]), start
+        case "gradient":
+            kh, kw = one.kernel.shape
+            start = (kh - 1 - at[0], kw - 1 - at[1]) if one.rotated else at
+            return trace.weight_gradient("conv", (0, 0, *at)), float(worked.gradient[at]), start
+    return trace.bias_gradient("conv", (0,)), worked.bias_gradient, (0, 0)
+
+
+def _framed(grid: Array, borders: Margins) -> Array:
+    """Put rows and columns of zeros around a single grid."""
+    found: Array = padded(grid[None, None], borders)[0, 0]
+    return found
+
+
+def _spread(worked: Worked, spread: Array) -> Array:
+    """Put around the error what the full convolution needs; zeros also where no window was.
+
+    With these the window of the pixel (v, u) begins at row v and column u, plus the border.
+    """
+    around = []
+    for axis in (0, 1):
+        k = worked.case.kernel.shape[axis]
+        whole = worked.case.image.shape[axis] + sum(worked.borders[axis])
+        around.append((k - 1, whole - spread.shape[axis]))
+    return _framed(spread, (around[0], around[1]))
+
+
+def _both(worked: Worked, operation: str) -> Both:
+    """Go both ways by one operation, and measure what the other rotation would do on the way back.
+
+    What is right is said by the perceptron, whose matrix knows nothing of convolutions.
+    """
+    one, rotated = worked.case, operation == "convolution"
+    size, k = one.image.shape, one.kernel.shape
+    image, kernel, delta = (x[None, None] for x in (one.image, one.kernel, worked.delta))
+    where = (one.stride, one.padding)
+    wires = connections((1, *size), (1, 1, *k), *where, operation=operation)
+    right = (wires.matrix(kernel).T @ worked.delta.reshape(-1)).reshape(size)
+    forward = convolution if rotated else correlation
+    back = convolution_error if rotated else correlation_error
+    weights = convolution_gradient if rotated else correlation_gradient
+    error = back(delta, kernel, size, *where)[0, 0]
+    wrong = back(delta, rot180(kernel), size, *where)[0, 0]
+    turned = rot180(worked.numbers)
+    return Both(
+        operation,
+        forward=whole_rows(turned if rotated else worked.numbers),
+        back=whole_rows(worked.numbers if rotated else turned),
+        z=rows(forward(image, kernel, *where)[0, 0] + one.bias),
+        error=rows(error),
+        off=float(np.abs(error - right).max()),
+        otherwise=float(np.abs(wrong - right).max()),
+        gradient=rows(weights(image, delta, k, *where)[0, 0]),
+    )

@@ -1,0 +1,90 @@
+// A walk in steps: back, play and next, the keys for them, and the step in the address.
+
+import { say, typing } from "./keys.js";
+
+const LESSON_BEAT = 900;
+
+/**
+ * Run the walk of a page.
+ *
+ * show(step): called when a step is shown. beats(step): what play goes through there, functions.
+ * Returns {step, go(step), pause(), refresh()}.
+ */
+export function lessonWalk(root, { show, beats }) {
+  const buttons = [...root.querySelectorAll("[data-to]")];
+  const panels = [...root.querySelectorAll("[data-step]")];
+  const [back, play, next] = ["back", "play", "next"].map((one) => root.querySelector(`[data-walk="${one}"]`));
+  const count = panels.length;
+  let timer = 0;
+  let pending = [];
+
+  const walk = { step: Number(root.dataset.at) || 1, go, pause, refresh: () => show(walk.step) };
+
+  function go(step, { told = true } = {}) {
+    walk.step = Math.min(Math.max(step, 1), count);
+    panels.forEach((panel) => { panel.hidden = Number(panel.dataset.step) !== walk.step; });
+    buttons.forEach((button) => {
+      const step_ = Number(button.dataset.to);
+      if (step_ === walk.step) button.setAttribute("aria-current", "step");
+      else button.removeAttribute("aria-current");
+      button.classList.toggle("done", step_ < walk.step);
+    });
+    back.disabled = walk.step === 1;
+    next.disabled = walk.step === count;
+    lessonRemember({ step: walk.step === 1 ? null : String(walk.step) });
+    show(walk.step);
+    if (told) say(`Step ${walk.step} of ${count}: ${panels[walk.step - 1].querySelector("h2").textContent}`);
+  }
+
+  function pause() {
+    clearInterval(timer);
+    timer = 0;
+    play.textContent = "▶ Play";
+  }
+
+  function start() {
+    pending = beats(walk.step);
+    play.textContent = "❚❚ Pause";
+    timer = setInterval(beat, LESSON_BEAT);
+    beat();
+  }
+
+  function beat() {
+    const one = pending.shift();
+    if (one) one();
+    else if (walk.step < count) {
+      go(walk.step + 1, { told: false });
+      pending = [() => {}, ...beats(walk.step)];
+    } else pause();
+  }
+
+  back.addEventListener("click", () => { pause(); go(walk.step - 1); });
+  next.addEventListener("click", () => { pause(); go(walk.step + 1); });
+  play.addEventListener("click", () => (timer ? pause() : start()));
+  buttons.forEach((one) => one.addEventListener("click", () => { pause(); go(Number(one.dataset.to)); }));
+  root.addEventListener("keydown", (event) => {
+    if (event.defaultPrevented || typing(event) || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
+    if (event.key === "ArrowLeft") go(walk.step - 1);
+    else if (event.key === "ArrowRight") go(walk.step + 1);
+    else if (event.key === " " && event.target === root) { if (timer) pause(); else start(); }
+    else return;
+    if (event.key !== " ") pause();
+    event.preventDefault();
+  });
+  return walk;
+}
+
+/** Put something into the address, or take it out (null), so that this view can be linked to. */
+export function lessonRemember(told) {
+  const query = new URLSearchParams(location.search);
+  for (const [name, value] of Object.entries(told)) {
+    if (value === null) query.delete(name);
+    else query.set(name, value);
+  }
+  const text = query.toString().replaceAll("%2C", ",").replaceAll("%3B", ";").replaceAll("%7C", "|");
+  try {
+    history.replaceState(null, "", `${location.pathname}${text ? `?${text}` : ""}${location.hash}`);
+  } catch {
+    // A page opened from a folder may not change its address.
+  }
+}
