@@ -1,4 +1,4 @@
-"""A browser for the tests of pages, and a server for it.
+"""A browser for the tests of pages, and servers that show small atlases.
 
 The tests use the Chromium that is installed (Debian's package ``chromium``, or what ``CHROMIUM``
 names). Without one they say so and skip, except in CI, where its absence is an error.
@@ -13,6 +13,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from rot180.web.app import application
+from rot180.web.server import running
+from rot180.web.shelf import Shelf
+from tests.web.atlases import early_and_late, loader, opened
+
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -21,9 +26,42 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
 )
 PICTURES = Path(os.environ.get("ROT180_SCREENSHOTS", "demo/screenshots"))
 """Where the tests leave pictures of pages, to be looked at."""
+
+
+@pytest.fixture(scope="session")
+def atlas_paths(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Scans of the two-layer network over photographs: as it is, and before with other weights."""
+    return early_and_late(tmp_path_factory.mktemp("atlases"))
+
+
+@pytest.fixture(scope="session")
+def shelf(atlas_paths: tuple[Path, Path]) -> Shelf:
+    """One atlas, whose network is at hand."""
+    found = Shelf(opened(atlas_paths[1:]), [loader])
+    found["late"].live.load()
+    return found
+
+
+@pytest.fixture(scope="session")
+def address(shelf: Shelf) -> Iterator[str]:
+    """The address of a server that shows one atlas."""
+    with running(application(shelf)) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def series(atlas_paths: tuple[Path, Path]) -> Iterator[str]:
+    """The address of a server that shows two atlases over the same data."""
+    both = Shelf(opened(atlas_paths), [loader])
+    for book in both.values():
+        book.live.load()
+    with running(application(both)) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """What :func:`rot180.scan` is asked to do: its arguments, checked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -168,17 +169,21 @@ def chosen_layers(network: Network, patterns: tuple[str, ...] | None) -> list[La
     """
     if patterns is None:
         return list(network.layers.values())
+    return [network.layers[name] for name in matching(list(network.layers), patterns)]
+
+
+def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """Return the names of layers that any of the patterns fits, in their order.
+
+    Raises:
+        Rot180Error: a pattern fits none.
+    """
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in network.layers):
+        if not any(fnmatchcase(name, pattern) for name in names):
             raise Rot180Error(
-                f"There is no layer '{pattern}' in this network. It has: "
-                f"{listed(network.layers, pattern)}."
+                f"There is no layer '{pattern}' in this network. It has: {listed(names, pattern)}."
             )
-    return [
-        layer
-        for name, layer in network.layers.items()
-        if any(fnmatchcase(name, pattern) for pattern in patterns)
-    ]
+    return [name for name in names if any(fnmatchcase(name, one) for one in patterns)]
 
 
 def _seconds(every: Any) -> float:

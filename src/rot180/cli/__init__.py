@@ -10,6 +10,7 @@ from rot180.cli.explaining import explain, trace
 from rot180.cli.inspecting import inspect
 from rot180.cli.pictures import figures, project
 from rot180.cli.scanning import compare, features, merge, scan
+from rot180.cli.showing import export, serve
 from rot180.cli.training import demo, train
 from rot180.console import say
 
@@ -52,6 +53,8 @@ _COMMANDS = (
     features,
     compare,
     sheet,
+    serve,
+    export,
     explain,
     trace,
 )

@@ -122,46 +122,35 @@ def the_model(
     """Load the model that the options name, and say what was assumed about it."""
     from rot180.networks.named import named_model
 
-    found = named_model(
-        name,
-        weights,
-        _side_or_size(size),
-        _numbers_of(mean, "mean"),
-        _numbers_of(std, "std"),
-        classes,
-        device,
-    )
+    found = named_model(name, weights, **model_options(size, mean, std, classes, device))
     for remark in found.remarks:
         say(remark)
     return found
 
 
 def scanned_model(
-    atlas: "Atlas",
-    model: str | None,
-    weights: Path | None,
-    size: str | None,
-    mean: str | None,
-    std: str | None,
-    classes: Path | None,
-    device: str,
+    atlas: "Atlas", model: str | None, weights: Path | None, *given: Any
 ) -> "NamedModel":
     """Load the model that an atlas is a scan of, and say what was assumed about it."""
     from rot180.atlas.scanned import model_of
 
-    found = model_of(
-        atlas,
-        model,
-        weights,
-        _side_or_size(size),
-        _numbers_of(mean, "mean"),
-        _numbers_of(std, "std"),
-        classes,
-        device,
-    )
+    found = model_of(atlas, model, weights, **model_options(*given))
     for remark in found.remarks:
         say(remark)
     return found
+
+
+def model_options(
+    size: str | None, mean: str | None, std: str | None, classes: Path | None, device: str
+) -> dict[str, Any]:
+    """Return what the options say of a model, by the names that the library has for it."""
+    return {
+        "size": _side_or_size(size),
+        "mean": _numbers_of(mean, "mean"),
+        "std": _numbers_of(std, "std"),
+        "classes": classes,
+        "device": device,
+    }
 
 
 def one_image(path: Path, named: "NamedModel") -> "ArrayDataset":

@@ -17,7 +17,7 @@ from rot180.errors import Rot180Error
 from rot180.web.answers import NotFound, failed
 from rot180.web.guard import LOOPBACK, Guard
 from rot180.web.links import ServedLinks
-from rot180.web.routes import atlases, images, learn, pictures, site
+from rot180.web.routes import atlases, compare, images, learn, pictures, site
 from rot180.web.routes.common import Explorer
 from rot180.web.shelf import Shelf
 from rot180.web.work import Gone, Work
@@ -86,7 +86,7 @@ def application(
         log.exception("%s %s", request.method, request.url.path, exc_info=error)
         return failed(request, error, links)
 
-    for routes in (site, learn, pictures, images, atlases):
+    for routes in (site, learn, compare, pictures, images, atlases):
         app.include_router(routes.router)
     return Guard(GZipMiddleware(app, minimum_size=1000), hosts, token)
 

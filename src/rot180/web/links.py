@@ -55,6 +55,9 @@ class Links(Protocol):
     def compare(self, **state: Any) -> str:
         """Two atlases side by side."""
 
+    def series(self, **state: Any) -> str:
+        """A feature through all atlases."""
+
     def search(self, atlas: str) -> str:
         """What is found by words."""
 
@@ -133,6 +136,10 @@ class ServedLinks:
     def compare(self, **state: Any) -> str:
         """Two atlases side by side."""
         return f"/compare{query(state)}"
+
+    def series(self, **state: Any) -> str:
+        """A feature through all atlases."""
+        return f"/series{query(state)}"
 
     def learn(self, lesson: str = "", **state: Any) -> str:
         """A lesson; "" for the list of them."""

@@ -16,6 +16,7 @@ from rot180.web.links import Links
 from rot180.web.render import render
 from rot180.web.shelf import Book
 from rot180.web.views.choosing import PRESETS
+from rot180.web.views.compare import CompareView, SeriesView
 from rot180.web.views.feature import FeatureView
 from rot180.web.views.image import ImageView
 from rot180.web.views.images import PAGE, ImagesView
@@ -112,6 +113,40 @@ def image_page(links: Links, book: Book, view: ImageView) -> str:
         view=view,
         json_link=f"{links.image(book.name, view.image)}.json",
     )
+
+
+def compare_page(links: Links, view: CompareView) -> str:
+    """Return the page of two atlases side by side."""
+    state = {
+        "first": view.first.atlas,
+        "second": view.second.atlas,
+        "layer": view.first.layer,
+        "other": view.second.layer,
+    }
+    return render(
+        "compare.html",
+        links=links,
+        view=view,
+        correlation=CORRELATION,
+        json_link=f"/compare.json{links.query(**state)}",
+    )
+
+
+def series_page(links: Links, view: SeriesView) -> str:
+    """Return the page of a feature through all atlases."""
+    state = {"layer": view.layer, "channel": view.channel, "follow": view.follow}
+    return render(
+        "series.html",
+        links=links,
+        view=view,
+        tiles=[links.tile(one.atlas, view.layer, "{channel}", "{show}") for one in view.stages],
+        json_link=f"/series.json{links.query(**state)}",
+    )
+
+
+def api_page(links: Links, paths: Mapping[str, Any]) -> str:
+    """Return the list of all addresses, of an OpenAPI description's paths."""
+    return render("api.html", links=links, paths=paths, json_link="/openapi.json")
 
 
 def _around(links: Links, book: Book) -> dict[str, Any]:

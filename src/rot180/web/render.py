@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
 from functools import cache
 from hashlib import blake2b
 from importlib.resources import files
@@ -88,6 +89,8 @@ def data(value: Any) -> Markup:
 
 def plain_json(value: Any) -> str:
     """Write JSON that is escaped like other text, for an attribute of an element."""
+    if isinstance(value, list):
+        value = [asdict(one) if is_dataclass(one) else one for one in value]  # type: ignore[arg-type]
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 

@@ -1,10 +1,12 @@
-"""What belongs to no atlas: the files that pages refer to."""
+"""What belongs to no atlas: the files that pages refer to, and the list of all addresses."""
 
-from fastapi import APIRouter
-from starlette.responses import Response
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse, Response
 
+from rot180.web import pages
 from rot180.web.answers import NotFound
 from rot180.web.render import TYPES, static_files
+from rot180.web.routes.common import explorer, html
 
 router = APIRouter(include_in_schema=False)
 
@@ -18,3 +20,10 @@ def static(version: str, name: str) -> Response:
     kind = TYPES[f".{name.rsplit('.', 1)[1]}"]
     headers = {"Cache-Control": "public, max-age=31536000, immutable"}
     return Response(content, media_type=kind, headers=headers)
+
+
+@router.get("/api")
+def api(request: Request) -> HTMLResponse:
+    """List all addresses that answer with data; ``/openapi.json`` describes them to programs."""
+    paths = request.app.openapi()["paths"]
+    return html(pages.api_page(explorer(request).links, paths))

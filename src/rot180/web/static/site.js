@@ -2,6 +2,7 @@
 
 import "./keys.js";
 import "./bring.js";
+import "./comparing.js";
 import "./images.js";
 import "./layer.js";
 import "./looking.js";
@@ -11,3 +12,4 @@ import "./search.js";
 import "./state.js";
 import "./status.js";
 import "./lesson-convolution.js";
+import "./lesson-deconvnet.js";

@@ -67,7 +67,7 @@ class FeatureView:
     words: str
     fires: str
     responds: str
-    statistics: dict[str, float | bool | None]
+    statistics: dict[str, float | int | bool | None]
     examples: list[ExampleView]
     histogram: list[Peaks]
     responses: list[Response]

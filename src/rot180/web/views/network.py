@@ -79,7 +79,7 @@ class NetworkView:
         layers: in the order of the network.
         connections: pairs of layers' numbers of which one feeds the other; -1 is the image. None:
             the atlas does not say.
-        sample: number of an image of the atlas; None: it holds none.
+        sample: number of the image that is the strongest of most features; None: there is none.
         pictures_missing: why no pictures can be shown; "" if they can.
         network: whether it is at hand.
     """
@@ -102,7 +102,9 @@ class NetworkView:
 def network_view(book: Book) -> NetworkView:
     """Look at the network of an atlas."""
     atlas = book.atlas
-    sample = atlas.rows("SELECT image FROM example WHERE rank = 0 ORDER BY activation DESC LIMIT 1")
+    sample = atlas.rows(
+        "SELECT image FROM example WHERE rank = 0 GROUP BY image ORDER BY COUNT(*) DESC LIMIT 1"
+    )
     return NetworkView(
         book.name,
         atlas.model or "a network without a name",

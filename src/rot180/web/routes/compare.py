@@ -1,0 +1,63 @@
+"""Atlases side by side, and one after the other."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import HTMLResponse
+
+from rot180.web import pages
+from rot180.web.routes.common import explorer, html
+from rot180.web.views.compare import CompareView, SeriesView, compare_view, series_view
+
+router = APIRouter(tags=["comparison"])
+_pages = APIRouter(include_in_schema=False)
+
+First = Annotated[str, Query(description="Name of an atlas; by default the first.")]
+Second = Annotated[str, Query(description="Name of another; by default the last.")]
+Layer = Annotated[str, Query(description="A layer of the first.")]
+Other = Annotated[str, Query(description="A layer of the second; by default of the same name.")]
+
+
+@router.get("/compare.json")
+def comparison(
+    request: Request, first: First = "", second: Second = "", layer: Layer = "", other: Other = ""
+) -> CompareView:
+    """Say which features of two layers correspond."""
+    return compare_view(explorer(request).shelf, first, second, layer, other)
+
+
+@router.get("/series.json")
+def series(
+    request: Request,
+    layer: str = "",
+    channel: int = 0,
+    follow: Annotated[str, Query(description="number or likeness.")] = "number",
+    at: int | None = None,
+) -> SeriesView:
+    """Follow a feature of the last atlas back through the others."""
+    return series_view(explorer(request).shelf, layer, channel, follow, at)
+
+
+@_pages.get("/compare")
+def compare_page(
+    request: Request, first: str = "", second: str = "", layer: str = "", other: str = ""
+) -> HTMLResponse:
+    """Show two atlases side by side."""
+    view = comparison(request, first, second, layer, other)
+    return html(pages.compare_page(explorer(request).links, view))
+
+
+@_pages.get("/series")
+def series_page(
+    request: Request,
+    layer: str = "",
+    channel: int = 0,
+    follow: str = "number",
+    at: int | None = None,
+) -> HTMLResponse:
+    """Show how a feature came to be."""
+    view = series(request, layer, channel, follow, at)
+    return html(pages.series_page(explorer(request).links, view))
+
+
+router.include_router(_pages)

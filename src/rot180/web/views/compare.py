@@ -1,0 +1,264 @@
+"""Two atlases side by side, and a feature through a series of them."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+
+from rot180.atlas.compare import LIKE, Comparison, compare
+from rot180.errors import Rot180Error
+from rot180.web.answers import NotFound
+from rot180.web.shelf import Book, Shelf
+from rot180.web.views.network import Availability
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A feature of the first atlas and the one of the second that goes with it most.
+
+    Attributes:
+        channel: of the first.
+        other: of the second; None where the first never varies.
+        correlation: of their peaks over the images that both have sampled; None likewise.
+        mutual: whether the second's best partner is the first, too.
+    """
+
+    channel: int
+    other: int | None
+    correlation: float | None
+    mutual: bool
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the atlases that are compared.
+
+    Attributes:
+        atlas, model: their names.
+        layers: of it.
+        layer: that is compared.
+        projected: whether its network is at hand, or may be.
+    """
+
+    atlas: str
+    model: str
+    layers: list[str]
+    layer: str
+    projected: bool
+
+
+@dataclass(frozen=True)
+class CompareView:
+    """How the features of two layers correspond.
+
+    Attributes:
+        atlases: that are shown here.
+        first, second: what is compared.
+        reason: why it cannot be compared; "" if it can.
+        images: over how many the correlations are.
+        pairs: of each feature of the first, the most alike first.
+        mutual: how many are each other's best partners.
+        middle: the median correlation; None where there is none.
+        vanished, appeared: features of the first, of the second, of which the other has none like.
+        died, revived: features that fire in the first only, in the second only, under one number.
+        like: the correlation from which on features count as alike.
+    """
+
+    atlases: list[str]
+    first: Side
+    second: Side
+    reason: str
+    images: int
+    pairs: list[Pair]
+    mutual: int
+    middle: float | None
+    vanished: list[int]
+    appeared: list[int]
+    died: list[int]
+    revived: list[int]
+    like: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A feature in one atlas of a series.
+
+    Attributes:
+        atlas: the atlas.
+        channel: its number there; None where nothing goes with it.
+        correlation: with the stage before, over the images that both have sampled; None for the
+            first, and where one of them never varies.
+        maximum, firing_images: its largest activation, and the share of images it fires on.
+    """
+
+    atlas: str
+    channel: int | None
+    correlation: float | None
+    maximum: float | None
+    firing_images: float | None
+
+
+@dataclass(frozen=True)
+class SeriesView:
+    """How a feature came to be, through the atlases in their order.
+
+    Attributes:
+        layer, channel: the feature, as it is called in the last atlas.
+        channels: how many features the layer has.
+        layers: that all atlases have.
+        follow: "number" (the same number everywhere) or "likeness" (from each atlas to the one
+            before, the feature that goes with it most).
+        at: which stage is shown first.
+        stages: in the order of the atlases.
+        projected: whether the networks are at hand.
+    """
+
+    layer: str
+    channel: int
+    channels: int
+    layers: list[str]
+    follow: Literal["number", "likeness"]
+    at: int
+    stages: list[Stage]
+    projected: bool
+
+
+def compare_view(
+    shelf: Shelf, first: str = "", second: str = "", layer: str = "", other: str = ""
+) -> CompareView:
+    """Compare a layer of an atlas with one of another; what is not said is chosen.
+
+    Raises:
+        NotFound: there are no two atlases, or no such atlas or layer.
+    """
+    names = list(shelf)
+    if len(names) < 2:
+        raise NotFound(
+            "There is nothing to compare: show two atlases or more, as 'rot180 serve early.atlas "
+            "late.atlas'."
+        )
+    one = shelf[first or names[0]]
+    two = shelf[second or next(name for name in reversed(names) if name != one.name)]
+    layer = layer or _usual(one, two)
+    other = other or (layer if layer in two.atlas.layers else next(iter(two.atlas.layers)))
+    one.layer(layer)
+    two.layer(other)
+    sides = _side(one, layer), _side(two, other)
+    try:
+        found = compared(one, two, layer, other)
+    except Rot180Error as error:
+        return CompareView(names, *sides, str(error), 0, [], 0, None, [], [], [], [], LIKE)
+    pairs = [
+        Pair(m.channel, m.other, None if m.other is None else m.correlation, m.mutual)
+        for m in found.matches
+    ]
+    pairs.sort(key=lambda pair: (pair.correlation is None, -(pair.correlation or 0), pair.channel))
+    known = [pair.correlation for pair in pairs if pair.correlation is not None]
+    return CompareView(
+        names,
+        *sides,
+        "",
+        found.images,
+        pairs,
+        sum(pair.mutual for pair in pairs),
+        float(np.median(known)) if known else None,
+        list(found.vanished),
+        list(found.appeared),
+        list(found.died),
+        list(found.revived),
+        LIKE,
+    )
+
+
+def _side(book: Book, layer: str) -> Side:
+    return Side(
+        book.name,
+        book.atlas.model,
+        list(book.atlas.layers),
+        layer,
+        Availability.of(book).state != "absent",
+    )
+
+
+def _usual(one: Book, two: Book) -> str:
+    """Return the second layer that both have, or the first, or any."""
+    common = [name for name in one.atlas.layers if name in two.atlas.layers]
+    return (common[1:2] or common or list(one.atlas.layers))[0]
+
+
+@lru_cache(maxsize=64)
+def compared(one: Book, two: Book, layer: str, other: str) -> Comparison:
+    """Compare two layers, once."""
+    (found,) = compare(one.atlas, two.atlas, layer, other)
+    return found
+
+
+def series_view(
+    shelf: Shelf, layer: str = "", channel: int = 0, follow: str = "number", at: int | None = None
+) -> SeriesView:
+    """Follow a feature of the last atlas back through the others.
+
+    Raises:
+        NotFound: there are no two atlases with a layer in common, or no such layer or feature.
+        Rot180Error: they are over different data.
+    """
+    books = list(shelf.values())
+    common = [
+        name
+        for name in (books[-1].atlas.layers if books else ())
+        if all(name in book.atlas.layers for book in books)
+    ]
+    if len(books) < 2 or not common:
+        raise NotFound("There is no series: show two atlases or more that have a layer in common.")
+    if layer and layer not in common:
+        raise NotFound(f"Not all atlases have a layer '{layer}'. They have: {', '.join(common)}.")
+    layer = layer or common[min(1, len(common) - 1)]
+    last = books[-1]
+    last.feature(layer, channel)
+    if follow not in ("number", "likeness"):
+        raise NotFound(f"A feature is followed by 'number' or by 'likeness', not by '{follow}'.")
+    channels: list[int | None] = [channel]
+    for earlier, later in zip(reversed(books[:-1]), reversed(books[1:]), strict=True):
+        channels.insert(0, _before(earlier, later, layer, channels[0], follow))
+    stages = []
+    for number, (book, one) in enumerate(zip(books, channels, strict=True)):
+        before = (books[number - 1], channels[number - 1]) if number else None
+        stages.append(_stage(book, layer, one, before))
+    projected = all(book.live.state != "absent" for book in books)
+    place = len(stages) - 1 if at is None else max(0, min(at, len(stages) - 1))
+    kind: Literal["number", "likeness"] = "number" if follow == "number" else "likeness"
+    return SeriesView(
+        layer, channel, len(last.layer(layer)), common, kind, place, stages, projected
+    )
+
+
+def _before(earlier: Book, later: Book, layer: str, channel: int | None, follow: str) -> int | None:
+    if channel is None:
+        return None
+    if follow == "number":
+        return channel if channel < len(earlier.layer(layer)) else None
+    return compared(later, earlier, layer, layer).matches[channel].other
+
+
+def _stage(
+    book: Book, layer: str, channel: int | None, before: tuple[Book, int | None] | None
+) -> Stage:
+    if channel is None:
+        return Stage(book.name, None, None, None, None)
+    correlation = None
+    if before is not None and before[1] is not None:
+        correlation = _correlation(before[0], book, layer, before[1], channel)
+    feature = book.feature(layer, channel)
+    return Stage(book.name, channel, correlation, feature.max, feature.firing_images)
+
+
+def _correlation(one: Book, two: Book, layer: str, channel: int, other: int) -> float | None:
+    """Correlate the peaks of two features over the images that both atlases have sampled."""
+    images, a = one.atlas.sample(layer)
+    others, b = two.atlas.sample(layer)
+    _, mine, its = np.intersect1d(images, others, return_indices=True)
+    x, y = (v.astype(np.float64) for v in (a[mine, channel], b[its, other]))
+    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    return float(np.corrcoef(x, y)[0, 1])

@@ -1,0 +1,215 @@
+"""What pages show is data, too: the same numbers as the atlas and the network give."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rot180.errors import Rot180Error
+from rot180.web.shelf import Shelf
+from rot180.web.views.choosing import NAMED, chosen, conditions
+from tests.web.atlases import ask
+
+
+def test_a_network(address: str, shelf: Shelf) -> None:
+    found, atlas = ask(address, "/atlas/late.json").json, shelf["late"].atlas
+    assert [one["name"] for one in found["layers"]] == list(atlas)
+    assert found["connections"] == [[-1, 0], [0, 1], [1, 2]]
+    assert found["features"] == 106
+    for row in found["layers"]:
+        layer = atlas[row["name"]]
+        largest = sorted(layer, key=lambda one: (-one.max, one.channel))
+        assert row["strongest"] == [one.channel for one in largest[:8]]
+        assert row["dead"] == sum(one.dead for one in layer)
+        assert row["by_colour"] == sum((one.colour_r2 or 0) >= 0.25 for one in layer)
+        assert tuple(row["receptive_field"]) == layer.receptive_field
+    assert ask(address, "/index.json").json == [found]
+
+
+def test_a_layer(address: str, shelf: Shelf) -> None:
+    found, layer = ask(address, "/atlas/late/layers/conv2.json").json, shelf["late"].atlas["conv2"]
+    assert found["order"] == list(range(64))
+    for name, values in found["statistics"].items():
+        assert values == [one.statistics[name] for one in layer]
+    where = "colour_r2%3E%3D0.02,firing_images%3C%3D0.99"
+    asked = f"/atlas/late/layers/conv2.json?sort=rarest&where={where}"
+    order = ask(address, asked).json["order"]
+    wanted = [one for one in layer if one.colour_r2 >= 0.02 and one.firing_images <= 0.99]
+    wanted.sort(key=lambda one: (one.firing_images, one.channel))
+    assert order == [one.channel for one in wanted]
+    assert 0 < len(order) < 64
+
+
+def test_a_feature(address: str, shelf: Shelf) -> None:
+    found = ask(address, "/atlas/late/features/conv2/40.json?method=guided").json
+    feature = shelf["late"].atlas["conv2"][40]
+    assert found["statistics"] == feature.statistics
+    assert [one["image"] for one in found["examples"]] == [one.image for one in feature.examples]
+    assert [tuple(one["box"]) for one in found["examples"]] == [one.box for one in feature.examples]
+    assert [one[2] for one in found["histogram"]] == [one.images for one in feature.histogram]
+    assert [one[0] for one in found["partners"]] == [one.channel for one in feature.partners]
+    assert (found["before"], found["after"], found["method"]) == (39, 41, "guided")
+    assert found["image_matters"] == {"deconvnet": True, "gradient": True, "guided": True}
+
+
+def test_an_image_and_its_pixels(address: str, shelf: Shelf) -> None:
+    book = shelf["late"]
+    number = book.atlas["conv2"][40].examples[0].image
+    image = book.live.scanned.named.prepare(book.atlas.picture(number).pixels)
+    maps = book.live.network.maps(image, "conv2")[0].numpy()
+    found = ask(address, f"/atlas/late/images/{number}/layers/conv2.json").json
+    peaks = found["peaks"]
+    assert [one["channel"] for one in peaks] == np.argsort(
+        -maps.max((1, 2)), kind="stable"
+    ).tolist()
+    for one in peaks[:10]:
+        y, x = one["position"]
+        assert maps[one["channel"], y, x] == pytest.approx(one["activation"], rel=1e-5)
+        assert maps[one["channel"]].max() == pytest.approx(one["activation"], rel=1e-5)
+    chances = [one["probability"] for one in found["answers"]]
+    assert chances == sorted(chances, reverse=True)
+    name, chance = book.live.scanned.named.answer(image)
+    assert found["answers"][0] == {"name": name, "probability": pytest.approx(chance, rel=1e-4)}
+
+    for y, x in ((0, 0), (20, 9), (31, 31)):
+        found = ask(address, f"/atlas/late/images/{number}/pixels/conv2/{y}/{x}.json").json
+        row, column = found["position"]
+        top, left, bottom, right = found["box"]
+        assert top <= y < bottom
+        assert left <= x < right
+        values = maps[:, row, column]
+        assert found["firing"] == (values > 0).sum()
+        assert [one["channel"] for one in found["units"]] == [
+            n for n in np.argsort(-values, kind="stable").tolist() if values[n] > 0
+        ][:48]
+
+
+@pytest.mark.parametrize("layer", ["conv1", "conv2", "head"])
+def test_the_unit_at_a_pixel_lies_around_it_most_nearly(shelf: Shelf, layer: str) -> None:
+    book = shelf["late"]
+    part, tiles = book.atlas[layer], book.tiles(layer)
+    for y in range(32):
+        row, _ = tiles.nearest((y, 0))
+        spans = part.fields.rows
+        start, stop = spans[row]
+        assert start <= y < stop
+        # Of those that the border does not cut, none has its middle nearer.
+        whole = [n for n, (a, b) in enumerate(spans) if b - a == part.receptive_field[0]]
+        distance = abs((start + stop - 1) / 2 - y)
+        if row in whole:
+            assert distance <= min(abs(sum(spans[n]) / 2 - 0.5 - y) for n in whole)
+
+
+def test_search_finds_what_is_meant(address: str) -> None:
+    for words, place in (
+        ("conv2", "/atlas/late/layers/conv2"),
+        ("conv2/40", "/atlas/late/features/conv2/40"),
+        ("conv2 40", "/atlas/late/features/conv2/40"),
+        ("hea", "/atlas/late/layers/head"),
+    ):
+        answer = ask(address, f"/atlas/late/search?q={words.replace(' ', '+')}")
+        assert (answer.status, answer.headers["location"]) == (303, place)
+    found = ask(address, "/atlas/late/search.json?q=conv2/64").json
+    assert (found["only"], found["features"]) == (None, [])
+    found = ask(address, "/atlas/late/search.json?q=astronaut").json
+    assert found["features"]
+    assert all("astronaut" in one["words"] for one in found["features"])
+
+
+def test_every_page_has_its_data_and_openapi_describes_it(address: str) -> None:
+    described = ask(address, "/openapi.json").json
+    assert described["openapi"].startswith("3")
+    for path in ("/atlas/{atlas}.json", "/atlas/{atlas}/features/{layer}/{channel}.json"):
+        answer = described["paths"][path]["get"]["responses"]["200"]
+        assert "$ref" in answer["content"]["application/json"]["schema"]
+    for path in ("/atlas/late", "/atlas/late/layers/conv1", "/atlas/late/features/conv1/3",
+                 "/atlas/late/images"):  # fmt: skip
+        assert ask(address, path).headers["content-type"].startswith("text/html")
+        assert ask(address, f"{path}.json").headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/atlas/nobody.json", 404, "There is no atlas 'nobody' here"),
+        ("/atlas/late/layers/conv9.json", 404, "conv2"),
+        ("/atlas/late/features/conv2/64.json", 404, "0 to 63"),
+        ("/atlas/late/features/conv2/4.json?method=relu", 400, "deconvnet"),
+        ("/atlas/late/layers/conv2.json?sort=best", 400, "strongest"),
+        ("/atlas/late/layers/conv2.json?where=colour", 400, "colour_r2>=0.25"),
+        ("/atlas/late/layers/conv2.json?show=all", 400, "patches"),
+        ("/atlas/late/images/77777777.json", 404, "no example"),
+        ("/atlas/late/images.json?first=x", 400, "first"),
+        ("/compare.json", 404, "two atlases"),
+        ("/series.json", 404, "two atlases"),
+    ],
+)
+def test_what_is_wrong_is_a_sentence(address: str, path: str, status: int, words: str) -> None:
+    answer = ask(address, path)
+    assert answer.status == status
+    assert words in answer.json["error"]
+    assert answer.json["error"].endswith(".")
+
+
+Column = st.lists(st.none() | st.floats(-3, 3, allow_nan=False).map(lambda x: round(x, 1)))
+
+
+@given(st.data(), st.integers(1, 30))
+def test_features_are_chosen_and_sorted_as_said(data: Any, count: int) -> None:
+    exact = st.lists(st.none() | st.integers(-5, 5), min_size=count, max_size=count)
+    columns = {
+        name: data.draw(exact) for name in ("max", "colour_r2", "firing_images", "brightness")
+    }
+    sort = data.draw(
+        st.sampled_from(["strongest", "rarest", "-max", "colour_r2", "channel", "dark"])
+    )
+    value, sign = data.draw(st.integers(-5, 5)), data.draw(st.sampled_from([">=", "<="]))
+    found = chosen(columns, sort, f"colour_r2{sign}{value}")
+
+    def holds(one: int | None) -> bool:
+        return one is not None and (one >= value if sign == ">=" else one <= value)
+
+    assert set(found) == {n for n in range(count) if holds(columns["colour_r2"][n])}
+    column, down = NAMED.get(sort, (sort.removeprefix("-"), sort.startswith("-")))
+    values = [n if column == "channel" else columns[column][n] for n in found]
+    known = [one for one in values if one is not None]
+    assert values[: len(known)] == known  # what has no value comes last
+    assert known == sorted(known, reverse=down)
+    for one, two, x, y in zip(found, found[1:], values, values[1:], strict=False):
+        assert x != y or one < two  # equal ones by number
+
+
+@pytest.mark.parametrize("words", ["x>=1", "max>1", "max>=", "max>=1;", "max>=one", "max>=1,,<=2"])
+def test_what_is_no_condition_is_a_sentence(words: str) -> None:
+    with pytest.raises(Rot180Error, match="no condition"):
+        conditions(words)
+
+
+def test_two_atlases_side_by_side(series: str) -> None:
+    found = ask(series, "/compare.json").json
+    assert (found["first"]["atlas"], found["second"]["atlas"]) == ("early", "late")
+    assert found["images"] == 200
+    correlations = [one["correlation"] for one in found["pairs"]]
+    assert correlations == sorted(correlations, reverse=True)
+    assert found["mutual"] == sum(one["mutual"] for one in found["pairs"]) > 10
+    back = ask(series, "/compare.json?first=late&second=early").json
+    mutual = {(p["channel"], p["other"]) for p in found["pairs"] if p["mutual"]}
+    assert {(p["other"], p["channel"]) for p in back["pairs"] if p["mutual"]} == mutual
+    same = ask(series, "/compare.json?first=late&second=late").json
+    assert all(one["channel"] == one["other"] for one in same["pairs"])
+    assert ask(series, "/compare.json?layer=nothing").status == 404
+
+
+def test_a_feature_through_a_series(series: str) -> None:
+    found = ask(series, "/series.json?layer=conv1&channel=5").json
+    assert [one["channel"] for one in found["stages"]] == [5, 5]
+    assert found["stages"][0]["correlation"] is None
+    like = ask(series, "/series.json?layer=conv1&channel=5&follow=likeness").json
+    other = ask(series, "/compare.json?first=late&second=early&layer=conv1").json
+    (pair,) = [one for one in other["pairs"] if one["channel"] == 5]
+    assert like["stages"][0]["channel"] == pair["other"]
+    assert like["stages"][1]["correlation"] == pytest.approx(pair["correlation"], abs=1e-9)
+    assert ask(series, "/series.json?follow=name").status == 404
+    assert ask(series, "/series.json?layer=conv1&channel=99").status == 404
