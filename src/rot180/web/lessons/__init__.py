@@ -1,44 +1,87 @@
 """The lessons: what their pages hold, the same for the server and for a folder of pages."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from inspect import signature
+from itertools import product
+from typing import Any
 
 from rot180.errors import Rot180Error
-from rot180.web.lessons import convolution
+from rot180.web.lessons import convolution, deconvnet
 from rot180.web.links import Links
 from rot180.web.render import render
 
 State = dict[str, str]
 
-STEPS = {
-    "convolution": (
-        "The case",
-        "Perceptron",
-        "Forward",
-        "The error",
-        "Rotated",
-        "The weights",
-        "Checked",
-        "Never lost",
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a lesson is made of.
+
+    Attributes:
+        asked: works out what an address asks for.
+        choices: what can be chosen, by name.
+        drops: of a choice, what no longer fits when it changes.
+        folder: the choices that have pages of their own in a folder.
+        steps: what its steps are called.
+    """
+
+    asked: Callable[..., Any]
+    choices: Mapping[str, tuple[str, ...]]
+    drops: Mapping[str, tuple[str, ...]]
+    folder: tuple[str, ...]
+    steps: tuple[str, ...]
+
+
+LESSONS = {
+    "convolution": Lesson(
+        convolution.asked,
+        convolution.CHOICES,
+        {"stride": ("target",), "padding": ("target",)},
+        ("operation", "stride", "padding"),
+        (
+            "The case",
+            "Perceptron",
+            "Forward",
+            "The error",
+            "Rotated",
+            "The weights",
+            "Checked",
+            "Never lost",
+        ),
+    ),
+    "deconvnet": Lesson(
+        deconvnet.asked,
+        deconvnet.CHOICES,
+        {"preset": ("image", "unit"), "feature": ("unit",)},
+        ("unpool", "preset", "feature"),
+        (
+            "The network",
+            "Forward",
+            "One unit",
+            "Rectify",
+            "Filter",
+            "Unpool",
+            "Rectify again",
+            "To the pixels",
+            "Side by side",
+        ),
     ),
 }
-"""What the steps of each lesson are called."""
-
-_NAMES = {"convolution": signature(convolution.asked).parameters}
 
 
 def _pages() -> Iterator[tuple[str, State]]:
     yield "", {}
-    yield "convolution", {}
-    for operation in ("correlation", "convolution"):
-        for stride in ("1", "2"):
-            for padding in convolution.PADDINGS:
-                if (stride, padding) != ("2", "same"):  # "same" is defined for stride 1
-                    yield (
-                        "convolution",
-                        {"operation": operation, "stride": stride, "padding": padding},
-                    )
+    for name, lesson in LESSONS.items():
+        yield name, {}
+        for values in product(*(lesson.choices[choice] for choice in lesson.folder)):
+            state = dict(zip(lesson.folder, values, strict=True))
+            # "same" is defined for stride 1 only; larger strides show nothing new.
+            if state.get("stride") != "3" and (state.get("stride"), state.get("padding")) != (
+                "2",
+                "same",
+            ):
+                yield name, state
 
 
 PAGES = tuple(_pages())
@@ -59,16 +102,17 @@ def rendered(links: Links, lesson: str, state: Mapping[str, str], error: str = "
     """
     if lesson == "":
         return render("learn.html", links=links)
-    told = {name: value for name, value in state.items() if name in _NAMES[lesson]}
-    made = convolution.asked(**told)
+    one = LESSONS[lesson]
+    names = signature(one.asked).parameters
+    made = one.asked(**{name: value for name, value in state.items() if name in names})
     return render(
-        "lesson_convolution.html",
+        f"lesson_{lesson}.html",
         links=links,
         lesson=made,
         plain=asdict(made),
-        options=_convolution_options(links, made),
-        steps=STEPS[lesson],
-        step=_step(state.get("step", "1"), len(STEPS[lesson])),
+        options=_options(links, lesson, made.state),
+        steps=one.steps,
+        step=_step(state.get("step", "1"), len(one.steps)),
         error=error,
         json_link=f"{links.learn(lesson)}.json",
     )
@@ -80,19 +124,26 @@ def _step(text: str, count: int) -> int:
     return int(text)
 
 
-def _convolution_options(links: Links, made: convolution.Lesson) -> dict[str, list[State]]:
+def _options(links: Links, lesson: str, made: State) -> dict[str, list[State]]:
     """Return what can be chosen, each with the address of the page that has it."""
+    one = LESSONS[lesson]
     found: dict[str, list[State]] = {}
-    for choice, values in convolution.CHOICES.items():
+    for choice, values in one.choices.items():
+        drops = one.drops.get(choice, ())
         found[choice] = []
         for value in values:
             if links.served:
-                keeps = choice in ("operation", "activation")  # others change the target's size
-                state = {k: v for k, v in made.state.items() if keeps or k != "target"}
+                state = {name: told for name, told in made.items() if name not in drops}
             else:
-                state = {k: made.state[k] for k in ("operation", "stride", "padding")}
+                state = {name: made[name] for name in one.folder}
             state |= {choice: value}
-            there = links.served or ("convolution", state) in PAGES
-            address = links.learn("convolution", **state) if there else ""
-            found[choice].append({"name": value, "value": value, "address": address})
+            there = links.served or (lesson, state) in PAGES
+            found[choice].append(
+                {
+                    "name": value,
+                    "value": value,
+                    "address": links.learn(lesson, **state) if there else "",
+                    "drops": " ".join(drops),
+                }
+            )
     return found

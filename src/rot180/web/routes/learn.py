@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse
 
 from rot180.errors import Rot180Error
-from rot180.web.lessons import convolution, rendered
+from rot180.web.lessons import convolution, deconvnet, rendered
 
 router = APIRouter(prefix="/learn", tags=["lessons"])
 
@@ -23,6 +23,12 @@ def lessons(request: Request) -> HTMLResponse:
 def convolution_page(request: Request) -> HTMLResponse:
     """Walk through a convolution, forward and back."""
     return _page(request, "convolution")
+
+
+@router.get("/deconvnet", response_class=HTMLResponse, include_in_schema=False)
+def deconvnet_page(request: Request) -> HTMLResponse:
+    """Walk from a unit of a tiny network back to the pixels."""
+    return _page(request, "deconvnet")
 
 
 @router.get("/convolution.json")
@@ -52,6 +58,28 @@ def convolution_numbers(
         size=size,
         kernel_size=kernel_size,
         seed=seed,
+    )
+
+
+@router.get("/deconvnet.json")
+def deconvnet_numbers(
+    preset: Annotated[str, Query(description="name of an image: bar, edge, corner, cross")] = "",
+    image: Annotated[str, Query(description="6x6 numbers of its own, as rows")] = "",
+    first: Annotated[str, Query(description="two kernels of 3x3, with | between")] = "",
+    second: Annotated[str, Query(description="four kernels of 2x2, with | between")] = "",
+    feature: Annotated[str, Query(description="0 or 1")] = "0",
+    unit: Annotated[str, Query(description="its position y,x; the strongest if empty")] = "",
+    unpool: Annotated[str, Query(description="switches or repeat")] = "switches",
+) -> deconvnet.Projected:
+    """Carry a unit of a tiny network back to the pixels, by all three methods."""
+    return deconvnet.asked(
+        preset=preset,
+        image=image,
+        first=first,
+        second=second,
+        feature=feature,
+        unit=unit,
+        unpool=unpool,
     )
 
 

@@ -61,3 +61,8 @@ function lessonResized(values, axis, by) {
   const grow = (list) => (by > 0 ? [...list, list[list.length - 1]] : list.slice(0, -1));
   return axis === 0 ? grow(values) : values.map(grow);
 }
+
+/** Whether a person has written a number. */
+export function lessonIsNumber(text) {
+  return text.trim() !== "" && Number.isFinite(Number(text.trim().replace("−", "-")));
+}

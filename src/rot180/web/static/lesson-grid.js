@@ -9,12 +9,14 @@ const LESSON_MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], 
  *
  * name: of its entries, as "dC/da"; title: what stands above it; values: rows of numbers;
  * pick(y, x, how): called when a cell is picked, how is "hover" or "focus"; without it the grid is
- * a plain table. text(value, y, x): how a value is written.
+ * a plain table. text(value, y, x): how a value is written. at: what stands before the row and
+ * column in an index, as the number of the map. shade(value): see lessonShade. act(y, x): called
+ * when a cell is clicked, or Enter pressed there.
  */
-export function lessonGrid({ name, title, values, pick = null, text = lessonNumber, kind = "", about = "" }) {
+export function lessonGrid({ name, title, values, pick = null, text = lessonNumber, kind = "", about = "", at = [], shade = null, act = null }) {
   const table = lessonMake("table", { class: `lesson-grid ${kind}`, role: pick ? "grid" : null });
   table.setAttribute("aria-label", about || `${title || name}, ${values.length} rows and ${values[0].length} columns`);
-  const cells = values.map((row, y) => row.map((value, x) => lessonCell({ name, value, y, x, pick, text })));
+  const cells = values.map((row, y) => row.map((value, x) => lessonCell({ name, value, index: [...at, y, x], pick, text, shade, first: y + x === 0 })));
   const rows = cells.map((row) => lessonMake("tr", { role: pick ? "row" : null }, row));
   table.append(lessonMake("tbody", { role: pick ? "rowgroup" : null }, rows));
   const frame = lessonMake("div", { class: "lesson-frame", hidden: true });
@@ -34,7 +36,7 @@ export function lessonGrid({ name, title, values, pick = null, text = lessonNumb
       cells.forEach((row, y) =>
         row.forEach((cell, x) => {
           const { tone = "", note = "", mark = "" } = paint(y, x) ?? {};
-          cell.className = `${tone} ${mark}`.trim();
+          cell.className = `${cell.dataset.shade ?? ""} ${tone} ${mark}`.trim();
           const small = cell.querySelector("small");
           if (small) small.textContent = note;
           else if (note) cell.append(lessonMake("small", { "aria-hidden": "true" }, note));
@@ -67,22 +69,27 @@ export function lessonGrid({ name, title, values, pick = null, text = lessonNumb
       frame.style.height = `${b.bottom - a.top}px`;
     },
   };
-  if (pick) lessonListen(table, cells, pick);
+  if (pick) lessonListen(table, cells, pick, act);
   return grid;
 }
 
-function lessonCell({ name, value, y, x, pick, text }) {
-  const shown = text(value, y, x);
+function lessonCell({ name, value, index, pick, text, shade, first }) {
+  const shown = text(value, ...index.slice(-2));
   const cell = lessonMake("td", {}, lessonMake("span", {}, shown));
+  if (shade) {
+    const { kind, part } = shade(value);
+    cell.className = cell.dataset.shade = `shaded ${kind}`;
+    cell.style.setProperty("--part", `${Math.round(100 * part)}%`);
+  }
   if (pick) {
     cell.setAttribute("role", "gridcell");
-    cell.setAttribute("aria-label", `${lessonSpoken(name, [y, x])} = ${shown}`);
-    cell.tabIndex = y + x ? -1 : 0;
+    cell.setAttribute("aria-label", `${lessonSpoken(name, index)} = ${shown}`);
+    cell.tabIndex = first ? 0 : -1;
   }
   return cell;
 }
 
-function lessonListen(table, cells, pick) {
+function lessonListen(table, cells, pick, act) {
   const place = (target) => {
     const cell = target.closest?.("td");
     for (let y = 0; y < cells.length; y += 1) {
@@ -99,9 +106,18 @@ function lessonListen(table, cells, pick) {
     const at = place(event.target);
     if (at) pick(...at, "focus");
   });
+  table.addEventListener("click", (event) => {
+    const at = place(event.target);
+    if (at) act?.(...at);
+  });
   table.addEventListener("keydown", (event) => {
     const at = place(event.target);
     if (!at || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (act && (event.key === "Enter" || event.key === " ")) {
+      event.preventDefault();
+      act(...at);
+      return;
+    }
     let [y, x] = at;
     if (event.key in LESSON_MOVES) {
       y += LESSON_MOVES[event.key][0];

@@ -54,7 +54,9 @@ export function lessonName(name) {
 
 /** A symbol with its index below, as nodes. */
 export function lessonSymbol(name, index) {
-  const shown = lessonMake("span", { class: "lesson-symbol" }, lessonName(name));
+  const layer = /^([wszbp])([12p])$/.exec(name); // as w1, the weights of layer 1
+  const shown = lessonMake("span", { class: "lesson-symbol" }, layer ? layer[1] : lessonName(name));
+  if (layer) shown.append(lessonMake("sup", {}, layer[2]));
   if (index.length) shown.append(lessonMake("sub", {}, index.join(",")));
   return shown;
 }
@@ -116,4 +118,15 @@ export function lessonSum(entry, { extra = "", touched = () => {}, weight = null
 export function lessonSumSpoken(entry) {
   const products = entry.products.map((one) => one.factors.map((f) => lessonNumber(f.value)).join(" times "));
   return `${lessonSpoken(entry.name, entry.index)} = ${products.join(" plus ") || "0"} = ${lessonNumber(entry.value)}`;
+}
+
+/** How strongly a value is coloured: greys from 0 to most, or orange above zero and blue below. */
+export function lessonShade(kind, most) {
+  return (value) => {
+    if (kind === "grey") {
+      const part = Math.min(Math.max(value / most, 0), 1);
+      return { kind: part > 0.5 ? "grey bright" : "grey", part };
+    }
+    return { kind: value < 0 ? "minus" : value > 0 ? "plus" : "none", part: most ? Math.min(Math.abs(value) / most, 1) : 0 };
+  };
 }

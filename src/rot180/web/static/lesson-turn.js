@@ -6,9 +6,9 @@ import { lessonMake, lessonStill, lessonTone } from "./lesson-parts.js";
 /**
  * Return a kernel that slides as it is or turned: {element, turn()}.
  *
- * turned: whether it ends turned; numbers are those of the kernel as it is.
+ * turned: whether it ends turned; first: number of its first weight, which gives it its colour.
  */
-export function lessonTurn({ kernel, turned, title }) {
+export function lessonTurn({ kernel, turned, title, first = 0 }) {
   const width = kernel[0].length;
   const numbers = kernel.map((row, y) => row.map((_, x) => y * width + x));
   const reversed = numbers.map((row) => [...row].reverse()).reverse();
@@ -18,7 +18,7 @@ export function lessonTurn({ kernel, turned, title }) {
   const element = lessonMake("div", { class: "lesson-turn", role: "group", "aria-label": words }, label, plate);
   const put = (order) => {
     const grid = lessonKernel({ numbers: order, kernel, title: "" });
-    grid.paint((y, x) => ({ tone: `tinted ${lessonTone(order[y][x])}` }));
+    grid.paint((y, x) => ({ tone: `tinted ${lessonTone(first + order[y][x])}` }));
     plate.className = "lesson-turn-plate";
     plate.replaceChildren(grid.element);
   };

@@ -71,6 +71,7 @@ export function lessonWalk(root, { show, beats }) {
     if (event.key !== " ") pause();
     event.preventDefault();
   });
+  lessonKeepOpen(root.closest(".lesson"));
   return walk;
 }
 
@@ -87,4 +88,28 @@ export function lessonRemember(told) {
   } catch {
     // A page opened from a folder may not change its address.
   }
+}
+
+/** Draw a step's stage anew, and give the focus back to the cell that had it. Returns its beats. */
+export function lessonStage(root, step, draw) {
+  const stage = root.querySelector(`[data-step="${step}"] [data-stage]`);
+  const held = stage.contains(document.activeElement) ? document.activeElement : null;
+  const name = held?.getAttribute("aria-label")?.split(" = ")[0];
+  stage.replaceChildren();
+  const beats = draw(stage) ?? [];
+  if (name) [...stage.querySelectorAll("[tabindex]")].find((one) => one.getAttribute("aria-label")?.split(" = ")[0] === name)?.focus();
+  const numbers = root.querySelector("#lesson-numbers");
+  if (numbers && numbers.dataset.step !== String(step)) {
+    numbers.open = step === 1 || numbers.dataset.kept === "open";
+    numbers.dataset.step = step;
+  }
+  return beats;
+}
+
+/** Remember whether a person has opened the numbers by hand, so that they stay open. */
+export function lessonKeepOpen(root) {
+  const numbers = root.querySelector("#lesson-numbers");
+  numbers?.querySelector("summary").addEventListener("click", () => {
+    numbers.dataset.kept = numbers.open ? "" : "open";
+  });
 }

@@ -1,0 +1,317 @@
+"""The second lesson: a unit of a tiny network goes back to the pixels, by three methods at once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from rot180.equations import Convolution, MaxPool, Network, Quadratic, ReLU
+from rot180.equations.convolution import Array, rot180
+from rot180.equations.deconvnet import METHODS, UNPOOLINGS, signals, start
+from rot180.equations.links import Factor
+from rot180.equations.trace import Sum, Trace
+from rot180.errors import Rot180Error, check_name
+from rot180.web.lessons.asked import grid_of, written
+from rot180.web.lessons.plain import Rows, Summed, rows, summed
+
+SIZE = 6
+"""Rows and columns of the image."""
+
+PRESETS: dict[str, tuple[str, ...]] = {
+    "bar": ("008100", "009200", "019200", "019100", "029000", "028000"),
+    "edge": ("001688", "001788", "002798", "002899", "003899", "013899"),
+    "corner": ("000000", "000000", "006777", "007888", "007899", "007899"),
+    "cross": ("005600", "006700", "569865", "678976", "007600", "006500"),
+}
+"""Images to begin with: a grey from 0 to 9 for each pixel."""
+
+FIRST = "-1,1,0;-2,2,0;-1,1,0|-1,-2,-1;1,2,1;0,0,0"
+"""Kernels of the first convolution: bright to the right of dark, and bright below dark."""
+
+SECOND = "1,-1;1,1|-1,1;2,1|1,1;-1,1|1,-1;-1,2"
+"""Kernels of the second: feature 0 on the two maps below, then feature 1."""
+
+LAYERS = ("conv1", "relu1", "pool1", "conv2", "relu2")
+CHOICES = {"preset": tuple(PRESETS), "unpool": UNPOOLINGS, "feature": ("0", "1")}
+
+Grids = list[Rows]
+"""The maps of a layer, one for each feature."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One position of a feature; ``activation`` is what the way back begins with."""
+
+    feature: int
+    y: int
+    x: int
+    activation: float
+
+
+@dataclass(frozen=True)
+class Way:
+    """The way back by one method.
+
+    Attributes:
+        signals: at the output of each layer, and under "pixels" the projection.
+        sums: of the signals that kernels make ("pool1" and "pixels"), entry by entry, the products
+            behind them; those with a zero are left out.
+    """
+
+    signals: dict[str, Grids]
+    sums: dict[str, list[Summed]]
+
+
+@dataclass(frozen=True)
+class Projected:
+    """A tiny network on a small image, and a unit of it carried back to the pixels.
+
+    Attributes:
+        state: what makes this lesson again, as it stands in an address.
+        unpool: how maxima are undone, "switches" or "repeat".
+        image: the pixels.
+        first, second: kernels of both convolutions, features times channels of them.
+        first_turned, second_turned: the same, rotated by 180 degrees.
+        maps: the output of each layer, forward.
+        switches: of each pooled map, window by window, the (row, column) its maximum came from.
+        sums: of "conv1" and "conv2", entry by entry, the products behind it; without zeros.
+        unit: what is carried back.
+        ways: the way back by each method.
+        differs: where the three methods disagree, by layer and under "pixels".
+    """
+
+    state: dict[str, str]
+    unpool: str
+    image: Rows
+    first: Grids
+    second: Grids
+    first_turned: Grids
+    second_turned: Grids
+    maps: dict[str, Grids]
+    switches: list[list[list[list[int]]]]
+    sums: dict[str, list[Summed]]
+    unit: Unit
+    ways: dict[str, Way]
+    differs: dict[str, list[list[list[bool]]]]
+
+
+def asked(
+    preset: str = "",
+    image: str = "",
+    first: str = "",
+    second: str = "",
+    feature: str = "0",
+    unit: str = "",
+    unpool: str = "switches",
+) -> Projected:
+    """Return the lesson that an address asks for.
+
+    Args:
+        preset: name of an image; the first one if neither it nor ``image`` is given.
+        image: a grid of its own, instead.
+        first, second: kernels, each a grid, with | between them.
+        feature: of the second convolution, 0 or 1.
+        unit: the position ``y,x`` to be carried back; the strongest if not given.
+        unpool: "switches" or "repeat".
+
+    Raises:
+        Rot180Error: something in it cannot be understood.
+    """
+    check_name(unpool, "unpooling", UNPOOLINGS)
+    if feature not in CHOICES["feature"]:
+        raise Rot180Error(f"The feature is 0 or 1, not '{feature}'.")
+    preset = "" if image else preset or next(iter(PRESETS))
+    if preset:
+        check_name(preset, "image", PRESETS)
+        pixels = [[float(one) for one in line] for line in PRESETS[preset]]
+    else:
+        pixels = _exactly(image, "image", SIZE)
+    kernels = _kernels(first or FIRST, "first kernels", 2, 3)
+    others = _kernels(second or SECOND, "second kernels", 4, 2)
+    made = _network(np.array(kernels)[:, None], np.array(others).reshape(2, 2, 2, 2))
+    trace = Trace(made, np.array(pixels)[None, None])
+    chosen = _unit(trace.network, int(feature), unit)
+    state = {
+        "preset": preset,
+        "image": "" if preset else written(pixels),
+        "first": "|".join(map(written, kernels)),
+        "second": "|".join(map(written, others)),
+        "feature": feature,
+        "unit": unit and f"{chosen.y},{chosen.x}",
+        "unpool": unpool,
+    }
+    return _projected(trace, chosen, unpool, {k: v for k, v in state.items() if v})
+
+
+def _projected(trace: Trace, unit: Unit, unpool: str, state: dict[str, str]) -> Projected:
+    network = trace.network
+    first, second = network.weights["conv1.w"], network.weights["conv2.w"]
+    maps = {name: trace.a[name][0] for name in LAYERS}
+    pool = network.layers["pool1"]
+    assert isinstance(pool, MaxPool)
+    switches = pool.switches[0]
+    top, signal = start(network, "conv2", unit.feature, (unit.y, unit.x))
+    found = {method: signals(network, top, signal, method, unpool) for method in METHODS}
+    return Projected(
+        state=state,
+        unpool=unpool,
+        image=rows(trace.network.x[0, 0]),
+        first=_grids(first),
+        second=_grids(second),
+        first_turned=_grids(rot180(first)),
+        second_turned=_grids(rot180(second)),
+        maps={name: _grids(one) for name, one in maps.items()},
+        switches=[
+            [
+                [
+                    [2 * y + int(number) // 2, 2 * x + int(number) % 2]
+                    for x, number in enumerate(line)
+                ]
+                for y, line in enumerate(one)
+            ]
+            for one in switches
+        ],
+        sums={
+            name: [
+                _named(trace.z(name, (0, *at)), first.shape, second.shape)
+                for at in np.ndindex(maps[name].shape)
+            ]
+            for name in ("conv1", "conv2")
+        },
+        unit=unit,
+        ways={method: _way(trace, unit, method, unpool, found[method]) for method in METHODS},
+        differs={name: _differs(found, key) for name, key in _passed()},
+    )
+
+
+def _way(trace: Trace, unit: Unit, method: str, unpool: str, found: dict[str, Array]) -> Way:
+    network = trace.network
+    first, second = network.weights["conv1.w"].shape, network.weights["conv2.w"].shape
+    sums = {}
+    for name, at in (("pool1", "pool1"), ("pixels", "")):
+        entries = []
+        for place in np.ndindex(found[at].shape):
+            taken = trace.projection(
+                "conv2", unit.feature, place, at, (unit.y, unit.x), method, unpool
+            )
+            entries.append(_named(taken, first, second))
+        sums[name] = entries
+    return Way(
+        signals={name: _grids(found[key]) for name, key in _passed()},
+        sums=sums,
+    )
+
+
+def _passed() -> Iterator[tuple[str, str]]:
+    """Yield what signals are called here, from the top to the pixels, and in ``signals``."""
+    yield from ((name, name) for name in reversed(LAYERS))
+    yield "pixels", ""
+
+
+def _differs(found: dict[str, dict[str, Array]], key: str) -> list[list[list[bool]]]:
+    one, *others = (found[method][key] for method in METHODS)
+    apart = np.any([np.abs(one - other) > 1e-12 for other in others], axis=0)
+    said: list[list[list[bool]]] = apart.reshape(-1, *apart.shape[-2:]).tolist()
+    return said
+
+
+_NAMES = {
+    "x": "x",
+    "conv1.w": "w1",
+    "conv1.b": "b1",
+    "conv1.z": "z1",
+    "conv1.signal": "s1",
+    "pool1.a": "p",
+    "pool1.signal": "sp",
+    "conv2.w": "w2",
+    "conv2.b": "b2",
+    "conv2.z": "z2",
+    "conv2.signal": "s2",
+    "relu2.signal": "s2",
+    "relu2.passes": "passes",
+    "projection": "x̂",
+}
+"""Short names of what stands in the sums of this network."""
+
+
+def _named(found: Sum, first: tuple[int, ...], second: tuple[int, ...]) -> Summed:
+    """Return a sum with short names, without the number of the image and products with a zero."""
+    single = {"x", "conv1.w", "projection"}  # have one channel, which needs no number
+
+    def short(factor: Factor | Sum) -> tuple[str, tuple[int, ...]]:
+        index = tuple(factor.index)
+        if factor.name == "conv1.w":
+            return "w1", (index[0], *index[2:])
+        if factor.name in single:
+            return _NAMES[factor.name], index[2:]
+        return _NAMES[factor.name], index if factor.name.endswith((".w", ".b")) else index[1:]
+
+    terms = []
+    for term in found.terms:
+        if all(factor.value for factor in term):
+            named = (replace(f, name=short(f)[0], index=short(f)[1]) for f in term)
+            terms.append(tuple(named))
+    name, index = short(found)
+    whole = Sum(name, index, found.value, tuple(terms))
+    kernel = (first[0], *first[2:]) if any(f.name == "w1" for t in terms for f in t) else second
+    return summed(whole, kernel, ("w1", "w2"))
+
+
+def _network(first: Array, second: Array) -> Network:
+    """Return the network: two features of 3x3, ReLU, pooling, two features of 2x2, ReLU."""
+    made = Network(
+        {
+            "conv1": Convolution(1, 2, 3, padding="same"),
+            "relu1": ReLU(),
+            "pool1": MaxPool(2),
+            "conv2": Convolution(2, 2, 2),
+            "relu2": ReLU(),
+        },
+        Quadratic(),
+    )
+    none = np.zeros(2)
+    made.load({"conv1.w": first, "conv1.b": none, "conv2.w": second, "conv2.b": none})
+    return made
+
+
+def _unit(network: Network, feature: int, asked: str) -> Unit:
+    """Return the unit that is asked for as y,x; the strongest of the feature if none is.
+
+    Raises:
+        Rot180Error: there is no such unit.
+    """
+    a = network.a["relu2"][0, feature]
+    y, x = (int(one) for one in np.unravel_index(a.argmax(), a.shape))
+    if asked:
+        parts = asked.split(",")
+        if len(parts) != 2 or not all(one in ("0", "1") for one in parts):
+            raise Rot180Error(
+                f"There is no unit '{asked}': the maps are 2x2, and a unit is y,x, as 0,1."
+            )
+        y, x = int(parts[0]), int(parts[1])
+    return Unit(feature, y, x, float(a[y, x]))
+
+
+def _kernels(text: str, what: str, count: int, size: int) -> Grids:
+    parts = text.split("|")
+    if len(parts) != count:
+        raise Rot180Error(
+            f"The {what} are {count} grids with | between them; there are {len(parts)}."
+        )
+    return [_exactly(one, f"{what}' grid {k}", size) for k, one in enumerate(parts, 1)]
+
+
+def _exactly(text: str, what: str, size: int) -> Rows:
+    found = grid_of(text, what, (size, size))
+    if len(found) != size or len(found[0]) != size:
+        raise Rot180Error(
+            f"The {what} is {len(found)}x{len(found[0])}; in this lesson it is {size}x{size}."
+        )
+    return found
+
+
+def _grids(values: Any) -> Grids:
+    """Return the maps in the last two axes, one after the other."""
+    flat = np.asarray(values)
+    return [rows(one) for one in flat.reshape(-1, *flat.shape[-2:])]
