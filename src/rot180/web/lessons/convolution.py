@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -148,6 +149,7 @@ class Lesson:
     both: list[Both]
 
 
+@lru_cache(16)  # a page, its JSON, and those that others look at, too
 def asked(
     image: str = "",
     kernel: str = "",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,7 @@ class Projected:
     differs: dict[str, list[list[list[bool]]]]
 
 
+@lru_cache(16)  # a page, its JSON, and those that others look at, too
 def asked(
     preset: str = "",
     image: str = "",

@@ -19,6 +19,7 @@ export function lessonGridText(values) {
 export function lessonForm({ root, data, parts, found, touched }) {
   const editor = root.querySelector("#lesson-editor");
   const shown = {};
+  const without = (keys) => Object.fromEntries(keys.filter(Boolean).map((key) => [key, null]));
   let state = { ...data.state };
   let wait = 0;
 
@@ -28,8 +29,8 @@ export function lessonForm({ root, data, parts, found, touched }) {
     note: root.querySelector("#lesson-note"),
     found(fresh) {
       state = { ...fresh.state };
-      const gone = Object.keys(data.state).filter((key) => !(key in state)).map((key) => [key, null]);
-      lessonRemember({ ...Object.fromEntries(gone), ...state });
+      const old = [...new URLSearchParams(location.search).keys()].filter((key) => key !== "step");
+      lessonRemember({ ...without(old), ...state });
       write(fresh);
       found(fresh);
     },
@@ -43,8 +44,6 @@ export function lessonForm({ root, data, parts, found, touched }) {
     if (later) wait = setTimeout(() => ask(state), 250);
     else ask(state);
   }
-
-  const without = (keys) => Object.fromEntries(keys.filter(Boolean).map((key) => [key, null]));
 
   function write(fresh) {
     for (const part of parts(fresh)) {

@@ -15,6 +15,7 @@ export function lessonLines(box) {
     for (const { from, to, weight, strong } of lines) {
       if (!from?.isConnected || !to?.isConnected) continue;
       const [a, b] = [lessonBox(from, frame), lessonBox(to, frame)];
+      if (!a.w || !b.w) continue; // on a step that is not shown
       const [[x1, y1], [x2, y2]] = [lessonEdge(a, b), lessonEdge(b, a)];
       const kind = `${lessonTone(weight)} ${strong ? "strong" : ""}`;
       strokes.push(

@@ -56,6 +56,8 @@ export function lessonWires({ data, touched }) {
         role: "option", tabindex: k ? "-1" : "0", class: "lesson-neuron", "aria-selected": "false",
         "aria-label": `${name}, ${used} ${used === 1 ? "connection" : "connections"}`,
       });
+      const [from, wide] = side === "a" ? [cx - size - 40, size * 2 + 40] : [cx - size, size * 2 + 40];
+      one.append(lessonDraw("rect", { x: from, y: cy - size, width: wide, height: size * 2, class: "lesson-reach" }));
       one.append(lessonDraw("circle", { cx, cy, r: size }));
       if (size > 8) one.append(lessonDraw("text", { x: cx, y: cy + 3.5, "text-anchor": "middle" }, lessonNumber(values[y][x])));
       const far = side === "a" ? cx - size - 5 : cx + size + 5;
