@@ -5,7 +5,7 @@ from importlib.resources import files
 
 from playwright.sync_api import Page
 
-_RUN = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations
+_RUN = """async () => (await axe.run(document, {preload: false})).violations
   .filter(v => v.impact === "serious" || v.impact === "critical")
   .map(v => `${v.id} (${v.impact}): ` + v.nodes.slice(0, 3).map(n => n.html.slice(0, 160)).join())
 """

@@ -110,3 +110,9 @@ def screenshot(page: Page, name: str, whole: bool = True) -> None:
     """Leave a picture of a page, to be looked at."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=PICTURES / f"{name}.png", full_page=whole)
+
+
+def forgiven(page: Page, errors: list[str]) -> None:
+    """Forget what a page has complained about so far, which the test expects."""
+    page.wait_for_timeout(100)  # so that all of it has arrived
+    errors.clear()

@@ -122,6 +122,9 @@ def export(
             help="Whether to carry units back to pixels, for which the model is needed.",
         ),
     ] = True,
+    lessons: Annotated[
+        bool, typer.Option("--lessons/--no-lessons", help="Whether to write the lessons, too.")
+    ] = True,
     model: Models = None,
     weights: AllWeights = None,
     size: Size = None,
@@ -149,6 +152,7 @@ def export(
                 None if layers is None else _words(layers),
                 _words(methods) if projections else (),
                 _words(unpoolings) if projections else (),
+                lessons,
             )
             if projections and not asked.methods:
                 raise Rot180Error(

@@ -15,7 +15,8 @@ from rot180 import __version__
 from rot180.atlas.asked import matching
 from rot180.errors import Rot180Error, check_name
 from rot180.projection.rules import METHODS, UNPOOLINGS, Rules
-from rot180.web import lessons, pages
+from rot180.web import lessons as taught
+from rot180.web import pages
 from rot180.web.encoding import File
 from rot180.web.encoding import picture as encoded
 from rot180.web.folder import FolderLinks, lesson_file
@@ -43,11 +44,13 @@ class Wanted:
     Attributes:
         layers: their names, in the order of the network.
         methods, unpoolings: of the projections; empty: none are drawn.
+        lessons: whether to write the lessons, too.
     """
 
     layers: tuple[str, ...]
     methods: tuple[str, ...]
     unpoolings: tuple[str, ...]
+    lessons: bool = True
 
     @property
     def rules(self) -> list[Rules]:
@@ -60,6 +63,7 @@ def wanted(
     layers: Sequence[str] | None = None,
     methods: Sequence[str] = METHODS,
     unpoolings: Sequence[str] = UNPOOLINGS,
+    lessons: bool = True,
 ) -> Wanted:
     """Return what is asked for, checked.
 
@@ -67,6 +71,7 @@ def wanted(
         book: the atlas; without its network no projections are drawn.
         layers: names, or patterns like ``layer4.*``; None: all.
         methods, unpoolings: names.
+        lessons: whether to write the lessons, too.
 
     Raises:
         Rot180Error: there is no such layer, method or unpooling.
@@ -80,7 +85,7 @@ def wanted(
     book.live.load()
     if book.live.state == "absent":
         methods, unpoolings = (), ()
-    return Wanted(tuple(chosen), tuple(methods), tuple(unpoolings))
+    return Wanted(tuple(chosen), tuple(methods), tuple(unpoolings), lessons)
 
 
 def export(book: Book, out: Path, asked: Wanted, progress: Progress | None = None) -> Path:
@@ -137,7 +142,7 @@ class _Site:
 
     def __init__(self, book: Book, folder: Path, asked: Wanted) -> None:
         self.book, self.folder, self.asked = book, folder, asked
-        self.links = FolderLinks(asked.layers, 0, asked.methods, asked.unpoolings)
+        self.links = FolderLinks(asked.layers, 0, asked.methods, asked.unpoolings, asked.lessons)
         self.network = _restricted(network_view(book), asked.layers)
 
     def write(self, progress: Progress | None) -> None:
@@ -147,7 +152,8 @@ class _Site:
                 self._file(f"static/{name}", content)
         self._file("static/site.js", bundled_scripts().encode())
         self._file("index.html", pages.network_page(self.links, self.book, self.network))
-        self._lessons()
+        if self.asked.lessons:
+            self._lessons()
         self._images()
         total = sum(len(self.book.atlas.layers[name]) for name in self.asked.layers)
         done = 0
@@ -218,8 +224,8 @@ class _Site:
 
     def _lessons(self) -> None:
         links = self.links.below(1)
-        for lesson, state in lessons.PAGES:
-            page = lessons.rendered(links, lesson, state)
+        for lesson, state in taught.PAGES:
+            page = taught.rendered(links, lesson, state)
             self._file(f"learn/{lesson_file(lesson, state)}", page)
 
     def _file(self, path: str, content: str | bytes) -> None:

@@ -14,6 +14,7 @@ class FolderLinks:
         layers: names of the layers, in order; their pages are called by number and name.
         depth: how many folders down the page lies.
         methods, unpoolings: of which there are projections; empty: there are none.
+        lessons: whether they are there.
     """
 
     served = False
@@ -25,15 +26,16 @@ class FolderLinks:
         depth: int,
         methods: tuple[str, ...] = (),
         unpoolings: tuple[str, ...] = (),
+        lessons: bool = True,
     ) -> None:
-        self.methods, self.unpoolings = methods, unpoolings
+        self.methods, self.unpoolings, self.lessons = methods, unpoolings, lessons
         self.projected = bool(methods and unpoolings)
         self._layers, self._depth = layers, depth
         self._files = {name: file_name(number, name) for number, name in enumerate(layers)}
 
     def below(self, depth: int) -> "FolderLinks":
         """Return the addresses as pages write them that lie so many folders down."""
-        return FolderLinks(self._layers, depth, self.methods, self.unpoolings)
+        return FolderLinks(self._layers, depth, self.methods, self.unpoolings, self.lessons)
 
     def _to(self, path: str) -> str:
         return "../" * self._depth + path
@@ -49,6 +51,10 @@ class FolderLinks:
     def network(self, atlas: str) -> str:
         """The network of an atlas."""
         return self._to("index.html")
+
+    def shows(self, layer: str) -> bool:
+        """Say whether a layer has a page."""
+        return layer in self._files
 
     def layer(self, atlas: str, layer: str) -> str:
         """A layer."""

@@ -17,6 +17,7 @@ class Links(Protocol):
         comparable: whether there is anything to compare.
         projected: whether a folder holds projections.
         methods, unpoolings: those of which there are projections.
+        lessons: whether the lessons are there.
     """
 
     served: bool
@@ -24,6 +25,7 @@ class Links(Protocol):
     projected: bool
     methods: tuple[str, ...]
     unpoolings: tuple[str, ...]
+    lessons: bool
 
     def static(self, name: str) -> str:
         """A file that pages refer to."""
@@ -33,6 +35,9 @@ class Links(Protocol):
 
     def network(self, atlas: str) -> str:
         """The network of an atlas."""
+
+    def shows(self, layer: str) -> bool:
+        """Say whether a layer has a page."""
 
     def layer(self, atlas: str, layer: str) -> str:
         """A layer."""
@@ -81,6 +86,7 @@ class ServedLinks:
     projected = True
     methods: tuple[str, ...] = METHODS
     unpoolings: tuple[str, ...] = UNPOOLINGS
+    lessons = True
 
     def __init__(self, comparable: bool = False) -> None:
         self.comparable = comparable
@@ -96,6 +102,10 @@ class ServedLinks:
     def network(self, atlas: str) -> str:
         """The network of an atlas."""
         return f"/atlas/{part(atlas)}"
+
+    def shows(self, layer: str) -> bool:
+        """Say whether a layer has a page: all have."""
+        return True
 
     def layer(self, atlas: str, layer: str) -> str:
         """A layer."""

@@ -21,7 +21,7 @@ from rot180.web.views.feature import FeatureView
 from rot180.web.views.image import ImageView
 from rot180.web.views.images import PAGE, ImagesView
 from rot180.web.views.layer import ZOOMS, LayerView
-from rot180.web.views.network import NetworkView
+from rot180.web.views.network import Availability, NetworkView
 from rot180.web.views.search import SearchView
 
 METHOD_TITLES = {name: one.words for name, one in METHOD_FORMULAS.items()}
@@ -49,13 +49,14 @@ def layer_page(links: Links, book: Book, view: LayerView) -> str:
     """Return the page of a layer."""
     rules = f"{view.method}-{view.unpool}"
     number = 9 if view.show == "mean" else ZOOMS[view.zoom]
-    alone = view.show == "patches" or (view.show == "mean" and view.network.state == "absent")
+    alone = view.show == "patches" or not _projected(links, view.network)
     shown = f"{view.show}-{number}" if alone else f"{view.show}-{number}-{rules}"
     return render(
         "layer.html",
         **_around(links, book),
         view=view,
         shown=shown,
+        projected=_projected(links, view.network),
         compact={name: [_short(x) for x in column] for name, column in view.statistics.items()},
         orders=ORDERS,
         presets=PRESETS,
@@ -72,6 +73,7 @@ def feature_page(links: Links, book: Book, view: FeatureView) -> str:
         **_around(links, book),
         view=view,
         size=book.atlas.size,
+        projected=_projected(links, view.network),
         bars=bars,
         ticks=ticks,
         zero=zero,
@@ -159,6 +161,7 @@ def _around(links: Links, book: Book) -> dict[str, Any]:
             "feature": links.feature(book.name, one.name, "{channel}"),
         }
         for one in book.atlas.layers.values()
+        if links.shows(one.name)
     ]
     return {
         "links": links,
@@ -168,6 +171,11 @@ def _around(links: Links, book: Book) -> dict[str, Any]:
         "method_titles": METHOD_TITLES,
         "unpool_titles": UNPOOLING_WORDS,
     }
+
+
+def _projected(links: Links, network: Availability) -> bool:
+    """Say whether there are projections: a server makes them, a folder holds them or not."""
+    return network.state != "absent" if links.served else links.projected
 
 
 def _short(value: float | None) -> float | int | None:

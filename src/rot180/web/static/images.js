@@ -13,6 +13,7 @@ export function showPicture(image, address) {
 }
 
 function again(image) {
+  if (document.documentElement.dataset.served === undefined) return;
   const count = (tries.get(image) ?? 0) + 1;
   tries.set(image, count);
   const address = image.getAttribute("src");
@@ -31,19 +32,25 @@ document.addEventListener("load", (event) => {
   if (event.target instanceof HTMLImageElement) event.target.classList.remove("waiting");
 }, true);
 document.addEventListener("error", (event) => {
-  const image = event.target;
-  if (image instanceof HTMLImageElement && document.documentElement.dataset.served !== undefined) again(image);
+  if (event.target instanceof HTMLImageElement) again(event.target);
 }, true);
 
-// A picture that is still on its way shimmers; those that are not in view yet are not.
+// A picture in view that is still on its way shimmers; one that failed before anybody listened is
+// asked for again.
 const watching = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
     if (!isIntersecting) continue;
     watching.unobserve(target);
     if (!target.complete) target.classList.add("waiting");
+    else if (target.naturalWidth === 0 && target.currentSrc) again(target);
   }
 });
+
+/** Watch the pictures below an element until they are there. */
 export function watchPictures(root) {
-  for (const image of root.querySelectorAll("img.tile")) if (!image.complete) watching.observe(image);
+  for (const image of root.querySelectorAll("img.tile")) {
+    if (!image.complete || image.naturalWidth === 0) watching.observe(image);
+  }
 }
+
 watchPictures(document);

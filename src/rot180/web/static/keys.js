@@ -2,10 +2,14 @@
 
 const help = document.querySelector("#help");
 
+const NOT_TYPED = /^(radio|checkbox|range|button|submit|file)$/;
+
 /** Whether a person is typing, so that letters belong to what they type. */
 export function typing(event) {
   const at = event.target;
-  return at instanceof HTMLElement && (at.isContentEditable || /^(INPUT|SELECT|TEXTAREA)$/.test(at.tagName));
+  if (!(at instanceof HTMLElement)) return false;
+  if (at.tagName === "INPUT") return !NOT_TYPED.test(at.type);
+  return at.isContentEditable || at.tagName === "SELECT" || at.tagName === "TEXTAREA";
 }
 
 /** Say something to screen readers without moving anything on the page. */
@@ -20,6 +24,12 @@ function follow(relation) {
   return Boolean(link);
 }
 
+/** Whether arrow keys belong to what has the focus, as to a group of switches or to a slider. */
+function moving(event) {
+  const at = event.target;
+  return at instanceof Element && at.matches("input, select, textarea, [role=application], [role=grid] *");
+}
+
 const RELATIONS = { ArrowLeft: "prev", ArrowRight: "next", ArrowUp: "up" };
 
 document.querySelector("#help-button")?.addEventListener("click", () => help.showModal());
@@ -29,7 +39,6 @@ document.addEventListener("keydown", (event) => {
   const search = document.querySelector("[data-search]");
   if (event.key === "?") help.showModal();
   else if (event.key === "/" && search) search.focus();
-  else if (!event.shiftKey && event.key in RELATIONS && follow(RELATIONS[event.key])) { /* followed */ }
-  else return;
+  else if (event.shiftKey || moving(event) || !(event.key in RELATIONS) || !follow(RELATIONS[event.key])) return;
   event.preventDefault();
 });

@@ -61,6 +61,7 @@ function startLayer() {
       const image = link.appendChild(document.createElement("img"));
       image.className = "tile";
       image.loading = "lazy";
+      image.decoding = "async";
       image.alt = "";
     }
     link.appendChild(document.createElement("span")).textContent = channel;

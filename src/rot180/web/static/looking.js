@@ -68,6 +68,7 @@ function startLooking() {
     picture.className = "tile";
     picture.alt = "";
     picture.loading = "lazy";
+    picture.decoding = "async";
     showPicture(picture, lookAddress(channel, look));
     const text = button.appendChild(document.createElement("span"));
     text.textContent = channel;
