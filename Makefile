@@ -3,16 +3,21 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test bench clean
+.PHONY: demo test bench clean browser
 
 demo: $(INSTALLED)  ## train the two-layer network, draw and scan its features, into demo/
 	$(BIN)/rot180 demo
 
-test: $(INSTALLED)  ## lint, types, tests with coverage
+test: $(INSTALLED) browser  ## lint, types, tests with coverage; pictures of pages in demo/screenshots
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+browser:  ## Chromium for the tests of pages, where it can be installed; else these say so and skip
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; } \
+	  || echo "There is no chromium here: the tests in a browser are skipped (apt-get install chromium)."
 
 bench: $(INSTALLED)  ## tables of ratios, each measured side by side in one run
 	$(BIN)/python benchmarks/parity.py
@@ -23,6 +28,7 @@ bench: $(INSTALLED)  ## tables of ratios, each measured side by side in one run
 	$(BIN)/python benchmarks/units.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/atlas.py
+	$(BIN)/python benchmarks/explorer.py
 
 clean:  ## remove the environment and all that was made
 	rm -rf .venv demo .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -122,6 +122,7 @@ def test_the_demo(folder: Path, tmp_path: Path) -> None:
     status, printed = run("demo", "--data", folder, "--out", tmp_path / "demo", "--epochs", 1)
     assert status == 0, printed
     assert "Done in" in printed
+    assert f"rot180 serve {tmp_path / 'demo' / 'two-layer.atlas'}" in printed
     assert len(list((tmp_path / "demo").glob("[1-8]-*.png"))) == 8
     assert list((tmp_path / "demo").glob("9-patches-*.png"))
     with rot180.open(tmp_path / "demo" / "two-layer.atlas") as atlas:

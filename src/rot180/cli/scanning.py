@@ -145,7 +145,7 @@ def _tell(atlas: "Atlas", last: "list[Going]", seconds: float) -> None:
         "pictures of examples."
     )
     if atlas.complete:
-        say(f"Next: rot180 features {atlas.path}")
+        say(f"Next: rot180 serve {atlas.path}, or rot180 features {atlas.path}")
     else:
         say("It is a part: join it with the others by 'rot180 merge'.")
 

@@ -1,5 +1,6 @@
 """The commands that train."""
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -108,6 +109,15 @@ def demo(
         say(f"Then {out}/9-patches-1.png: the strongest patches of each feature of the second.")
         say(f"Then: rot180 figures --model {path} --data {data} --image 1 --out {out}")
         say(f"      rot180 features {atlas} --sort colour")
+        say("")
+        say("Or walk through it in the browser, with your own pictures:")
+        say(f"      {_this_command()} serve {atlas}")
+
+
+def _this_command() -> str:
+    """Return how rot180 was called here, so that what is printed can be pasted."""
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "rot180" else "rot180"
 
 
 def _atlas(checkpoint: "Checkpoint", images: "ArrayDataset", out: Path) -> Path:

@@ -42,10 +42,14 @@ def application(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         found = Explorer(shelf, links, Work(threads=1), Work(threads=2))
         app.state.explorer = found
-        threading.Thread(target=_load, args=(shelf,), name="rot180-load", daemon=True).start()
+        ending = threading.Event()
+        loading = threading.Thread(target=_load, args=(shelf, ending), name="rot180-load")
+        loading.start()
         yield
+        ending.set()
         found.computing.close()
         found.drawing.close()
+        loading.join()  # PyTorch does not survive the end of the interpreter around it
 
     app = FastAPI(
         title="rot180 explorer",
@@ -91,7 +95,8 @@ def application(
     return Guard(GZipMiddleware(app, minimum_size=1000), hosts, token)
 
 
-def _load(shelf: Shelf) -> None:
+def _load(shelf: Shelf, ending: threading.Event) -> None:
     """Load the networks, so that they are at hand when somebody asks."""
     for book in shelf.values():
-        book.live.load()
+        if not ending.is_set():
+            book.live.load()
