@@ -101,6 +101,7 @@ class Trace:
         self._names = list(network.layers)
         self.a = {name: one.copy() for name, one in self.network.a.items()}
         self._delta: dict[str, Array] = {}
+        self._walked: tuple[tuple[Any, ...], str, dict[str, Array]] | None = None
         self._gradients: dict[str, Array] = {}
         if labels is not None:
             self.network.output_error(labels)
@@ -131,8 +132,9 @@ class Trace:
     def delta(self, layer: str, index: Index) -> Sum:
         """Return delta = dC/d(output) of a layer: down from the next weights, or from the cost.
 
-        The empty name stands for the images: dC/dx, which no weight needs. Between two layers with weights, each product passes what lies between them: the slope of an
-        activation, the switch of a maximum.
+        The empty name stands for the images: dC/dx, which no weight needs. Between two layers with
+        weights, each product passes what lies between them: the slope of an activation, the switch
+        of a maximum.
 
         Raises:
             Rot180Error: there is no such layer or entry, or there were no labels.
@@ -200,8 +202,7 @@ class Trace:
         Raises:
             Rot180Error: there is no such thing.
         """
-        top, signal = start(self.network, layer, feature, position)
-        found = signals(self.network, top, signal, method, unpool)
+        top, found = self._walk(layer, feature, position, method, unpool)
         if at not in found or at == top:
             passed = [name or "'' (the pixels)" for name in found if name != top]
             raise Rot180Error(
@@ -212,6 +213,17 @@ class Trace:
         index = _checked(index, found[at], name)
         terms = self._from_above(at, index, found, "signal", rule, top)
         return Sum(name, index, float(found[at][index]), tuple(terms))
+
+    def _walk(
+        self, layer: str, feature: int, position: Any, method: str, unpool: str
+    ) -> tuple[str, dict[str, Array]]:
+        """Return where a projection begins and its signals; the last one is kept."""
+        asked = (layer, feature, str(position), method, unpool)
+        if self._walked is None or self._walked[0] != asked:
+            top, signal = start(self.network, layer, feature, position)
+            found = signals(self.network, top, signal, method, unpool)
+            self._walked = asked, top, found
+        return self._walked[1:]
 
     def _from_above(
         self,

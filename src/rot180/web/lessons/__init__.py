@@ -105,16 +105,18 @@ def rendered(links: Links, lesson: str, state: Mapping[str, str], error: str = "
     one = LESSONS[lesson]
     names = signature(one.asked).parameters
     made = one.asked(**{name: value for name, value in state.items() if name in names})
+    plain = links.learn(lesson)
     return render(
         f"lesson_{lesson}.html",
         links=links,
         lesson=made,
-        plain=asdict(made),
+        content=asdict(made),
         options=_options(links, lesson, made.state),
         steps=one.steps,
         step=_step(state.get("step", "1"), len(one.steps)),
         error=error,
-        json_link=f"{links.learn(lesson)}.json",
+        numbers=f"{plain}.json",
+        json_link=f"{plain}.json{links.learn(lesson, **made.state).removeprefix(plain)}",
     )
 
 

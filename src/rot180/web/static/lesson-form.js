@@ -31,6 +31,8 @@ export function lessonForm({ root, data, parts, found, touched }) {
       state = { ...fresh.state };
       const old = [...new URLSearchParams(location.search).keys()].filter((key) => key !== "step");
       lessonRemember({ ...without(old), ...state });
+      const same = document.querySelector(`.foot a[href^="${root.dataset.json}"]`);
+      if (same) same.href = `${root.dataset.json}?${new URLSearchParams(state)}`;
       write(fresh);
       found(fresh);
     },

@@ -62,6 +62,9 @@ export function lessonWalk(root, { show, beats }) {
   next.addEventListener("click", () => { pause(); go(walk.step + 1); });
   play.addEventListener("click", () => (timer ? pause() : start()));
   buttons.forEach((one) => one.addEventListener("click", () => { pause(); go(Number(one.dataset.to)); }));
+  for (const what of ["pointerdown", "keydown"]) {
+    panels.forEach((panel) => panel.addEventListener(what, () => timer && pause()));
+  }
   root.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || typing(event) || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
     if (event.key === "ArrowLeft") go(walk.step - 1);

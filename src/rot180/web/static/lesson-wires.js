@@ -9,19 +9,22 @@ export function lessonWires({ data, touched }) {
   const { weight } = data.perceptron;
   const [rows, columns] = [data.image.length, data.image[0].length];
   const [up, across] = [data.z.length, data.z[0].length];
-  const inputs = lessonColumn(rows, columns);
-  const outputs = lessonColumn(up, across);
+  const [inputs, outputs] = lessonLayers([rows, columns], [up, across]);
   const tall = Math.max(inputs.height, outputs.height, 260);
-  const [left, right, width] = [86, 454, 540];
-  const lift = (column) => (tall - column.height) / 2;
-  const point = (side, k) =>
-    side === "a" ? [left, inputs.at[k] + lift(inputs)] : [right, outputs.at[k] + lift(outputs)];
+  const left = inputs.margin;
+  const right = left + inputs.width + 300;
+  const width = right + outputs.width + outputs.margin;
+  const point = (side, k) => {
+    const [layer, edge] = side === "a" ? [inputs, left] : [outputs, right];
+    const [x, y] = layer.at[k];
+    return [edge + x, y + (tall - layer.height) / 2];
+  };
 
   const svg = lessonDraw("svg", { class: "lesson-wires", viewBox: `0 0 ${width} ${tall + 28}`, role: "group" });
   svg.setAttribute("aria-label", "The layer as a perceptron: inputs on the left, outputs on the right");
   svg.append(
-    lessonDraw("text", { x: left, y: 14, class: "lesson-wires-head", "text-anchor": "middle" }, "a"),
-    lessonDraw("text", { x: right, y: 14, class: "lesson-wires-head", "text-anchor": "middle" }, "z"),
+    lessonDraw("text", { x: left + inputs.width / 2, y: 14, class: "lesson-wires-head", "text-anchor": "middle" }, "a"),
+    lessonDraw("text", { x: right + outputs.width / 2, y: 14, class: "lesson-wires-head", "text-anchor": "middle" }, "z"),
   );
   const whole = lessonDraw("g", { transform: "translate(0 24)" });
   svg.append(whole);
@@ -44,7 +47,7 @@ export function lessonWires({ data, touched }) {
   whole.append(over);
 
   const neurons = { a: [], z: [] };
-  const size = Math.max(rows * columns, up * across) > 30 ? 6 : 12;
+  const { size, named } = inputs;
   const list = (side, count, shape, label, values) => {
     const group = lessonDraw("g", { role: "listbox", "aria-label": label, "aria-orientation": "vertical" });
     for (let k = 0; k < count; k += 1) {
@@ -56,19 +59,23 @@ export function lessonWires({ data, touched }) {
         role: "option", tabindex: k ? "-1" : "0", class: "lesson-neuron", "aria-selected": "false",
         "aria-label": `${name}, ${used} ${used === 1 ? "connection" : "connections"}`,
       });
-      const [from, wide] = side === "a" ? [cx - size - 40, size * 2 + 40] : [cx - size, size * 2 + 40];
-      one.append(lessonDraw("rect", { x: from, y: cy - size, width: wide, height: size * 2, class: "lesson-reach" }));
+      const reach = named ? 40 : 0;
+      const from = side === "a" ? cx - size - reach : cx - size;
+      one.append(lessonDraw("rect", { x: from, y: cy - size, width: size * 2 + reach, height: size * 2, class: "lesson-reach" }));
       one.append(lessonDraw("circle", { cx, cy, r: size }));
-      if (size > 8) one.append(lessonDraw("text", { x: cx, y: cy + 3.5, "text-anchor": "middle" }, lessonNumber(values[y][x])));
+      if (named || lessonNumber(values[y][x]).length < 4) one.append(lessonDraw("text", { x: cx, y: cy + 3.5, "text-anchor": "middle" }, lessonNumber(values[y][x])));
       const far = side === "a" ? cx - size - 5 : cx + size + 5;
-      one.append(lessonDraw("text", { x: far, y: cy + 3.5, "text-anchor": side === "a" ? "end" : "start", class: "lesson-neuron-name" }, `${side}${y},${x}`));
+      if (named) one.append(lessonDraw("text", { x: far, y: cy + 3.5, "text-anchor": side === "a" ? "end" : "start", class: "lesson-neuron-name" }, `${side}${y},${x}`));
       one.addEventListener("pointerenter", () => pick(side, k));
       one.addEventListener("focus", () => pick(side, k));
       one.addEventListener("keydown", (event) => {
-        const to = { ArrowDown: k + 1, ArrowUp: k - 1, Home: 0, End: count - 1 }[event.key];
+        const [line, next] = named ? [1, count] : [shape, 1]; // in columns, left and right change sides
+        const to = { ArrowDown: k + line, ArrowUp: k - line, ArrowRight: k + next, ArrowLeft: k - next, Home: 0, End: count - 1 }[event.key];
         if (to === undefined) return;
         event.preventDefault();
-        neurons[side][to]?.focus();
+        event.stopPropagation();
+        const other = neurons[event.key === "ArrowRight" ? "z" : event.key === "ArrowLeft" ? "a" : side];
+        (neurons[side][to] ?? other[Math.min(k, other.length - 1)]).focus();
       });
       neurons[side].push(one);
       group.append(one);
@@ -109,21 +116,30 @@ export function lessonWires({ data, touched }) {
     pick,
     show(named) {
       view = named;
-      svg.setAttribute("class", `lesson-wires view-${named}`);
+      svg.setAttribute("class", `lesson-wires view-${named} ${inputs.named ? "" : "is-many"}`);
       over.replaceChildren();
     },
   };
 }
 
-/** Where the neurons of a column stand: row by row of the image, with a gap between rows. */
-function lessonColumn(rows, columns) {
-  const step = rows * columns > 30 ? 14 : 26;
-  const gap = columns > 1 ? step * 0.35 : 0;
-  const at = [];
-  for (let y = 0; y < rows; y += 1) {
-    for (let x = 0; x < columns; x += 1) at.push(step / 2 + (y * columns + x) * step + y * gap);
-  }
-  return { at, height: rows * columns * step + (rows - 1) * gap };
+/**
+ * Where the neurons stand: in columns, row by row of the image, with a gap between rows; where
+ * there are many, in planes as the image and the outputs have them.
+ */
+function lessonLayers(...shapes) {
+  const many = shapes.some(([rows, columns]) => rows * columns > 25);
+  return shapes.map(([rows, columns]) => {
+    const step = 26;
+    const gap = columns > 1 ? step * 0.35 : 0;
+    const at = [];
+    for (let y = 0; y < rows; y += 1) {
+      for (let x = 0; x < columns; x += 1) {
+        at.push(many ? [x * step, step / 2 + y * step] : [0, step / 2 + (y * columns + x) * step + y * gap]);
+      }
+    }
+    const height = many ? rows * step : rows * columns * step + (rows - 1) * gap;
+    return { at, height, width: many ? (columns - 1) * step : 0, margin: many ? 20 : 86, size: many ? 11 : 12, named: !many };
+  });
 }
 
 /** Return the perceptron's weights as a table: a row an output, a column an input. */
