@@ -169,6 +169,7 @@ def _around(links: Links, book: Book) -> dict[str, Any]:
         "layer_links": layers,
         "formulas": FORMULAS,
         "method_titles": METHOD_TITLES,
+        "method_formulas": METHOD_FORMULAS,
         "unpool_titles": UNPOOLING_WORDS,
     }
 

@@ -2,6 +2,7 @@
 
 from io import BytesIO
 from secrets import token_urlsafe
+from threading import Lock
 
 from PIL import Image, UnidentifiedImageError
 
@@ -14,6 +15,8 @@ from rot180.web.shelf import Book
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 MOST_BYTES = 20 * 2**20
 MOST_PIXELS = 50_000_000
+_ONE = Lock()
+"""Large pictures are decoded one after the other, so that memory is bounded."""
 
 
 class NotTaken(Rot180Error):
@@ -62,7 +65,8 @@ def brought(book: Book, data: bytes) -> str:
     """
     check(data)
     try:
-        pixels = fitted(decode(data, "this picture"), book.atlas.size, book.atlas.channels)
+        with _ONE:
+            pixels = fitted(decode(data, "this picture"), book.atlas.size, book.atlas.channels)
     except BadImage as error:
         raise NotTaken(f"This picture cannot be read: {error.reason}.") from error
     return keep(book, pixels)
