@@ -245,6 +245,7 @@ def test_an_address_makes_its_lesson_again() -> None:
     one = asked(size="5x3", kernel_size="2x3", seed="7", activation="tanh", padding="full")
     assert asked(**one.state) == one
     assert asked(image="1,−2;.5,4", kernel="1").image == [[1, -2], [0.5, 4]]
+    assert np.array_equal(one.target, np.round(one.target, 2))  # as one would write it
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,11 @@ const LESSON_CHECKED = [
 export function lessonStageWires(stage, { data, picked }) {
   const { kept, connections } = data.perceptron;
   const weights = data.kernel.flat().length;
+  const many = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
   const counts = {
-    every: `${connections} connections, ${connections} weights`,
-    cut: `${kept} connections left, ${kept} weights`,
-    shared: `${kept} connections, ${weights} ${weights === 1 ? "weight" : "weights"}`,
+    every: `${many(connections, "connection")}, ${many(connections, "weight")}`,
+    cut: `${many(kept, "connection")} left, ${many(kept, "weight")}`,
+    shared: `${many(kept, "connection")}, ${many(weights, "weight")}`,
   };
   const names = { every: "Every connection", cut: "Cut outside the windows", shared: "Share the weights" };
   const told = lessonMake("output", { class: "lesson-count" });

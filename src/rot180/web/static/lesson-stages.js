@@ -73,7 +73,7 @@ export function lessonStageForward(stage, { data, picked }) {
   const sum = lessonSumPlace();
   const [[top], [left]] = data.border;
   const inside = (y, x) => y >= top && x >= left && y - top < data.image.length && x - left < data.image[0].length;
-  const image = lessonGrid({ name: "a", title: top || left || data.framed.length > data.image.length ? "a, with a border of zeros" : "a", values: data.framed });
+  const image = lessonGrid({ name: "a", title: data.border.flat().some(Boolean) ? "a, with a border of zeros" : "a", values: data.framed });
   const turn = lessonTurn({ kernel: data.kernel, turned: data.operation === "convolution", title: data.operation === "convolution" ? "rot180(w)" : "w" });
   const pick = (y, x, how) => {
     picked.z = [y, x];
@@ -213,7 +213,7 @@ export function lessonStageWeights(stage, { data, picked }) {
   const delta = lessonGrid({ name: "delta", title: "δ above", values: data.delta });
   const gradient = lessonGrid({ name: "dC/dw", title: "∂C/∂w: pick a weight", values: data.gradient, pick });
   const slid = lessonGrid({ name: "delta", title: data.stride > 1 ? "δ, spread" : "δ", values: data.dilated });
-  const framed = lessonGrid({ name: "a", title: data.framed.length > data.image.length ? "a, with its border" : "a", values: data.framed });
+  const framed = lessonGrid({ name: "a", title: data.border.flat().some(Boolean) ? "a, with its border" : "a", values: data.framed });
   const second = lessonGrid({ name: "dC/dw", title: "∂C/∂w", values: data.gradient, pick });
   const planes = lessonMake("div", { class: "lesson-planes" }, image.element, delta.element);
   stage.append(
