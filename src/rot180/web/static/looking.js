@@ -131,7 +131,9 @@ function startLooking() {
     at("at-pixel").hidden = false;
     at("at-pixel-title").textContent = `At pixel (${y}, ${x})`;
     const words = `${found.firing} features of ${layer()} fire at position (${row}, ${column}), whose receptive field is framed`;
-    at("at-pixel-words").textContent = `${words}${found.units.length < found.firing ? `; the ${found.units.length} strongest` : ""}. Click one to see it over the image.`;
+    const most = found.units.length < found.firing ? `; the ${found.units.length} strongest` : "";
+    const grey = method === "deconvnet" ? "" : " All grey: nothing comes back, as at the upper end of a rectifier.";
+    at("at-pixel-words").textContent = `${words}${most}. Click one to see it over the image.${grey}`;
     at("at-pixel-units").replaceChildren(...found.units.map((one) => unitTile(
       one.channel, short(one.activation), `tile-${row}-${column}-${method}-${unpool}`,
       () => { Object.assign(chosen, { channel: one.channel, y: row, x: column }); showUnit(); },

@@ -73,6 +73,7 @@ class NetworkView:
         atlas: its name in addresses.
         model, data: how model and data set are called.
         images, scanned: of the data set, and of it scanned.
+        finished: whether the scan is over.
         features: of all layers.
         size: (height, width) of the images.
         classes: names of the classes of the data.
@@ -89,6 +90,7 @@ class NetworkView:
     data: str
     images: int
     scanned: int
+    finished: bool
     features: int
     size: tuple[int, int]
     classes: list[str]
@@ -111,6 +113,7 @@ def network_view(book: Book) -> NetworkView:
         atlas.data,
         atlas.images,
         atlas.scanned,
+        atlas.finished,
         atlas.layout.features,
         atlas.size,
         list(atlas.classes),
