@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from rot180 import Rot180Error
 from rot180.web.app import application
+from rot180.web.folder import FolderLinks
 from rot180.web.lessons import LESSONS, PAGES, rendered
 from rot180.web.lessons.convolution import Lesson, asked
-from rot180.web.links import ServedLinks
 
 JSON = {"accept": "application/json"}
 
@@ -301,18 +301,8 @@ def embedded(page: str) -> dict[str, Any]:
     return dict(json.loads(found))
 
 
-class FolderLinks(ServedLinks):
-    """Pages in a folder, called by their state."""
-
-    served = False
-
-    def learn(self, lesson: str = "", **state: Any) -> str:
-        """A file of its own for each state."""
-        return "-".join([lesson or "learn", *map(str, state.values())]) + ".html"
-
-
 def test_pages_of_a_folder_hold_their_numbers_and_lead_to_each_other_only() -> None:
-    links = FolderLinks()
+    links = FolderLinks([], 1)
     files = {links.learn(lesson, **state) for lesson, state in PAGES}
     assert len(files) == len(PAGES)
     for lesson, state in [*PAGES[:3], *PAGES[3::3]]:
