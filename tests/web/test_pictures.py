@@ -6,7 +6,7 @@ import pytest
 import rot180
 from rot180.figures.tiles import Tiles
 from rot180.projection.pictures import signed_picture
-from rot180.web.answers import NotFound
+from rot180.web.failures import NotFound
 from rot180.web.looks import Look
 from rot180.web.pictures import Show, heat, mean_tile, mosaic, overlay
 from rot180.web.shelf import Shelf

@@ -2,12 +2,13 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from rot180.web.answers import Busy
+from rot180.web.failures import Busy
 from rot180.web.work import Gone, Work
 
 
@@ -38,6 +39,12 @@ class Gate:
         return self.made
 
 
+def in_a_loop_of_its_own(run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run it in another thread: this one may hold the loop of a browser."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: asyncio.run(run())).result()
+
+
 async def until(true: Any) -> None:
     for _ in range(1000):
         if true():
@@ -56,7 +63,7 @@ def test_the_same_is_made_once_for_all_who_ask() -> None:
         assert await work.one(Asker(), "key", gate) == 2  # it is no cache
         work.close()
 
-    asyncio.run(run())
+    in_a_loop_of_its_own(run)
 
 
 def test_what_nobody_waits_for_is_dropped() -> None:
@@ -83,7 +90,7 @@ def test_what_nobody_waits_for_is_dropped() -> None:
         assert made == [3]
         work.close()
 
-    asyncio.run(run())
+    in_a_loop_of_its_own(run)
 
 
 def test_no_more_wait_than_may() -> None:
@@ -101,7 +108,7 @@ def test_no_more_wait_than_may() -> None:
         assert await work.one(Asker(), "later", lambda: 5) == 5
         work.close()
 
-    asyncio.run(run())
+    in_a_loop_of_its_own(run)
 
 
 def test_what_is_urgent_goes_first_and_groups_together() -> None:
@@ -129,7 +136,7 @@ def test_what_is_urgent_goes_first_and_groups_together() -> None:
         assert order == ["urgent", [0, 1, 2], [3, 4], "other"]
         work.close()
 
-    asyncio.run(run())
+    in_a_loop_of_its_own(run)
 
 
 def test_an_error_reaches_all_who_ask_and_the_work_goes_on() -> None:
@@ -145,7 +152,7 @@ def test_an_error_reaches_all_who_ask_and_the_work_goes_on() -> None:
         assert await work.one(Asker(), "bad", lambda: "well") == "well"
         work.close()
 
-    asyncio.run(run())
+    in_a_loop_of_its_own(run)
 
 
 def test_one_who_leaves_does_not_stop_what_others_wait_for() -> None:
@@ -161,4 +168,4 @@ def test_one_who_leaves_does_not_stop_what_others_wait_for() -> None:
         assert await two == 1
         work.close()
 
-    asyncio.run(run())
+    in_a_loop_of_its_own(run)

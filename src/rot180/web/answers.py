@@ -1,4 +1,4 @@
-"""What the server answers with: pages, the same as JSON, errors as sentences."""
+"""Errors as answers: a sentence on a page, or as JSON where data or a picture was asked for."""
 
 from http import HTTPStatus
 
@@ -6,37 +6,16 @@ from fastapi import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from rot180.errors import Rot180Error
+from rot180.web.failures import Busy, status_of
 from rot180.web.links import Links
 from rot180.web.render import render
 
-
-class NotFound(Rot180Error):
-    """There is no such thing."""
-
-    status = 404
-
-
-class Busy(Rot180Error):
-    """There is too much to do already; try again."""
-
-    status = 503
-
-
-class TooLarge(Rot180Error):
-    """What was sent is larger than is taken."""
-
-    status = 413
-
-
-def page(template: str, links: Links, *, fresh: bool = False, **values: object) -> HTMLResponse:
-    """Answer with a page; ``fresh`` ones are not kept by the browser."""
-    headers = {"Cache-Control": "no-store" if fresh else "no-cache"}
-    return HTMLResponse(render(template, links=links, **values), headers=headers)
+_UNFORESEEN = "Something went wrong that was not foreseen; the server's log says where."
 
 
 def failed(request: Request, error: Exception, links: Links) -> Response:
-    """Say what went wrong, as JSON where JSON or a picture was asked for."""
-    status = getattr(error, "status", 400 if isinstance(error, Rot180Error) else 500)
+    """Say what went wrong."""
+    status = status_of(error)
     words = str(error) if isinstance(error, Rot180Error) else _UNFORESEEN
     headers = {"Cache-Control": "no-store"}
     if status == Busy.status:
@@ -46,6 +25,3 @@ def failed(request: Request, error: Exception, links: Links) -> Response:
     title = HTTPStatus(status).phrase
     content = render("error.html", links=links, title=title, words=words, status=status)
     return HTMLResponse(content, status, headers)
-
-
-_UNFORESEEN = "Something went wrong that was not foreseen; the server's log says where."

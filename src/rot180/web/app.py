@@ -14,7 +14,8 @@ from starlette.types import ASGIApp
 
 from rot180 import __version__
 from rot180.errors import Rot180Error
-from rot180.web.answers import NotFound, failed
+from rot180.web.answers import failed
+from rot180.web.failures import NotFound
 from rot180.web.guard import LOOPBACK, Guard
 from rot180.web.links import ServedLinks
 from rot180.web.routes import atlases, compare, images, learn, pictures, site

@@ -21,9 +21,8 @@ from rot180.web.encoding import File
 from rot180.web.encoding import picture as encoded
 from rot180.web.folder import FolderLinks, lesson_file
 from rot180.web.live import fired
-from rot180.web.pictures import Show
+from rot180.web.pictures import Show, drawn
 from rot180.web.render import static_files
-from rot180.web.routes.pictures import drawn
 from rot180.web.shelf import Book
 from rot180.web.views.feature import feature_view
 from rot180.web.views.image import image_view

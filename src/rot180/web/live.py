@@ -27,18 +27,13 @@ from rot180.projection.project import project
 from rot180.projection.result import Projection
 from rot180.projection.rules import Rules
 from rot180.web.cache import Cache
+from rot180.web.failures import Absent
 
 log = logging.getLogger("rot180.web")
 
 State = Literal["waiting", "loading", "ready", "absent"]
 Loader = Callable[[Atlas], NamedModel]
 """Loads what may be the model of an atlas."""
-
-
-class Absent(Rot180Error):
-    """The network is not at hand, so nothing can be computed; what is stored can be shown."""
-
-    status = 409
 
 
 @dataclass

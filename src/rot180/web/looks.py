@@ -10,9 +10,9 @@ from jaxtyping import Float
 from rot180.projection.pictures import signed_picture
 from rot180.projection.result import Projection
 from rot180.projection.rules import METHODS, UNPOOLINGS, Rules
-from rot180.web.answers import NotFound
 from rot180.web.encoding import File
 from rot180.web.encoding import picture as encoded
+from rot180.web.failures import NotFound
 from rot180.web.pictures import heat, overlay
 from rot180.web.shelf import Book
 from rot180.web.views.image import example_box, image_pixels, opened_image

@@ -13,7 +13,9 @@ from rot180.figures.tiles import Tile, Tiles
 from rot180.projection.pictures import signed_picture
 from rot180.projection.result import Projection
 from rot180.projection.rules import METHODS, UNPOOLINGS, Rules
-from rot180.web.answers import NotFound
+from rot180.web.encoding import File
+from rot180.web.encoding import picture as encoded
+from rot180.web.failures import NotFound
 from rot180.web.live import fired
 from rot180.web.shelf import Book
 
@@ -63,6 +65,27 @@ class Show:
     def single(self) -> bool:
         """Whether it is of one example alone."""
         return self.kind in ("patch", "projection")
+
+
+def drawn(book: Book, feature: Feature, show: Show, form: str) -> File:
+    """Draw a picture of a feature into a file."""
+    signals: list[Projection] = []
+    if show.rules is not None:
+        most = max(COUNTS) if show.single else show.number
+        signals = carried_back(book, feature, most, show.rules)
+    exact = show.rules is not None or book.tiles(feature.layer).factor > 2
+    return encoded(shown(book, feature, show, signals), form, exact)
+
+
+def carried_back(book: Book, feature: Feature, most: int, rules: Rules) -> list[Projection]:
+    """Carry a feature's strongest units back, or remember them."""
+    signals = book.stores.signals
+    for count in (one for one in COUNTS if one >= most):
+        found = signals.get((book.name, feature.number, count, rules))
+        if found is not None:
+            return found
+    key = (book.name, feature.number, most, rules)
+    return signals.put(key, book.live.examples(feature, most, rules))
 
 
 def shown(

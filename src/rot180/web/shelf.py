@@ -13,9 +13,9 @@ from rot180.errors import Rot180Error, listed
 from rot180.figures.scanned import Pixels, Source
 from rot180.figures.tiles import Tiles
 from rot180.projection.result import Projection
-from rot180.web.answers import NotFound
 from rot180.web.cache import Cache
 from rot180.web.encoding import File, size_of
+from rot180.web.failures import NotFound
 from rot180.web.live import Live, Loader, Opened, bytes_of
 
 MEGABYTE = 2**20

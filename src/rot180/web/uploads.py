@@ -7,9 +7,8 @@ from threading import Lock
 from PIL import Image, UnidentifiedImageError
 
 from rot180.datasets import BadImage, decode, fitted
-from rot180.errors import Rot180Error
 from rot180.figures.scanned import Pixels
-from rot180.web.answers import TooLarge
+from rot180.web.failures import NotTaken, TooLarge
 from rot180.web.shelf import Book
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
@@ -17,12 +16,6 @@ MOST_BYTES = 20 * 2**20
 MOST_PIXELS = 50_000_000
 _ONE = Lock()
 """Large pictures are decoded one after the other, so that memory is bounded."""
-
-
-class NotTaken(Rot180Error):
-    """What was sent is no picture that is taken."""
-
-    status = 415
 
 
 def check(data: bytes) -> None:

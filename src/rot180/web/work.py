@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from rot180.web.answers import Busy
+from rot180.web.failures import Busy
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")

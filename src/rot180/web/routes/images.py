@@ -6,10 +6,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
 from rot180.web import pages, uploads
-from rot180.web.answers import NotFound
 from rot180.web.encoding import File
 from rot180.web.encoding import picture as encoded
-from rot180.web.live import Absent
+from rot180.web.failures import Absent, NotFound
 from rot180.web.looks import Look, looked_at
 from rot180.web.routes.common import explorer, html, picture
 from rot180.web.routes.pictures import check_form

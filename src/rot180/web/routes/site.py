@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
 from rot180.web import pages
-from rot180.web.answers import NotFound
+from rot180.web.failures import NotFound
 from rot180.web.render import TYPES, static_files
 from rot180.web.routes.common import explorer, html
 

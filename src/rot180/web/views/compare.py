@@ -8,7 +8,7 @@ import numpy as np
 
 from rot180.atlas.compare import LIKE, Comparison, compare
 from rot180.errors import Rot180Error
-from rot180.web.answers import NotFound
+from rot180.web.failures import NotFound
 from rot180.web.shelf import Book, Shelf
 from rot180.web.views.network import Availability
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rot180.atlas.features import Example
 from rot180.figures.scanned import Pixels
 from rot180.graph.boxes import Box
-from rot180.web.answers import NotFound
+from rot180.web.failures import NotFound
 from rot180.web.live import Opened
 from rot180.web.shelf import Book
 from rot180.web.views.network import Availability, LayerRow, layer_rows
