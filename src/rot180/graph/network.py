@@ -1,9 +1,10 @@
 """A captured network: its steps in order, its layers by name, and the plans of their parts."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,11 @@ from rot180.graph.plan import Cut, Plan
 
 if TYPE_CHECKING:
     from rot180.graph.report import Report
+
+Remembered = TypeVar("Remembered")
+
+_REMEMBERED = 20_000
+"""What is made for units that may be asked for again: plans of 25 kB, and 2 kB for each unit."""
 
 
 @dataclass(frozen=True)
@@ -286,31 +292,40 @@ class Network:
         Units that lie in the same way share one plan.
         """
         key = ("aim", layer.linear, position, method)
-        if key not in self._cache:
-            spans = self._all_of(layer.linear)
-            if position is not None and layer.axes is not None:
-                spans = tuple(Span(one, one + 1) for one in position)  # type: ignore[assignment]
-            rows = self._traced(layer, ROWS, spans[ROWS])
-            columns = self._traced(layer, COLUMNS, spans[COLUMNS])
-            shared = ("plan", layer.linear, rows.key, columns.key, method)
-            if shared not in self._cache:
-                (source,) = self.steps[layer.linear].inputs
-                below = [one for one in self.needed(layer.linear) if one != layer.linear]
-                plan = Plan(self.steps, below, source, rows, columns, method)
-                whole = Plan(self.steps, [layer.linear], layer.linear, rows, columns, method)
-                self._cache[shared] = plan, whole.works[0].part, whole.works[0].cuts[0]
-            plan, part, cut = self._cache[shared]
-            self._cache[key] = Aim(layer, plan, part, cut, dict(rows.starts), dict(columns.starts))
-        found: Aim = self._cache[key]
-        return found
+        found: Aim | None = self._cache.get(key)
+        if found is not None:
+            return found
+        spans = self._all_of(layer.linear)
+        if position is not None and layer.axes is not None:
+            spans = tuple(Span(one, one + 1) for one in position)  # type: ignore[assignment]
+        rows = self._traced(layer, ROWS, spans[ROWS])
+        columns = self._traced(layer, COLUMNS, spans[COLUMNS])
+        shared = ("plan", layer.linear, rows.key, columns.key, method)
+        planned: tuple[Plan, Part, Cut | None] | None = self._cache.get(shared)
+        if planned is None:
+            (source,) = self.steps[layer.linear].inputs
+            below = [one for one in self.needed(layer.linear) if one != layer.linear]
+            plan = Plan(self.steps, below, source, rows, columns, method)
+            whole = Plan(self.steps, [layer.linear], layer.linear, rows, columns, method)
+            planned = plan, whole.works[0].part, whole.works[0].cuts[0]
+            self._remember(shared, planned)
+        return self._remember(key, Aim(layer, *planned, dict(rows.starts), dict(columns.starts)))
 
     def _traced(self, layer: Layer, axis: int, span: Span) -> Trace:
         key = ("trace", layer.linear, axis, span)
-        if key not in self._cache:
+        found: Trace | None = self._cache.get(key)
+        if found is None:
             places = self.needed(layer.linear)
-            self._cache[key] = self._trace(places, {layer.linear: span}, axis)
-        found: Trace = self._cache[key]
+            found = self._remember(key, self._trace(places, {layer.linear: span}, axis))
         return found
+
+    def _remember(self, key: Any, value: Remembered) -> Remembered:
+        """Keep what is made for units, and forget the oldest of very many."""
+        self._cache[key] = value
+        if len(self._cache) > _REMEMBERED:
+            with suppress(KeyError, RuntimeError):  # another thread was here at the same time
+                del self._cache[next(iter(self._cache))]
+        return value
 
     def receptive_field(self, layer: Layer, position: tuple[int, int]) -> Box:
         """Return the box of image pixels that one unit can see, cut to the image."""

@@ -253,6 +253,9 @@ def _restricted(view: NetworkView, layers: Sequence[str]) -> NetworkView:
     return replace(view, layers=rows, connections=told, features=sum(row.channels for row in rows))
 
 
+ENTRIES = ("site.js", "lesson-convolution.js", "lesson-deconvnet.js")
+"""The modules that pages of the server load; they import the others."""
+
 _IMPORT = re.compile(r'^import (?:\{[^}]*\} from )?"\./([\w-]+\.js)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class|let) )", re.MULTILINE)
 
@@ -274,6 +277,7 @@ def bundled_scripts() -> str:
                 visit(one)
             order.append(name)
 
-    visit("site.js")
+    for one in ENTRIES:
+        visit(one)
     parts = [_EXPORT.sub("", _IMPORT.sub("", sources[name])) for name in order]
     return '(() => {\n"use strict";\n' + "\n".join(parts) + "})();\n"

@@ -1,5 +1,4 @@
-"""The network of an atlas at hand: images opened, units and features carried back as they are asked
-for.
+"""The network of an atlas, at hand: images are opened, units and features carried back on demand.
 
 One thread at a time computes here (:mod:`rot180.web.work` sees to it); PyTorch uses the cores.
 """
@@ -8,7 +7,6 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from time import monotonic
 from typing import Literal
 
 import torch
@@ -70,7 +68,6 @@ class Live:
         self.state: State = "waiting"
         self.reason = ""
         self.remarks: tuple[str, ...] = ()
-        self.since = monotonic()
         self._scanned: Scanned | None = None
         self._loading = Lock()
         self._carrying: dict[tuple[str, Rules], Carrying] = {}
@@ -80,7 +77,7 @@ class Live:
         with self._loading:
             if self.state in ("ready", "absent"):
                 return
-            self.state, self.since = "loading", monotonic()
+            self.state = "loading"
             reasons = []
             for loader in self._loaders:
                 try:
@@ -173,7 +170,7 @@ class Live:
     def answers(self, opened: Opened, most: int = 5) -> list[tuple[str, float]]:
         """Return the classes that the network names for an open image, with probabilities.
 
-        None where it gives no scores, or nobody says what they are called.
+        Empty where it gives no scores, or nobody says what they are called.
         """
         names = self.scanned.named.classes
         with torch.no_grad():

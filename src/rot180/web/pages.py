@@ -31,7 +31,7 @@ _DIGITS = 4
 
 def home_page(links: Links, views: list[NetworkView]) -> str:
     """Return the list of the atlases that are shown."""
-    return render("home.html", links=links, books=views)
+    return render("home.html", links=links, books=views, json_link="/index.json")
 
 
 def network_page(links: Links, book: Book, view: NetworkView) -> str:

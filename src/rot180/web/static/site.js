@@ -1,4 +1,4 @@
-// The one script that pages load; each module looks for its own part of the page.
+// What all pages load; each module looks for its own part of the page. Lessons load theirs besides.
 
 import "./keys.js";
 import "./bring.js";
@@ -11,5 +11,3 @@ import "./rules.js";
 import "./search.js";
 import "./state.js";
 import "./status.js";
-import "./lesson-convolution.js";
-import "./lesson-deconvnet.js";
