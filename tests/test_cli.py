@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,20 @@ def test_train_leaves_a_checkpoint_and_its_curve(trained: Path) -> None:
     assert found.history[-1]["held_out"] > 0.9
 
 
+INTERRUPTIBLE: dict[str, Any] = {
+    "stdout": subprocess.PIPE,
+    "stderr": subprocess.STDOUT,
+    "text": True,
+    # What runs in the background may ignore interrupts, and hands that down.
+    "preexec_fn": partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+}
+
+
 def test_an_interrupted_training_keeps_the_best_and_goes_on(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     options = ["--data", folder, "--epochs", 5000, "--batch", 32, "--size", "16x16", "--out", path]
     command = [sys.executable, "-u", "-m", "rot180", "train", *map(str, options)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as running:
+    with subprocess.Popen(command, **INTERRUPTIBLE) as running:
         lines = iter(running.stdout)
         while "epoch   2" not in next(lines):
             pass
@@ -84,9 +92,7 @@ def test_an_interrupted_training_keeps_the_best_and_goes_on(folder: Path, tmp_pa
     assert f"error: Interrupted: {path} holds the best epoch so far" in printed
     done = len(rot180.load(path).history)
     assert 1 <= done < 5000
-    with subprocess.Popen(
-        [*command, "--resume"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as running:
+    with subprocess.Popen([*command, "--resume"], **INTERRUPTIBLE) as running:
         lines = iter(running.stdout)
         while "epoch " not in (line := next(lines)):
             assert "error" not in line
