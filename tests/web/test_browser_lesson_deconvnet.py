@@ -110,6 +110,7 @@ def test_lessons_work_from_a_folder(page: Page, folder: Path) -> None:
     assert page.get_by_role("textbox").count() == 0
     assert np.array_equal(shown(page, "a, the image"), IMAGE)
     page.get_by_role("link", name="convolution", exact=True).first.click()
+    page.wait_for_url("**/convolution-convolution-*")
     page.locator(".lesson-steps button").nth(2).click()
     expected = convolution(IMAGE[None, None], KERNEL[None, None])[0, 0] + 1
     cell(page, "z[1,1]").hover()
@@ -118,7 +119,9 @@ def test_lessons_work_from_a_folder(page: Page, folder: Path) -> None:
     page.goto((folder / "learn" / "index.html").as_uri())
     page.get_by_role("link", name="From a unit back").click()
     page.get_by_role("link", name="corner").click()
+    page.wait_for_url("**/deconvnet-0-corner-switches*")
     page.get_by_role("link", name="repeat").click()
+    page.wait_for_url("**/deconvnet-0-corner-repeat*")
     page.locator(".lesson-steps button").nth(8).click()
     one = deconvnet.asked(preset="corner", unpool="repeat")
     panel(page).get_by_role("gridcell", name="x̂[2,2] = ").first.hover()
