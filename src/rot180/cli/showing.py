@@ -1,6 +1,8 @@
 """The commands that show atlases in a browser."""
 
+import os
 import secrets
+import sys
 import webbrowser
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -62,7 +64,7 @@ def serve(
         typer.Option(help="Another name by which browsers may ask for this server."),
     ] = None,
     show: Annotated[
-        bool, typer.Option("--open/--no-open", help="Whether to open a browser.")
+        bool, typer.Option("--open/--no-open", help="Whether to open a browser, if there is a screen.")
     ] = True,
     memory: Annotated[
         int, typer.Option(min=64, help="MB to keep pictures and forward passes in.")
@@ -100,7 +102,7 @@ def serve(
         for book in shelf.values():
             say(f"{book.name}: {book.title}")
         say(f"Open {address} (Ctrl-C ends)")
-        if show:
+        if show and _has_a_screen():
             webbrowser.open(address)
         run(application(shelf, known, token), listening)
 
@@ -191,6 +193,13 @@ def _loaders(
         return lambda atlas: model_of(atlas, model, file, **options)
 
     return [loader(*pair) for pair in pairs]
+
+
+def _has_a_screen() -> bool:
+    """Say whether a browser would open in a window, and not in the terminal."""
+    if sys.platform.startswith(("win", "darwin")):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def _words(words: str) -> tuple[str, ...]:
