@@ -64,7 +64,8 @@ def serve(
         typer.Option(help="Another name by which browsers may ask for this server."),
     ] = None,
     show: Annotated[
-        bool, typer.Option("--open/--no-open", help="Whether to open a browser, if there is a screen.")
+        bool,
+        typer.Option("--open/--no-open", help="Whether to open a browser, if there is a screen."),
     ] = True,
     memory: Annotated[
         int, typer.Option(min=64, help="MB to keep pictures and forward passes in.")
