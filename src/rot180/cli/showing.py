@@ -158,8 +158,9 @@ def export(
                 lessons,
             )
             if projections and not asked.methods:
+                reason = book.live.reason or "No method, or no unpooling, is named."
                 raise Rot180Error(
-                    f"{book.live.reason} Or export what the atlas stores alone: --no-projections."
+                    f"{reason} Or export what the atlas stores alone: --no-projections."
                 )
             for remark in book.live.remarks:
                 say(remark)

@@ -81,9 +81,10 @@ def wanted(
         check_name(one, "unpooling", UNPOOLINGS)
     names = tuple(book.atlas.layers)
     chosen = names if layers is None else matching(names, tuple(layers))
-    book.live.load()
-    if book.live.state == "absent":
-        methods, unpoolings = (), ()
+    if methods and unpoolings:
+        book.live.load()
+        if book.live.state == "absent":
+            methods, unpoolings = (), ()
     return Wanted(tuple(chosen), tuple(methods), tuple(unpoolings), lessons)
 
 
@@ -102,6 +103,7 @@ def export(book: Book, out: Path, asked: Wanted, progress: Progress | None = Non
     Raises:
         Rot180Error: the folder holds something else, or cannot be written.
     """
+    out = out.resolve()
     _check_folder(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -130,8 +132,13 @@ def _put_in_place(new: Path, out: Path) -> None:
     if out.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
         out.replace(old / out.name)
-        new.replace(out)
-        shutil.rmtree(old, ignore_errors=True)
+        try:
+            new.replace(out)
+        except OSError:
+            (old / out.name).replace(out)
+            raise
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
     else:
         new.replace(out)
 
