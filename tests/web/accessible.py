@@ -19,4 +19,5 @@ def _axe() -> str:
 def assert_accessible(page: Page) -> None:
     """Assert that axe-core finds nothing serious or critical on a page."""
     page.evaluate(_axe())
-    assert page.evaluate(_RUN) == []
+    found = page.evaluate(_RUN)
+    assert found == [], found

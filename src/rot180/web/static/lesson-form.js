@@ -2,7 +2,7 @@
 
 import { lessonAsk } from "./lesson-ask.js";
 import { lessonFields, lessonIsNumber, lessonPlain, lessonWritten } from "./lesson-edit.js";
-import { lessonRemember } from "./lesson-walk.js";
+import { keepState } from "./state.js";
 
 /** Write a grid of numbers as it stands in an address. */
 export function lessonGridText(values) {
@@ -30,7 +30,7 @@ export function lessonForm({ root, data, parts, found, touched }) {
     found(fresh) {
       state = { ...fresh.state };
       const old = [...new URLSearchParams(location.search).keys()].filter((key) => key !== "step");
-      lessonRemember({ ...without(old), ...state });
+      keepState({ ...without(old), ...state });
       const same = document.querySelector(`.foot a[href^="${root.dataset.json}"]`);
       if (same) same.href = `${root.dataset.json}?${new URLSearchParams(state)}`;
       write(fresh);

@@ -1,6 +1,7 @@
 // A walk in steps: back, play and next, the keys for them, and the step in the address.
 
 import { say, typing } from "./keys.js";
+import { keepState } from "./state.js";
 
 const LESSON_BEAT = 900;
 
@@ -31,7 +32,7 @@ export function lessonWalk(root, { show, beats }) {
     });
     back.disabled = walk.step === 1;
     next.disabled = walk.step === count;
-    lessonRemember({ step: walk.step === 1 ? null : String(walk.step) });
+    keepState({ step: walk.step === 1 ? null : String(walk.step) });
     show(walk.step);
     if (told) say(`Step ${walk.step} of ${count}: ${panels[walk.step - 1].querySelector("h2").textContent}`);
   }
@@ -76,21 +77,6 @@ export function lessonWalk(root, { show, beats }) {
   });
   lessonKeepOpen(root.closest(".lesson"));
   return walk;
-}
-
-/** Put something into the address, or take it out (null), so that this view can be linked to. */
-export function lessonRemember(told) {
-  const query = new URLSearchParams(location.search);
-  for (const [name, value] of Object.entries(told)) {
-    if (value === null) query.delete(name);
-    else query.set(name, value);
-  }
-  const text = query.toString().replaceAll("%2C", ",").replaceAll("%3B", ";").replaceAll("%7C", "|");
-  try {
-    history.replaceState(null, "", `${location.pathname}${text ? `?${text}` : ""}${location.hash}`);
-  } catch {
-    // A page opened from a folder may not change its address.
-  }
 }
 
 /** Draw a step's stage anew, and give the focus back to the cell that had it. Returns its beats. */

@@ -1,19 +1,19 @@
 // The state of a page is in its address, so that it can be linked and comes back on reload.
 
-const parameters = new URLSearchParams(location.search);
-
 /** What the address says of a name; "" if nothing. */
 export function stateOf(name) {
-  return parameters.get(name) ?? "";
+  return new URLSearchParams(location.search).get(name) ?? "";
 }
 
 /** Write state into the address, without a new entry in the history; null takes a name away. */
 export function keepState(values) {
+  const told = new URLSearchParams(location.search);
   for (const [name, value] of Object.entries(values)) {
-    if (value === null || value === "") parameters.delete(name);
-    else parameters.set(name, value);
+    if (value === null || value === "") told.delete(name);
+    else told.set(name, value);
   }
-  const query = parameters.toString();
+  // Rows of numbers are easier to read with their commas.
+  const query = told.toString().replaceAll("%2C", ",").replaceAll("%3B", ";").replaceAll("%7C", "|");
   try {
     history.replaceState(null, "", `${location.pathname}${query ? `?${query}` : ""}${location.hash}`);
   } catch {
