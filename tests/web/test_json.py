@@ -144,6 +144,7 @@ def test_every_page_has_its_data_and_openapi_describes_it(address: str) -> None:
         ("/atlas/late/images.json?first=x", 400, "first"),
         ("/compare.json", 404, "two atlases"),
         ("/series.json", 404, "two atlases"),
+        ("/series.json?of=nobody", 404, "no atlas 'nobody'"),
     ],
 )
 def test_what_is_wrong_is_a_sentence(address: str, path: str, status: int, words: str) -> None:
@@ -211,5 +212,10 @@ def test_a_feature_through_a_series(series: str) -> None:
     (pair,) = [one for one in other["pairs"] if one["channel"] == 5]
     assert like["stages"][0]["channel"] == pair["other"]
     assert like["stages"][1]["correlation"] == pytest.approx(pair["correlation"], abs=1e-9)
+    back = ask(series, "/series.json?of=early&layer=conv1&channel=5&follow=likeness").json
+    early = ask(series, "/compare.json?first=early&second=late&layer=conv1").json
+    (pair,) = [one for one in early["pairs"] if one["channel"] == 5]
+    assert [one["channel"] for one in back["stages"]] == [5, pair["other"]]
+    assert back["at"] == 0
     assert ask(series, "/series.json?follow=name").status == 404
     assert ask(series, "/series.json?layer=conv1&channel=99").status == 404

@@ -103,6 +103,7 @@ def images_page(links: Links, book: Book, view: ImagesView) -> str:
         **_around(links, book),
         view=view,
         page=PAGE,
+        size=book.atlas.size,
         json_link=f"{links.images(book.name)}.json",
     )
 
@@ -136,7 +137,12 @@ def compare_page(links: Links, view: CompareView) -> str:
 
 def series_page(links: Links, view: SeriesView) -> str:
     """Return the page of a feature through all atlases."""
-    state = {"layer": view.layer, "channel": view.channel, "follow": view.follow}
+    state = {
+        "of": view.of,
+        "layer": view.layer,
+        "channel": view.channel,
+        "follow": view.follow,
+    }
     return render(
         "series.html",
         links=links,

@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -49,7 +49,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        number=number, percent=percent, data=data, data_attribute=plain_json, short_name=short_name
+        number=number,
+        percent=percent,
+        data=data,
+        data_attribute=plain_json,
+        short_name=short_name,
+        breakable=breakable,
     )
     return made
 
@@ -97,3 +102,10 @@ def plain_json(value: Any) -> str:
 def short_name(name: str) -> str:
     """Return the end of a path, and other names as they are."""
     return name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] or name
+
+
+def breakable(name: str) -> Markup:
+    """Let a long name break after its dots and underscores."""
+    return Markup("").join(
+        escape(one) + Markup("<wbr>") if one in "._/" else escape(one) for one in name
+    )

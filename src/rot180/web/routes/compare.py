@@ -33,9 +33,10 @@ def series(
     channel: int = 0,
     follow: Annotated[str, Query(description="number or likeness.")] = "number",
     at: int | None = None,
+    of: Annotated[str, Query(description="Name of the feature's atlas; else the last.")] = "",
 ) -> SeriesView:
-    """Follow a feature of the last atlas back through the others."""
-    return series_view(explorer(request).shelf, layer, channel, follow, at)
+    """Follow a feature of an atlas through the others over the same data."""
+    return series_view(explorer(request).shelf, layer, channel, follow, at, of)
 
 
 @_pages.get("/compare")
@@ -54,9 +55,10 @@ def series_page(
     channel: int = 0,
     follow: str = "number",
     at: int | None = None,
+    of: str = "",
 ) -> HTMLResponse:
     """Show how a feature came to be."""
-    view = series(request, layer, channel, follow, at)
+    view = series(request, layer, channel, follow, at, of)
     return html(pages.series_page(explorer(request).links, view))
 
 

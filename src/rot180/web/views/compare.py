@@ -1,13 +1,15 @@
 """Two atlases side by side, and a feature through a series of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
 from rot180.atlas.compare import LIKE, Comparison, compare
-from rot180.errors import Rot180Error
+from rot180.errors import Rot180Error, listed
 from rot180.web.failures import NotFound
 from rot180.web.shelf import Book, Shelf
 from rot180.web.views.network import Availability
@@ -104,16 +106,18 @@ class SeriesView:
     """How a feature came to be, through the atlases in their order.
 
     Attributes:
-        layer, channel: the feature, as it is called in the last atlas.
+        of: the atlas whose feature it is.
+        layer, channel: the feature, as it is called there.
         channels: how many features the layer has.
-        layers: that all atlases have.
-        follow: "number" (the same number everywhere) or "likeness" (from each atlas to the one
-            before, the feature that goes with it most).
+        layers: that this atlas shares with others.
+        follow: "number" (the same number everywhere) or "likeness" (from each atlas to the next,
+            seen from this one, the feature that goes with it most).
         at: which stage is shown first.
         stages: in the order of the atlases.
         projected: whether the networks are at hand.
     """
 
+    of: str
     layer: str
     channel: int
     channels: int
@@ -195,50 +199,83 @@ def compared(one: Book, two: Book, layer: str, other: str) -> Comparison:
 
 
 def series_view(
-    shelf: Shelf, layer: str = "", channel: int = 0, follow: str = "number", at: int | None = None
+    shelf: Shelf,
+    layer: str = "",
+    channel: int = 0,
+    follow: str = "number",
+    at: int | None = None,
+    of: str = "",
 ) -> SeriesView:
-    """Follow a feature of the last atlas back through the others.
+    """Follow a feature of one atlas through all others over the same data, in their order.
+
+    Args:
+        shelf: the atlases.
+        layer, channel: the feature; layer "" is one that all of them have.
+        follow: "number" or "likeness"; see :class:`SeriesView`.
+        at: which stage is shown first; None: that of the feature's own atlas.
+        of: the feature's own atlas; "": the last.
 
     Raises:
         NotFound: there are no two atlases with a layer in common, or no such layer or feature.
-        Rot180Error: they are over different data.
     """
-    books = list(shelf.values())
+    if not shelf:
+        raise NotFound(_NO_SERIES)
+    own = shelf[of or next(reversed(shelf.books))]
+    books = [shelf[name] for name in shelf.alike(own.name)]
     common = [
-        name
-        for name in (books[-1].atlas.layers if books else ())
-        if all(name in book.atlas.layers for book in books)
+        name for name in own.atlas.layers if sum(name in book.atlas.layers for book in books) > 1
     ]
-    if len(books) < 2 or not common:
-        raise NotFound("There is no series: show two atlases or more that have a layer in common.")
+    if not common:
+        raise NotFound(_NO_SERIES)
     if layer and layer not in common:
-        raise NotFound(f"Not all atlases have a layer '{layer}'. They have: {', '.join(common)}.")
+        raise NotFound(
+            f"No two atlases over the data of {own.name} have a layer '{layer}'. They have: "
+            f"{listed(common, layer)}."
+        )
     layer = layer or common[min(1, len(common) - 1)]
-    last = books[-1]
-    last.feature(layer, channel)
-    if follow not in ("number", "likeness"):
+    books = [book for book in books if layer in book.atlas.layers]
+    own.feature(layer, channel)
+    if follow not in FOLLOW:
         raise NotFound(f"A feature is followed by 'number' or by 'likeness', not by '{follow}'.")
-    channels: list[int | None] = [channel]
-    for earlier, later in zip(reversed(books[:-1]), reversed(books[1:]), strict=True):
-        channels.insert(0, _before(earlier, later, layer, channels[0], follow))
+    place = books.index(own)
+    before = _followed(list(reversed(books[: place + 1])), layer, channel, follow)
+    after = _followed(books[place:], layer, channel, follow)
+    channels = [*reversed(before), *after[1:]]
     stages = []
     for number, (book, one) in enumerate(zip(books, channels, strict=True)):
-        before = (books[number - 1], channels[number - 1]) if number else None
-        stages.append(_stage(book, layer, one, before))
-    projected = all(book.live.state != "absent" for book in books)
-    place = len(stages) - 1 if at is None else max(0, min(at, len(stages) - 1))
-    kind: Literal["number", "likeness"] = "number" if follow == "number" else "likeness"
+        last = (books[number - 1], channels[number - 1]) if number else None
+        stages.append(_stage(book, layer, one, last))
     return SeriesView(
-        layer, channel, len(last.layer(layer)), common, kind, place, stages, projected
+        own.name,
+        layer,
+        channel,
+        len(own.layer(layer)),
+        common,
+        "number" if follow == "number" else "likeness",
+        place if at is None else max(0, min(at, len(stages) - 1)),
+        stages,
+        all(book.live.state != "absent" for book in books),
     )
 
 
-def _before(earlier: Book, later: Book, layer: str, channel: int | None, follow: str) -> int | None:
-    if channel is None:
-        return None
-    if follow == "number":
-        return channel if channel < len(earlier.layer(layer)) else None
-    return compared(later, earlier, layer, layer).matches[channel].other
+_NO_SERIES = (
+    "There is no series: show two atlases or more over the same data that have a layer in common."
+)
+FOLLOW = ("number", "likeness")
+
+
+def _followed(books: Sequence[Book], layer: str, channel: int, follow: str) -> list[int | None]:
+    """Follow a feature of the first atlas through the others; None once nothing goes with it."""
+    found: list[int | None] = [channel]
+    for book, next_ in pairwise(books):
+        last = found[-1]
+        if follow == "number":
+            found.append(channel if channel < len(next_.layer(layer)) else None)
+        elif last is None:
+            found.append(None)
+        else:
+            found.append(compared(book, next_, layer, layer).matches[last].other)
+    return found
 
 
 def _stage(
