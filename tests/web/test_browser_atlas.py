@@ -1,6 +1,7 @@
 """The pages of networks, layers and features, in a browser."""
 
 import re
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -207,3 +208,22 @@ def test_a_first_view_is_small(page: Page, address: str) -> None:
     page.wait_for_load_state("networkidle")
     size = sum(bytes_ for one, bytes_ in received.items() if kinds.get(one) != "Image")
     assert 5_000 < size < 200_000
+
+
+def test_every_picture_can_be_saved(page: Page, address: str, shelf: Shelf) -> None:
+    page.goto(f"{address}/atlas/late/features/conv2/40?method=guided")
+    page.wait_for_load_state("networkidle")
+    for selector, name, kind in (
+        ("img.projection", "conv2-40-projection-0-guided-switches.png", "PNG"),
+        (".whole-image svg", r"late-images-\d+.png", "PNG"),
+        ("svg.bars", r"conv2_40_Histogram.*\.svg", "SVG"),
+        (".partners img", r"conv2-\d+-patches-4.png", "PNG"),
+    ):
+        page.locator(selector).first.hover()
+        with page.expect_download() as download:
+            page.keyboard.press("s")
+        assert re.fullmatch(name, download.value.suggested_filename)
+        content = Path(download.value.path()).read_bytes()
+        assert content.startswith(b"\x89PNG" if kind == "PNG" else b"<svg")
+    page.locator("h1").hover()
+    page.keyboard.press("s")  # there is nothing to save

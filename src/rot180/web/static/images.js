@@ -1,7 +1,5 @@
 // Pictures: a shimmer while they are made, another try where the server was busy, saving.
 
-import { typing } from "./keys.js";
-
 const TRIES = 6;
 const tries = new WeakMap();
 
@@ -57,22 +55,3 @@ export function watchPictures(root) {
 
 watchPictures(document);
 
-// The key s saves the picture under the pointer, or of what has the focus, without loss.
-let pointed = null;
-document.addEventListener("pointerover", (event) => { pointed = event.target; });
-
-function pictureAt(element) {
-  const image = element?.matches?.("img.tile") ? element : element?.querySelector?.("img.tile");
-  return image?.currentSrc ? image : null;
-}
-
-document.addEventListener("keydown", (event) => {
-  if (event.key !== "s" || event.ctrlKey || event.metaKey || event.altKey || typing(event)) return;
-  const image = pictureAt(document.activeElement) ?? pictureAt(pointed);
-  if (!image) return;
-  const served = document.documentElement.dataset.served !== undefined;
-  const link = document.createElement("a");
-  link.href = served ? image.currentSrc.replace(/\.webp$/, ".png") : image.currentSrc;
-  link.download = decodeURIComponent(new URL(link.href).pathname.split("/").slice(-3).join("-")).replace(/[^\w.-]+/g, "_");
-  link.click();
-});

@@ -8,6 +8,7 @@ import "./layer.js";
 import "./looking.js";
 import "./network.js";
 import "./rules.js";
+import "./saving.js";
 import "./search.js";
 import "./state.js";
 import "./status.js";
