@@ -109,15 +109,8 @@ def compare(
 
 
 def _compared(first: Atlas, second: Atlas, one: str, two: str, like: float) -> Comparison:
-    images, a = first.sample(one)
-    others, b = second.sample(two)
-    both, mine, its = np.intersect1d(images, others, return_indices=True)
-    if len(both) < _FEW:
-        raise Rot180Error(
-            f"The atlases have {len(both)} sampled images in common, too few to compare features "
-            f"over. Scan both with a sample of the same size, of at least {_FEW} images."
-        )
-    found = correlated(a[mine], b[its])
+    a, b = shared_peaks(first, second, one, two)
+    found = correlated(a, b)
     fires = [np.array([not x for (x,) in _dead(*where)]) for where in ((first, one), (second, two))]
     known = np.where(np.isnan(found), -np.inf, found)
     best, best_back = known.argmax(1), known.argmax(0)
@@ -132,13 +125,30 @@ def _compared(first: Atlas, second: Atlas, one: str, two: str, like: float) -> C
     return Comparison(
         one,
         two,
-        len(both),
+        len(a),
         tuple(matches),
         _numbers(fires[1] & (known.max(0) < like)),
         _numbers(fires[0] & (known.max(1) < like)),
         _numbers(fires[0] & ~fires[1]) if same else (),
         _numbers(~fires[0] & fires[1]) if same else (),
     )
+
+
+def shared_peaks(first: Atlas, second: Atlas, one: str, two: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the peaks (images, features) of two layers on the images that both have sampled.
+
+    Raises:
+        Rot180Error: these are too few.
+    """
+    images, a = first.sample(one)
+    others, b = second.sample(two)
+    both, mine, its = np.intersect1d(images, others, return_indices=True)
+    if len(both) < _FEW:
+        raise Rot180Error(
+            f"The atlases have {len(both)} sampled images in common, too few to compare features "
+            f"over. Scan both with a sample of the same size, of at least {_FEW} images."
+        )
+    return a[mine], b[its]
 
 
 def _dead(atlas: Atlas, layer: str) -> list[Any]:

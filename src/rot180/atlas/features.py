@@ -142,6 +142,11 @@ class Feature:
             found.append(Example(image, activation, (y, x), Box(top, left, bottom, right)))
         return tuple(found)
 
+    @property
+    def firing(self) -> tuple[Example, ...]:
+        """The images that excite it most, of those on which it fires; best first."""
+        return tuple(one for one in self.examples if one.activation > 0)
+
     @cached_property
     def histogram(self) -> tuple[Peaks, ...]:
         """How many images have which peak; bins without images are left out."""
@@ -234,6 +239,26 @@ class AtlasLayer(Sequence[Feature]):
             f"<layer {self.name}: {self.channels} features of {self.height}x{self.width}, "
             f"receptive field {self.receptive_field[0]}x{self.receptive_field[1]}>"
         )
+
+    @cached_property
+    def statistics(self) -> dict[str, list[Any]]:
+        """What ``STATISTICS`` names, of all features in one look; ``dead`` is 0 or 1."""
+        found = self._atlas.rows(
+            f"SELECT {', '.join(STATISTICS)} FROM feature WHERE layer = ? ORDER BY channel",
+            self.name,
+        )
+        self._atlas.check(len(found) == len(self), "feature")
+        columns = {
+            name: list(values)
+            for name, values in zip(STATISTICS, zip(*found, strict=True), strict=True)
+        }
+        for name, values in columns.items():
+            good = all(one is None or is_number(one) for one in values)
+            self._atlas.check(good, f"feature.{name}")
+        known = range(len(self._atlas.classes))
+        best = all(one is None or one in known for one in columns["best_class"])
+        self._atlas.check(best, "feature.best_class")
+        return columns
 
     @cached_property
     def fields(self) -> Fields:

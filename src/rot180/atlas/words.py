@@ -54,13 +54,13 @@ def feature_words(atlas: "Atlas", feature: "Feature") -> str:
 
 def firing_words(atlas: "Atlas", feature: "Feature") -> str:
     """Say how often a feature fires: "12 % of images, 0.3 % of positions"."""
-    layer, images = atlas[feature.layer], f"{_share(feature.firing_images or 0.0)} of images"
+    layer, images = atlas[feature.layer], f"{share(feature.firing_images or 0.0)} of images"
     if layer.height * layer.width == 1:
         return images
-    return f"{images}, {_share(feature.firing_positions or 0.0)} of positions"
+    return f"{images}, {share(feature.firing_positions or 0.0)} of positions"
 
 
-def _share(value: float) -> str:
+def share(value: float) -> str:
     """Write a share in per cent; two digits of the small ones, and 100 only of all."""
     if value < 0.1:
         return f"{100 * value:.2g} %"

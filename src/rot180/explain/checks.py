@@ -1,8 +1,11 @@
 """The two proofs of an explanation: finite differences, and what a wrong rotation would do."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from rot180.equations.convolution import (
+    Array,
     convolution_error,
     convolution_gradient,
     correlation_error,
@@ -64,40 +67,58 @@ def beside_differences(worked: Worked) -> Section:
     )
 
 
-def never_lost(worked: Worked) -> Section:
-    """Try every combination on this case, and say which ones are right."""
+@dataclass(frozen=True)
+class Tried:
+    """A case's error and weight gradient by one operation, beside what the perceptron says.
+
+    Attributes:
+        error, gradient: dC/da and dC/dw of the case's delta.
+        off, gradient_off: the largest differences from the perceptron's, whose matrix knows nothing
+            of convolutions.
+        otherwise: of dC/da, if the kernel slid back the other way round.
+    """
+
+    error: Array
+    gradient: Array
+    off: float
+    gradient_off: float
+    otherwise: float
+
+
+def tried(worked: Worked, operation: str) -> Tried:
+    """Go back through a case by "correlation" or "convolution", whatever its own operation is."""
     image, delta = worked.case.image[None, None], worked.delta[None, None]
     kernel = worked.case.kernel[None, None]
     stride, size, k = worked.case.stride, worked.case.image.shape, worked.case.kernel.shape
+    rotated = operation == "convolution"
+    borders = margins(worked.case.padding, k, stride, rotated)
+    wires = connections((1, *size), (1, 1, *k), stride, borders, operation=operation)
+    right = (wires.matrix(kernel).T @ delta.reshape(-1)).reshape(size)
+    back = convolution_error if rotated else correlation_error
+    weights = convolution_gradient if rotated else correlation_gradient
+    error = back(delta, kernel, size, stride, borders)[0, 0]
+    other_way = back(delta, rot180(kernel), size, stride, borders)[0, 0]
+    gradient = weights(image, delta, k, stride, borders)
+    dense = np.outer(delta.reshape(-1), image.reshape(-1))
+    return Tried(
+        error,
+        gradient[0, 0],
+        float(np.abs(error - right).max()),
+        float(np.abs(gradient - wires.shared_gradient(dense)).max()),
+        float(np.abs(other_way - right).max()),
+    )
+
+
+def never_lost(worked: Worked) -> Section:
+    """Try every combination on this case, and say which ones are right."""
     rows = []
-    for operation, error, gradient, forward in (
-        ("corr(w, a)", correlation_error, correlation_gradient, "as it is"),
-        ("w * a", convolution_error, convolution_gradient, "rotated"),
+    for formula, operation, ways in (
+        ("corr(w, a)", "correlation", ("as it is", "rotated")),
+        ("w * a", "convolution", ("rotated", "as it is")),
     ):
-        rotated = operation == "w * a"
-        borders = margins(worked.case.padding, k, stride, rotated)
-        wires = connections(
-            (1, *size),
-            (1, 1, *k),
-            stride,
-            borders,
-            operation="convolution" if rotated else "correlation",
-        )
-        right = (wires.matrix(kernel).T @ delta.reshape(-1)).reshape(size)
-        with_it = error(delta, kernel, size, stride, borders)[0, 0]
-        without = error(delta, rot180(kernel), size, stride, borders)[0, 0]
-        dense = np.outer(delta.reshape(-1), image.reshape(-1))
-        weights = gradient(image, delta, k, stride, borders)
-        off = np.abs(weights - wires.shared_gradient(dense)).max()
-        cells = (
-            operation,
-            forward,
-            "as it is" if rotated else "rotated",
-            tiny(with_it - right),
-            tiny(without - right),
-            tiny(off),
-        )
-        rows.append([Cell(text) for text in cells])
+        found = tried(worked, operation)
+        differences = map(tiny, (found.off, found.otherwise, found.gradient_off))
+        rows.append([Cell(text) for text in (formula, *ways, *differences)])
     heads = ["layer", "w forward", "w back", "dC/da off by", "the other way", "dC/dw off by"]
     symmetric = np.array_equal(worked.case.kernel, rot180(worked.case.kernel))
     if symmetric:

@@ -79,7 +79,7 @@ def patches(
     if limit < 1:
         raise Rot180Error(f"At least one feature is shown; this would be {limit}.")
     chosen = _chosen(atlas, part, features, sort)
-    alive = [one for one in chosen if _examples(one)]
+    alive = [one for one in chosen if one.firing[:MOST]]
     if not alive:
         raise Rot180Error(
             f"None of the {len(chosen)} features of layer '{part.name}' that were asked for fires "
@@ -121,13 +121,6 @@ def _chosen(atlas: Atlas, layer: AtlasLayer, features: Any, sort: Any) -> list[F
     sign = -1 if direction == "DESC" else 1
     known.sort(key=lambda one: (sign * one.statistics[column], one.channel))
     return known + [one for one in found if one.statistics[column] is None]
-
-
-def _examples(feature: Feature) -> tuple[Example, ...]:
-    """Return the images that excite a feature; on those left out it does not fire."""
-    if feature.dead:
-        return ()
-    return tuple(one for one in feature.examples[:MOST] if one.activation > 0)
 
 
 @dataclass(frozen=True)
@@ -228,7 +221,7 @@ class _Plates:
 
     def sheets(self, name: str) -> Iterator[Sheet]:
         """Draw page after page."""
-        most = max(len(_examples(one)) for one in self.features)
+        most = max(len(one.firing[:MOST]) for one in self.features)
         pairs = self.carrying is not None
         lines = (1 if pairs else 2) + any(feature_words(self.atlas, one) for one in self.features)
         block = _Block(Tiles(self.layer, self.atlas.size), most, pairs, lines)
@@ -253,13 +246,13 @@ class _Plates:
         self, sheet: Sheet, block: _Block, features: Sequence[Feature]
     ) -> list[dict[str, Any]]:
         """Draw a page of features, and return what they are."""
-        units = [(one.channel, example) for one in features for example in _examples(one)]
+        units = [(one.channel, example) for one in features for example in one.firing[:MOST]]
         images = sorted({one.image for _, one in units})
         pixels = {image: self.source.pixels(image) for image in images}
         back = None if self.carrying is None else self.carrying.back(units, pixels)
         found = []
         for place, feature in enumerate(features):
-            (x, y), shown = block.corner(place), _examples(feature)
+            (x, y), shown = block.corner(place), feature.firing[:MOST]
             tiles = [block.tiles.patch(pixels[one.image], one) for one in shown]
             sheet.picture(x, y, block.together(tiles), 1 / _FINE)
             about: list[dict[str, Any]] = [_as_numbers(one) for one in shown]

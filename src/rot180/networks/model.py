@@ -90,11 +90,20 @@ class NamedModel:
         """
         with torch.no_grad():
             scores = self.model(image[None])
+        found = self.best_classes(scores, 1)
+        return found[0] if found else None
+
+    def best_classes(self, scores: object, most: int) -> list[tuple[str, float]]:
+        """Return the most probable classes of the first of some scores, with probabilities.
+
+        Empty where the classes have no names, or these are no scores for them.
+        """
         if not self.classes or score_count(scores) != len(self.classes):
-            return None
-        chances = torch.softmax(scores[0].float(), 0)
-        best = int(chances.argmax())
-        return self.classes[best], float(chances[best])
+            return []
+        assert isinstance(scores, Tensor)
+        best = torch.softmax(scores[0].float(), 0).topk(min(most, len(self.classes)))
+        numbers, chances = best.indices.tolist(), best.values.tolist()
+        return [(self.classes[n], chance) for n, chance in zip(numbers, chances, strict=True)]
 
 
 def placed(model: nn.Module) -> Tensor:

@@ -29,12 +29,13 @@ def enlarged(picture: Picture, factor: int) -> UInt8[np.ndarray, "{factor}*h {fa
 
 
 def grid(
-    pictures: Sequence[Picture], columns: int, gap: int = 2
-) -> UInt8[np.ndarray, "rows columns 3"]:
-    """Lay pictures of one size out in rows, ``gap`` white pixels between them."""
-    height, width = pictures[0].shape[:2]
+    pictures: Sequence[UInt8[np.ndarray, "h w c"]], columns: int, gap: int = 2, between: int = 255
+) -> UInt8[np.ndarray, "rows columns c"]:
+    """Lay pictures of one size out in rows, ``gap`` pixels of one value (white) between them."""
+    height, width, channels = pictures[0].shape
     rows = -(-len(pictures) // columns)
-    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
+    size = (rows * (height + gap) - gap, columns * (width + gap) - gap, channels)
+    sheet = np.full(size, between, np.uint8)
     for place, picture in enumerate(pictures):
         y, x = (place // columns) * (height + gap), (place % columns) * (width + gap)
         sheet[y : y + height, x : x + width] = picture

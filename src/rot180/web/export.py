@@ -20,7 +20,6 @@ from rot180.web import pages
 from rot180.web.encoding import File
 from rot180.web.encoding import picture as encoded
 from rot180.web.folder import FolderLinks, lesson_file
-from rot180.web.live import fired
 from rot180.web.pictures import Show, drawn
 from rot180.web.render import static_files
 from rot180.web.shelf import Book
@@ -192,7 +191,7 @@ class _Site:
             return
         feature = self.book.feature(layer, channel)
         made: list[tuple[str, Future[File]]] = []
-        for show in self._shows(len(fired(feature))):
+        for show in self._shows(len(feature.firing)):
             path = self.links.tile("", layer, channel, show)
             call = partial(drawn, self.book, feature, Show.named(show), "webp")
             if Show.named(show).rules is None:

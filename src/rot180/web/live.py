@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rot180.atlas.features import Example, Feature
+from rot180.atlas.features import Feature
 from rot180.atlas.reading import Atlas
 from rot180.atlas.scanned import Scanned
 from rot180.errors import Rot180Error
@@ -121,7 +121,7 @@ class Live:
 
     def examples(self, feature: Feature, most: int, rules: Rules) -> list[Projection]:
         """Carry a feature's strongest units back, each on the image that it was found on."""
-        examples = fired(feature)[:most]
+        examples = feature.firing[:most]
         pixels = {one.image: self._pixels(one.image) for one in examples}
         units = [(feature.channel, one) for one in examples]
         return list(self.carrying(feature.layer, rules).back(units, pixels))
@@ -168,26 +168,10 @@ class Live:
         return maps.float().cpu()
 
     def answers(self, opened: Opened, most: int = 5) -> list[tuple[str, float]]:
-        """Return the classes that the network names for an open image, with probabilities.
-
-        Empty where it gives no scores, or nobody says what they are called.
-        """
-        names = self.scanned.named.classes
+        """Return the classes that the network names for an open image, with probabilities."""
         with torch.no_grad():
             scores = opened.passed.value(self.network.outputs[0])
-        if not isinstance(scores, Tensor) or scores.shape != (1, len(names)) or not len(names):
-            return []
-        chances = torch.softmax(scores[0].float(), 0)
-        best = chances.topk(min(most, len(names)))
-        return [
-            (names[number], float(chance))
-            for chance, number in zip(best.values, best.indices.tolist(), strict=True)
-        ]
-
-
-def fired(feature: Feature) -> list[Example]:
-    """Return the images on which a feature fires, of those that excite it most."""
-    return [one for one in feature.examples if one.activation > 0]
+        return self.scanned.named.best_classes(scores, most)
 
 
 def bytes_of(opened: Opened) -> int:

@@ -15,7 +15,8 @@ from rot180.web.formulas import (
 from rot180.web.links import Links
 from rot180.web.render import render
 from rot180.web.shelf import Book
-from rot180.web.views.choosing import PRESETS
+from rot180.web.uploads import MOST_BYTES, too_many_bytes
+from rot180.web.views.choosing import NAMED, PRESETS
 from rot180.web.views.compare import CompareView, SeriesView
 from rot180.web.views.feature import FeatureView
 from rot180.web.views.image import ImageView
@@ -57,7 +58,13 @@ def layer_page(links: Links, book: Book, view: LayerView) -> str:
         view=view,
         shown=shown,
         projected=_projected(links, view.network),
-        compact={name: [_short(x) for x in column] for name, column in view.statistics.items()},
+        told={
+            "columns": {
+                name: [_short(x) for x in column] for name, column in view.statistics.items()
+            },
+            "orders": {name: f"{'-' if down else ''}{one}" for name, (one, down) in NAMED.items()},
+            "examples": ZOOMS,
+        },
         orders=ORDERS,
         presets=PRESETS,
         json_link=f"{links.layer(book.name, view.layer.name)}.json",
@@ -175,6 +182,8 @@ def _around(links: Links, book: Book) -> dict[str, Any]:
         "layer_links": layers,
         "formulas": FORMULAS,
         "method_titles": METHOD_TITLES,
+        "most_bytes": MOST_BYTES,
+        "too_large": str(too_many_bytes()),
         "method_formulas": METHOD_FORMULAS,
         "unpool_titles": UNPOOLING_WORDS,
     }

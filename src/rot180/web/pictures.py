@@ -10,13 +10,12 @@ from jaxtyping import Float, UInt8
 from rot180.atlas.features import Example, Feature
 from rot180.figures.scanned import Pixels
 from rot180.figures.tiles import Tile, Tiles
-from rot180.projection.pictures import signed_picture
+from rot180.projection.pictures import grid, signed_picture
 from rot180.projection.result import Projection
 from rot180.projection.rules import METHODS, UNPOOLINGS, Rules
 from rot180.web.encoding import File
 from rot180.web.encoding import picture as encoded
 from rot180.web.failures import NotFound
-from rot180.web.live import fired
 from rot180.web.shelf import Book
 
 KINDS = ("patches", "projections", "mean")
@@ -102,7 +101,7 @@ def shown(
     Raises:
         NotFound: the feature has no such example, or the atlas no pictures.
     """
-    tiles, examples = book.tiles(feature.layer), fired(feature)
+    tiles, examples = book.tiles(feature.layer), feature.firing
     if show.single:
         if show.number >= len(examples):
             raise NotFound(
@@ -132,14 +131,9 @@ def mosaic(
     tiles: Sequence[Tile], room: int, size: tuple[int, int]
 ) -> UInt8[np.ndarray, "rows columns 4"]:
     """Lay tiles out in a square with room for so many; what is empty is transparent."""
-    across = ceil(sqrt(room))
-    down = -(-room // across)
-    (height, width), gap = size, _GAP if room > 1 else 0
-    whole = np.zeros((down * (height + gap) - gap, across * (width + gap) - gap, 4), np.uint8)
-    for place, tile in enumerate(tiles):
-        y, x = place // across * (height + gap), place % across * (width + gap)
-        whole[y : y + height, x : x + width] = tile
-    return whole
+    empty = np.zeros((*size, 4), np.uint8)
+    filled = [*tiles, *[empty] * (room - len(tiles))]
+    return grid(filled, ceil(sqrt(room)), _GAP, between=0)
 
 
 def _means(
@@ -151,12 +145,8 @@ def _means(
     if patches and signals:
         made.append(mean_signal(tiles, signals, examples))
     sides = 2 if signals else 1
-    size = (tiles.height, sides * tiles.width + (sides - 1) * _GAP)
-    whole = np.zeros((*size, 4), np.uint8)
-    for place, tile in enumerate(made):
-        x = place * (tiles.width + _GAP)
-        whole[:, x : x + tiles.width] = tile
-    return whole
+    empty = np.zeros((tiles.height, tiles.width, 4), np.uint8)
+    return grid([*made, *[empty] * (sides - len(made))], sides, _GAP, between=0)
 
 
 def mean_tile(tiles: Sequence[Tile]) -> Tile:

@@ -11,6 +11,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from rot180.atlas.words import share
+
 TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -74,14 +76,8 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def percent(value: float | None) -> str:
-    """Write a share in per cent: two digits of small ones, and 0 or 100 only of none or all."""
-    if value is None:
-        return "–"
-    if value == 0 or value == 1:
-        return f"{100 * value:.0f} %"
-    if value < 0.1:
-        return f"{100 * value:.2g} %"
-    return f"{min(99, round(100 * value))} %"
+    """Write a share in per cent; a dash where there is none."""
+    return "–" if value is None else share(value)
 
 
 def data(value: Any) -> Markup:

@@ -109,6 +109,7 @@ def rendered(links: Links, lesson: str, state: Mapping[str, str], error: str = "
     return render(
         f"lesson_{lesson}.html",
         links=links,
+        name=lesson,
         lesson=made,
         content=asdict(made),
         options=_options(links, lesson, made.state),

@@ -10,20 +10,16 @@ from rot180.equations.activations import Activation
 from rot180.equations.convolution import (
     Array,
     convolution,
-    convolution_error,
-    convolution_gradient,
     correlation,
-    correlation_error,
-    correlation_gradient,
     dilated,
     padded,
     rot180,
 )
-from rot180.equations.equivalence import connections
 from rot180.equations.geometry import Margins
 from rot180.equations.trace import Sum
 from rot180.errors import Rot180Error
 from rot180.explain.case import Case, case
+from rot180.explain.checks import tried
 from rot180.explain.worked import Worked
 from rot180.web.lessons.asked import grid_of, number_of, short, size_of, written
 from rot180.web.lessons.plain import Rows, Summed, rows, summed, whole_rows
@@ -319,29 +315,18 @@ def _spread(worked: Worked, spread: Array) -> Array:
 
 
 def _both(worked: Worked, operation: str) -> Both:
-    """Go both ways by one operation, and measure what the other rotation would do on the way back.
-
-    What is right is said by the perceptron, whose matrix knows nothing of convolutions.
-    """
+    """Go both ways by one operation."""
     one, rotated = worked.case, operation == "convolution"
-    size, k = one.image.shape, one.kernel.shape
-    image, kernel, delta = (x[None, None] for x in (one.image, one.kernel, worked.delta))
-    where = (one.stride, one.padding)
-    wires = connections((1, *size), (1, 1, *k), *where, operation=operation)
-    right = (wires.matrix(kernel).T @ worked.delta.reshape(-1)).reshape(size)
     forward = convolution if rotated else correlation
-    back = convolution_error if rotated else correlation_error
-    weights = convolution_gradient if rotated else correlation_gradient
-    error = back(delta, kernel, size, *where)[0, 0]
-    wrong = back(delta, rot180(kernel), size, *where)[0, 0]
-    turned = rot180(worked.numbers)
+    z = forward(one.image[None, None], one.kernel[None, None], one.stride, one.padding)[0, 0]
+    found, turned = tried(worked, operation), rot180(worked.numbers)
     return Both(
         operation,
         forward=whole_rows(turned if rotated else worked.numbers),
         back=whole_rows(worked.numbers if rotated else turned),
-        z=rows(forward(image, kernel, *where)[0, 0] + one.bias),
-        error=rows(error),
-        off=float(np.abs(error - right).max()),
-        otherwise=float(np.abs(wrong - right).max()),
-        gradient=rows(weights(image, delta, k, *where)[0, 0]),
+        z=rows(z + one.bias),
+        error=rows(found.error),
+        off=found.off,
+        otherwise=found.otherwise,
+        gradient=rows(found.gradient),
     )

@@ -5,8 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse
 
-from rot180.errors import Rot180Error
-from rot180.web.lessons import convolution, deconvnet, rendered
+from rot180.errors import Rot180Error, listed
+from rot180.web.failures import NotFound
+from rot180.web.lessons import LESSONS, convolution, deconvnet, rendered
 
 router = APIRouter(prefix="/learn", tags=["lessons"])
 
@@ -17,18 +18,6 @@ _HEADERS = {"Cache-Control": "no-cache"}
 def lessons(request: Request) -> HTMLResponse:
     """List the lessons."""
     return _page(request, "")
-
-
-@router.get("/convolution", response_class=HTMLResponse, include_in_schema=False)
-def convolution_page(request: Request) -> HTMLResponse:
-    """Walk through a convolution, forward and back."""
-    return _page(request, "convolution")
-
-
-@router.get("/deconvnet", response_class=HTMLResponse, include_in_schema=False)
-def deconvnet_page(request: Request) -> HTMLResponse:
-    """Walk from a unit of a tiny network back to the pixels."""
-    return _page(request, "deconvnet")
 
 
 @router.get("/convolution.json")
@@ -81,6 +70,14 @@ def deconvnet_numbers(
         unit=unit,
         unpool=unpool,
     )
+
+
+@router.get("/{lesson}", response_class=HTMLResponse, include_in_schema=False)
+def lesson_page(request: Request, lesson: str) -> HTMLResponse:
+    """Show a lesson."""
+    if lesson not in LESSONS:
+        raise NotFound(f"There is no lesson '{lesson}'. There are: {listed(LESSONS, lesson)}.")
+    return _page(request, lesson)
 
 
 def _page(request: Request, lesson: str) -> HTMLResponse:

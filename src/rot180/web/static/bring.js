@@ -1,7 +1,5 @@
 // A picture that a person brings: dropped, pasted, chosen, or taken with the camera.
 
-const MOST_BYTES = 20 * 2 ** 20;
-
 function startBringing() {
   const place = document.querySelector("[data-bring]");
   if (!place) return;
@@ -12,7 +10,7 @@ function startBringing() {
   async function bring(file) {
     error.hidden = true;
     if (!file) return;
-    if (file.size > MOST_BYTES) return fail(`This picture has more than ${MOST_BYTES / 2 ** 20} MB, which is the most that is taken.`);
+    if (file.size > Number(place.dataset.most)) return fail(place.dataset.tooLarge);
     busy.hidden = false;
     try {
       const answer = await fetch(place.dataset.bring, { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } });

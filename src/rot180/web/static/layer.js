@@ -4,17 +4,10 @@ import { showPicture, watchPictures } from "./images.js";
 import { chosenRules } from "./rules.js";
 import { filled, jsonOf, keepState, stateOf } from "./state.js";
 
-const EXAMPLES = { small: 1, medium: 4, large: 9 };
 const CONDITION = /^([a-z_0-9]+)(>=|<=)(-?[0-9]*\.?[0-9]+(?:e-?[0-9]+)?)$/;
 
-/** The orders that have a name, as the server has them. */
-const NAMED_ORDERS = {
-  strongest: "-max", weakest: "max", rarest: "firing_images", "most-common": "-firing_images",
-  class: "-class_selectivity", colour: "-colour_r2", bright: "-brightness", dark: "brightness",
-};
-
 /** The features that meet all conditions, in order; those without a value come last. */
-export function chosenFeatures(columns, sort, where) {
+export function chosenFeatures(columns, order, where) {
   const count = columns.max.length;
   const whole = { ...columns, channel: Array.from({ length: count }, (_, n) => n) };
   const conditions = where.split(",").map((one) => CONDITION.exec(one.trim())).filter(Boolean);
@@ -23,7 +16,6 @@ export function chosenFeatures(columns, sort, where) {
     if (found === null || found === undefined) return false;
     return sign === ">=" ? Number(found) >= Number(value) : Number(found) <= Number(value);
   });
-  const order = NAMED_ORDERS[sort] ?? sort;
   const values = whole[order.replace(/^-/, "")] ?? whole.channel;
   const sign = order.startsWith("-") ? -1 : 1;
   return whole.channel.filter(holds).sort((a, b) => {
@@ -37,7 +29,7 @@ function startLayer() {
   const list = document.querySelector("#layer-tiles");
   const form = document.querySelector("#layer-controls");
   if (!list || !form) return;
-  const columns = jsonOf(document.querySelector("#layer-data"));
+  const { columns, orders, examples } = jsonOf(document.querySelector("#layer-data"));
   const { tile, feature, pictures, projected } = list.dataset;
   const where = form.querySelector("input[name=where]");
   const chips = document.querySelector("[data-chips]");
@@ -47,7 +39,7 @@ function startLayer() {
 
   function shown(kind, zoom) {
     const { method, unpool } = chosenRules(form);
-    const number = kind === "mean" ? 9 : EXAMPLES[zoom];
+    const number = kind === "mean" ? 9 : examples[zoom];
     const alone = kind === "patches" || !projected;
     return alone ? `${kind}-${number}` : `${kind}-${number}-${method}-${unpool}`;
   }
@@ -104,8 +96,9 @@ function startLayer() {
   function update() {
     const data = new FormData(form);
     const [kind, zoom, sort] = [data.get("show"), data.get("zoom"), data.get("sort")];
-    const order = chosenFeatures(columns, sort, where.value);
-    const column = (NAMED_ORDERS[sort] ?? sort).replace(/^-/, "");
+    const named = orders[sort] ?? sort;
+    const order = chosenFeatures(columns, named, where.value);
+    const column = named.replace(/^-/, "");
     const show = shown(kind, zoom);
     const fragment = document.createDocumentFragment();
     for (const channel of order) {

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from math import isnan
 from typing import Literal
 
 import numpy as np
 
-from rot180.atlas.compare import LIKE, Comparison, compare
+from rot180.atlas.compare import LIKE, Comparison, compare, correlated, shared_peaks
 from rot180.errors import Rot180Error, listed
 from rot180.web.failures import NotFound
 from rot180.web.shelf import Book, Shelf
@@ -291,11 +292,7 @@ def _stage(
 
 
 def _correlation(one: Book, two: Book, layer: str, channel: int, other: int) -> float | None:
-    """Correlate the peaks of two features over the images that both atlases have sampled."""
-    images, a = one.atlas.sample(layer)
-    others, b = two.atlas.sample(layer)
-    _, mine, its = np.intersect1d(images, others, return_indices=True)
-    x, y = (v.astype(np.float64) for v in (a[mine, channel], b[its, other]))
-    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return None
-    return float(np.corrcoef(x, y)[0, 1])
+    """Correlate the peaks of two features; None where one never varies."""
+    a, b = shared_peaks(one.atlas, two.atlas, layer, layer)
+    found = float(correlated(a[:, [channel]], b[:, [other]])[0, 0])
+    return None if isnan(found) else found

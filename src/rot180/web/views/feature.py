@@ -6,7 +6,6 @@ from rot180.atlas.features import Partner, Peaks, Response
 from rot180.atlas.words import BY_COLOUR, colour_words, feature_words, firing_words
 from rot180.graph.boxes import Box
 from rot180.projection.rules import Rules
-from rot180.web.live import fired
 from rot180.web.shelf import Book
 from rot180.web.views.network import Availability, LayerRow, layer_rows
 
@@ -91,7 +90,7 @@ def feature_view(
     feature, atlas = book.feature(layer, channel), book.atlas
     rules = Rules(method, unpool)
     examples = []
-    for rank, one in enumerate(fired(feature)):
+    for rank, one in enumerate(feature.firing):
         name, label = atlas.named(one.image)
         kind = None if label is None else atlas.classes[label]
         examples.append(

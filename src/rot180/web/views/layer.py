@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from rot180.atlas.features import STATISTICS, is_number
 from rot180.errors import check_name
 from rot180.projection.rules import Rules
 from rot180.web.shelf import Book
@@ -68,7 +67,7 @@ def layer_view(
     rules = Rules(method, unpool)
     rows = layer_rows(book)
     number = book.atlas.place_of(name)
-    statistics = layer_statistics(book, layer.name)
+    statistics = layer.statistics
     return LayerView(
         book.name,
         rows[number],
@@ -86,21 +85,3 @@ def layer_view(
         Availability.of(book),
         book.pictures_missing,
     )
-
-
-def layer_statistics(book: Book, name: str) -> dict[str, list[float | None]]:
-    """Return the statistics of all features of a layer, by name."""
-    atlas = book.atlas
-    found = atlas.rows(
-        f"SELECT {', '.join(STATISTICS)} FROM feature WHERE layer = ? ORDER BY channel", name
-    )
-    atlas.check(len(found) == len(atlas.layers[name]), "feature")
-    for row in found:
-        atlas.check(all(one is None or is_number(one) for one in row), "feature")
-    columns: dict[str, list[float | None]] = {}
-    for column, values in zip(STATISTICS, zip(*found, strict=True), strict=True):
-        columns[column] = list(values)
-    known = range(len(atlas.classes))
-    good = all(one is None or one in known for one in columns["best_class"])
-    atlas.check(good, "feature.best_class")
-    return columns
