@@ -78,6 +78,23 @@ def test_a_click_on_a_pixel_and_on_a_unit(page: Page, address: str, shelf: Shelf
     assert_accessible(page)
 
 
+def test_a_feature_leads_to_its_unit_on_the_image(page: Page, address: str, shelf: Shelf) -> None:
+    example = shelf["late"].atlas["conv2"][40].examples[0]
+    page.goto(f"{address}/atlas/late/features/conv2/40")
+    page.locator(".whole-image").first.click()
+    y, x = example.position
+    over = re.compile(f"/40/over-{y}-{x}-deconvnet-switches")
+    expect(page.locator("#stage-over")).to_have_attribute("href", over)
+    expect(page.locator("#stage-field")).to_have_attribute("visibility", "visible")
+    frame = page.locator("#stage-field").evaluate(
+        "r => ['y', 'x', 'height', 'width'].map(n => r[n].baseVal.value)"
+    )
+    top, left, bottom, right = example.box
+    assert frame == [top, left, bottom - top, right - left]
+    chosen = page.locator("#at-pixel-units button[aria-pressed=true]")
+    expect(chosen).to_have_attribute("data-channel", "40")
+
+
 def test_the_image_by_keys(page: Page, address: str, shelf: Shelf) -> None:
     number = shelf["late"].atlas["conv2"][40].examples[0].image
     page.goto(f"{address}/atlas/late/images/{number}?layer=conv1")

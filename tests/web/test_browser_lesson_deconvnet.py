@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from rot180.equations.convolution import convolution
 from rot180.web.app import application
@@ -127,3 +127,8 @@ def test_lessons_work_from_a_folder(page: Page, folder: Path) -> None:
     panel(page).get_by_role("gridcell", name="x̂[2,2] = ").first.hover()
     value = panel(page).locator("[data-method=deconvnet] .lesson-sum-total output").inner_text()
     assert number(value) == one.ways["deconvnet"].signals["pixels"][0][2][2]
+
+
+def test_a_step_in_a_folder_is_linked_to(page: Page, folder: Path) -> None:
+    page.goto(f"{(folder / 'learn' / 'deconvnet.html').as_uri()}?step=9")
+    expect(page.locator(".lesson-panel:visible h2")).to_have_text("Side by side")

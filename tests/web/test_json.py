@@ -102,6 +102,14 @@ def test_the_unit_at_a_pixel_lies_around_it_most_nearly(shelf: Shelf, layer: str
             assert distance <= min(abs(sum(spans[n]) / 2 - 0.5 - y) for n in whole)
 
 
+@pytest.mark.parametrize("layer", ["conv1", "conv2", "head"])
+def test_the_middle_of_a_unit_leads_back_to_it(shelf: Shelf, layer: str) -> None:
+    tiles, part = shelf["late"].tiles(layer), shelf["late"].atlas[layer]
+    for y in range(part.height):
+        for x in range(0, part.width, 3):
+            assert tiles.nearest(tiles.middle((y, x))) == (y, x)
+
+
 def test_search_finds_what_is_meant(address: str) -> None:
     for words, place in (
         ("conv2", "/atlas/late/layers/conv2"),

@@ -118,16 +118,16 @@ class Subject:
 def most_varied(data: ArrayDataset, among: int = 50) -> int:
     """Return the number of the image, of the first ones, that has the most different colours.
 
-    That is the largest entropy of its colours, with eight steps in each channel. It is a good image
-    to look at: one of few colours excites few features.
+    It is a good image to look at: one of few colours excites few features.
     """
+    return int(np.argmax([colour_entropy(image) for image in data.images[:among]]))
 
-    def entropy(image: np.ndarray) -> float:
-        _, counts = np.unique(image.reshape(-1, image.shape[-1]) // 32, axis=0, return_counts=True)
-        share = counts / counts.sum()
-        return float(-(share * np.log(share)).sum())
 
-    return int(np.argmax([entropy(image) for image in data.images[:among]]))
+def colour_entropy(image: UInt8[np.ndarray, "h w c"]) -> float:
+    """Return the entropy of an image's colours, in nats, with eight steps in each channel."""
+    _, counts = np.unique(image.reshape(-1, image.shape[-1]) // 32, axis=0, return_counts=True)
+    share = counts / counts.sum()
+    return float(-(share * np.log(share)).sum())
 
 
 def first_of_class(data: ArrayDataset, name: str) -> int:

@@ -43,6 +43,13 @@ class _Side(NamedTuple):
             return min(pixel * len(self.starts) // self.size, len(self.starts) - 1)
         return int(np.abs(self.starts + (self.extent - 1) / 2 - pixel).argmin())
 
+    def middle(self, place: int) -> int:
+        """Return the pixel in the middle of a row's tile, or the nearest one inside the image."""
+        if self.extent == self.size:
+            return (2 * place + 1) * self.size // (2 * len(self.starts))
+        middle = int(self.starts[place]) + (self.extent - 1) // 2
+        return min(max(middle, 0), self.size - 1)
+
     def shown(self, span: Span) -> Span:
         """Return what a tile shows of the image, of a unit that sees a span of it."""
         return Span(0, self.size) if self.extent == self.size else span
@@ -83,6 +90,11 @@ class Tiles:
         """
         rows, columns = self._sides
         return rows.nearest(pixel[0]), columns.nearest(pixel[1])
+
+    def middle(self, position: tuple[int, int]) -> tuple[int, int]:
+        """Return the pixel (y, x) in the middle of what a unit sees, or nearest to it."""
+        rows, columns = self._sides
+        return rows.middle(position[0]), columns.middle(position[1])
 
     def patch(self, pixels: UInt8[np.ndarray, "height width c"], example: Example) -> Tile:
         """Show what an example's unit sees of its image."""

@@ -1,7 +1,7 @@
 // A walk in steps: back, play and next, the keys for them, and the step in the address.
 
 import { say, typing } from "./keys.js";
-import { keepState } from "./state.js";
+import { keepState, stateOf } from "./state.js";
 
 const LESSON_BEAT = 900;
 
@@ -19,7 +19,9 @@ export function lessonWalk(root, { show, beats }) {
   let timer = 0;
   let pending = [];
 
-  const walk = { step: Number(root.dataset.at) || 1, go, pause, refresh: () => show(walk.step) };
+  // In a folder nobody has looked at the address yet.
+  const asked = document.documentElement.dataset.served === undefined ? Number(stateOf("step")) : 0;
+  const walk = { step: asked || Number(root.dataset.at) || 1, go, pause, refresh: () => show(walk.step) };
 
   function go(step, { told = true } = {}) {
     walk.step = Math.min(Math.max(step, 1), count);

@@ -119,7 +119,7 @@ function startLooking() {
 
   async function showPixel(y, x) {
     const found = await ask("pixel", `${image}/pixels/${part(layer())}/${y}/${x}.json`);
-    if (!found) return;
+    if (found?.layer !== layer()) return; // another layer was chosen meanwhile
     chosen.pixel = [y, x];
     place(field, found.box);
     place(edge, found.box);
@@ -165,7 +165,7 @@ function startLooking() {
   async function showLayer() {
     at("all-title").textContent = `Every feature of ${layer()} on this image, the strongest first`;
     const found = await ask("layer", `${image}/layers/${part(layer())}.json`);
-    if (!found) return;
+    if (found?.layer !== layer()) return;
     peaks = found.peaks;
     const named = found.answers.map((one) => `${one.name} (${(100 * one.probability).toFixed(one.probability < 0.1 ? 1 : 0)} %)`);
     at("answers").textContent = named.length ? `The network takes it for ${named.slice(0, 3).join(", ")}.` : "";

@@ -22,6 +22,7 @@ class ExampleView:
         activation: the largest on it.
         position: (y, x) of that in the map.
         box: the receptive field there, in pixels of the image.
+        pixel: (y, x) in its middle.
     """
 
     rank: int
@@ -31,6 +32,7 @@ class ExampleView:
     activation: float
     position: tuple[int, int]
     box: Box
+    pixel: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,9 @@ def feature_view(
     for rank, one in enumerate(feature.firing):
         name, label = atlas.named(one.image)
         kind = None if label is None else atlas.classes[label]
+        pixel = book.tiles(layer).middle(one.position)
         examples.append(
-            ExampleView(rank, one.image, name, kind, one.activation, one.position, one.box)
+            ExampleView(rank, one.image, name, kind, one.activation, one.position, one.box, pixel)
         )
     best = feature.best_class
     colours = [one for one in (feature.red, feature.green, feature.blue) if one is not None]

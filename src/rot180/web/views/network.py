@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Literal
 
 from rot180.atlas.words import BY_COLOUR, IMAGES_OF_CLASS, SELECTIVE
+from rot180.figures.subject import colour_entropy
 from rot180.web.shelf import Book
 
 STRIP = 8
@@ -80,7 +81,7 @@ class NetworkView:
         layers: in the order of the network.
         connections: pairs of layers' numbers of which one feeds the other; -1 is the image. None:
             the atlas does not say.
-        sample: number of the image that is the strongest of most features; None: there is none.
+        sample: number of an image with much in it, to draw on; None: there is none.
         pictures_missing: why no pictures can be shown; "" if they can.
         network: whether it is at hand.
     """
@@ -104,9 +105,6 @@ class NetworkView:
 def network_view(book: Book) -> NetworkView:
     """Look at the network of an atlas."""
     atlas = book.atlas
-    sample = atlas.rows(
-        "SELECT image FROM example WHERE rank = 0 GROUP BY image ORDER BY COUNT(*) DESC LIMIT 1"
-    )
     return NetworkView(
         book.name,
         atlas.model or "a network without a name",
@@ -119,10 +117,23 @@ def network_view(book: Book) -> NetworkView:
         list(atlas.classes),
         layer_rows(book),
         atlas.connections,
-        sample[0][0] if sample else None,
+        sample_image(book),
         book.pictures_missing,
         Availability.of(book),
     )
+
+
+@lru_cache(maxsize=64)
+def sample_image(book: Book) -> int | None:
+    """Return the most varied of the images that are the strongest of most features."""
+    found = book.atlas.rows(
+        "SELECT image FROM example WHERE rank = 0 GROUP BY image ORDER BY COUNT(*) DESC LIMIT 20"
+    )
+    numbers: list[int] = [number for (number,) in found]
+    if not numbers or book.pictures_missing:
+        return numbers[0] if numbers else None
+    every = max(1, min(book.atlas.size) // 32)  # as many pixels as a small image has
+    return max(numbers, key=lambda one: colour_entropy(book.pixels(one)[::every, ::every]))
 
 
 @lru_cache(maxsize=64)
