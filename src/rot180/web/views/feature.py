@@ -47,7 +47,7 @@ class FeatureView:
         words: what its statistics tell: colours, a class; "" where nothing stands out.
         fires: how often it does, in words.
         responds: how it goes with colours, in words; "" where colours explain little.
-        statistics: see docs/atlas.md.
+        statistics: see docs/reference/atlas.md.
         examples: the images that excite it most, and on which it fires.
         histogram: how many images have which peak.
         responses: the classes on which it is strongest, best first.
