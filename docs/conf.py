@@ -22,6 +22,8 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "mathml",
+    "reference",
+    "commands",
 ]
 exclude_patterns = ["_build", "_ext", "_static"]
 nitpicky = True
@@ -47,5 +49,16 @@ nb_eval_name_regex = r"^.+$"  # any expression may stand in a sentence
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
 napoleon_use_rtype = False
+napoleon_use_param = False
+napoleon_custom_sections = [("Attributes", "params_style")]
+toc_object_entries_show_parents = "hide"
+python_maximum_signature_line_length = 76
+# What other libraries define; nothing is looked up on the internet while the site is built.
+nitpick_ignore_regex = [
+    ("py:.*", r"(np|numpy|torch|nn|fx|jaxtyping|collections|pathlib|sqlite3)\..*"),
+    ("py:class", r"Any|Callable|Iterable|Iterator|Literal|Mapping|Path|Protocol|Sequence"),
+    ("py:class", r"Bool|Float|Float16|Float64|Int|Int64|UInt8|NDArray|Tensor"),
+]
 copybutton_exclude = ".linenos, .gp, .go"

@@ -239,7 +239,7 @@ class Atlas(Mapping[str, AtlasLayer]):
 
     @property
     def skipped(self) -> list[tuple[int, str, str]]:
-        """The images that could not be read: number, name, and what was wrong."""
+        """The images that could not be read, each as (number, name, what was wrong)."""
         found = self.rows("SELECT image, name, reason FROM skipped ORDER BY image")
         for _, *words in found:
             self.check(all(isinstance(one, str) for one in words), "skipped")

@@ -22,7 +22,7 @@ class Dataset(Protocol):
 
     @property
     def name(self) -> str:
-        """What to call the data in a caption: ``photos``, ``cifar10``, ``folder cats``."""
+        """What to call the data in a caption, as ``photos``, ``cifar10``, ``folder cats``."""
         ...
 
     @property

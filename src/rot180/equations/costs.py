@@ -71,7 +71,7 @@ class Cost(ABC):
 
 
 class Quadratic(Cost):
-    """C_x = |a - y|^2 / 2, so that dC/da = a - y; the last activation then multiplies f'(z)."""
+    """``C_x = |a - y|^2 / 2``, so that dC/da = a - y; the last activation then multiplies f'(z)."""
 
     def of(self, output: Array, y: Array) -> Array:
         """Return half the squared distance of each image."""

@@ -121,7 +121,7 @@ class MaxPool(_Pool):
 
     @property
     def switches(self) -> Array:
-        """Where each maximum was: its number in the window, counted along rows, (n, c, y, x)."""
+        """The number of each maximum in its window, counted along rows, (n, c, y, x)."""
         place = np.zeros(self.a.shape, np.int64)
         for number, won in enumerate(self._won()):
             place[won] = number

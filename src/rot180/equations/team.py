@@ -78,7 +78,7 @@ class Team:
         """Return gradients, cost and hits of a batch; the gradients lie in buffers.
 
         Raises:
-            Rot180Error: no images, or as :meth:`rot180.equations.network.Network.output_error`.
+            Rot180Error: no images, or as :meth:`rot180.equations.Network.output_error`.
         """
         self._members[0].input(x)
         x = self._members[0].x

@@ -51,7 +51,7 @@ class Sum:
 
     @property
     def total(self) -> float:
-        """The sum of the products: the value, up to rounding."""
+        """The sum of the products, which is the value up to rounding."""
         return fsum(prod(factor.value for factor in term) for term in self.terms)
 
     def products(self) -> list[tuple[str, str]]:

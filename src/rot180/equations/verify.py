@@ -25,7 +25,7 @@ then equally small (about 1e-11)."""
 
 @runtime_checkable
 class Checkable(Protocol):
-    """What :func:`check_layer` asks of a layer; ``gradient``, ``weights``, ``branch`` if it has."""
+    """What :func:`rot180.equations.check_layer` asks of a layer; ``gradient``, ``weights``, ``branch`` if it has."""
 
     def forward(self, a: Array) -> Array:
         """Return the output."""
@@ -102,7 +102,7 @@ def check_network(
     Args:
         network: with weights in float64.
         x: images, float64.
-        labels: as for :meth:`rot180.equations.network.Network.output_error`.
+        labels: as for :meth:`rot180.equations.Network.output_error`.
         seed, entries: as for :func:`check_layer`.
 
     Raises:

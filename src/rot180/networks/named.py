@@ -34,30 +34,13 @@ def named_model(
     classes: Any = None,
     device: Any = "auto",
 ) -> NamedModel:
-    """Load any model by its name, with what is needed to show it pictures.
-
-    Args:
-        name: ``two-layer`` (comes with the package); a checkpoint that ``rot180 train`` wrote;
-            ``torchvision:NAME`` or ``torchvision:NAME:WEIGHTS``; ``timm:NAME`` or
-            ``timm:NAME:pretrained``; ``package.module:callable``; ``path/to/file.py:callable``.
-        weights: a file of weights (see :func:`rot180.networks.weights.read_weights`). Models of
-            torchvision and timm without any get random ones, the same each time.
-        size: (height, width) of the images, or one number. By default that of torchvision's
-            weights or of timm's configuration; for other models 224.
-        mean, std: of each channel, for values from 0 to 1. By default likewise; for other models
-            ImageNet's.
-        classes: the names of the scores, or a text file with one a line.
-        device: "cpu", "cuda", "mps", or "auto".
+    """Load any model by its name; :func:`load` says what the arguments are.
 
     Returns:
-        The model in evaluation mode, in float32 if it was in half precision. ``remarks`` say what
-        was assumed or changed. Of a checkpoint, which knows all this itself, a
-        :class:`~rot180.networks.checkpoint.Checkpoint`. How many channels images have, 3 or 1, is
-        found by trying; first as many as the first convolution takes.
+        The model; its ``remarks`` say what was assumed or changed.
 
     Raises:
-        Rot180Error: there is no such model, its code or its weights cannot be loaded, a value is
-            out of range, or the model cannot take such images.
+        Rot180Error: as :func:`load`.
     """
     name, place = str(name), chosen_device(device)
     if is_checkpoint(name):
@@ -106,15 +89,31 @@ def load(
     std: Any = None,
     classes: Any = None,
 ) -> NamedModel:
-    """Load any model by its name; see :func:`named_model`. Remarks become warnings.
+    """Load any model by its name, with what is needed to show it pictures.
 
     Args:
-        name: of a model, or the path of a checkpoint.
-        device: where to put it: "cpu", "cuda", "mps", or "auto".
-        weights, size, mean, std, classes: for models that are no checkpoints.
+        name: ``two-layer`` (comes with the package); a checkpoint that ``rot180 train`` wrote;
+            ``torchvision:NAME`` or ``torchvision:NAME:WEIGHTS``; ``timm:NAME`` or
+            ``timm:NAME:pretrained``; ``package.module:callable``; ``path/to/file.py:callable``.
+        device: "cpu", "cuda", "mps", or "auto".
+        weights: a file of weights: safetensors, or a state dict that ``torch.save`` wrote. Nothing
+            in it is executed. Models of torchvision and timm without any get random ones, the same
+            each time.
+        size: (height, width) of the images, or one number. By default that of torchvision's
+            weights or of timm's configuration; for other models 224.
+        mean, std: of each channel, for values from 0 to 1. By default likewise; for other models
+            ImageNet's.
+        classes: the names of the scores, or a text file with one a line.
+
+    Returns:
+        The model in evaluation mode, in float32 if it was in half precision. What was assumed or
+        changed is in its ``remarks``, and each of them becomes a warning. Of a checkpoint, which
+        knows all this itself, a :class:`~rot180.networks.checkpoint.Checkpoint`. How many channels
+        images have, 3 or 1, is found by trying; first as many as the first convolution takes.
 
     Raises:
-        Rot180Error: as :func:`named_model`.
+        Rot180Error: there is no such model, its code or its weights cannot be loaded, a value is
+            out of range, or the model cannot take such images.
     """
     found = named_model(name, weights, size, mean, std, classes, device)
     for remark in found.remarks:

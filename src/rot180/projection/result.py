@@ -91,7 +91,7 @@ class Projections(Sequence[Projection]):
         return self.items[index]
 
     def full(self) -> Float[Tensor, "..."]:
-        """Return all of them at the size of the image: (*shape, c, height, width)."""
+        """Return all of them at the size of the image, ``(*shape, c, height, width)``."""
         stacked = torch.stack([one.full() for one in self.items])
         return stacked.reshape(*self.shape, *stacked.shape[1:])
 

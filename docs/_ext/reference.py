@@ -1,0 +1,143 @@
+"""The reference as it is read: signatures from the source, objects under their public names."""
+
+import ast
+import inspect
+import textwrap
+from typing import Any
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.errors import NoUri
+
+import rot180
+from rot180 import equations
+from rot180.datasets import BadImage, Dataset
+
+_PAGES = {
+    "rot180.projection.rules": "reference/methods",
+    "rot180.atlas.statistics": "reference/atlas",
+}
+"""Modules whose matter has a page of its own."""
+
+_NAMES = {
+    "Array": "rot180.equations.convolution.Array",
+    "Padding": "rot180.equations.geometry.Padding",
+    "Index": "rot180.equations.links.Index",
+    "Arrays": "rot180.equations.optimizers.Arrays",
+    "BadImage": "rot180.datasets.BadImage",
+    "Box": "rot180.graph.boxes.Box",
+    "Checkpoint": "rot180.networks.checkpoint.Checkpoint",
+    "Comparison": "rot180.atlas.compare.Comparison",
+    "Dataset": "rot180.datasets.Dataset",
+    "ForwardPass": "rot180.graph.forward.ForwardPass",
+    "NamedModel": "rot180.networks.model.NamedModel",
+    "Picture": "rot180.atlas.reading.Picture",
+    "Going": "rot180.atlas.scan.Going",
+    "Margins": "rot180.equations.geometry.Margins",
+    "Progress": "rot180.atlas.scan.Progress",
+    "Report": "rot180.graph.report.Report",
+    "Rules": "rot180.projection.rules.Rules",
+    **{name: f"rot180.{name}" for name in rot180.__all__},
+}
+"""What annotations call by a short name, wherever they stand."""
+
+
+def _signature(
+    app: Sphinx,
+    what: str,
+    name: str,
+    thing: Any,
+    options: object,
+    arguments: str | None,
+    returned: str | None,
+) -> tuple[str, str | None] | None:
+    """Give a signature as it was written, less the annotations that say nothing."""
+    if what == "exception":
+        return None
+    if what == "class":
+        made_by_users = name.startswith("rot180.equations.") and "__init__" in vars(thing)
+        if not made_by_users or hasattr(thing, "__dataclass_fields__"):
+            return "", None  # what functions return is not made by its constructor
+        thing = thing.__init__
+    function = inspect.unwrap(getattr(thing, "__func__", thing))
+    if not inspect.isfunction(function):
+        return None
+    (parsed,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    if not isinstance(parsed, ast.FunctionDef):
+        return None
+    taken = parsed.args
+    if taken.args and taken.args[0].arg in ("self", "cls"):
+        del taken.args[0]
+    names = function.__globals__
+    for one in (*taken.posonlyargs, *taken.args, *taken.kwonlyargs):
+        one.annotation = _plain(one.annotation, names)
+    result = None if what == "class" else _plain(parsed.returns, names)
+    shown = f"({_quoted(ast.unparse(taken))})"
+    return shown, None if result is None else _quoted(ast.unparse(result))
+
+
+def _plain(annotation: ast.expr | None, names: dict[str, Any]) -> ast.expr | None:
+    """Drop ``Any`` and the quotes around forward references; say whose the names of rot180 are."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        annotation = ast.parse(annotation.value, mode="eval").body
+    if isinstance(annotation, ast.Name) and annotation.id == "Any":
+        return None
+    return None if annotation is None else _Homes(names).visit(annotation)
+
+
+class _Homes(ast.NodeTransformer):
+    """Puts full public names in the place of short ones, to be shown short: ``~rot180.Network``."""
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        self.names = names
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802
+        """Look one name up where the annotation stands."""
+        home = _NAMES.get(node.id)
+        thing = self.names.get(node.id)
+        if isinstance(thing, type) and thing.__module__.startswith("rot180."):
+            home = _public(thing)
+        return node if home is None else ast.parse(f"~{home}", mode="eval").body
+
+
+def _public(thing: type) -> str:
+    """Return the name under which a class is documented."""
+    for package in (rot180, equations):
+        if getattr(package, thing.__name__, None) is thing:
+            return f"{package.__name__}.{thing.__name__}"
+    if thing is BadImage or thing is Dataset:
+        return f"rot180.datasets.{thing.__name__}"
+    return f"{thing.__module__}.{thing.__qualname__}"
+
+
+def _quoted(code: str) -> str:
+    return code.replace("'", '"')
+
+
+def _resolved(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, shown: nodes.TextElement
+) -> nodes.Node | None:
+    """Resolve names that are written short, or where their module is not documented."""
+    if node.get("refdomain") != "py":
+        return None
+    target = node["reftarget"]
+    if target in _PAGES:
+        uri = app.builder.get_relative_uri(node["refdoc"], _PAGES[target])
+        return nodes.reference("", "", shown, internal=True, refuri=uri)
+    home = _NAMES.get(target.rsplit(".", 1)[-1])
+    if home is None or home == target:
+        return None
+    domain = env.get_domain("py")
+    try:
+        return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", home, node, shown)
+    except NoUri:
+        return None
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register both."""
+    app.connect("autodoc-process-signature", _signature)
+    app.connect("missing-reference", _resolved)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
