@@ -1,4 +1,4 @@
-"""An explanation as one SVG picture, for a page; it follows the page's light or dark scheme."""
+"""An explanation as one vector drawing: its words, its sums, and its grids of numbers."""
 
 from textwrap import wrap
 from xml.sax.saxutils import escape
@@ -15,20 +15,8 @@ from rot180.explain.blocks import (
     Words,
     in_lines,
 )
+from rot180.explain.svg import Drawing
 
-_STYLE = """
-text { font: 15px system-ui, sans-serif; fill: #222; white-space: pre; }
-.title { font-size: 19px; font-weight: 600; }
-.mono { font: 14px ui-monospace, "DejaVu Sans Mono", monospace; }
-.name { font-size: 13px; fill: #666; }
-.formula { font: 14px ui-monospace, "DejaVu Sans Mono", monospace; }
-.cell { fill-opacity: 0.38; stroke: #888; stroke-opacity: 0.5; }
-.empty { fill: none; }
-@media (prefers-color-scheme: dark) {
-  text { fill: #e6e6e6; }
-  .name { fill: #aaa; }
-}
-"""
 _MARGIN = 24
 _LETTER = 8.6
 """Width of a letter of the fixed pitch, in pixels, with some room."""
@@ -39,28 +27,42 @@ _CELL = 30
 
 def drawing(sections: list[Section], title: str) -> str:
     """Return the SVG file's text."""
-    page = _Page()
+    page = _Page(_MARGIN, 880)
     page.text(_MARGIN, title, "title", 34)
     for number, section in enumerate(sections, 1):
         page.down(14)
         page.text(_MARGIN, f"{number}. {section.title}", "title", 30)
         for block in section.blocks:
             page.block(block)
-    width, height = page.width + _MARGIN, page.y + _MARGIN
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img">\n<title>{escape(title)}</title>\n'
-        f"<style>{_STYLE}</style>\n" + "\n".join(page.elements) + "\n</svg>\n"
-    )
+    return str(page.finished(title))
+
+
+def shown(*blocks: Block, title: str) -> Drawing:
+    """Return blocks as a drawing that shows itself in a notebook.
+
+    Args:
+        blocks: words, sums and grids, see :mod:`rot180.explain.blocks`.
+        title: what it shows, for those who cannot see it.
+    """
+    page = _Page(2, 0)
+    for block in blocks:
+        page.block(block)
+    return page.finished(title)
 
 
 class _Page:
-    """Elements so far, and where the next one goes."""
+    """A drawing that grows downwards: ``y`` is where the next block goes."""
 
-    def __init__(self) -> None:
-        self.elements: list[str] = []
-        self.y = float(_MARGIN)
-        self.width = 880.0
+    def __init__(self, margin: float, width: float) -> None:
+        self.drawing = Drawing(0, 0, "")
+        self.margin, self.y, self.width = margin, margin, width
+
+    def finished(self, title: str) -> Drawing:
+        """Return the drawing, as large as what is in it."""
+        self.drawing.title = title
+        self.drawing.width = self.width + self.margin
+        self.drawing.height = self.y + self.margin
+        return self.drawing
 
     def down(self, pixels: float) -> None:
         self.y += pixels
@@ -71,8 +73,7 @@ class _Page:
         self.down(height)
 
     def put(self, x: float, y: float, words: str, kind: str, anchor: str = "start") -> None:
-        where = f'x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}"'
-        self.elements.append(f"<text {where}>{escape(words)}</text>")
+        self.drawing.put(x, y, escape(words), kind, anchor)
 
     def block(self, block: Block) -> None:
         match block:
@@ -96,15 +97,16 @@ class _Page:
                 for k, one in enumerate(line.split(_MARK))
             )
             y = self.y + _LINE * 0.65
-            self.elements.append(f'<text x="{_MARGIN}" y="{y:.1f}">{spans}</text>')
+            self.drawing.put(self.margin, y, spans)
+            self.width = max(self.width, self.margin + 7.4 * len(line))
             self.down(_LINE)
 
     def _equation(self, equation: Equation) -> None:
         """Write symbols and numbers below each other, in columns."""
         found = equation.sum
         head = Factor(found.name, found.index, 0).symbol
-        left = _MARGIN + 20 + _LETTER * (len(head) + 1)
-        self.put(_MARGIN + 20, self.y + _LINE * 0.65, head, "mono")
+        left = self.margin + 20 + _LETTER * (len(head) + 1)
+        self.put(self.margin + 20, self.y + _LINE * 0.65, head, "mono")
         for row, chunk in enumerate(in_lines(found)):
             for line in (0, 1):
                 x = left
@@ -116,12 +118,12 @@ class _Page:
                     if place < len(chunk) - 1:
                         self.put(x - _LETTER / 2, self.y + _LINE * 0.65, "+", "mono")
                         x += 1.5 * _LETTER
-                self.width = max(self.width, x + _MARGIN)
+                self.width = max(self.width, x + self.margin)
                 self.down(_LINE)
         self.text(left, f"= {found.value:.6g}", "mono", _LINE)
 
     def _figure(self, parts: list[Grid | str]) -> None:
-        x, tallest = _MARGIN + 20.0, 0.0
+        x, tallest = self.margin + 20.0, 0.0
         middle = self.y + 22 + _CELL * max(len(g.rows) for g in parts if isinstance(g, Grid)) / 2
         for part in parts:
             if isinstance(part, str):
@@ -172,10 +174,6 @@ class _Page:
 
     def _square(self, x: float, y: float, width: float, cell: Cell) -> None:
         if cell.text != "·":
-            colour = (
-                "" if cell.weight is None else f' fill="#{COLOURS[cell.weight % len(COLOURS)]}"'
-            )
-            kind = "cell" if colour else "cell empty"
-            place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{_CELL}"'
-            self.elements.append(f'<rect {place} class="{kind}"{colour}/>')
+            colour = "none" if cell.weight is None else f"#{COLOURS[cell.weight % len(COLOURS)]}"
+            self.drawing.box(x, y, width, _CELL, colour)
         self.put(x + width / 2, y + _CELL * 0.65, cell.text, "mono", "middle")
