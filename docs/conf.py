@@ -24,6 +24,7 @@ extensions = [
     "mathml",
     "reference",
     "commands",
+    "operators",
 ]
 exclude_patterns = ["_build", "_ext", "_static"]
 nitpicky = True
@@ -54,7 +55,7 @@ napoleon_use_rtype = False
 napoleon_use_param = False
 napoleon_custom_sections = [("Attributes", "params_style")]
 toc_object_entries_show_parents = "hide"
-python_maximum_signature_line_length = 76
+python_maximum_signature_line_length = 110
 # What other libraries define; nothing is looked up on the internet while the site is built.
 nitpick_ignore_regex = [
     ("py:.*", r"(np|numpy|torch|nn|fx|jaxtyping|collections|pathlib|sqlite3)\..*"),

@@ -25,7 +25,7 @@ _NAMES = {
     "Array": "rot180.equations.convolution.Array",
     "Padding": "rot180.equations.geometry.Padding",
     "Index": "rot180.equations.links.Index",
-    "Arrays": "rot180.equations.optimizers.Arrays",
+    "Arrays": "rot180.equations.network.Arrays",
     "BadImage": "rot180.datasets.BadImage",
     "Box": "rot180.graph.boxes.Box",
     "Checkpoint": "rot180.networks.checkpoint.Checkpoint",
@@ -93,7 +93,7 @@ class _Homes(ast.NodeTransformer):
     def __init__(self, names: dict[str, Any]) -> None:
         self.names = names
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802
+    def visit_Name(self, node: ast.Name) -> ast.expr:
         """Look one name up where the annotation stands."""
         home = _NAMES.get(node.id)
         thing = self.names.get(node.id)

@@ -25,7 +25,10 @@ then equally small (about 1e-11)."""
 
 @runtime_checkable
 class Checkable(Protocol):
-    """What :func:`rot180.equations.check_layer` asks of a layer; ``gradient``, ``weights``, ``branch`` if it has."""
+    """What :func:`rot180.equations.check_layer` asks of a layer.
+
+    If it has ``weights``, ``gradient`` or ``branch``, they are used, too.
+    """
 
     def forward(self, a: Array) -> Array:
         """Return the output."""

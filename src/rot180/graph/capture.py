@@ -45,7 +45,7 @@ def capture(model: nn.Module, example: Tensor) -> Network:
     """
     _check_input(model, example)
     twin = _evaluating_twin(model)
-    reading = Reading(_export(twin, example), twin, example)
+    reading = Reading(exported(twin, example), twin, example)
     network = reading.network()
     # One image and two, since a graph may have the number that it was exported with in it.
     # Random ones, since an example of one value would not tell much.
@@ -135,7 +135,7 @@ def _evaluating_twin(model: nn.Module) -> nn.Module:
         ) from error
 
 
-def _export(model: nn.Module, example: Tensor) -> ExportedProgram:
+def exported(model: nn.Module, example: Tensor) -> ExportedProgram:
     """Export with operators that change nothing in place, whatever the model's author wrote."""
     batch = torch.zeros(_BATCH, *example.shape[1:], dtype=example.dtype, device=example.device)
     try:

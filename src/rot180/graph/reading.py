@@ -83,9 +83,7 @@ class Reading:
                 f"The model draws random numbers ({node.target}{where(node)}) although it was put "
                 "into evaluation mode. Where it calls F.dropout, pass training=self.training."
             )
-        results = tuple(
-            one for one in node.all_input_nodes if one in self.index or one in self.splits
-        )
+        results = self._results(node)
         if not results:
             with torch.no_grad():
                 self.constants[node.name] = self._call(node, {})
@@ -101,7 +99,7 @@ class Reading:
         if node.target in SPLITS:
             self.splits[node] = self._as_call(node, results)
             return
-        found = self._with_padding(self._found(node, results))
+        found = self._with_padding(self.found(node))
         if self._merged(node, found):
             return
         sources = tuple(self.index[one] for one in found.inputs)
@@ -113,6 +111,10 @@ class Reading:
             sources = (len(self.steps) - 1,)
         self.index[node] = len(self.steps)
         self._append(node.name, found.operators[-1], sources, shape_of(node)[1:], node)
+
+    def _results(self, node: fx.Node) -> tuple[fx.Node, ...]:
+        """Return the results that go into a call: what depends on the image."""
+        return tuple(filter(self._of_the_image, node.all_input_nodes))
 
     def _draws(self, node: fx.Node) -> bool:
         """Say whether a call draws random numbers, which some do in training only."""
@@ -147,8 +149,9 @@ class Reading:
     def _shape(self, place: int) -> tuple[int, ...]:
         return self.steps[place].shape if place >= 0 else tuple(self.example.shape[1:])
 
-    def _found(self, node: fx.Node, results: tuple[fx.Node, ...]) -> Found:
-        """Look the call up in the table."""
+    def found(self, node: fx.Node) -> Found:
+        """Look a call up in the table; what goes into it has been read."""
+        results = self._results(node)
         call = self._as_call(node, results)
         if _is_item(node):
             (source,), place = results, cast(int, node.args[1])

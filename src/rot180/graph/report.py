@@ -10,13 +10,11 @@ from torch import Tensor
 
 from rot180.graph.geometry import Step
 from rot180.graph.network import Layer, Network
-from rot180.graph.operators.activations import Pointwise, Rectifier
-from rot180.graph.operators.arithmetic import Product
-from rot180.graph.operators.base import NOTHING_KEPT, Operator, Part
+from rot180.graph.operators.activations import Rectifier
+from rot180.graph.operators.base import NOTHING_KEPT, Part
 from rot180.graph.operators.calls import Derived, Item, Unlisted
 from rot180.graph.operators.convolution import Convolution
-from rot180.graph.operators.layout import Detach
-from rot180.graph.operators.normalisation import LayerNorm
+from rot180.graph.ways import DERIVED, LINEAR, way_back
 
 
 @dataclass(frozen=True)
@@ -88,9 +86,9 @@ class Report:
             linear,
             dict(kinds.most_common()),
             dict(Counter(one.name for one in operators if isinstance(one, Rectifier))),
-            dict(Counter(one.kind for one in operators if _by_derivative(one))),
+            dict(Counter(one.kind for one in operators if way_back(one) is DERIVED)),
             tuple(_named(one) for one in steps if isinstance(one.operator, _FALLBACKS)),
-            tuple(_named(one) for one in steps if isinstance(one.operator, _GRADIENT_ONLY)),
+            tuple(_named(one) for one in steps if way_back(one.operator).defined == ("gradient",)),
             _whole_from(network),
             tuple(_layer(network, one) for one in network.layers.values()),
         )
@@ -168,15 +166,6 @@ class Report:
 
 
 _FALLBACKS = (Derived, Unlisted, Item)
-_GRADIENT_ONLY = (Unlisted, Item, Detach)
-
-
-def _by_derivative(operator: Operator) -> bool:
-    return (
-        isinstance(operator, Pointwise | Product | LayerNorm | Derived)
-        and not operator.linear
-        and not isinstance(operator, Rectifier)
-    )
 
 
 def _named(step: Step) -> tuple[str, str]:
@@ -198,8 +187,8 @@ def _layer(network: Network, layer: Layer) -> LayerReport:
     # The image itself is below the first layer: nothing has to be computed there.
     share = plan.multiply_adds / whole.multiply_adds if whole.multiply_adds else 0.0
     below = [network.steps[place].operator for place in network.needed(layer.step)]
-    only = any(isinstance(one, _GRADIENT_ONLY) for one in below)
-    methods = ("gradient",) if only else ("deconvnet", "gradient", "guided")
+    defined = [way_back(one).defined for one in below]
+    methods = min(defined, key=len, default=LINEAR.defined)
     return LayerReport(layer, share, 0 not in layer.stride, methods)
 
 
