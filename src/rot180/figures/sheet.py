@@ -3,6 +3,7 @@
 The background is transparent and the words are of a grey that can be read on white and on black.
 """
 
+import io
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -145,6 +146,15 @@ class Sheet:
         with written_whole(path) as beside:
             beside.write_text(json.dumps(about, indent=1, default=_plain) + "\n")
         return [*paths, path]
+
+    def _repr_png_(self) -> bytes:
+        """Show itself in a notebook."""
+        buffer = io.BytesIO()
+        with rc_context(_STYLE):
+            self.figure.savefig(
+                buffer, format="png", dpi=160, transparent=True, metadata=self._metadata("png")
+            )
+        return buffer.getvalue()
 
     def _metadata(self, ending: str) -> dict[str, Any]:
         match ending:
