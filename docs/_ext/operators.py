@@ -258,16 +258,28 @@ def page(found: list[Line]) -> str:
 
 def _section(way: Way, found: list[Line]) -> Iterator[str]:
     yield f"## {_HEADINGS[way.name]}\n"
-    yield "| method | a signal s becomes |\n| --- | --- |"
-    for method in ("deconvnet", "gradient", "guided"):
-        yield f"| `{method}` | {getattr(way, method)} |"
-    yield "\n| operator | as in | is read as | computed on |\n| --- | --- | --- | --- |"
-    for one in sorted(one for one in found if one.way is way):
-        kinds = ", then ".join(dict.fromkeys(one.kinds)) or "its input"
-        where = "the receptive field" if one.local else "whole maps"
-        target = one.target.removesuffix(".default")
-        yield f"| `{target}` | `{one.call}` | {kinds} | {where} |"
+    made = {method: getattr(way, method) for method in ("deconvnet", "gradient", "guided")}
+    if len(set(made.values())) == 1:
+        yield f"Under every method the signal s goes through {way.gradient}.\n"
+    else:
+        yield "| method | a signal s becomes |\n| --- | --- |"
+        yield from (f"| `{method}` | {becomes} |" for method, becomes in made.items())
+    for local, where in ((True, "the receptive field"), (False, "whole maps")):
+        mine = sorted(
+            (one for one in found if one.way is way and one.local is local),
+            key=lambda one: one.target.replace("aten._", "aten."),
+        )
+        if mine:
+            yield f"\n:::{{div}} operators\nComputed on {where}:\n"
+            yield "| operator | as in | is read as |\n| --- | --- | --- |"
+            yield from map(_row, mine)
+            yield ":::"
     yield ""
+
+
+def _row(one: Line) -> str:
+    kinds = ", then ".join(dict.fromkeys(one.kinds)) or "its input, handed on"
+    return f"| `{one.target.removesuffix('.default')}` | `{one.call}` | {kinds} |"
 
 
 def _fill(app: Sphinx, docname: str, source: list[str]) -> None:

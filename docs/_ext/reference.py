@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import textwrap
 from typing import Any
 
@@ -112,6 +113,21 @@ def _public(thing: type) -> str:
     return f"{thing.__module__}.{thing.__qualname__}"
 
 
+def _marked(
+    app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]
+) -> None:
+    """Show values that are written as "peak" as code, with the quotes as they are."""
+    shown = False  # in an example, which ends with an empty line
+    for number, line in enumerate(lines):
+        shown = line.lstrip().startswith(">>>") or (shown and bool(line.strip()))
+        if not shown:
+            lines[number] = re.sub(r'(``.*?``)|("[^"\s`]+")', _as_code, line)
+
+
+def _as_code(found: re.Match[str]) -> str:
+    return found[1] or f"``{found[2]}``"
+
+
 def _quoted(code: str) -> str:
     return code.replace("'", '"')
 
@@ -139,5 +155,6 @@ def _resolved(
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register both."""
     app.connect("autodoc-process-signature", _signature)
+    app.connect("autodoc-process-docstring", _marked)
     app.connect("missing-reference", _resolved)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -110,6 +110,17 @@ def scan(
         Rot180Error: an argument is wrong, the file holds another scan, or cannot be written; what
             was scanned until then is kept.
         KeyboardInterrupt: after what was scanned is saved.
+
+    Example:
+        >>> import numpy as np, rot180
+        >>> images = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+        >>> atlas = rot180.scan(rot180.load("two-layer"), images, "noise.atlas")
+        >>> list(atlas), len(atlas["conv2"]), atlas.complete
+        (['conv1', 'conv2', 'head'], 64, True)
+        >>> best = atlas["conv2"][40].examples[0]
+        >>> atlas.picture(best.image).pixels.shape
+        (32, 32, 3)
+        >>> atlas.close()
     """
     settings = asked.settings(layers, examples, sample, images, batch, shard, on_bad_image, every)
     subject = asked.subject_of(model, mean, std)

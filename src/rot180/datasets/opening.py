@@ -32,6 +32,12 @@ def open_dataset(spec: str, split: str = "train") -> Dataset:
     Raises:
         Rot180Error: the name, path or split is unknown, or the data cannot be used; the sentence
             says what would be understood.
+
+    Example:
+        >>> import rot180
+        >>> photos = rot180.open_dataset("photos", "test")
+        >>> len(photos), photos.image(0).shape, photos.classes[photos.label(0)]
+        (1600, (32, 32, 3), 'astronaut')
     """
     checked_split(split)
     if spec == "photos":

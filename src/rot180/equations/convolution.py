@@ -40,7 +40,15 @@ Array = NDArray[Any]
 
 
 def rot180(w: Array) -> Array:
-    """Turn kernels by 180 degrees: reverse rows and columns, the last two axes."""
+    """Turn kernels by 180 degrees: reverse rows and columns, the last two axes.
+
+    Example:
+        >>> import numpy as np
+        >>> from rot180.equations import rot180
+        >>> rot180(np.arange(6).reshape(2, 3))
+        array([[5, 4, 3],
+               [2, 1, 0]])
+    """
     return w[..., ::-1, ::-1]
 
 
@@ -70,6 +78,15 @@ def correlation(
 
     Raises:
         Rot180Error: shapes disagree, or a kernel is larger than the padded image.
+
+    Example:
+        >>> import numpy as np
+        >>> from rot180.equations.convolution import correlation
+        >>> a = np.arange(9.0).reshape(1, 1, 3, 3)
+        >>> w = np.array([[[[0.0, 1.0], [0.0, 0.0]]]])  # takes what is on the right
+        >>> correlation(a, w)[0, 0]
+        array([[1., 2.],
+               [4., 5.]])
     """
     n, f, each = check_shapes(a, w, groups)
     stride, size = pair(stride, "stride"), w.shape[2:]
@@ -95,6 +112,17 @@ def convolution(
     For one channel, one feature and stride 1, "full", it is z[y,x] = sum of w[i,j] a[y-i,x-j].
     Arguments as for :func:`correlation`; in "same", odd rows and columns of zeros go to the top and
     left, since the kernel is turned.
+
+    Example:
+        >>> import numpy as np
+        >>> from rot180.equations.convolution import convolution
+        >>> a = np.zeros((1, 1, 2, 2))
+        >>> a[0, 0, 0, 1] = 1  # a convolution lays the kernel there, as it is
+        >>> w = np.arange(1.0, 5.0).reshape(1, 1, 2, 2)
+        >>> convolution(a, w, padding="full")[0, 0]
+        array([[0., 1., 2.],
+               [0., 3., 4.],
+               [0., 0., 0.]])
     """
     check_axes(a, w)
     borders = margins(padding, w.shape[2:], pair(stride, "stride"), rotated=True)

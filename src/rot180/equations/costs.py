@@ -144,7 +144,14 @@ class SoftmaxCrossEntropy(Cost):
 
 
 def softmax(z: Array) -> Array:
-    """Return exp(z) / sum exp(z) over the last axis, the classes."""
+    """Return exp(z) / sum exp(z) over the last axis, the classes.
+
+    Example:
+        >>> import numpy as np
+        >>> from rot180.equations import softmax
+        >>> softmax(np.array([0.0, 0.0, 1000.0]))
+        array([0., 0., 1.])
+    """
     return np.exp(_log_softmax(z))
 
 

@@ -48,6 +48,14 @@ def project(
 
     Raises:
         Rot180Error: there is no such layer, feature, position, method or unpooling.
+
+    Example:
+        >>> import numpy as np
+        >>> from rot180.equations import Convolution, Network, ReLU, project
+        >>> network = Network({"conv": Convolution(1, 2, 3), "relu": ReLU()})
+        >>> image = np.random.default_rng(0).normal(size=(1, 1, 5, 5))
+        >>> project(network, image, "conv", feature=1, position="peak").shape
+        (1, 1, 5, 5)
     """
     network.training(False)
     network.input(x)

@@ -94,6 +94,16 @@ def connections(
 
     Raises:
         Rot180Error: the shapes do not fit each other.
+
+    Example:
+        >>> from rot180.equations import connections
+        >>> found = connections(below=(1, 1, 4), kernel=(1, 1, 1, 2))
+        >>> found.weight  # a row for each output; -1: cut
+        array([[ 0,  1, -1, -1],
+               [-1,  0,  1, -1],
+               [-1, -1,  0,  1]])
+        >>> found.uses
+        array([[[[3, 3]]]])
     """
     c, height, width = below
     f, each, kh, kw = kernel

@@ -43,6 +43,16 @@ class Network:
         layers: by name, from the first to the last; without names they are called "dense1",
             "convolution2", …
         cost: softmax and cross-entropy if not given.
+
+    Example:
+        >>> import numpy as np
+        >>> from rot180.equations import Convolution, Dense, Flatten, Network, ReLU
+        >>> network = Network([Convolution(1, 4, 3), ReLU(), Flatten(), Dense(4 * 4 * 4, 2)])
+        >>> images = np.random.default_rng(0).normal(size=(100, 1, 6, 6))
+        >>> labels = (images.mean((1, 2, 3)) > 0).astype(int)
+        >>> history = network.fit(images, labels, epochs=10)
+        >>> network.accuracy(images, labels) > 0.9
+        True
     """
 
     def __init__(

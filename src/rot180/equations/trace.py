@@ -91,6 +91,14 @@ class Trace:
         network: float64 for sums that are exact to 1e-15.
         x: images (n, c, h, w), or rows (n, inputs).
         labels: what the cost compares with; without them there are no errors and gradients.
+
+    Example:
+        >>> import numpy as np
+        >>> from rot180.equations import Convolution, Dense, Flatten, Network, Trace
+        >>> layers = {"conv": Convolution(1, 1, 2), "flat": Flatten(), "head": Dense(4, 2)}
+        >>> trace = Trace(Network(layers), np.ones((1, 1, 3, 3)), labels=[1])
+        >>> print(trace.delta("flat", (0, 3)).symbols())
+        head.w[0,3]*head.delta[0,0] + head.w[1,3]*head.delta[0,1]
     """
 
     def __init__(self, network: Network, x: Array, labels: Any = None) -> None:

@@ -76,6 +76,13 @@ def check_layer(
 
     Raises:
         Rot180Error: something is not in float64, or has another shape than its gradient.
+
+    Example:
+        >>> import numpy as np
+        >>> from rot180.equations import Dense, check_layer
+        >>> checks = check_layer(Dense(3, 2), np.ones((4, 3)))
+        >>> [(one.what, one.entries, one.error < 1e-9) for one in checks]
+        [('input', 12, True), ('w', 6, True), ('b', 2, True)]
     """
     x = np.array(x)
     weights: Mapping[str, Array] = getattr(layer, "weights", {})
@@ -134,6 +141,13 @@ def adjoint_error(
 
     Returns:
         The difference of the two products over the product of the lengths of forward(x) and y.
+
+    Example:
+        >>> import numpy as np
+        >>> from rot180.equations import adjoint_error
+        >>> w, (x, y) = np.arange(6.0).reshape(2, 3), (np.ones(3), np.ones(2))
+        >>> adjoint_error(lambda a: w @ a, lambda delta: w.T @ delta, x, y) < 1e-12
+        True
     """
     image = forward(x).copy()
     left, right = float(np.vdot(image, y)), float(np.vdot(x, backward(y)))

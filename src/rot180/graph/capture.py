@@ -42,6 +42,16 @@ def capture(model: nn.Module, example: Tensor) -> Network:
         Rot180Error: the example is not a batch of images; the model cannot be exported, holds
             weights that are not finite, changes itself, draws random numbers, or is not
             reproduced by its steps.
+
+    Example:
+        >>> import rot180, torch
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 5, stride=2), torch.nn.ReLU())
+        >>> net = rot180.capture(model, torch.randn(1, 3, 33, 33))
+        >>> net
+        Network(input 3x33x33, 2 steps)
+          0: 8 features of 15x15, receptive field 5x5, stride 2
+        >>> net.layers["0"].rectifier
+        'ReLU'
     """
     _check_input(model, example)
     twin = _evaluating_twin(model)

@@ -351,7 +351,7 @@ class Network:
         return (sizes[0], sizes[1]), (strides[0], strides[1])
 
     def report(self) -> "Report":
-        """Say what was found in the model, what each method does there, and check it; see there."""
+        """Say what was found in the model, what each method does there, and how exact it is."""
         from rot180.graph.report import Report
 
         return Report.of(self)

@@ -19,7 +19,8 @@ class Way(NamedTuple):
 
     Attributes:
         name: in a word or two.
-        deconvnet, gradient, guided: what each method makes of s.
+        deconvnet, gradient, guided: what each method makes of s; what s goes through, where all do
+            the same.
     """
 
     name: str
@@ -38,8 +39,8 @@ REFUSED = "refused, by name"
 
 LINEAR = Way("linear", *["the transposed step"] * 3)
 RECTIFIED = Way("rectifier", "max(s, 0)", "f' s", "f' max(s, 0)")
-UNPOOLED = Way("maximum", *["to the switches, or to the whole window"] * 3)
-DERIVED = Way("by derivative", *["the derivative at the values of the forward pass, times s"] * 3)
+UNPOOLED = Way("maximum", *["the unpooling that was chosen"] * 3)
+DERIVED = Way("by derivative", *["the derivative at the values of the forward pass"] * 3)
 STOPPED = Way("stopped", REFUSED, "0", REFUSED)
 BY_AUTOGRAD = Way("not listed", REFUSED, "what autograd makes of s", REFUSED)
 

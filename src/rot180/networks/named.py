@@ -114,6 +114,14 @@ def load(
     Raises:
         Rot180Error: there is no such model, its code or its weights cannot be loaded, a value is
             out of range, or the model cannot take such images.
+
+    Example:
+        >>> import rot180
+        >>> trained = rot180.load("two-layer")
+        >>> trained.size, trained.classes[:3]
+        ((32, 32), ('airplane', 'automobile', 'bird'))
+        >>> list(trained.network().layers)
+        ['conv1', 'conv2', 'head']
     """
     found = named_model(name, weights, size, mean, std, classes, device)
     for remark in found.remarks:

@@ -77,6 +77,19 @@ def project(
             is not of the size that the network was captured for.
 
     Source: Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014.
+
+    Example:
+        >>> import rot180
+        >>> trained = rot180.load("two-layer")
+        >>> image = trained.prepare(rot180.open_dataset("photos", "test").image(1))
+        >>> p = rot180.project(trained.network(), image, "conv2", 40, position="peak")
+        >>> p.position, tuple(p.box), tuple(p.pixels.shape)
+        ((7, 4), (8, 2, 22, 16), (3, 14, 14))
+        >>> tuple(p.full().shape)
+        (3, 32, 32)
+        >>> every = rot180.project(trained.network(), image, "conv2", method="guided")
+        >>> len(every), tuple(every.full().shape)
+        (64, (64, 3, 32, 32))
     """
     if not isinstance(network, Network):
         raise Rot180Error(

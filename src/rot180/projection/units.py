@@ -48,6 +48,17 @@ def project_units(
 
     Raises:
         Rot180Error: an image, a layer, a feature or a position does not exist, when it is come to.
+
+    Example:
+        >>> import rot180
+        >>> trained = rot180.load("two-layer")
+        >>> photos = rot180.open_dataset("photos", "test")
+        >>> images = trained.prepare(photos.image(1))[None]
+        >>> units = [(0, "conv1", 5, (4, 4)), (0, "conv2", 40, "peak")]
+        >>> for p in rot180.project_units(trained.network(), images, units):
+        ...     print(p.layer, p.position, tuple(p.box))
+        conv1 (4, 4) (2, 2, 7, 7)
+        conv2 (7, 4) (8, 2, 22, 16)
     """
     if not isinstance(network, Network):
         raise Rot180Error(
