@@ -43,16 +43,27 @@ def _parameter(names: str, told: str, required: bool) -> Iterator[str]:
     for one in extra[1].split("; ") if extra else ():
         key, _, value = one.partition(": ")
         if key == "default":
-            words += f" Default: `{value}`."
+            on = "--" if "--no-" in names else ""
+            words += f" Default: `{on}{value}`."
     words += " It has to be given." if required else ""
+    names = re.sub(r"\.*\s*<list\[(\w+)\]>", lambda one: f" <{one[1].lower()}> …", names)
     yield ", ".join(f"`{one.strip()}`" for one in re.split(r",\s+|\s+/\s+", names))
     yield f": {words.strip()}\n"
 
 
 def _prose(text: str) -> str:
-    """Return help as Markdown: each paragraph on a line, marks of Markdown taken as they are."""
+    """Return help as Markdown: each paragraph on a line, options and what is quoted as code."""
     paragraphs = [" ".join(one.split()) for one in re.split(r"\n\s*\n", text)]
-    return "\n\n".join(re.sub(r"([*_<>\[\]|])", r"\\\1", one) for one in paragraphs)
+    return "\n\n".join(_CODE.sub(_marked, one) for one in paragraphs)
+
+
+_CODE = re.compile(r"(--[a-z][\w-]*)|(?<!\w)'([^']+)'(?!\w)|(\"[^\"]+\")|([*_<>\[\]|])")
+
+
+def _marked(found: re.Match[str]) -> str:
+    option, single, double, mark = found.groups()
+    code = option or single or double
+    return f"`{code}`" if code else f"\\{mark}"
 
 
 def _fill(app: Sphinx, docname: str, source: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The reference as it is read: signatures from the source, objects under their public names."""
+"""The reference as it is read: signatures and types from the source, objects by public names."""
 
 import ast
 import inspect
@@ -7,14 +7,17 @@ import textwrap
 from typing import Any
 
 from docutils import nodes
-from sphinx.addnodes import pending_xref
+from sphinx.addnodes import desc_annotation, pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import NoUri
+from sphinx.pycode import ModuleAnalyzer
 
 import rot180
 from rot180 import equations
 from rot180.datasets import BadImage, Dataset
+
+_NDARRAY = "ndarray[tuple[Any, ...], dtype[Any]]"
 
 _PAGES = {
     "rot180.projection.rules": "reference/methods",
@@ -58,10 +61,10 @@ def _signature(
     if what == "exception":
         return None
     if what == "class":
-        made_by_users = name.startswith("rot180.equations.") and "__init__" in vars(thing)
-        if not made_by_users or hasattr(thing, "__dataclass_fields__"):
+        thing = None if hasattr(thing, "__dataclass_fields__") else thing.__init__
+        written = getattr(thing, "__module__", "").startswith("rot180.equations.")
+        if not (name.startswith("rot180.equations.") and written):
             return "", None  # what functions return is not made by its constructor
-        thing = thing.__init__
     function = inspect.unwrap(getattr(thing, "__func__", thing))
     if not inspect.isfunction(function):
         return None
@@ -74,6 +77,8 @@ def _signature(
     names = function.__globals__
     for one in (*taken.posonlyargs, *taken.args, *taken.kwonlyargs):
         one.annotation = _plain(one.annotation, names)
+    for defaults in (taken.defaults, taken.kw_defaults):
+        defaults[:] = [_value(one, names) for one in defaults]
     result = None if what == "class" else _plain(parsed.returns, names)
     shown = f"({_quoted(ast.unparse(taken))})"
     return shown, None if result is None else _quoted(ast.unparse(result))
@@ -86,6 +91,13 @@ def _plain(annotation: ast.expr | None, names: dict[str, Any]) -> ast.expr | Non
     if isinstance(annotation, ast.Name) and annotation.id == "Any":
         return None
     return None if annotation is None else _Homes(names).visit(annotation)
+
+
+def _value(default: ast.expr | None, names: dict[str, Any]) -> ast.expr | None:
+    """Show the number or word that a default by the name of a constant stands for."""
+    value = names.get(default.id) if isinstance(default, ast.Name) else None
+    short = isinstance(value, int | float | str) and len(repr(value)) < 12
+    return ast.Constant(value) if short else default
 
 
 class _Homes(ast.NodeTransformer):
@@ -121,15 +133,45 @@ def _marked(
     for number, line in enumerate(lines):
         shown = line.lstrip().startswith(">>>") or (shown and bool(line.strip()))
         if not shown:
-            lines[number] = re.sub(r'(``.*?``)|("[^"\s`]+")', _as_code, line)
+            lines[number] = re.sub(r'(``.*?``)|("[^"`]{0,32}")', _as_code, line)
 
 
 def _as_code(found: re.Match[str]) -> str:
     return found[1] or f"``{found[2]}``"
 
 
+def _typed(
+    app: Sphinx, what: str, name: str, thing: Any, options: object, lines: list[str]
+) -> None:
+    """Write the types of a class's fields beside their names under ``Attributes``."""
+    if what != "class" or "Attributes:" not in lines:
+        return
+    (parsed,) = ast.parse(textwrap.dedent(inspect.getsource(thing))).body
+    types = {
+        one.target.id: ast.unparse(one.annotation).replace("'", '"')
+        for one in getattr(parsed, "body", ())
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
+    }
+    for number in range(lines.index("Attributes:") + 1, len(lines)):
+        if lines[number] and not lines[number].startswith("    "):
+            break
+        found = re.match(r"    (\w+(?:, \w+)*): ", lines[number])
+        kinds = {types.get(one) for one in found[1].split(", ")} if found else set()
+        if found and len(kinds) == 1 and None not in kinds:
+            lines[number] = f"    {found[1]} (``{kinds.pop()}``): {lines[number][found.end() :]}"
+
+
 def _quoted(code: str) -> str:
     return code.replace("'", '"')
+
+
+def _named(app: Sphinx, domain: str, kind: str, content: nodes.Element) -> None:
+    """Call NumPy's arrays by the name that the source has for them, where a property is one."""
+    for one in content.parent.findall(desc_annotation):
+        text = one.astext()
+        if _NDARRAY in text:
+            one.clear()
+            one += nodes.Text(text.replace(_NDARRAY, "Array"))
 
 
 def _resolved(
@@ -152,9 +194,19 @@ def _resolved(
         return None
 
 
+def _without_overloads(app: Sphinx) -> None:
+    """Show ``project`` once: its overloads are for type checkers, and differ in what it returns."""
+    analyzer = ModuleAnalyzer.for_module("rot180.projection.project")
+    analyzer.analyze()
+    analyzer.overloads.clear()
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register both."""
+    """Register all of it."""
+    app.connect("builder-inited", _without_overloads)
     app.connect("autodoc-process-signature", _signature)
-    app.connect("autodoc-process-docstring", _marked)
+    app.connect("autodoc-process-docstring", _marked, priority=300)
+    app.connect("autodoc-process-docstring", _typed, priority=400)  # before napoleon reads them
+    app.connect("object-description-transform", _named)
     app.connect("missing-reference", _resolved)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -33,7 +33,12 @@ class Example(NamedTuple):
 
 
 class Peaks(NamedTuple):
-    """How many images have their peak in [low, high); None: no bound."""
+    """How many images have their peak in [low, high).
+
+    Attributes:
+        low, high: bounds of the activation; None: no bound.
+        images: their number.
+    """
 
     low: float | None
     high: float | None
@@ -41,7 +46,13 @@ class Peaks(NamedTuple):
 
 
 class Response(NamedTuple):
-    """The mean peak of a feature on the images of one class."""
+    """The mean peak of a feature on the images of one class.
+
+    Attributes:
+        number: of the class.
+        name: of the class.
+        mean_peak: mean of the feature's largest activations on these images.
+    """
 
     number: int
     name: str
@@ -49,7 +60,12 @@ class Response(NamedTuple):
 
 
 class Partner(NamedTuple):
-    """Another feature of the layer, and its correlation with this one."""
+    """Another feature of the layer, and its correlation with this one.
+
+    Attributes:
+        channel: the other's number.
+        correlation: Pearson's, of the activations at positions sampled on every image.
+    """
 
     channel: int
     correlation: float
@@ -85,8 +101,8 @@ class Feature:
     Attributes:
         layer: name of the layer.
         channel: its number.
-        statistics: by name (see ``STATISTICS``); None where a value is not defined. Each is an
-            attribute, too: ``feature.max``, ``feature.class_selectivity``.
+        statistics: by name; see there. Each is an attribute, too: ``feature.max``,
+            ``feature.class_selectivity``.
     """
 
     def __init__(self, atlas: "Atlas", layer: str, channel: int) -> None:
@@ -95,7 +111,10 @@ class Feature:
 
     @cached_property
     def statistics(self) -> dict[str, Any]:
-        """What ``STATISTICS`` names; None where a value is not defined."""
+        """The statistics by name, as in the table ``feature``; None where one is not defined.
+
+        Their formulas are in :mod:`rot180.atlas.statistics`.
+        """
         found = self._atlas.rows(
             f"SELECT layer, channel, {', '.join(STATISTICS)} FROM feature WHERE id = ?", self.number
         )
@@ -242,7 +261,7 @@ class AtlasLayer(Sequence[Feature]):
 
     @cached_property
     def statistics(self) -> dict[str, list[Any]]:
-        """What ``STATISTICS`` names, of all features in one look; ``dead`` is 0 or 1."""
+        """The statistics of all features, a list for each name; ``dead`` is 0 or 1."""
         found = self._atlas.rows(
             f"SELECT {', '.join(STATISTICS)} FROM feature WHERE layer = ? ORDER BY channel",
             self.name,

@@ -22,7 +22,7 @@ def merge(parts: Any, path: Any) -> Atlas:
             merged again.
 
     Returns:
-        The atlas, opened: row for row that of one scan over all these images.
+        The atlas, opened; row for row that of one scan over all these images.
 
     Raises:
         Rot180Error: a part is unfinished, complete in itself, of another scan, or given twice; or

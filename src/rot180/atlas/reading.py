@@ -58,7 +58,10 @@ class Atlas(Mapping[str, AtlasLayer]):
         about: what it says about itself: model, data, versions, times.
         layers: by name, in the order of the network.
         classes: names of the classes of the data set.
+        class_images: number of scanned images of each class.
         images: number of images of the whole data set.
+        size: (height, width) of the images as the network takes them, in pixels.
+        channels: of these images, 3 or 1.
         finished: whether the scan that made it is over.
         complete: whether it covers the whole data set.
     """
@@ -289,7 +292,15 @@ class Atlas(Mapping[str, AtlasLayer]):
             raise Rot180Error("pandas is not installed: 'pip install pandas'.") from error
 
     def sample(self, layer: str) -> tuple[list[int], Float16[np.ndarray, "images channels"]]:
-        """Return the sampled images, and the peaks of a layer's features on them, in scales."""
+        """Return what atlases are compared by.
+
+        Returns:
+            The numbers of the sampled images, and the largest activation of each of the layer's
+            features on each of them, in units of the layer's scale (table ``sample``).
+
+        Raises:
+            Rot180Error: there is no such layer, or the file is damaged.
+        """
         part = self[layer]
         numbers = [n for (n,) in self.rows("SELECT image FROM sample_image ORDER BY place")]
         self.check(all(isinstance(n, int) for n in numbers), "sample_image")

@@ -19,7 +19,12 @@ Spans = Int64[np.ndarray, "places 2"]
 
 
 class Fields(NamedTuple):
-    """What the rows and columns of a layer's maps see of the image: (start, stop) each."""
+    """What the rows and columns of a layer's maps see of the image.
+
+    Attributes:
+        rows: (start, stop) for each row, in pixels, stop exclusive.
+        columns: likewise for each column.
+    """
 
     rows: Spans
     columns: Spans

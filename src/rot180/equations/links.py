@@ -21,7 +21,13 @@ Index = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Factor:
-    """One number in a product: its name, where it stands, and its value."""
+    """One number in a product.
+
+    Attributes:
+        name: of the array that it stands in, as "conv2.w".
+        index: where it stands there.
+        value: the number.
+    """
 
     name: str
     index: Index

@@ -168,7 +168,7 @@ def central_differences(
             has a kink. It sees x, which is changed in place and put back.
         x: float64.
         chosen: flat numbers of the entries; all if not given.
-        step: h, for entries up to 1; in proportion for larger ones.
+        step: h, for entries up to 1; in proportion for larger ones. ``STEP`` is about 6e-6.
 
     Returns:
         The derivatives, and whether a kink lay between the two points, one for each entry.

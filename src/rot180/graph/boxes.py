@@ -36,7 +36,11 @@ class Span(NamedTuple):
 
 
 class Box(NamedTuple):
-    """Rows ``top <= y < bottom`` and columns ``left <= x < right`` of a map or image, in pixels."""
+    """Rows ``top <= y < bottom`` and columns ``left <= x < right`` of a map or image, in pixels.
+
+    Attributes:
+        top, left, bottom, right: its edges; it may be unpacked like a tuple.
+    """
 
     top: int
     left: int

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ForwardPass:
-    """What a network made of images, as far as it was asked so far.
+    """What a network made of images, as far as it was asked so far; from ``network.open(image)``.
 
     It goes on from where it stopped when a later layer is asked for. What it holds is what some
     method looks at on the way back (activations, switches), and the maps of all layers.

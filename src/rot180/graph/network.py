@@ -205,14 +205,26 @@ class Network:
         return ForwardPass(self, batch.clone())
 
     def maps(self, images: Tensor, layer: str) -> Float[Tensor, "n c h w"]:
-        """Return the feature maps of a layer for one normalised image or a batch of them."""
+        """Return the feature maps of a layer, after its normalisation and its rectifier.
+
+        Args:
+            images: a normalised image (c, h, w), or a batch (n, c, h, w).
+            layer: name of the layer.
+
+        Raises:
+            Rot180Error: the layer does not exist, or the images are not of the captured size.
+        """
         place = self.layer(layer)
         passed = ForwardPass(self, self.batch(images), "deconvnet", frozenset({place.step}))
         return passed.maps(place)
 
     @torch.no_grad()
     def outputs_for(self, images: Tensor) -> list[Tensor]:
-        """Return the model's outputs for images, made step by step."""
+        """Return the model's outputs for normalised images (n, c, h, w), made step by step.
+
+        Raises:
+            Rot180Error: the images are not of the captured size.
+        """
         passed = ForwardPass(self, self.batch(images), "deconvnet", frozenset(self.outputs))
         return [passed.value(place) for place in self.outputs]
 
@@ -328,7 +340,7 @@ class Network:
         return value
 
     def receptive_field(self, layer: Layer, position: tuple[int, int]) -> Box:
-        """Return the box of image pixels that one unit can see, cut to the image."""
+        """Return the box of pixels that the unit (y, x) of a layer can see, cut to the image."""
         spans = [
             self._traced(layer, axis, Span(place, place + 1) if layer.axes else Span(0, 1))
             for axis, place in enumerate(position)

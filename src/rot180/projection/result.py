@@ -70,8 +70,9 @@ class Projection:
 class Projections(Sequence[Projection]):
     """Projections of several features or images, in order.
 
-    ``shape`` is (images,), (features,) or (images, features); the sequence runs over all of them,
-    the features of the first image first.
+    Attributes:
+        items: all of them, the features of the first image first.
+        shape: (images,), (features,) or (images, features).
     """
 
     items: tuple[Projection, ...]

@@ -61,6 +61,10 @@ UNPOOLINGS = ("switches", "repeat")
 class Rules:
     """A method and an unpooling, chosen by name.
 
+    Attributes:
+        method: "deconvnet", "gradient" or "guided".
+        unpooling: "switches" or "repeat".
+
     Raises:
         Rot180Error: one of the names does not exist.
     """
