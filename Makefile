@@ -1,9 +1,9 @@
-# Two commands do all the set-up: 'make demo' and 'make test'.
+# Two commands do all the set-up: 'make demo' and 'make test'. The others are for who works on it.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test docs bench clean browser
+.PHONY: demo test docs bench dist clean browser
 
 demo: $(INSTALLED)  ## train the two-layer network, draw and scan its features, into demo/
 	$(BIN)/rot180 demo
@@ -33,8 +33,24 @@ bench: $(INSTALLED)  ## tables of ratios, each measured side by side in one run
 	$(BIN)/python benchmarks/atlas.py
 	$(BIN)/python benchmarks/explorer.py
 
+dist: $(INSTALLED)  ## sdist and wheel, into dist/; checked, and the wheel tried where nothing else is
+	@$(BIN)/python -c 'import build, twine' 2>/dev/null \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dist]'
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+	@ls -l dist
+	@set -eu; place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; trap 'exit 1' HUP INT TERM; \
+	  echo "Installing the wheel into $$place, for this once (5.5 GB, removed at the end)."; \
+	  $(PYTHON) -m venv "$$place/env"; mkdir "$$place/empty"; \
+	  "$$place/env/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	    dist/*.whl; \
+	  cd "$$place/empty"; unset PYTHONPATH; ROT180_CACHE="$$place/cache"; export ROT180_CACHE; \
+	  "$$place/env/bin/rot180" --version; "$$place/env/bin/rot180" demo; \
+	  test -s demo/two-layer.atlas; echo "The wheel works in an environment of its own."
+
 clean:  ## remove the environment and all that was made
-	rm -rf .venv demo docs/_build .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv demo dist docs/_build .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Installing rot180 and PyTorch into .venv (several GB; this takes some minutes once)."
