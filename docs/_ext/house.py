@@ -1,0 +1,156 @@
+"""The house: the packages of rot180 from top to bottom, and who imports whom, read from the source.
+
+Both the picture on the page about the design and the test of the order are made from it.
+"""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from rot180.explain.svg import Drawing
+
+SOURCE = Path(__file__).parents[2] / "src" / "rot180"
+
+ROOMS = (
+    "equations",
+    "explain",
+    "datasets",
+    "networks",
+    "graph",
+    "projection",
+    "atlas",
+    "figures",
+    "web",
+    "cli",
+)
+"""The packages in the order of the design: each uses what stands above it."""
+
+GROUND = ("errors", "files", "device")
+"""Modules that any package may use; they use only each other, upwards in this list."""
+
+BESIDE = {"console": "cli", "__main__": "cli"}
+"""Modules that belong to a package though they lie beside it."""
+
+DOWNWARDS = {("networks/model", "graph/capture"), ("networks/model", "graph/network")}
+"""The imports that go down the list, and may: what the page calls the exception."""
+
+SAID = {
+    "equations": "back-propagation in NumPy",
+    "explain": "one convolution, number by number",
+    "datasets": "images in",
+    "networks": "models, training, weights",
+    "graph": "a model as a list of steps",
+    "projection": "features carried back to pixels",
+    "atlas": "a scan of a data set, one file",
+    "figures": "pictures",
+    "web": "the explorer",
+    "cli": "the command line",
+}
+
+
+def imports(source: Path = SOURCE) -> set[tuple[str, str]]:
+    """Return (module, module that it imports) of rot180, as ``graph/capture``.
+
+    Imports inside of functions count; what only the type checker sees does not.
+    """
+    modules = {_name(path, source) for path in source.rglob("*.py")}
+    found = set()
+    for path in sorted(source.rglob("*.py")):
+        for name in _named(ast.parse(path.read_text(encoding="utf-8"))):
+            for end in (name, name.rpartition("/")[0]):  # a module, or something in one
+                if end in modules:
+                    found.add((_name(path, source), end))
+                    break
+    return found
+
+
+def room(module: str) -> str:
+    """Return the room that a module stands in, or the module itself."""
+    first = module.partition("/")[0]
+    return BESIDE.get(first, first)
+
+
+def between_rooms() -> dict[tuple[str, str], set[tuple[str, str]]]:
+    """Return for each pair of rooms the imports of one from the other."""
+    found = defaultdict(set)
+    for one, other in imports():
+        pair = room(one), room(other)
+        if pair[0] != pair[1] and set(pair) <= set(ROOMS):
+            found[pair].add((one, other))
+    return dict(found)
+
+
+def size(name: str) -> tuple[int, int]:
+    """Return how many files and lines of Python a room has."""
+    texts = [one.read_text(encoding="utf-8") for one in (SOURCE / name).rglob("*.py")]
+    return len(texts), sum(one.count("\n") for one in texts)
+
+
+def drawing() -> Drawing:
+    """Draw the rooms below each other; from each a line goes up, with an arrow into what it uses."""
+    wide, tall, gap, left = 300, 44, 16, 8
+    column, right = 30, left + 300
+    pairs = between_rooms()
+    users = [one for one in ROOMS if any(pair[0] == one for pair in pairs)]
+    width, height = right + column * (len(users) + 1), len(ROOMS) * (tall + gap) + 2 * gap
+    told = "; ".join(
+        f"{one} imports {', '.join(other for other in ROOMS if (one, other) in pairs)}"
+        for one in users
+    )
+    found = Drawing(width, height, f"The packages of rot180 from top to bottom. {told}.")
+    middle = {one: gap + n * (tall + gap) + tall / 2 for n, one in enumerate(ROOMS)}
+    for name in ROOMS:
+        y = middle[name]
+        found.box(left, y - tall / 2, wide, tall)
+        found.text(left + 12, y - 9, name, "bold", "start")
+        found.text(left + 12, y + 10, SAID[name], "name", "start")
+        files, lines = size(name)
+        found.text(right - 10, y - 9, f"{files} files, {lines:,} lines", "small", "end")
+    for n, one in enumerate(users):
+        x, start = right + column * (n + 1), middle[one] + 8
+        above = [middle[other] for other in ROOMS if (one, other) in pairs]
+        up = [y for y in above if y < middle[one]]
+        if up:
+            found.line((right, start), (x, start))
+            found.line((x, start), (x, min(up) - 8 + _shift(n)))
+            found.disc(x, start, 3)
+        for y in up:
+            found.arrow((x, y - 8 + _shift(n)), (right + 1, y - 8 + _shift(n)))
+        for y in above:
+            if y > middle[one]:  # the exception: down the list
+                bend = right + 12
+                found.line((right, middle[one] + 16), (bend, middle[one] + 16), dashed=True)
+                found.line((bend, middle[one] + 16), (bend, y - 17), dashed=True)
+                found.arrow((bend, y - 17), (right + 1, y - 17))
+    return found
+
+
+def _shift(number: int) -> float:
+    """Keep the arrows of several users into one room apart."""
+    return number * 2.0 - 8
+
+
+def _name(path: Path, source: Path) -> str:
+    parts = path.relative_to(source).with_suffix("").parts
+    return "/".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+def _named(node: ast.AST) -> Iterator[str]:
+    """Go through what is imported from rot180, except for the type checker alone."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(child, ast.ImportFrom):
+            module = child.module or ""
+            assert child.level == 0, "rot180 imports by full names"
+            names = [f"{module}.{one.name}" for one in child.names]
+        elif isinstance(child, ast.Import):
+            names = [one.name for one in child.names]
+        else:
+            yield from _named(child)
+            continue
+        for one in names:
+            top, _, rest = one.partition(".")
+            if top == "rot180":
+                yield rest.replace(".", "/") or "__init__"

@@ -1,0 +1,69 @@
+"""The order of the packages: imports go up the list, with one exception that is named."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "_ext"))
+
+import house
+
+
+def test_every_package_and_module_has_its_place() -> None:
+    here = {one.stem for one in house.SOURCE.glob("*.py")}
+    here |= {one.parent.name for one in house.SOURCE.glob("*/__init__.py")}
+    places = {"__init__", *house.ROOMS, *house.GROUND, *house.BESIDE}
+    assert here == places
+
+
+def test_imports_go_up_the_list_but_for_the_exception() -> None:
+    order = {name: n for n, name in enumerate((*house.GROUND, *house.ROOMS))}
+    down = {
+        (one, other)
+        for one, other in house.imports()
+        if {house.room(one), house.room(other)} <= set(order)
+        and order[house.room(one)] < order[house.room(other)]
+    }
+    assert down == house.DOWNWARDS
+
+
+def test_the_ground_uses_nothing_else_of_rot180() -> None:
+    used = {other for one, other in house.imports() if house.room(one) in house.GROUND}
+    assert used <= set(house.GROUND)
+
+
+def test_the_package_itself_is_used_for_its_version_only() -> None:
+    users = {one for one, other in house.imports() if other == "__init__"}
+    for one in users - {"__main__"}:
+        path = house.SOURCE / f"{one}.py"
+        path = path if path.exists() else house.SOURCE / one / "__init__.py"
+        assert "from rot180 import " in path.read_text()
+        for line in path.read_text().splitlines():
+            if line.strip().startswith("from rot180 import "):
+                names = line.partition(" import ")[2].replace(",", " ").split()
+                modules = {*house.ROOMS, *house.GROUND, *house.BESIDE}
+                assert set(names) <= {"__version__"} | modules, f"{one}: {line}"
+
+
+def test_the_drawing_has_an_arrow_for_every_pair() -> None:
+    drawn = str(house.drawing())
+    assert drawn.count("<polygon") == len(house.between_rooms())
+    assert all(f">{name}<" in drawn for name in house.ROOMS)
+
+
+def test_imports_are_found_wherever_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "graph").mkdir()
+    (tmp_path / "graph" / "__init__.py").write_text("")
+    (tmp_path / "errors.py").write_text("")
+    (tmp_path / "graph" / "one.py").write_text(
+        "from typing import TYPE_CHECKING\n"
+        "from rot180.errors import Rot180Error\n"
+        "import rot180.graph\n"
+        "if TYPE_CHECKING:\n    from rot180.graph import two\n"
+        "def later():\n    from rot180.graph import two\n"
+    )
+    (tmp_path / "graph" / "two.py").write_text("import numpy\n")
+    assert house.imports(tmp_path) == {
+        ("graph/one", "errors"),
+        ("graph/one", "graph"),
+        ("graph/one", "graph/two"),
+    }
