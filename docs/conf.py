@@ -29,6 +29,9 @@ extensions = [
 exclude_patterns = ["_build", "_ext", "_static"]
 nitpicky = True
 
+numfig = True  # equations are numbered by chapter
+math_eqref_format = "({number})"
+
 html_theme = "furo"
 html_title = "rot180"
 html_static_path = ["_static"]

@@ -28,7 +28,8 @@ def _block(page: HTML5Translator, node: nodes.math_block) -> None:
 
 def _mathml(node: nodes.Node, as_block: bool) -> str:
     try:
-        return str(tex2mathml(node.astext(), as_block=as_block))
+        # The operator's own star is so small that it looks like the asterisk of a convolution.
+        return str(tex2mathml(node.astext(), as_block=as_block)).replace("⋆", "★")
     except MathError as error:
         raise ExtensionError(f"Cannot write as MathML: {node.astext()} ({error})") from error
 

@@ -7,18 +7,19 @@ from pathlib import Path
 import rot180
 from rot180.datasets.store import cache_directory
 
-_BESIDE = Path(__file__).parents[3] / "shared" / "data" / "cifar10"
+_CHECKOUT = Path(__file__).parents[2]
+_BESIDE = _CHECKOUT.parent / "shared" / "data" / "cifar10"
 
 
 def data() -> str:
     """Return the name of the data, as ``--data`` and ``open_dataset`` take it.
 
-    ``ROT180_DOCS_DATA`` names it. Without, it is CIFAR-10 if that lies in ``shared/data`` beside the
+    ``ROT180_DOCS_DATA`` names it, a path as seen from the checkout. Without, it is CIFAR-10 if that lies in ``shared/data`` beside the
     checkout or was downloaded before, and else ``photos``. Nothing is downloaded here.
     """
     named = os.environ.get("ROT180_DOCS_DATA")
     if named:
-        return named
+        return str(_CHECKOUT / named) if (_CHECKOUT / named).exists() else named
     if _BESIDE.is_dir():
         return str(_BESIDE)
     downloaded = (cache_directory() / "cifar-10-batches-py").is_dir()

@@ -219,16 +219,16 @@ def layer_and_back() -> Drawing:
     drawing.text(430, 222, "back", "name")
     for k, (one, other, hint) in enumerate(zip(there, back, asked, strict=True)):
         x = 160 + k * 195
-        drawing.box(x, 34, 150, 44, f"#{COLOURS[k]}")
+        drawing.box(x - 8, 34, 166, 44, f"#{COLOURS[k]}")
         drawing.text(x + 75, 56, one, "bold")
-        drawing.box(x, 154, 150, 44, f"#{COLOURS[k]}", dashed=True)
+        drawing.box(x - 8, 154, 166, 44, f"#{COLOURS[k]}", dashed=True)
         words = other.split(" with ")
         drawing.text(x + 75, 176 if len(words) == 1 else 168, words[0], "bold")
         if len(words) > 1:
             drawing.text(x + 75, 186, f"with {words[1]}", "name")
         if k:
-            drawing.arrow((x - 45, 56), (x - 3, 56))
-            drawing.arrow((x - 3, 176), (x - 45, 176))
+            drawing.arrow((x - 37, 56), (x - 11, 56))
+            drawing.arrow((x - 8, 176), (x - 34, 176))
         if hint == asked[2]:
             drawing.arrow((x + 75, 78), (x + 75, 151))
             drawing.text(x + 67, 108, hint.split(" say ")[0], "name", "end")
@@ -238,10 +238,10 @@ def layer_and_back() -> Drawing:
     drawing.text(78, 106, ends[0].split(", ")[0], "mono")
     drawing.text(78, 126, ends[0].split(", ")[1], "name")
     drawing.text(785, 116, ends[1], "mono")
-    drawing.arrow((78, 92), (157, 58))
-    drawing.arrow((157, 174), (78, 140))
-    drawing.arrow((703, 58), (785, 98))
-    drawing.arrow((785, 134), (703, 174))
+    drawing.arrow((78, 92), (149, 58))
+    drawing.arrow((152, 174), (78, 140))
+    drawing.arrow((708, 58), (785, 98))
+    drawing.arrow((785, 134), (711, 174))
     return drawing
 
 

@@ -1,0 +1,102 @@
+"""The site builds without a warning, its links lead somewhere, and it loads only its own files."""
+
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+
+import pytest
+
+from tests.docs.pages import DOCS
+
+ROOT = DOCS.parent
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site from the photographs, as ``make docs`` does: every page runs."""
+    out = tmp_path_factory.mktemp("site") / "html"
+    sphinx = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet"]
+    done = subprocess.run(
+        [*sphinx, "-b", "html", str(DOCS), str(out)],
+        env={**os.environ, "ROT180_DOCS_DATA": "photos"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    return out
+
+
+class _Links(HTMLParser):
+    """The links, pictures and anchors of a page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.anchors: set[str] = set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        if "id" in found:
+            self.anchors.add(found["id"])
+        if tag == "a" and "href" in found:
+            self.links.append(found["href"])
+        if tag in ("img", "script", "iframe", "source") and "src" in found:
+            self.loaded.append(found["src"])
+        if tag == "link" and found.get("rel") in ("stylesheet", "icon", "preload"):
+            self.loaded.append(found["href"])
+
+
+@pytest.fixture(scope="module")
+def pages(site: Path) -> dict[Path, _Links]:
+    return {path: _Links(path) for path in sorted(site.rglob("*.html"))}
+
+
+def test_every_link_within_the_site_leads_to_a_page_and_a_place_on_it(pages) -> None:
+    broken = []
+    for page, found in pages.items():
+        for link in found.links:
+            address, anchor = urldefrag(link)
+            if re.match(r"[a-z]+:", address):
+                continue
+            target = (page.parent / unquote(address)).resolve() if address else page
+            there = pages[target].anchors if target in pages else {anchor}
+            if not target.is_file() or (anchor and unquote(anchor) not in there):
+                broken.append(f"{page.name}: {link}")
+    assert not broken
+    assert sum(len(found.links) for found in pages.values()) > 1000
+
+
+def test_the_site_loads_nothing_from_elsewhere(pages) -> None:
+    for page, found in pages.items():
+        for source in found.loaded:
+            assert not re.match(r"(https?:)?//", source), f"{page.name} loads {source}"
+            if not source.startswith("data:"):
+                assert (page.parent / unquote(source.split("?")[0])).is_file(), source
+
+
+def test_every_page_is_there_and_none_shows_an_error(site: Path, pages) -> None:
+    written = {path.relative_to(DOCS).with_suffix("") for path in DOCS.glob("[!_]*/**/*.md")}
+    assert written
+    assert {path.relative_to(site).with_suffix("") for path in pages} > written
+    for path in pages:
+        assert "Traceback (most recent call last)" not in path.read_text(encoding="utf-8"), path
+
+
+def test_the_site_says_which_images_it_shows(site: Path) -> None:
+    front = (site / "index.html").read_text(encoding="utf-8")
+    assert "This site was built without CIFAR-10" in front
+    assert "photographs that come with" in front
+
+
+@pytest.mark.parametrize(
+    "path", [*ROOT.glob("*.md"), *ROOT.glob(".github/**/*.md")], ids=lambda path: path.name
+)
+def test_files_that_the_papers_of_the_project_name_exist(path: Path) -> None:
+    for link in re.findall(r"\]\((?![a-z]+:)([^)#\s]+)", path.read_text(encoding="utf-8")):
+        assert (path.parent / link).exists(), link
