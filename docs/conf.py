@@ -26,7 +26,7 @@ extensions = [
     "commands",
     "operators",
 ]
-exclude_patterns = ["_build", "_ext", "_static"]
+exclude_patterns = ["_build", "_ext", "_static", "pictures/README.md"]
 nitpicky = True
 
 numfig = True  # equations are numbered by chapter

@@ -1,5 +1,6 @@
 """The figures say what is there: their pixels and their numbers are computed another way here."""
 
+import io
 import json
 from pathlib import Path
 
@@ -203,3 +204,10 @@ def test_images_and_classes_that_do_not_exist(subject) -> None:
     assert subject.data.labels[first_of_class(subject.data, "dog")] == 1
     with pytest.raises(Rot180Error, match="no feature 32"):
         draw(subject, "unused", channels=(32, None))
+
+
+def test_a_sheet_shows_itself_in_a_notebook() -> None:
+    sheet = Sheet("name", "title", 200, 100, caption="What is seen.")
+    shown = Image.open(io.BytesIO(sheet._repr_png_()))
+    assert shown.size == (320, 224)
+    assert shown.text["Description"] == "What is seen."
