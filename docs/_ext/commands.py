@@ -3,12 +3,14 @@
 import inspect
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer.main
-from sphinx.application import Sphinx
 
 from rot180.cli import app as command_line
+
+if TYPE_CHECKING:  # the tests ask for the commands, and need no Sphinx
+    from sphinx.application import Sphinx
 
 PAGE, MARK = "reference/command-line", "<!-- commands -->"
 
@@ -66,12 +68,12 @@ def _marked(found: re.Match[str]) -> str:
     return f"`{code}`" if code else f"\\{mark}"
 
 
-def _fill(app: Sphinx, docname: str, source: list[str]) -> None:
+def _fill(app: "Sphinx", docname: str, source: list[str]) -> None:
     if docname == PAGE:
         source[0] = source[0].replace(MARK, commands())
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: "Sphinx") -> dict[str, bool]:
     """Fill the page when it is read."""
     app.connect("source-read", _fill)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -5,10 +5,9 @@ only the calls are written here. A test sees to it that none of the table is mis
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from sphinx.application import Sphinx
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
@@ -16,6 +15,9 @@ from rot180.graph.capture import exported
 from rot180.graph.reading import Reading
 from rot180.graph.table.shapes import FIRST_OF_SEVERAL
 from rot180.graph.ways import LINEAR, WAYS, Way, way_back
+
+if TYPE_CHECKING:  # the tests ask for the lines, and need no Sphinx
+    from sphinx.application import Sphinx
 
 PAGE, MARK = "reference/operators", "<!-- operators -->"
 
@@ -282,12 +284,12 @@ def _row(one: Line) -> str:
     return f"| `{one.target.removesuffix('.default')}` | `{one.call}` | {kinds} |"
 
 
-def _fill(app: Sphinx, docname: str, source: list[str]) -> None:
+def _fill(app: "Sphinx", docname: str, source: list[str]) -> None:
     if docname == PAGE:
         source[0] = source[0].replace(MARK, page(lines()))
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: "Sphinx") -> dict[str, bool]:
     """Fill the page when it is read."""
     app.connect("source-read", _fill)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
