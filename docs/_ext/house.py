@@ -88,47 +88,39 @@ def size(name: str) -> tuple[int, int]:
 
 
 def drawing() -> Drawing:
-    """Draw the rooms below each other; from each a line goes up, with an arrow into what it uses."""
-    wide, tall, gap, left = 300, 44, 16, 8
-    column, right = 30, left + 300
+    """Draw the rooms; from each a line goes up, with an arrow into every room that it uses."""
+    wide, tall, gap, left, column = 320, 60, 16, 8, 30
+    right = left + wide
     pairs = between_rooms()
     users = [one for one in ROOMS if any(pair[0] == one for pair in pairs)]
-    width, height = right + column * (len(users) + 1), len(ROOMS) * (tall + gap) + 2 * gap
+    width, height = right + column * (len(users) + 1), len(ROOMS) * (tall + gap) + gap
     told = "; ".join(
         f"{one} imports {', '.join(other for other in ROOMS if (one, other) in pairs)}"
         for one in users
     )
     found = Drawing(width, height, f"The packages of rot180 from top to bottom. {told}.")
-    middle = {one: gap + n * (tall + gap) + tall / 2 for n, one in enumerate(ROOMS)}
-    for name in ROOMS:
-        y = middle[name]
-        found.box(left, y - tall / 2, wide, tall)
-        found.text(left + 12, y - 9, name, "bold", "start")
-        found.text(left + 12, y + 10, SAID[name], "name", "start")
+    top = {one: gap + n * (tall + gap) for n, one in enumerate(ROOMS)}
+    for name, y in top.items():
         files, lines = size(name)
-        found.text(right - 10, y - 9, f"{files} files, {lines:,} lines", "small", "end")
+        found.box(left, y, wide, tall)
+        found.text(left + 12, y + 20, name, "bold", "start")
+        found.text(left + 12, y + 42, SAID[name], "name", "start")
+        found.text(right - 12, y + 20, f"{files} files, {lines:,} lines", "small", "end")
     for n, one in enumerate(users):
-        x, start = right + column * (n + 1), middle[one] + 8
-        above = [middle[other] for other in ROOMS if (one, other) in pairs]
-        up = [y for y in above if y < middle[one]]
-        if up:
-            found.line((right, start), (x, start))
-            found.line((x, start), (x, min(up) - 8 + _shift(n)))
-            found.disc(x, start, 3)
-        for y in up:
-            found.arrow((x, y - 8 + _shift(n)), (right + 1, y - 8 + _shift(n)))
+        x, out, into = right + column * (n + 1), top[one] + tall - 6, 6 + 7 * n
+        used = [other for other in ROOMS if (one, other) in pairs]
+        above = [top[other] + into for other in used if top[other] < top[one]]
+        found.line((right, out), (x, out))
+        found.line((x, out), (x, min(above)))
+        found.disc(x, out, 3)
         for y in above:
-            if y > middle[one]:  # the exception: down the list
-                bend = right + 12
-                found.line((right, middle[one] + 16), (bend, middle[one] + 16), dashed=True)
-                found.line((bend, middle[one] + 16), (bend, y - 17), dashed=True)
-                found.arrow((bend, y - 17), (right + 1, y - 17))
+            found.arrow((x, y), (right + 1, y))
+        for other in used:
+            if top[other] > top[one]:  # the exception: down the list
+                x, end = right - 40, top[other]
+                found.line((x, top[one] + tall), (x, end - 8), dashed=True)
+                found.arrow((x, end - 9), (x, end))
     return found
-
-
-def _shift(number: int) -> float:
-    """Keep the arrows of several users into one room apart."""
-    return number * 2.0 - 8
 
 
 def _name(path: Path, source: Path) -> str:

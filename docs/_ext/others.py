@@ -34,14 +34,14 @@ class WithFunctions(nn.Module):
 
 def by_captum(model: nn.Module, module: str, x: Tensor, unit: Unit, method: str) -> Tensor:
     """Return Captum's neuron attribution."""
-    import captum.attr
-
-    tool = {
-        "deconvnet": captum.attr.NeuronDeconvolution,
-        "guided": captum.attr.NeuronGuidedBackprop,
-        "gradient": captum.attr.NeuronGradient,
-    }[method]
     with warnings.catch_warnings(action="ignore"):  # it says that it sets hooks
+        import captum.attr
+
+        tool = {
+            "deconvnet": captum.attr.NeuronDeconvolution,
+            "guided": captum.attr.NeuronGuidedBackprop,
+            "gradient": captum.attr.NeuronGradient,
+        }[method]
         return tool(model, model.get_submodule(module)).attribute(x[None].clone(), unit)[0]
 
 
