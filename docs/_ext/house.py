@@ -89,7 +89,7 @@ def size(name: str) -> tuple[int, int]:
 
 def drawing() -> Drawing:
     """Draw the rooms; from each a line goes up, with an arrow into every room that it uses."""
-    wide, tall, gap, left, column = 320, 60, 16, 8, 30
+    wide, tall, gap, left, column = 320, 60, 24, 8, 30
     right = left + wide
     pairs = between_rooms()
     users = [one for one in ROOMS if any(pair[0] == one for pair in pairs)]
