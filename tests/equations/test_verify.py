@@ -170,7 +170,7 @@ def test_a_kink_anywhere_in_a_network_is_left_out_and_the_rest_compared() -> Non
 # Networks.
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     operation=operations,
     activations=st.permutations([Tanh, Sigmoid, ReLU]),
