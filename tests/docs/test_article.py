@@ -216,7 +216,7 @@ def test_without_switches_a_unit_has_the_same_picture_on_every_image(read, shown
     page = read("limits", shown_data)
     assert page["spread"]["repeat"] == pytest.approx(1, abs=1e-5)
     assert page["spread"]["switches"] < 0.9
-    assert len(page["fired"]) > 10
+    assert len(page["fired"]) > 5
 
 
 def test_guided_pictures_hardly_depend_on_random_layers(read, shown_data) -> None:
