@@ -14,8 +14,9 @@ _BESIDE = _CHECKOUT.parent / "shared" / "data" / "cifar10"
 def data() -> str:
     """Return the name of the data, as ``--data`` and ``open_dataset`` take it.
 
-    ``ROT180_DOCS_DATA`` names it, a path as seen from the checkout. Without, it is CIFAR-10 if that lies in ``shared/data`` beside the
-    checkout or was downloaded before, and else ``photos``. Nothing is downloaded here.
+    ``ROT180_DOCS_DATA`` names it, a path as seen from the checkout. Without, it is CIFAR-10 if that
+    lies in ``shared/data`` beside the checkout or was downloaded before, and else ``photos``.
+    Nothing is downloaded here.
     """
     named = os.environ.get("ROT180_DOCS_DATA")
     if named:
