@@ -59,6 +59,13 @@ def test_a_feature_shows_its_patches(atlas: rot180.Atlas) -> None:
     assert (picture[::factor, ::factor] == patch).all()
 
 
+def test_a_feature_names_its_best_class(atlas: rot180.Atlas) -> None:
+    feature = atlas["conv1"][3]
+    rows = {row[0].text: row[1].text for row in shown(feature).iter("tr") if row[0].tag == "td"}
+    assert rows["best class"] == NAMES[feature.best_class]
+    assert rows["best class"] == feature.responses[0].name
+
+
 def test_without_pictures_it_shows_numbers(tmp_path: Path) -> None:
     images = np.zeros((3, 32, 32, 3), np.uint8)
     with rot180.scan(rot180.load("two-layer"), images, tmp_path / "x", images="none") as atlas:

@@ -77,8 +77,10 @@ def of_feature(feature: "Feature", atlas: "Atlas") -> str:
     rows = [
         (name.replace("_", " "), value if isinstance(value, bool | int) else _number(value))
         for name, value in feature.statistics.items()
-        if value is not None
+        if value is not None and name != "best_class"
     ]
+    if feature.best_class is not None:
+        rows.append(("best class", atlas.classes[feature.best_class]))
     head = f"Feature {feature.channel} of {feature.layer}"
     return _titled(head) + f"<div>{''.join(tiles)}</div>" + _table(("statistic", ""), rows)
 
