@@ -163,7 +163,8 @@ def test_the_five_steps_train_a_network(read) -> None:
     page = read("weights")
     costs = [float(one.split()[-1]) for one in page["out"].splitlines() if one.startswith("epoch")]
     assert costs == sorted(costs, reverse=True)
-    assert page["reached"] > 0.6  # chance is 0.125
+    assert page["chance"] == 1 / 8
+    assert page["reached"] > 0.45
 
 
 # 5. Features, back to pixels.
