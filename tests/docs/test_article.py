@@ -1,7 +1,7 @@
 """Each claim of the article that can be measured, on the numbers that its pages compute."""
 
+import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,28 +13,19 @@ Names = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def read(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Names]]:
-    """Run a page over the photographs, or over a data set, once."""
-    known: dict[tuple[str, str], Names] = {}
+def read(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Names]]:
+    """Run a chapter once, over the data that ``ROT180_DOCS_DATA`` names, or the photographs."""
+    known: dict[str, Names] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROT180_CACHE", str(tmp_path_factory.getbasetemp() / "rot180-cache"))
+        patch.setenv("ROT180_DOCS_DATA", os.environ.get("ROT180_DOCS_DATA", "photos"))
 
-        def page(name: str, data: str = "photos") -> Names:
-            if (name, data) not in known:
-                patch.setenv("ROT180_DOCS_DATA", data)
-                known[name, data] = run(f"article/{name}")
-            return known[name, data]
+        def page(name: str) -> Names:
+            if name not in known:
+                known[name] = run(f"article/{name}")
+            return known[name]
 
         yield page
-
-
-@pytest.fixture(params=["photos", "cifar10"])
-def shown_data(request: pytest.FixtureRequest) -> str:
-    """Either data set that the site may show."""
-    if request.param == "photos":
-        return "photos"
-    directory: Path = request.getfixturevalue("cifar10_parquet")
-    return str(directory)
 
 
 # 1. A perceptron, on your fingers.
@@ -198,8 +189,8 @@ def test_few_features_are_explained_by_colour(read) -> None:
 # 6. What such pictures can tell, and what they cannot.
 
 
-def test_each_rectifier_takes_the_methods_further_from_the_gradient(read, shown_data) -> None:
-    found = read("limits", shown_data)["agreement"]
+def test_each_rectifier_takes_the_methods_further_from_the_gradient(read) -> None:
+    found = read("limits")["agreement"]
     for method in ("deconvnet", "guided"):
         first, second, score = (found[layer][method] for layer in ("conv1", "conv2", "head"))
         assert first == pytest.approx(1, abs=1e-5)
@@ -207,21 +198,21 @@ def test_each_rectifier_takes_the_methods_further_from_the_gradient(read, shown_
         assert score < 0.4
 
 
-def test_no_pixel_outside_its_receptive_field_changes_a_unit(read, shown_data) -> None:
-    page = read("limits", shown_data)
+def test_no_pixel_outside_its_receptive_field_changes_a_unit(read) -> None:
+    page = read("limits")
     assert page["before"] == page["after"] > 0
     assert not np.array_equal(page["changed"].numpy(), page["x"][0].numpy())
 
 
-def test_without_switches_a_unit_has_the_same_picture_on_every_image(read, shown_data) -> None:
-    page = read("limits", shown_data)
+def test_without_switches_a_unit_has_the_same_picture_on_every_image(read) -> None:
+    page = read("limits")
     assert page["spread"]["repeat"] == pytest.approx(1, abs=1e-5)
     assert page["spread"]["switches"] < 0.9
     assert len(page["fired"]) > 5
 
 
-def test_guided_pictures_hardly_depend_on_random_layers(read, shown_data) -> None:
-    kept = read("limits", shown_data)["kept"]
+def test_guided_pictures_hardly_depend_on_random_layers(read) -> None:
+    kept = read("limits")["kept"]
     for stage in ("random head", "and conv2", "and conv1"):
         assert kept[stage, "guided"] > kept[stage, "deconvnet"] > kept[stage, "gradient"]
     assert kept["random head", "guided"] > 0.5
@@ -229,16 +220,16 @@ def test_guided_pictures_hardly_depend_on_random_layers(read, shown_data) -> Non
     assert kept["random head", "gradient"] < 0.25
 
 
-def test_guided_pictures_hardly_depend_on_the_class(read, shown_data) -> None:
-    between = read("limits", shown_data)["between"]
+def test_guided_pictures_hardly_depend_on_the_class(read) -> None:
+    between = read("limits")["between"]
     for stage in ("trained", "and conv1"):
         assert between[stage, "guided"] > 0.7
         assert between[stage, "guided"] > between[stage, "deconvnet"] > 0.4
         assert abs(between[stage, "gradient"]) < 0.15
 
 
-def test_switches_let_a_random_network_recover_edges(read, shown_data) -> None:
-    recovered = read("limits", shown_data)["recovered"]
+def test_switches_let_a_random_network_recover_edges(read) -> None:
+    recovered = read("limits")["recovered"]
     for method in ("deconvnet", "guided"):
         assert recovered[method, "switches"] > 0.15
         assert recovered[method, "switches"] > recovered[method, "repeat"] + 0.1
