@@ -20,7 +20,7 @@ browser:  ## Chromium for the tests of pages, where it can be installed; else th
 	  || echo "There is no chromium here: the tests in a browser are skipped (apt-get install chromium)."
 
 docs: $(INSTALLED)  ## the site, into docs/_build/html; every figure and number on it is made anew
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env -b html docs docs/_build/html
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env -b html docs docs/_build/html
 
 bench: $(INSTALLED)  ## tables of ratios, each measured side by side in one run
 	$(BIN)/python benchmarks/parity.py
