@@ -3,20 +3,15 @@
 Captum comes with the ``test`` extra. zennit comes with ``bench``; without it its cases are skipped.
 """
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
+from others import HAVE_ZENNIT, WithFunctions, apart, by_captum, by_zennit
 from torch import Tensor, nn
 
 import rot180
 from tests.models import Functional, TwoConvolutions, image, seeded
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "_ext"))
-
-from others import HAVE_ZENNIT, WithFunctions, apart, by_captum, by_zennit
 
 Tool = Callable[[nn.Module, str, Tensor, tuple[int, int, int], str], Tensor]
 needs_zennit = pytest.mark.skipif(

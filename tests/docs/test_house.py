@@ -1,9 +1,6 @@
 """The order of the packages: imports go up the list, with one exception that is named."""
 
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "_ext"))
 
 import house
 

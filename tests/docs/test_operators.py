@@ -1,15 +1,12 @@
 """The page of operators names all that is in the table, and says of each what the library says."""
 
 import importlib
-import sys
-from pathlib import Path
 
 import pytest
 
 from rot180.graph.table import TABLE
 from rot180.graph.table.shapes import FIRST_OF_SEVERAL, SPLITS
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "_ext"))
 operators = importlib.import_module("operators")
 
 
