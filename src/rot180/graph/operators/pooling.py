@@ -12,7 +12,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rot180.graph.boxes import COLUMNS, ROWS, Box, Span, Window
-from rot180.graph.operators.base import Kept, Nominal, Operator, Part, Rules, pair
+from rot180.graph.operators.base import (
+    MAPS,
+    Axes,
+    Kept,
+    Nominal,
+    Operator,
+    Part,
+    Rules,
+    pair,
+)
 from rot180.graph.operators.convolution import nominal_of, padded
 
 
@@ -76,6 +85,58 @@ class MaxPool(Operator):
         """Leave it to the unpooling that was chosen."""
         assert kept.switches is not None
         return (rules.unpool(signal, kept.switches, self, part),)
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptiveMaxPool(Operator):
+    """Max pooling to a given size that does not divide the map's: windows of several sizes.
+
+    Window i of an axis covers the positions from floor(i size / out) to ceil((i + 1) size / out).
+    Whole maps are pooled; the switches are flat positions of the maxima on them.
+
+    Attributes:
+        size, out: rows and columns of the input, and of the output.
+    """
+
+    size: tuple[int, int]
+    out: tuple[int, int]
+    local = False
+    fresh = True
+    fresh_back = True
+    switches = True
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        return "max pooling"
+
+    def axes(self, before: tuple[Axes | None, ...]) -> Axes | None:
+        """Return those of maps."""
+        return MAPS
+
+    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, Tensor]:
+        """Pool; a tie goes to the first position, row by row."""
+        pooled, switches = F.adaptive_max_pool2d(inputs[0], self.out, return_indices=True)
+        return pooled, switches
+
+    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
+        """Leave it to the unpooling that was chosen."""
+        assert kept.switches is not None
+        return (rules.unpool(signal, kept.switches, self, part),)
+
+    def repeated(self, signal: Tensor, part: Part) -> Tensor:
+        """Give every position of each window the window's value; overlapping windows add."""
+        rows, columns = (
+            _covered(size, out).to(signal) for size, out in zip(self.size, self.out, strict=True)
+        )
+        return rows.mT @ signal @ columns
+
+
+def _covered(size: int, out: int) -> Tensor:
+    """Return which positions each window of an adaptive pooling covers, (out, size), as 0 and 1."""
+    place, window = torch.arange(size), torch.arange(out)[:, None]
+    first, last = window * size // out, -((-(window + 1) * size) // out)
+    return ((place >= first) & (place < last)).double()
 
 
 @dataclass(frozen=True, eq=False)
