@@ -10,7 +10,7 @@ from rot180.graph.operators.arithmetic import Product
 from rot180.graph.operators.base import Operator
 from rot180.graph.operators.calls import Derived, Item, Unlisted
 from rot180.graph.operators.layout import Detach
-from rot180.graph.operators.normalisation import LayerNorm
+from rot180.graph.operators.normalisation import OwnNorm
 from rot180.graph.operators.pooling import MaxPool
 
 
@@ -58,7 +58,7 @@ def way_back(operator: Operator) -> Way:
             return STOPPED
         case Unlisted() | Item():
             return BY_AUTOGRAD
-        case Pointwise() | Product() | LayerNorm() | Derived() if not operator.linear:
+        case Pointwise() | Product() | OwnNorm() | Derived() if not operator.linear:
             return DERIVED
     assert operator.linear, operator
     return LINEAR
