@@ -11,7 +11,7 @@ from rot180.graph.operators.base import Operator
 from rot180.graph.operators.calls import Derived, Discrete, Mistrusted, Unlisted
 from rot180.graph.operators.folded import Folded
 from rot180.graph.operators.layout import Detach
-from rot180.graph.operators.normalisation import LayerNorm
+from rot180.graph.operators.normalisation import OwnNorm
 from rot180.graph.operators.pooling import AdaptiveMaxPool, MaxPool
 from rot180.graph.operators.reductions import Largest
 
@@ -69,7 +69,7 @@ def way_back(operator: Operator) -> Way:
             return STOPPED
         case Unlisted():
             return BY_AUTOGRAD
-        case Pointwise() | Product() | LayerNorm() | Largest() | Derived() if not operator.linear:
+        case Pointwise() | Product() | OwnNorm() | Largest() | Derived() if not operator.linear:
             return DERIVED
     assert operator.linear, operator
     return LINEAR

@@ -7,16 +7,15 @@ from torch import Tensor, fx
 
 from rot180.graph.operators.arithmetic import Product, Sum
 from rot180.graph.operators.base import Operator
-from rot180.graph.operators.calls import Derived
 from rot180.graph.operators.convolution import (
     Convolution,
     Linear,
     TransposedConvolution,
 )
 from rot180.graph.operators.layout import Detach
-from rot180.graph.operators.normalisation import BatchNorm
 from rot180.graph.table.call import Call, Found, Reader, is_floating, shape_of
 from rot180.graph.table.functions import FUNCTIONS, gated, of_the_same
+from rot180.graph.table.normalisations import NORMALISATIONS
 from rot180.graph.table.shapes import SAME, SHAPES, smooth
 
 aten = torch.ops.aten
@@ -104,13 +103,6 @@ def _where(call: Call, results: list[fx.Node]) -> Any:
     return next((call.axes(one) for one in results if call.axes(one) is not None), None)
 
 
-def _batch_norm(call: Call) -> Operator:
-    """Read batch normalisation, of the channels of maps or vectors; of other axes as a whole."""
-    if call.is_map() or len(call.shape) == 2:
-        return BatchNorm.read(call.given)
-    return Derived(lambda x: call.run(x)[0], "batch norm")
-
-
 def _dropout(call: Call) -> Found | None:
     return SAME if not call["train"] else None
 
@@ -119,7 +111,6 @@ TABLE: dict[Any, Reader] = {
     aten.conv2d.default: _convolution(Convolution.read),
     aten.conv2d.padding: _convolution(Convolution.read),
     aten.conv_transpose2d.input: _convolution(TransposedConvolution.read),
-    aten._native_batch_norm_legit_no_training.default: _batch_norm,
     aten.linear.default: _linear,
     aten.add.Tensor: _sum,
     aten.sub.Tensor: _sum,
@@ -132,6 +123,7 @@ TABLE: dict[Any, Reader] = {
     aten.dropout.default: _dropout,
     aten.feature_dropout.default: _dropout,
     **FUNCTIONS,
+    **NORMALISATIONS,
     **SHAPES,
 }
 """Operator of the captured graph -> how it is read."""

@@ -10,12 +10,12 @@ from torch import Tensor, fx
 from torch.nn import functional as F
 
 from rot180.graph.boxes import Window
-from rot180.graph.operators.base import MAPS, Operator, pair
+from rot180.graph.operators.base import MAPS, Operator
 from rot180.graph.operators.calls import Derived
 from rot180.graph.operators.layout import Channels, Concatenation, Permute, Reshape
-from rot180.graph.operators.normalisation import LayerNorm
 from rot180.graph.operators.pooling import AdaptiveMaxPool, MaxPool, Separable, matrix_of
 from rot180.graph.operators.reductions import Expansion, Largest, Total
+from rot180.graph.table.along import averaged_axes, padded_axes, windows
 from rot180.graph.table.call import Call, Found, Reader, shape_of
 
 aten = torch.ops.aten
@@ -58,23 +58,10 @@ def _separable(
 
 
 def average_pool(call: Call) -> Found | None:
-    """Read average pooling; the number of terms is a product of rows and columns, too."""
-    kernel = pair(call["kernel_size"])
-    stride, padding = pair(call.get("stride") or kernel), pair(call["padding"])
-    divisor = call["divisor_override"]
-
-    def along(axis: int, x: Tensor) -> Tensor:
-        return F.avg_pool2d(
-            x,
-            (kernel[axis], 1),
-            (stride[axis], 1),
-            (padding[axis], 0),
-            call["ceil_mode"],
-            call["count_include_pad"],
-            None if divisor is None else (divisor if axis else 1),
-        )
-
-    return _separable(call, "average pooling", along)
+    """Read average pooling of maps, or along other axes."""
+    if not call.is_map():
+        return averaged_axes(call)
+    return _separable(call, "average pooling", windows(call, 2))
 
 
 def adaptive_average_pool(call: Call) -> Found | None:
@@ -158,6 +145,8 @@ def pad(call: Call) -> "Operator | Found | None":
     """Read padding with a constant, by reflection, circular, or by repeating the border."""
     amounts, mode, value = list(call["pad"]), call["mode"], call.get("value") or 0.0
     channels = amounts[4:6]
+    if not call.is_map():
+        return padded_axes(call, amounts, mode, value)
     if len(amounts) > 6 or (any(channels) and (mode != "constant" or value)):
         return None
     sides = (amounts[2:4] or [0, 0], amounts[:2])
@@ -354,17 +343,6 @@ def smooth(call: Call) -> Operator:
     return Derived(call.run, name.replace("_", " ").strip(), _at_each_position(call))
 
 
-def layer_norm(call: Call) -> Operator | None:
-    """Read layer normalisation; over the channels alone it works at each position."""
-    shape = tuple(call["normalized_shape"])
-    where = call.axes(call.source)
-    taken = set(range(-len(shape), 0))
-    if isinstance(call["weight"], fx.Node) or isinstance(call["bias"], fx.Node):
-        return None
-    local = where is None or not taken & set(where)
-    return LayerNorm(shape, call["weight"], call["bias"], call["eps"], local)
-
-
 def _at_each_position(call: Call) -> bool:
     """Say whether a normalisation or softmax works along the channels only."""
     if len(call.results) != 1:
@@ -431,8 +409,6 @@ _RESHAPES = (
 _SMOOTH = (
     aten.softmax.int,
     aten.log_softmax.int,
-    aten.group_norm.default,
-    aten.instance_norm.default,
     aten.matmul.default,
     aten.mm.default,
     aten.bmm.default,
@@ -482,7 +458,6 @@ _SMOOTH = (
     aten.conv_transpose1d.default,
     aten.conv_transpose3d.input,
     aten.repeat_interleave.self_int,
-    aten.avg_pool3d.default,
     aten.addcmul.default,
     aten.conv1d.default,
 )
@@ -539,6 +514,7 @@ SHAPES: dict[Any, Reader] = {
     aten.max_pool2d_with_indices.default: max_pool,
     aten.adaptive_max_pool2d.default: adaptive_max_pool,
     aten.avg_pool2d.default: average_pool,
+    aten.avg_pool3d.default: averaged_axes,
     aten.adaptive_avg_pool2d.default: adaptive_average_pool,
     aten._adaptive_avg_pool2d.default: adaptive_average_pool,
     aten.mean.dim: total,
@@ -547,7 +523,6 @@ SHAPES: dict[Any, Reader] = {
     aten.amax.default: largest,
     aten.select.int: select,
     aten.repeat.default: repeat,
-    aten.layer_norm.default: layer_norm,
     aten.upsample_nearest2d.vec: interpolate,
     aten._upsample_nearest_exact2d.vec: interpolate,
     aten.upsample_bilinear2d.vec: interpolate,
