@@ -214,10 +214,14 @@ class Rewriting:
 
 
 def tensors_of(node: fx.Node) -> list[Tensor]:
-    """Return what a node gives, one tensor or several."""
+    """Return what a node gives: one tensor, or those of several that are used."""
     value = node.meta.get("val")
-    values = value if isinstance(value, list | tuple) else [value]
-    return [one for one in values if isinstance(one, Tensor)]
+    if isinstance(value, list | tuple):
+        used = {one.args[1] for one in node.users}
+        value = [one for place, one in enumerate(value) if place in used]
+    else:
+        value = [value]
+    return [one for one in value if isinstance(one, Tensor)]
 
 
 def shape(node: fx.Node) -> tuple[int, ...]:
