@@ -108,6 +108,7 @@ class Network:
     Attributes:
         steps: its operators in order.
         outputs: the places of the model's outputs, of those that depend on the image.
+        notes: what is to be known of the capture, in sentences.
         output_numbers: which of the model's output tensors they are.
         layers: its layers by name.
         input_shape: (channels, height, width) of an image.
@@ -123,6 +124,7 @@ class Network:
     dtype: torch.dtype
     device: torch.device
     error: float = 0.0
+    notes: tuple[str, ...] = ()
     output_numbers: tuple[int, ...] = (0,)
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False)
 
