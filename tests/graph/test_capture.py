@@ -241,7 +241,10 @@ def test_a_detached_result_takes_no_gradient_and_no_other_method() -> None:
     [
         (lambda s, x: s.c(s.a(x) * (s.a(x) > 0)), "'deconvnet' is not defined"),
         (lambda s, x: s.c(torch.sin(s.a(x))), r"'deconvnet' is not defined .* aten\.sin"),
-        (lambda s, x: s.c(torch.special.i0(s.a(x))), r"'deconvnet' is not defined .* aten\.special"),
+        (
+            lambda s, x: s.c(torch.special.i0(s.a(x))),
+            r"'deconvnet' is not defined .* aten\.special",
+        ),
     ],
 )
 def test_deconvnet_refuses_what_it_has_no_rule_for(forward, words: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rot180.graph.costs import shares
 from rot180.graph.geometry import Step
 from rot180.graph.network import Layer, Network
 from rot180.graph.operators.activations import Rectifier
@@ -90,7 +91,7 @@ class Report:
             tuple(_named(one) for one in steps if isinstance(one.operator, _FALLBACKS)),
             tuple(_named(one) for one in steps if way_back(one.operator).defined == ("gradient",)),
             _whole_from(network),
-            tuple(_layer(network, one) for one in network.layers.values()),
+            _layers(network),
         )
 
     def __str__(self) -> str:
@@ -180,16 +181,21 @@ def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{number} {name}" for name, number in counts.items())
 
 
-def _layer(network: Network, layer: Layer) -> LayerReport:
-    middle = (layer.height // 2, layer.width // 2)
-    plan = network.aim(layer, middle, "deconvnet").plan
-    whole = network.aim(layer, None, "deconvnet").plan
-    # The image itself is below the first layer: nothing has to be computed there.
-    share = plan.multiply_adds / whole.multiply_adds if whole.multiply_adds else 0.0
-    below = [network.steps[place].operator for place in network.needed(layer.step)]
-    defined = [way_back(one).defined for one in below]
-    methods = min(defined, key=len, default=LINEAR.defined)
-    return LayerReport(layer, share, 0 not in layer.stride, methods)
+def _layers(network: Network) -> tuple[LayerReport, ...]:
+    layers = list(network.layers.values())
+    share, methods = shares(network, layers), _methods(network)
+    return tuple(
+        LayerReport(one, share[one.name], 0 not in one.stride, methods[one.step]) for one in layers
+    )
+
+
+def _methods(network: Network) -> list[tuple[str, ...]]:
+    """Return the methods that are defined from each step down to the image, by its place."""
+    found = [LINEAR.defined] * (len(network.steps) + 1)  # the last one is the image, at -1
+    for place, step in enumerate(network.steps):
+        below = [found[one] for one in step.inputs]
+        found[place] = min([way_back(step.operator).defined, *below], key=len)
+    return found
 
 
 def _whole_from(network: Network) -> tuple[str, tuple[str, str]] | None:
