@@ -82,6 +82,7 @@ def test_mean_and_deviation_are_those_of_the_training_images(tmp_path: Path) -> 
     assert np.allclose(found.std, values.std((0, 1, 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("stop", [(1, 0), (2, 13)])
 def test_an_interrupted_run_goes_on_to_the_same_weights(
@@ -113,6 +114,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     assert not Path(f"{path}.resume").exists()
 
 
+@pytest.mark.slow
 def test_the_equations_reach_the_weights_that_pytorch_reaches(tmp_path: Path) -> None:
     training, held_out = stripes(640, 0), stripes(200, 1)
     one, other = (

@@ -301,6 +301,7 @@ def embedded(page: str) -> dict[str, Any]:
     return dict(json.loads(found))
 
 
+@pytest.mark.slow
 def test_pages_of_a_folder_hold_their_numbers_and_lead_to_each_other_only() -> None:
     links = FolderLinks([], 1)
     files = {links.learn(lesson, **state) for lesson, state in PAGES}
