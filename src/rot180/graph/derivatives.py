@@ -22,7 +22,7 @@ from rot180.graph.plan import cut_of
 _STEP = 1e-5
 """h, in units of the typical size of an input."""
 
-_KINK, _TOLERANCE = 1e-4, 1e-3
+_KINK, TOLERANCE = 1e-4, 1e-3
 """Relative differences: of two quotients at a kink; of a backward pass that is wrong."""
 
 _ROOM = 16
@@ -71,7 +71,7 @@ def with_trusted_steps(network: Network) -> Network:
     """
     steps = list(network.steps)
     for place, error in differences(network, (Derived, Unlisted)):
-        if error > _TOLERANCE:
+        if error > TOLERANCE:
             step = steps[place]
             found = step.operator
             assert isinstance(found, Derived | Unlisted)
