@@ -3,7 +3,7 @@
 import inspect
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from typing import Any, cast
@@ -17,6 +17,7 @@ from rot180.errors import Rot180Error
 from rot180.graph.arguments import Arguments
 from rot180.graph.derivatives import with_trusted_steps
 from rot180.graph.network import Network
+from rot180.graph.own_derivative import Uses, watched
 from rot180.graph.reading import Reading
 from rot180.graph.refusal import why_not
 from rot180.graph.twin import BuffersKept, evaluating_twin
@@ -64,10 +65,9 @@ def capture(model: nn.Module, example: Tensor, inputs: Any = None) -> Network:
         _check_signature(model)
     with BuffersKept(model), without_autocast() as autocast:
         # What a model puts aside while it is exported holds no values: another copy runs.
-        exporting, left_out = evaluating_twin(model)
-        running, _ = evaluating_twin(model)
-        program = exported(exporting, arguments)
-        network = Reading(program, exporting, example, arguments.held(program)).network()
+        running, left_out = evaluating_twin(model)
+        program = exported(lambda: evaluating_twin(model)[0], arguments)
+        network = Reading(program, running, example, arguments.held(program)).network()
         error = verify(network, running, arguments, example, program)
         notes = tuple(f"Left out, since it cannot be copied: {one}." for one in left_out)
         if autocast.used:
@@ -133,13 +133,27 @@ def _check_signature(model: nn.Module) -> None:
         )
 
 
-def exported(model: nn.Module, arguments: Arguments) -> ExportedProgram:
-    """Export for one image, with operators that change nothing in place."""
+def exported(make: Callable[[], nn.Module], arguments: Arguments) -> ExportedProgram:
+    """Export for one image, with operators that change nothing in place.
+
+    Args:
+        make: makes the model; it may be exported twice.
+        arguments: of the model.
+    """
+    program, uses = _exported(make(), arguments, set())
+    if kept := uses.differing():
+        program, _ = _exported(make(), arguments, kept)
+    return program
+
+
+def _exported(
+    model: nn.Module, arguments: Arguments, kept: set[type[torch.autograd.Function]]
+) -> tuple[ExportedProgram, Uses]:
     args, kwargs = arguments.with_images(arguments.example)
     try:
-        with torch.no_grad(), _silence():
+        with torch.no_grad(), _silence(), watched(kept) as uses:
             program = torch.export.export(model, args, kwargs).run_decompositions({})
-            return cast(ExportedProgram, program)
+            return cast(ExportedProgram, program), uses
     except Exception as error:
         raise Rot180Error(why_not(error, model)) from error
 

@@ -16,7 +16,8 @@ from rot180.graph.boxes import COLUMNS, ROWS, Box, Span
 from rot180.graph.geometry import Step
 from rot180.graph.network import Network
 from rot180.graph.operators.base import Kept, Margins, Operator, Part
-from rot180.graph.operators.calls import Derived, Mistrusted, Unlisted
+from rot180.graph.operators.calls import Derived, Mistrusted, OwnDerivative, Unlisted
+from rot180.graph.operators.layout import Detach
 from rot180.graph.plan import cut_of
 
 _STEP = 1e-5
@@ -91,7 +92,10 @@ def differences(
     chosen = {
         work.place
         for work in plan.works
-        if isinstance(work.operator, kinds) and not work.operator.linear and not work.empty
+        if isinstance(work.operator, kinds)
+        and not isinstance(work.operator, OwnDerivative | Detach)
+        and not work.operator.linear
+        and not work.empty
     }
     if not chosen:
         return
