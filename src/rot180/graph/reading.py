@@ -490,8 +490,10 @@ class Reading:
         """
         while len(node.users) == 1:
             (follower,) = node.users
+            if follower in self.splits and len(follower.users) == 1:
+                (follower,) = follower.users  # the one output that is used
             here, place = self._place(node), self._place(follower)
-            operator = self.steps[place].operator
+            operator = self.steps[place].operator if place >= 0 else None
             if isinstance(operator, Rectifier) and self.steps[place].inputs == (here,):
                 return place, operator.name
             if place != here:
