@@ -229,7 +229,10 @@ class Reading:
             return self._call(node, dict(zip(results, values, strict=True)))
 
         given = self._arguments(node) if hasattr(node.target, "_schema") else {}
-        return Call(node, given, results, self._axes, run, self._of_the_image)
+        return Call(node, given, results, self._axes, run, self._of_the_image, self._constant)
+
+    def _constant(self, node: fx.Node) -> Any:
+        return self.constants[node.name]
 
     def _of_the_image(self, node: fx.Node) -> bool:
         return node in self.index or node in self.splits
@@ -271,7 +274,7 @@ class Reading:
             taken[name] = taken.get(name, 0) + 1
             if taken[name] > 1:
                 name = f"{name}:{taken[name]}"
-            yield _layer(network, name, place, *self._feature(node))
+            yield _layer(network, name, place, *self._feature(network, node))
 
     def _layer_name(self, node: fx.Node) -> str:
         """Return the path of the module that is the convolution; else where its kernel is kept."""
@@ -285,21 +288,20 @@ class Reading:
         name = self.names.get(kernel.name, "") if isinstance(kernel, fx.Node) else ""
         return name.removesuffix(".weight") or path or node.name
 
-    def _feature(self, node: fx.Node) -> tuple[int, str]:
+    def _feature(self, network: Network, node: fx.Node) -> tuple[int, str]:
         """Go on from a convolution to the rectifier that directly follows it.
 
-        Returns the place of the step whose output the features are, and the rectifier's name.
+        Returns the place of the step whose output the features are, and the rectifier's name. The
+        steps are asked, not the graph: of a rectifier that is written out, several calls take the
+        convolution's result, but one step.
         """
-        while len(node.users) == 1:
-            (follower,) = node.users
-            place = self.index.get(follower, -1)
-            operator = self.steps[place].operator
-            if isinstance(operator, Rectifier) and self.steps[place].inputs == (self.index[node],):
-                return place, operator.name
-            if place != self.index[node]:
-                break
-            node = follower  # the normalisation that was merged, or another name of the same
-        return self.index[node], ""
+        place = self.index[node]
+        if place in network.outputs:
+            return place, ""
+        needed = network.needed(*network.outputs)
+        followers = [one for one in needed if place in self.steps[one].inputs]
+        operator = self.steps[followers[0]].operator if len(followers) == 1 else None
+        return (followers[0], operator.name) if isinstance(operator, Rectifier) else (place, "")
 
 
 def _for_each_channel(operator: Operator, kind: type[Broadcast]) -> bool:

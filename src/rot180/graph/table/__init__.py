@@ -16,8 +16,9 @@ from rot180.graph.operators.convolution import (
 from rot180.graph.operators.layout import Detach
 from rot180.graph.operators.normalisation import BatchNorm
 from rot180.graph.table.call import Call, Found, Reader, is_floating, shape_of
-from rot180.graph.table.functions import FUNCTIONS, gated, of_the_same
+from rot180.graph.table.functions import FUNCTIONS, of_the_same
 from rot180.graph.table.shapes import SAME, SHAPES, smooth
+from rot180.graph.table.written import READ, with_written
 
 aten = torch.ops.aten
 
@@ -64,7 +65,7 @@ def _sum(call: Call) -> "Operator | Found | None":
 
 
 def _product(call: Call) -> "Operator | Found | None":
-    """Read ``mul`` and ``div``; a result that is multiplied with its own sigmoid is SiLU."""
+    """Read ``mul`` and ``div``."""
     terms = _terms(call)
     if terms is None:
         return None
@@ -72,8 +73,6 @@ def _product(call: Call) -> "Operator | Found | None":
     divides = call.target is aten.div.Tensor
     if divides and not isinstance(call["self"], fx.Node):
         return smooth(call)
-    if not divides and (silu := gated(call["self"], call["other"])) is not None:
-        return silu
     if len(results) == 2 and of_the_same(call, *results):
         return None  # perhaps a rectifier that somebody wrote out
     shapes, where = tuple(shape_of(one)[1:] for one in results), _where(call, results)
@@ -95,7 +94,7 @@ def _dropout(call: Call) -> Found | None:
     return SAME if not call["train"] else None
 
 
-TABLE: dict[Any, Reader] = {
+_CALLS: dict[Any, Reader] = {
     aten.conv2d.default: _of_maps(Convolution.read),
     aten.conv2d.padding: _of_maps(Convolution.read),
     aten.conv_transpose2d.input: _of_maps(TransposedConvolution.read),
@@ -113,5 +112,10 @@ TABLE: dict[Any, Reader] = {
     aten.feature_dropout.default: _dropout,
     **FUNCTIONS,
     **SHAPES,
+}
+
+TABLE: dict[Any, Reader] = {
+    **_CALLS,
+    **{target: with_written(_CALLS.get(target)) for target in READ},
 }
 """Operator of the captured graph -> how it is read."""

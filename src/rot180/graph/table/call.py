@@ -32,6 +32,7 @@ class Call:
         axes: which axes of such a result are rows and columns.
         run: runs the call, given the values of the results.
         of_the_image: whether a node of the graph depends on the image.
+        constant: the value of a node that does not.
     """
 
     node: fx.Node
@@ -40,6 +41,7 @@ class Call:
     axes: Callable[[fx.Node], Axes | None]
     run: Callable[..., Any]
     of_the_image: Callable[[fx.Node], bool]
+    constant: Callable[[fx.Node], Any]
 
     def __getitem__(self, name: str) -> Any:
         return self.given[name]
