@@ -47,7 +47,11 @@ WRITTEN: dict[str, tuple[Function, Function, str]] = {
     "x (x > 0).type_as(x)": (lambda x: x * (x > 0).type_as(x), F.relu, "ReLU"),
     "x ~(x < 0)": (lambda x: x * ~(x < 0), F.relu, "ReLU"),
     "where(x > 0, x, 0)": (lambda x: torch.where(x > 0, x, 0.0), F.relu, "ReLU"),
-    "where(0 < x, x, zeros)": (lambda x: torch.where(0 < x, x, torch.zeros_like(x)), F.relu, "ReLU"),
+    "where(x >= 0, x, zeros)": (
+        lambda x: torch.where(x >= 0, x, torch.zeros_like(x)),
+        F.relu,
+        "ReLU",
+    ),
     "masked_fill": (lambda x: x.masked_fill(x < 0, 0), F.relu, "ReLU"),
     "in place": (lambda x: x.clone().masked_fill_(x < 0, 0).mul_(1), F.relu, "ReLU"),
     "(x + |x|) / 2": (lambda x: (x + x.abs()) / 2, F.relu, "ReLU"),
@@ -58,7 +62,11 @@ WRITTEN: dict[str, tuple[Function, Function, str]] = {
     "clamp at a tensor": (lambda x: x.clamp(min=torch.tensor(0.0)), F.relu, "ReLU"),
     "sqrt(x^2) + x": (lambda x: ((x**2).sqrt() + x) / 2, F.relu, "ReLU"),
     "min(max(x, 0), 6)": (lambda x: F.relu(x).clamp(max=6), F.relu6, "ReLU6"),
-    "max(x, x / 10)": (lambda x: torch.max(x, 0.1 * x), lambda x: F.leaky_relu(x, 0.1), "LeakyReLU"),
+    "max(x, x / 10)": (
+        lambda x: torch.max(x, 0.1 * x),
+        lambda x: F.leaky_relu(x, 0.1),
+        "LeakyReLU",
+    ),
     "where(x > 0, x, x / 10)": (
         lambda x: torch.where(x > 0, x, 0.1 * x),
         lambda x: F.leaky_relu(x, 0.1),
@@ -75,8 +83,10 @@ WRITTEN: dict[str, tuple[Function, Function, str]] = {
         "ELU",
     ),
     "SELU": (
-        lambda x: 1.0507009873554805
-        * torch.where(x > 0, x, 1.6732632423543772 * torch.expm1(x.clamp(max=0))),
+        lambda x: (
+            1.0507009873554805
+            * torch.where(x > 0, x, 1.6732632423543772 * torch.expm1(x.clamp(max=0)))
+        ),
         lambda x: F.elu(x, 1.6732632423543772) * 1.0507009873554805,
         "ELU",
     ),
@@ -338,6 +348,27 @@ def test_a_branch_that_is_not_taken_adds_nothing() -> None:
     assert found[3] == pytest.approx(5 / 2 / 6**0.5)
 
 
+class Ruled(torch.autograd.Function):
+    """A rectifier whose derivative is a method's rule; its size is that of its largest slope."""
+
+    @staticmethod
+    def forward(ctx, z: Tensor, function: Function, size: float, method: str) -> Tensor:
+        ctx.save_for_backward(z)
+        ctx.function, ctx.size, ctx.method = function, size, method
+        return function(z)
+
+    @staticmethod
+    def backward(ctx, signal: Tensor) -> tuple[Tensor, None, None, None]:
+        if ctx.method != "gradient":
+            signal = signal.clamp(min=0)
+        if ctx.method == "deconvnet":
+            return signal * ctx.size, None, None, None
+        with torch.enable_grad():
+            z = ctx.saved_tensors[0].detach().requires_grad_()
+            (found,) = torch.autograd.grad(ctx.function(z), z, signal)
+        return found, None, None, None
+
+
 @pytest.mark.parametrize(
     "rectify",
     [
@@ -362,32 +393,13 @@ def test_a_rectifier_of_ones_own_takes_the_rule_of_each_method(rectify: Function
     far = torch.full((1, 4, 1, 1), 1e5).double()
     size = float((rectify(far) / far).mean())
     for method in METHODS:
-
-        class Ruled(torch.autograd.Function):
-            @staticmethod
-            def forward(ctx, z: Tensor, f: Function, size: float) -> Tensor:
-                ctx.save_for_backward(z)
-                ctx.function, ctx.size = f, size
-                return f(z)
-
-            @staticmethod
-            def backward(ctx, signal: Tensor) -> tuple[Tensor, None, None]:
-                if method != "gradient":
-                    signal = signal.clamp(min=0)
-                if method == "deconvnet":
-                    return signal * ctx.size, None, None
-                with torch.enable_grad():
-                    z = ctx.saved_tensors[0].detach().requires_grad_()
-                    (found,) = torch.autograd.grad(ctx.function(z), z, signal)
-                return found, None, None
-
         pixels = x.clone().requires_grad_()
-        y = model.b(Ruled.apply(model.a(pixels), F.relu, 1.0)) * 3
-        maps = model.c(Ruled.apply(y, rectify, size))[0, 2]
+        y = model.b(Ruled.apply(model.a(pixels), F.relu, 1.0, method)) * 3
+        maps = model.c(Ruled.apply(y, rectify, size, method))[0, 2]
         (wanted,) = torch.autograd.grad((maps * maps.detach()).sum(), pixels)
-        assert relative_error(rot180.project(net, x[0], "c", 2, method=method).full(), wanted[0]) < (
-            1e-11 if method != "deconvnet" else 1e-4
-        )
+        assert relative_error(
+            rot180.project(net, x[0], "c", 2, method=method).full(), wanted[0]
+        ) < (1e-11 if method != "deconvnet" else 1e-4)
         value = maps[4, 4]
         unit = rot180.project(net, net.open(x[0]), "c", 2, (4, 4), method)
         assert unit.activation == pytest.approx(float(value), rel=1e-11)
@@ -466,11 +478,15 @@ def test_what_is_undecided_or_differs_from_place_to_place_has_the_gradient_only(
         (lambda s, z: z + (z.round() - z).detach(), ["written out (sub, round)", "detach", "sum"]),
     ],
 )
-def test_what_is_no_function_of_one_number_or_a_straight_line_is_left_alone(function, kinds) -> None:
-    net = rot180.capture(
-        seeded(Written, lambda s, x: s.c(function(s, s.a(x)))), image(1, 3, 8, 8)
-    )
-    wanted = kinds or ["multiplied with a constant", "rectifier (ReLU)", "multiplied with a constant"]
+def test_what_is_no_function_of_one_number_or_a_straight_line_is_left_alone(
+    function, kinds
+) -> None:
+    net = rot180.capture(seeded(Written, lambda s, x: s.c(function(s, s.a(x)))), image(1, 3, 8, 8))
+    wanted = kinds or [
+        "multiplied with a constant",
+        "rectifier (ReLU)",
+        "multiplied with a constant",
+    ]
     assert [one.kind for one in needed(net)] == ["convolution", *wanted, "convolution"]
 
 
@@ -518,9 +534,7 @@ def test_roots_have_the_derivative_zero_at_zero(function: Function) -> None:
 
 @pytest.mark.parametrize("axis", [1, 2])
 def test_a_gated_linear_unit_goes_by_its_derivative(axis: int) -> None:
-    model = seeded(
-        Written, lambda s, x: s.b(F.glu(torch.cat([s.a(x), s.a(x) + 1], axis), axis))
-    )
+    model = seeded(Written, lambda s, x: s.b(F.glu(torch.cat([s.a(x), s.a(x) + 1], axis), axis)))
     net, x = rot180.capture(model, image(1, 3, 8, 8)), image(1, 3, 8, 8)
     assert (0 in net.layers["b"].stride) == (axis == 2)
     pixels = x.clone().requires_grad_()

@@ -129,7 +129,10 @@ def known(function: Function, constants: tuple[float, ...] = ()) -> Known | None
         constants: numbers that it is written with; near those it is looked at more closely.
     """
     near = [
-        sign * constant * (1 + step) for constant in constants for sign in (1, -1) for step in _STEPS
+        sign * constant * (1 + step)
+        for constant in constants
+        for sign in (1, -1)
+        for step in _STEPS
     ]
     z = torch.cat([_numbers(), torch.tensor(near, dtype=torch.float64)])
     f = function(z).double()
@@ -214,7 +217,7 @@ def _rectifiers(function: Function) -> Iterator[tuple[tuple[Operator, ...], floa
 
 
 def size_of(function: Function) -> float:
-    """Return what a function is multiplied with for large values; 1 where there is no such thing."""
+    """Return what a function is multiplied with for large values; 1 where that has no limit."""
     near, far = _at(function, 512.0) / 512, _at(function, 1024.0) / 1024
     straight = 1e-3 < far < 1e6 and abs(far - near) < 0.01 * far
     return far if straight and abs(far - 1) > 1e-3 else 1.0

@@ -1,11 +1,11 @@
 """Functions of one number that an author wrote out: several calls read as one operator.
 
-``x * F.relu6(x + 3) / 6`` is four calls, of which the third takes x twice. Its value is made, number
-by number, from the one result x and from constants: a function of one number, as ReLU is. Read call
-by call it would have a rectifier inside, ReLU6, which the methods would put their rule in the place
-of, though it gates rather than rectifies. So such calls are read together, the last of them as one
-operator that takes x; the others remain steps that nothing needs. Whether the operator is a
-rectifier is decided in :mod:`rot180.graph.table.rectifying`.
+``x * F.relu6(x + 3) / 6`` is four calls, of which the third takes x twice. Its value is made,
+number by number, from the one result x and from constants: a function of one number, as ReLU is.
+Read call by call it would have a rectifier inside, ReLU6, which the methods would put their rule in
+the place of, though it gates rather than rectifies. So such calls are read together, the last of
+them as one operator that takes x; the others remain steps that nothing needs. Whether the operator
+is a rectifier is decided in :mod:`rot180.graph.table.rectifying`.
 
 Calls are read together
 
@@ -62,11 +62,11 @@ _FILLED = {
 """Calls that take a result for its shape only, with what they fill it with."""
 
 _UNARY = _named(
-    "abs sign sgn exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal square sin cos tan asin "
-    "acos atan sinh cosh tanh asinh acosh atanh erf erfc sigmoid hardsigmoid log_sigmoid softplus "
-    "relu relu6 hardtanh elu celu selu gelu silu hardswish mish leaky_relu threshold prelu clamp "
-    "clamp.Tensor clamp_min clamp_min.Tensor clamp_max clamp_max.Tensor clip floor ceil round trunc "
-    "frac pow.Tensor_Scalar pow.Scalar pow.Tensor_Tensor"
+    "abs sign sgn exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal square sin cos tan "
+    "asin acos atan sinh cosh tanh asinh acosh atanh erf erfc sigmoid hardsigmoid log_sigmoid "
+    "softplus relu relu6 hardtanh elu celu selu gelu silu hardswish mish leaky_relu threshold "
+    "prelu clamp clamp.Tensor clamp_min clamp_min.Tensor clamp_max clamp_max.Tensor clip floor "
+    "ceil round trunc frac pow.Tensor_Scalar pow.Scalar pow.Tensor_Tensor"
 )
 _BINARY = _named(
     "maximum minimum max.other min.other fmax fmin hypot logaddexp addcmul addcdiv lerp.Scalar "
@@ -117,9 +117,7 @@ def _is_straight(node: fx.Node) -> bool:
 def _made_of(call: Call, node: fx.Node) -> list[fx.Node]:
     """Return the results that a call's values depend on."""
     return [
-        one
-        for one in node.all_input_nodes
-        if call.of_the_image(one) and one.target not in _FILLED
+        one for one in node.all_input_nodes if call.of_the_image(one) and one.target not in _FILLED
     ]
 
 
@@ -264,7 +262,9 @@ def _expression(call: Call, nodes: list[fx.Node], source: fx.Node) -> Expression
                 function = node.target
             named = {name: argument(one) for name, one in node.kwargs.items()}
             named = {name: one for name, one in named.items() if name in _SETTINGS}
-            calls.append(Operation(function, given, tuple(named.items()), _kinks(node.target, given)))
+            calls.append(
+                Operation(function, given, tuple(named.items()), _kinks(node.target, given))
+            )
             places[node] = Earlier(len(calls))
             names[len(calls)] = _letters(len(calls))
             settings = [f"{name}={word(one)}" for name, one in named.items()]
@@ -386,9 +386,7 @@ def _at_one(expression: Expression, z: float, ones: tuple[int, ...]) -> Tensor:
     return expression(torch.full((1, *ones), z, dtype=torch.float64))[0]
 
 
-def _rectifier(
-    name: str, expression: Expression, parameters: tuple[Tensor, ...] = ()
-) -> Rectifier:
+def _rectifier(name: str, expression: Expression, parameters: tuple[Tensor, ...] = ()) -> Rectifier:
     return Rectifier(name, expression, expression.times_slope, parameters=parameters)
 
 
