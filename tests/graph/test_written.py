@@ -25,6 +25,7 @@ from tests.models import image, relative_error, seeded
 
 Function = Callable[[Tensor], Tensor]
 SLOPES = torch.tensor([0.1, 0.3, -0.2, 0.5]).double()[:, None, None]
+RELIEF = image(1, 4, 8, 8, seed=1)
 
 WRITTEN: dict[str, tuple[Function, Function, str]] = {
     "x relu6(x + 3) / 6": (lambda x: x * F.relu6(x + 3) / 6, F.hardswish, "Hardswish"),
@@ -252,12 +253,14 @@ OTHERS: dict[str, Function] = {
     "reciprocal": torch.reciprocal,
     "hardtanh": F.hardtanh,
     "clamp(max=6)": lambda x: x.clamp(max=6),
+    "step": lambda x: torch.where(x > 0, 1.0, 0.0),
     "bump": lambda x: torch.exp(-x * x),
 }
 UNDECIDED: dict[str, Function] = {
     "mirrored": lambda x: -F.silu(-x),
     "upside down": lambda x: -F.gelu(x),
     "log sigmoid": F.logsigmoid,
+    "clamp(min=5)": lambda x: x.clamp(min=5),
     "square above zero": lambda x: x * x * torch.sigmoid(3 * x),
 }
 
@@ -370,28 +373,28 @@ class Ruled(torch.autograd.Function):
 
 
 @pytest.mark.parametrize(
-    "rectify",
+    ("rectify", "size"),
     [
-        lambda x: x * torch.atan(F.softplus(x)),
-        lambda x: torch.where(x > 0, x * 1.1, 1.5 * torch.tanh(x)),
-        lambda x: x.clamp(min=1e-6),
-        lambda x: F.threshold(x, 0.1, 0),
-        lambda x: torch.maximum(x, torch.tensor(0.1)),
-        lambda x: (x + (x * x + 4).sqrt()) / 2,
-        lambda x: 0.5 * x * (1 + torch.tanh(0.8 * (x + 0.04 * x**3))),
-        lambda x: 0.5 * x * (1 + torch.tanh(0.7978846 * (x + 0.0447 * x**3))),
-        lambda x: x * torch.sigmoid(SLOPES.abs() * 10 * x),
-        lambda x: torch.log(1 + torch.exp(x)),
-        lambda x: torch.log1p(torch.exp(2 * x)) / 2,
+        (lambda x: x * torch.atan(F.softplus(x)), math.pi / 2),
+        (lambda x: torch.where(x > 0, x * 1.1, 1.5 * torch.tanh(x)), 1.1),
+        (lambda x: x.clamp(min=1e-6), 1),
+        (lambda x: F.threshold(x, 0.1, 0), 1),
+        (lambda x: torch.maximum(x, torch.tensor(0.1)), 1),
+        (lambda x: (x + (x * x + 4).sqrt()) / 2, 1),
+        (lambda x: 0.5 * x * (1 + torch.tanh(0.8 * (x + 0.04 * x**3))), 1),
+        (lambda x: 0.5 * x * (1 + torch.tanh(0.7978846 * (x + 0.0447 * x**3))), 1),
+        (lambda x: x * torch.sigmoid(SLOPES.abs() * 10 * x), 1),
+        (lambda x: torch.log(1 + torch.exp(x)), 1),
+        (lambda x: torch.log1p(torch.exp(2 * x)) / 2, 1),
     ],
 )
-def test_a_rectifier_of_ones_own_takes_the_rule_of_each_method(rectify: Function) -> None:
+def test_a_rectifier_of_ones_own_takes_the_rule_of_each_method(
+    rectify: Function, size: float
+) -> None:
     """The rule is put in the place of it by a function of autograd's."""
     model, net = network(rectify)
     assert sum(isinstance(one, Rectifier) for one in needed(net)) == 2
     x = image(1, 3, 8, 8, seed=3)
-    far = torch.full((1, 4, 1, 1), 1e5).double()
-    size = float((rectify(far) / far).mean())
     for method in METHODS:
         pixels = x.clone().requires_grad_()
         y = model.b(Ruled.apply(model.a(pixels), F.relu, 1.0, method)) * 3
@@ -399,12 +402,16 @@ def test_a_rectifier_of_ones_own_takes_the_rule_of_each_method(rectify: Function
         (wanted,) = torch.autograd.grad((maps * maps.detach()).sum(), pixels)
         assert relative_error(
             rot180.project(net, x[0], "c", 2, method=method).full(), wanted[0]
-        ) < (1e-11 if method != "deconvnet" else 1e-4)
-        value = maps[4, 4]
+        ) < (1e-11 if method != "deconvnet" else 1e-5)
+        value = maps[4, 4].detach()
         unit = rot180.project(net, net.open(x[0]), "c", 2, (4, 4), method)
         assert unit.activation == pytest.approx(float(value), rel=1e-11)
         whole = rot180.project(net, x[0], "c", 2, (4, 4), method)
         assert relative_error(unit.pixels, whole.pixels) < 1e-12
+
+
+def hard_sigmoid(x: Tensor) -> Tensor:
+    return F.relu6(x + 3) / 6
 
 
 @pytest.mark.parametrize(
@@ -418,7 +425,7 @@ def test_a_rectifier_of_ones_own_takes_the_rule_of_each_method(rectify: Function
         torch.square,
         lambda x: x * torch.exp(-x.abs()),
         lambda x: x * (1 - x),
-        lambda x: F.relu6(x + 3) / 6,
+        hard_sigmoid,
         lambda x: F.relu(x) + F.relu(-x),
         lambda x: F.relu(x) - F.relu(-x),
         lambda x: torch.sign(x) * F.relu(x.abs()) * 4,
@@ -433,14 +440,15 @@ def test_what_is_no_rectifier_goes_by_its_derivative_whatever_is_inside(bend: Fu
     pixels = x.clone().requires_grad_()
     maps = model(pixels)[0, 1]
     (wanted,) = torch.autograd.grad((maps * maps.detach()).sum(), pixels)
+    digits = 1e-7 if bend is hard_sigmoid else 1e-12  # PyTorch's own has a sixth in float32
     for method in METHODS:
         found = rot180.project(net, x[0], "b", 1, method=method)
-        assert relative_error(found.full(), wanted[0]) < 1e-12
+        assert relative_error(found.full(), wanted[0]) < digits
         unit = rot180.project(net, x[0], "b", 1, (7, 2), method)
         (one,) = torch.autograd.grad(
-            model(pixels)[0, 1, 7, 2], pixels, torch.tensor(unit.activation).double()
+            model(pixels)[0, 1, 7, 2], pixels, torch.tensor(unit.activation, dtype=torch.float64)
         )
-        assert relative_error(unit.full(), one[0]) < 1e-12
+        assert relative_error(unit.full(), one[0]) < digits
 
 
 @pytest.mark.parametrize(
@@ -448,8 +456,8 @@ def test_what_is_no_rectifier_goes_by_its_derivative_whatever_is_inside(bend: Fu
     [
         lambda x: x * x * torch.sigmoid(3 * x),
         lambda x: x * torch.atan(F.softplus(-x)),
-        lambda x: F.relu(x) + image(4, 8, 8, seed=1) * F.relu(-x),
-        lambda x: torch.where(x > 0, x, image(1, 1, 8, 8, seed=1).abs() * x),
+        lambda x: F.relu(x) + RELIEF * F.relu(-x),
+        lambda x: torch.where(x > 0, x, RELIEF[:, :1].abs() * x),
         lambda x: x.clamp(min=5),
     ],
 )

@@ -6,16 +6,18 @@ listed, that is decided by its values, z being numbers between 3 and 30. It is a
 - f(z) is positive and does not fall, and grows no faster than a straight line;
 - |f(-z)| stays below 0.95 f(z). Where f(z) goes on growing, f(-z) changes less than 0.9 times as
   much; where it does not, as in ReLU6, f(-30) is at most half of f(30) in size;
-- |f(0)| is at most a quarter of f(3).
+- |f(0)| is at most a third of f(3), and f(0.05) at most half of it: a step from 0 to 1 is none.
 
 That holds for ReLU, ReLU6, LeakyReLU, ELU, SELU, CELU, GELU, SiLU, QuickGELU, Hardswish, Mish,
-Softplus and a clamp just above zero. It does not for what is odd or even (tanh, softsign,
-shrinkages, the identity, the absolute value, squares), for gates (a sigmoid is half open at 0), for
-exp, and for a straight line. Those are gone through by their derivative.
+Softplus, Squareplus and a clamp just above zero. It does not for what is odd or even (tanh,
+softsign, shrinkages, the identity, the absolute value, squares), for gates (a sigmoid is half open
+at 0), for exp, and for a straight line. Those are gone through by their derivative.
 
-Two kinds are left undecided, and thereby to autograd: what would rectify if it were mirrored, f(-z)
-or -f(z) or both, and what holds negative values back and lets the square of positive ones through,
-or another power of them up to the fourth. Nobody can say whether their author means a rectifier.
+Three kinds are left undecided, and thereby to autograd: what would rectify if it were mirrored,
+f(-z) or -f(z) or both; what rises for positive values and less than half as much for negative ones,
+but is large at zero or near it (a clamp at 5); and what holds negative values back and lets the
+square of positive ones through, or another power of them up to the fourth. Nobody can say whether
+their author means a rectifier.
 
 A function that equals a listed one is that one, whatever it looks like: up to a factor for large
 values, which is a step of its own, and mirrored, since a rectifier of -z is one. Equal means to
@@ -24,7 +26,7 @@ rounding, on some thousand numbers.
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
-from math import inf
+from math import inf, isfinite
 from typing import NamedTuple
 
 import torch
@@ -37,8 +39,7 @@ from rot180.graph.table import functions as listed
 Function = Callable[[Tensor], Tensor]
 
 _SOME = torch.cat([torch.linspace(0.05, 2.95, 30), torch.linspace(3, 30, 109)]).double()
-_FIRST = 30  # the place of 3 among them
-_TEN = 58  # and of 10
+_THREE, _TEN = 30, 58  # the places of 3 and 10 among them
 
 
 def rectifies(function: Function, spread: tuple[int, ...] = ()) -> Tensor:
@@ -54,27 +55,39 @@ def rectifies(function: Function, spread: tuple[int, ...] = ()) -> Tensor:
     up, down, zero = function(z), function(-z), function(torch.zeros_like(z[:1]))[0]
     up, down, zero = (one.double() for one in (up, down, zero))
     mirrored = _is_one(down, up, zero) | _is_one(-down, -up, -zero) | _is_one(-up, -down, -zero)
-    undecided = mirrored | _is_one(up, down, zero, powers=True)
+    undecided = mirrored | _may_be_one(up, down)
     found = torch.where(undecided, torch.nan, 0.0)
     return torch.where(_is_one(up, down, zero), 1.0, found)
 
 
-def _is_one(up: Tensor, down: Tensor, zero: Tensor, powers: bool = False) -> Tensor:
-    """Apply the rule to the values above, below, and at zero; or the one for powers."""
-    finite = (up.isfinite() & down.isfinite()).all(0) & zero.isfinite()
-    up, down = up[_FIRST:], down[_FIRST:]
-    ten = _TEN - _FIRST
-    through = (up > 0).all(0) & (up.diff(dim=0) >= -1e-9 * up[1:].abs()).all(0)
-    through = through & (zero.abs() <= up[0] / 4)
-    growth = (up[-1] / up[0]).clamp(min=1e-9).log10()
-    if powers:
-        held = (down.abs() <= up / 2).all(0)
-        return finite & through & held & (growth > 1.3) & (growth <= 4)
-    rise, fall = up[-1] - up[ten], (down[-1] - down[ten]).abs()
+def _is_one(up: Tensor, down: Tensor, zero: Tensor) -> Tensor:
+    """Apply the rule to the values above, below, and at zero."""
+    through, rise, fall, growth = _rising(up, down)
+    small = (zero.abs() <= up[_THREE] / 3) & (up[0] <= up[_THREE] / 2)
+    up, down = up[_THREE:], down[_THREE:]
     growing = rise > 0.01 * up[-1]
     held = (down.abs() <= 0.95 * up).all(0)
     held = held & torch.where(growing, fall <= 0.9 * rise, down[-1].abs() <= up[-1] / 2)
-    return finite & through & held & (growth <= 1.3)
+    return through & held & small & (growth <= 1.3)
+
+
+def _may_be_one(up: Tensor, down: Tensor) -> Tensor:
+    """Say whether positive values are let through and negative ones held back in another way."""
+    through, rise, fall, growth = _rising(up, down)
+    straight = (rise > 0.01 * up[-1]) & (fall <= rise / 2) & (growth <= 1.3)
+    power = (down[_THREE:].abs() <= up[_THREE:] / 2).all(0) & (growth > 1.3) & (growth <= 4)
+    return through & (straight | power)
+
+
+def _rising(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Say whether positive values are let through; how much f changes from 10 to 30, above and
+    below zero; and as which power of z it grows from 3 to 30.
+    """
+    finite = (up.isfinite() & down.isfinite()).all(0)
+    above = up[_THREE:]
+    through = finite & (above > 0).all(0) & (above.diff(dim=0) >= -1e-9 * above[1:].abs()).all(0)
+    growth = (above[-1] / above[0]).clamp(min=1e-9).log10()
+    return through, up[-1] - up[_TEN], (down[-1] - down[_TEN]).abs(), growth
 
 
 class Known(NamedTuple):
@@ -202,7 +215,7 @@ def _turned(function: Function, outside: int, inside: int, z: Tensor) -> Tensor:
 
 def _rectifiers(function: Function) -> Iterator[tuple[tuple[Operator, ...], float]]:
     """Yield rectifiers with a factor that makes them as large as the function for large values."""
-    far = 1024.0
+    far = 512.0  # as far as exp goes, nearly
     slope = _at(function, far) / far
     if not 1e-3 < slope < 1e6:
         return
@@ -218,6 +231,9 @@ def _rectifiers(function: Function) -> Iterator[tuple[tuple[Operator, ...], floa
 
 def size_of(function: Function) -> float:
     """Return what a function is multiplied with for large values; 1 where that has no limit."""
-    near, far = _at(function, 512.0) / 512, _at(function, 1024.0) / 1024
-    straight = 1e-3 < far < 1e6 and abs(far - near) < 0.01 * far
-    return far if straight and abs(far - 1) > 1e-3 else 1.0
+    for z in (2.0**20, 2.0**9):  # where exp is infinite, or not yet
+        near, far = _at(function, z / 2) / z * 2, _at(function, z) / z
+        if isfinite(near) and isfinite(far):
+            straight = 1e-3 < far < 1e6 and abs(far - near) < 0.01 * far
+            return far if straight and abs(far - 1) > 1e-3 else 1.0
+    return 1.0

@@ -18,7 +18,7 @@ Straight lines are left alone: their sums and products have operators of their o
 """
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
@@ -132,7 +132,7 @@ def _span(call: Call, last: fx.Node) -> tuple[fx.Node, list[fx.Node]] | None:
     front = dict.fromkeys(_made_of(call, last))
     inner: list[fx.Node] = [one for one in last.all_input_nodes if one.target in _FILLED]
     order: dict[fx.Node, int] = {}
-    while len(front) > 1:
+    while len(front) > 1 or any(_type(one) == torch.bool for one in front):
         order = order or {node: place for place, node in enumerate(last.graph.nodes)}
         latest = max(front, key=order.__getitem__)
         if not _is_by_number(latest, last):
@@ -158,7 +158,7 @@ def _is_by_number(node: fx.Node, last: fx.Node) -> bool:
     if node.target not in _BY_NUMBER or shape_of(node) != shape_of(last):
         return False
     if node.target in (aten.dropout.default, aten.feature_dropout.default):
-        return not node.args[2]
+        return node.args[2] is False
     if node.target in _CASTS:
         before = node.args[0]
         assert isinstance(before, fx.Node)
@@ -185,11 +185,13 @@ def _as_chain(call: Call, source: fx.Node, inner: list[fx.Node]) -> Found | None
         what = _what(one)
         rectifiers += what in (RECTIFIER, MIRRORED, UNDECIDED)
         bends += what in (NONE, MIRRORED, UNDECIDED)
-        found = _known(whole) if nodes is not together and rectifiers + bends else None
-        if found is None or not found.exactly or found.factor != 1 or not found.operators:
+        if nodes is links[0][1] or not rectifiers + bends or _known(whole) is None:
             continue
-        if bends if any(isinstance(one, Rectifier) for one in found.operators) else rectifiers:
-            return Found(found.operators, (source,))
+        operators, factor = _operators(whole)
+        if not operators or factor != 1:
+            continue
+        if bends if any(isinstance(one, Rectifier) for one in operators) else rectifiers:
+            return Found(operators, (source,))
     return None
 
 
@@ -257,9 +259,9 @@ def _expression(call: Call, nodes: list[fx.Node], source: fx.Node) -> Expression
                 places[node] = given[0]
                 if not _was_mask(node):
                     continue
-                function, given = _as_numbers, (given[0], Earlier(0))
+                function, given = cast(Any, _as_numbers), (given[0], Earlier(0))
             else:
-                function = node.target
+                function = cast(Any, node.target)
             named = {name: argument(one) for name, one in node.kwargs.items()}
             named = {name: one for name, one in named.items() if name in _SETTINGS}
             calls.append(
