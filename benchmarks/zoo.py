@@ -34,6 +34,7 @@ The exit status is 1 if any is WRONG or a CRASH.
 import argparse
 import gc
 import json
+import logging
 import sys
 import warnings
 from collections.abc import Iterator
@@ -42,6 +43,7 @@ from pathlib import Path
 import torch
 
 warnings.filterwarnings("ignore")
+logging.disable(logging.WARNING)
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from campaign.cases import Case  # noqa: E402

@@ -1,1 +1,1 @@
-"""The parts of ``benchmarks/zoo.py``: networks of all kinds, oracles, and what judges between them."""
+"""The parts of ``benchmarks/zoo.py``: networks of all kinds, and what judges them."""

@@ -1,6 +1,8 @@
 """A network to be judged: how it is made, what it is shown, and what it may be compared with."""
 
+import io
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 DIRECTIONS = 3
 
 
-class Unfit(Exception):  # noqa: N818 - it is no error: the network does not belong here
+class Unfit(Exception):
     """A network that is left out: the message says why."""
 
 
@@ -38,7 +40,8 @@ class Case:
         """Return the network in evaluation mode, the same each time."""
         torch.manual_seed(0)
         make = self.spelled if spelled and self.spelled else self.make
-        model = make().to(dtype).eval()
+        with redirect_stdout(io.StringIO()):  # some say much while they are made
+            model = make().to(dtype).eval()
         if self.lively:
             enlivened(model)
         return model

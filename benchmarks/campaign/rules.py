@@ -6,13 +6,13 @@ where it is off, the reference is not asked.
 """
 
 import torch
+from tests import reference
+from tests.reference import Reference
 from torch import Tensor, fx
 
 from campaign.cases import Case
 from campaign.oracle import Tangents
 from campaign.watching import Node, node_of
-from tests import reference
-from tests.reference import Reference
 
 Rules = dict[str, str]
 

@@ -52,6 +52,7 @@ class Verdict:
         return self.kind
 
     def line(self) -> str:
+        """Return what is printed."""
         sentence = " ".join(self.sentence.split())
         return (
             f"{self.name:<42} {self.shown_kind:<20} {self.worst:>8.0e} {self.compared:>5} "

@@ -1,4 +1,4 @@
-"""Functions that rectify nothing, gates, straight-through estimators, and functions of one's own."""
+"""Functions that rectify nothing, gates, spectra, and functions with their own derivative."""
 
 from typing import Any
 
@@ -142,7 +142,7 @@ CASES = [
     between("sign of a map", lambda m, z: z * torch.sign(z.roll(1, 1))),
     between(
         "Gram matrix",
-        lambda m, z: torch.einsum("nchw,ndhw->ncd", z, z)[..., None] * z.mean() + z[:, :, :8],
+        lambda m, z: torch.einsum("nchw,ndhw->ncd", z, z)[..., None] / 256 + z[:, :, :8],
     ),
     net(
         "bilinear",

@@ -30,7 +30,7 @@ class Unregistered:
     maps: Tensor
 
 
-Pair = namedtuple("Pair", "logits maps")  # noqa: PYI024 - as people write it
+Pair = namedtuple("Pair", "logits maps")
 
 
 def both(m: Net, x: Tensor) -> tuple[Tensor, Tensor]:
