@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,8 @@ class Case:
             hand, so that the reference of the rules knows them.
         small: every way is gone in every layer.
         lively: norms and constants are given values that matter.
+        inputs: from a batch of images, how the model is called: a tuple of positional arguments or
+            a mapping of keyword arguments; None: with the images.
     """
 
     name: str
@@ -35,6 +38,12 @@ class Case:
     spelled: Callable[[], nn.Module] | None = None
     small: bool = True
     lively: bool = True
+    inputs: Callable[[Tensor], Any] | None = None
+
+    def called(self, dtype: torch.dtype, spelled: bool = False) -> nn.Module:
+        """Return the network as a function of the images alone."""
+        model = self.model(dtype, spelled)
+        return model if self.inputs is None else _Called(model, self.inputs)
 
     def model(self, dtype: torch.dtype, spelled: bool = False) -> nn.Module:
         """Return the network in evaluation mode, the same each time."""
@@ -45,6 +54,18 @@ class Case:
         if self.lively:
             enlivened(model)
         return model
+
+
+class _Called(nn.Module):
+    """A model of several inputs, of which all but the images are held."""
+
+    def __init__(self, model: nn.Module, inputs: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.model, self.inputs = model, inputs
+
+    def forward(self, x: Tensor) -> Any:
+        given = self.inputs(x)
+        return self.model(**given) if isinstance(given, dict) else self.model(*given)
 
 
 @torch.no_grad()

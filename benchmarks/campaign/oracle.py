@@ -44,9 +44,9 @@ def tangents(
     except (NotImplementedError, RuntimeError) as error:
         own = "autograd.Function" in str(error) or "jvp" in str(error)
     try:
-        return (_by_autograd if own else _by_differences)(run, image, directions, maps)
+        return (_by_autograd if own else by_differences)(run, image, directions, maps)
     except (NotImplementedError, RuntimeError):
-        return _by_differences(run, image, directions, maps)
+        return by_differences(run, image, directions, maps)
 
 
 def lowest_precision(run: Run, image: Tensor, direction: Tensor) -> torch.dtype:
@@ -88,9 +88,10 @@ def _by_dual_numbers(
     }
 
 
-def _by_differences(
+def by_differences(
     run: Run, image: Tensor, directions: Tensor, maps: Mapping[str, Tensor]
 ) -> dict[str, Tangents]:
+    """Return them by central differences, extrapolated from two step sizes."""
     places: dict[str, tuple[int, Tensor]] = {}
     base: dict[str, Tensor] = {}
     count = 0

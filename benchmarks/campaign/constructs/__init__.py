@@ -6,6 +6,7 @@ from campaign.constructs import (
     batches,
     blocks,
     functions,
+    inputs,
     layers,
     norms,
     outputs,
@@ -26,6 +27,7 @@ _THEMES = (
     sequences,
     blocks,
     outputs,
+    inputs,
     programs,
 )
 

@@ -20,8 +20,8 @@ class Net(nn.Module):
         for name, make in makers.items():
             setattr(self, name, make())
 
-    def forward(self, x: Tensor) -> Any:
-        return self.written(self, x)
+    def forward(self, *given: Any, **named: Any) -> Any:
+        return self.written(self, *given, **named)
 
 
 def net(
@@ -29,6 +29,7 @@ def net(
     written: Written,
     shape: tuple[int, ...] = (3, 16, 16),
     spelled: Written | None = None,
+    inputs: Callable[[Tensor], Any] | None = None,
     **makers: Callable[[], Any],
 ) -> Case:
     """Return a network of these modules and this forward pass, ``written(m, x)``."""
@@ -37,6 +38,7 @@ def net(
         lambda: Net(written, makers),
         shape,
         None if spelled is None else lambda: Net(spelled, makers),
+        inputs=inputs,
     )
 
 
