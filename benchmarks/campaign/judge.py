@@ -277,8 +277,7 @@ class Judge:
             tolerance = self.tolerance
             first = self.tangents[0][name]
             if not self.ruled.can(name, first, channel, self.directions, self.tolerance):
-                self.verdict.methods.add(method)
-                self._note(f"{name}: rules not judged: {self.ruled.why or 'no such node'}")
+                self._unjudged(name, method, self.ruled.why or "no such node")
                 return
             ruled = self.ruled.project(name, number, self.images, channel, position, self.rules)
             floor = HARMLESS * self.ruled.largest(name, self.rules, float(ruled.abs().max()))
@@ -292,7 +291,7 @@ class Judge:
             plain = method == "gradient" and self.rules["unpool"] == "switches"
             how = known.how if plain else "the rules under autograd"
             if not plain and not self._same_rectifiers():
-                self._note(f"{name}: rules not judged: the reference finds other rectifiers")
+                self._unjudged(name, method, "the reference finds other rectifiers")
                 return
             if plain and self._second_opinion(name, target, given):
                 self._note(f"{name}: dual numbers are off, differences agree with rot180")
@@ -302,6 +301,11 @@ class Judge:
     def _note(self, sentence: str) -> None:
         if sentence not in self.verdict.notes:
             self.verdict.notes.append(sentence)
+
+    def _unjudged(self, name: str, method: str, why: str) -> None:
+        self._note(f"{name}: not judged by the rules: {why}")
+        if method != "gradient":
+            self.verdict.unjudged.add(method)
 
     def _same_rectifiers(self) -> bool:
         """Say whether the reference finds as many rectifiers; it knows no hand-written ones."""

@@ -23,7 +23,9 @@ class Verdict:
         worst: the largest error, over the largest value or length of what was expected.
         seconds: to capture it.
         sentence: why it is not simply right.
-        methods: those that were compared somewhere; compared: how many projections were.
+        methods: those that were compared somewhere.
+        unjudged: those that gave a projection which the reference of the rules does not know.
+        compared: how many projections were compared.
         notes: what else was seen, a line each.
     """
 
@@ -33,6 +35,7 @@ class Verdict:
     seconds: float = 0.0
     sentence: str = ""
     methods: set[str] = field(default_factory=set)
+    unjudged: set[str] = field(default_factory=set)
     compared: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -45,6 +48,8 @@ class Verdict:
     @property
     def shown_kind(self) -> str:
         """The class, with the methods that were right where these are not all."""
+        if self.kind == RIGHT and self.unjudged:
+            return "right, rules unknown"
         if self.kind == RIGHT and self.methods == {"gradient"}:
             return "right, gradient only"
         if self.kind == RIGHT and len(self.methods) == 2:
@@ -61,7 +66,12 @@ class Verdict:
 
     def as_json(self) -> dict[str, Any]:
         """Return what a file keeps of it."""
-        return {**asdict(self), "methods": sorted(self.methods), "shown": self.shown_kind}
+        return {
+            **asdict(self),
+            "methods": sorted(self.methods),
+            "unjudged": sorted(self.unjudged),
+            "shown": self.shown_kind,
+        }
 
 
 HEAD = f"{'network':<42} {'class':<20} {'error':>8} {'units':>5} {'s':>6}  why"
