@@ -171,6 +171,7 @@ class Judge:
     def _prepare(self) -> None:
         """Ask the oracles for all layers and both images."""
         images, run = self.images, eager(self.model)
+        self.run = run
         self.directions = directions_for(images)
         coarsest = lowest_precision(run, images[:1], self.directions[:1])
         self.tolerance = TOLERANCE[coarsest]
@@ -279,7 +280,11 @@ class Judge:
             if not self.ruled.can(name, first, channel, self.directions, self.tolerance):
                 self._unjudged(name, method, self.ruled.why or "no such node")
                 return
-            ruled = self.ruled.project(name, number, self.images, channel, position, self.rules)
+            try:
+                ruled = self.ruled.project(name, number, self.images, channel, position, self.rules)
+            except (RuntimeError, TypeError) as error:
+                self._unjudged(name, method, str(error).splitlines()[0])
+                return
             floor = HARMLESS * self.ruled.largest(name, self.rules, float(ruled.abs().max()))
             size = max(float(ruled.abs().max()), floor, 1e-300)
             error = max(error, float((given - ruled).abs().max()) / size)
@@ -314,10 +319,13 @@ class Judge:
     def _second_opinion(self, name: str, target: Target, given: Tensor) -> bool:
         """Say whether finite differences agree with rot180 where dual numbers do not."""
         number, channel, position = target
+        own = self.tangents[number][name].how != "dual numbers"
+        if own or getattr(self.run, "detached", False):
+            return False  # a derivative that the model has defined: differences do not know it
         if number not in self.differences:
-            run, image = eager(self.model), self.images[number : number + 1]
+            image = self.images[number : number + 1]
             maps = {name: one.maps for name, one in self.tangents[number].items()}
-            self.differences[number] = by_differences(run, image, self.directions, maps)
+            self.differences[number] = by_differences(self.run, image, self.directions, maps)
         known = self.differences[number].get(name)
         if known is None or known.doubt > 1e-3:
             return False

@@ -35,7 +35,9 @@ class Ruled:
     def unpoolings(self) -> tuple[str, ...]:
         """Return those that differ in this network, as far as the reference knows."""
         calls = [] if self.graph is None else [one.target for one in self.graph.graph.nodes]
-        return ("switches", "repeat") if set(calls) & reference.POOLS else ("switches",)
+        if not set(calls) & reference.POOLS or not all(map(_even, self.graph.graph.nodes)):
+            return ("switches",)
+        return ("switches", "repeat")
 
     def rectifiers(self) -> int:
         """Return how many rectifiers the reference finds."""
@@ -119,3 +121,11 @@ def _rectifies(node: fx.Node) -> bool:
     if target is torch.ops.aten.threshold.default:
         return given["threshold"] == given["value"] == 0
     return target in reference.RECTIFIERS
+
+
+def _even(node: fx.Node) -> bool:
+    """Say whether a pooling's windows are all of one size, as the reference takes them to be."""
+    if node.target is not torch.ops.aten.adaptive_max_pool2d.default:
+        return True
+    sizes = node.args[0].meta["val"].shape[-2:]
+    return all(size % count == 0 for size, count in zip(sizes, node.args[1], strict=True))

@@ -8,6 +8,8 @@ from typing import Any
 RIGHT, WRONG, NOT_FINITE, REFUSED, CRASH = "right", "WRONG", "not finite", "refused", "CRASH"
 FAILS, LATE, UNJUDGED, NO_LAYERS = "model fails", "time limit", "not judged", "no layers"
 NOT_FIRST = "no convolution first"
+FEW = 4
+"""Sentences of one class that are noted; the others are of the same kind."""
 GRAVE = (WRONG, CRASH)
 
 _ORDER = (WRONG, CRASH, NOT_FINITE, REFUSED, NO_LAYERS, UNJUDGED, LATE, FAILS, NOT_FIRST, RIGHT)
@@ -40,8 +42,9 @@ class Verdict:
     notes: list[str] = field(default_factory=list)
 
     def becomes(self, kind: str, sentence: str) -> None:
-        """Take a class, unless a graver one was found before; all sentences are noted."""
-        self.notes.append(f"{kind}: {sentence}")
+        """Take a class, unless a graver one was found before; note some sentences of each."""
+        if sum(one.startswith(kind) for one in self.notes) < FEW:
+            self.notes.append(f"{kind}: {sentence}")
         if _ORDER.index(kind) < _ORDER.index(self.kind):
             self.kind, self.sentence = kind, sentence
 
