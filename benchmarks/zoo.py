@@ -16,7 +16,7 @@ seconds to capture it, and why it is not simply right. The classes:
 
 ====================  ============================================================================
 right                 every number is right to rounding; ``right, gradient only``: the other
-                      methods are refused everywhere; ``right, rules unknown``: there are
+                      methods are refused somewhere; ``right, rules unknown``: there are
                       rectifiers that the reference of the rules does not know
 WRONG                 a number differs, and no word is said
 not finite            a projection holds NaN or infinity, and no word is said

@@ -233,6 +233,7 @@ class Judge:
         if method == "gradient":
             self.verdict.becomes(classes.REFUSED, sentence)
         else:
+            self.verdict.refused.add(method)
             self.verdict.notes.append(f"refused: {sentence}")
             self.verdict.sentence = self.verdict.sentence or str(error)
 

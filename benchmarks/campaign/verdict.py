@@ -26,6 +26,7 @@ class Verdict:
         seconds: to capture it.
         sentence: why it is not simply right.
         methods: those that were compared somewhere.
+        refused: those that some layer refuses.
         unjudged: those that gave a projection which the reference of the rules does not know.
         compared: how many projections were compared.
         notes: what else was seen, a line each.
@@ -37,6 +38,7 @@ class Verdict:
     seconds: float = 0.0
     sentence: str = ""
     methods: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
     unjudged: set[str] = field(default_factory=set)
     compared: int = 0
     notes: list[str] = field(default_factory=list)
@@ -53,10 +55,8 @@ class Verdict:
         """The class, with the methods that were right where these are not all."""
         if self.kind == RIGHT and self.unjudged:
             return "right, rules unknown"
-        if self.kind == RIGHT and self.methods == {"gradient"}:
-            return "right, gradient only"
-        if self.kind == RIGHT and len(self.methods) == 2:
-            return f"right, {' and '.join(sorted(self.methods))}"
+        if self.kind == RIGHT and self.refused:
+            return f"right, {' and '.join(sorted(self.methods - self.refused))} only"
         return self.kind
 
     def line(self) -> str:
@@ -69,12 +69,8 @@ class Verdict:
 
     def as_json(self) -> dict[str, Any]:
         """Return what a file keeps of it."""
-        return {
-            **asdict(self),
-            "methods": sorted(self.methods),
-            "unjudged": sorted(self.unjudged),
-            "shown": self.shown_kind,
-        }
+        found = {**asdict(self), "shown": self.shown_kind}
+        return {name: sorted(one) if isinstance(one, set) else one for name, one in found.items()}
 
 
 HEAD = f"{'network':<42} {'class':<20} {'error':>8} {'units':>5} {'s':>6}  why"
