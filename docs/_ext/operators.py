@@ -29,6 +29,7 @@ CALLS = (
     "F.linear(v, weight, bias)",
     "F.linear(last, weight4, bias4)",
     "F.batch_norm(x, mean, spread, bias4, bias4)",
+    "F.instance_norm(x, mean, spread, use_input_stats=False)",
     # Arithmetic.
     "x + y",
     "x + constant",
@@ -81,6 +82,8 @@ CALLS = (
     "F.max_pool2d(x, 2, return_indices=True)[0]",
     "F.adaptive_max_pool2d(x, 4)",
     "F.avg_pool2d(x, 3, stride=2, padding=1)",
+    "F.avg_pool3d(x, 2)",
+    "F.avg_pool3d(x.unsqueeze(1), (3, 1, 1), stride=1)",
     "F.adaptive_avg_pool2d(x, 1)",
     "torch.ops.aten._adaptive_avg_pool2d(x, [2, 2])",
     "x.mean((2, 3))",
@@ -94,6 +97,7 @@ CALLS = (
     # Moving and choosing numbers.
     "F.pad(x, (1, 1, 1, 1))",
     "F.pad(x, (1, 1, 1, 1), mode='reflect')",
+    "F.pad(x.unsqueeze(1), (0, 0, 0, 0, 1, 1))",
     "x[:, :, 1:7]",
     "x[:, ::2]",
     "v[:, 3:9]",
@@ -128,6 +132,8 @@ CALLS = (
     "F.layer_norm(last, (4,))",
     "F.group_norm(x, 2)",
     "F.instance_norm(x)",
+    "F.rms_norm(x, (4, 8, 8))",
+    "F.rms_norm(last, (4,))",
     "torch.softmax(x, 1)",
     "torch.softmax(q, 2)",
     "torch.log_softmax(x, 1)",
@@ -140,7 +146,6 @@ CALLS = (
     "x.sum(1)",
     "torch.addcmul(x, x, y)",
     "F.conv1d(q, kernels1)",
-    "F.avg_pool3d(x, 2)",
     # Not listed, or not with such arguments.
     "x.abs()",
     "torch.sin(x)",

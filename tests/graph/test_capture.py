@@ -241,7 +241,7 @@ def test_a_detached_result_takes_no_gradient_and_no_other_method() -> None:
     [
         (lambda s, x: s.c(s.a(x) * (s.a(x) > 0)), "'deconvnet' is not defined"),
         (lambda s, x: s.c(torch.sin(s.a(x))), r"'deconvnet' is not defined .* aten\.sin"),
-        (lambda s, x: s.c(s.a(x).sort(1)[0]), "several outputs"),
+        (lambda s, x: s.c(torch.special.i0(s.a(x))), r"'deconvnet' is not defined .* aten\.special"),
     ],
 )
 def test_deconvnet_refuses_what_it_has_no_rule_for(forward, words: str) -> None:
@@ -298,11 +298,7 @@ def test_an_operator_has_its_gradient_whether_it_is_listed_or_not(function) -> N
         (Written(lambda s, x: s.a(x) + 1e-6 * torch.randn_like(s.a(x))), "draws random numbers"),
         (_Counting(), "changes its own 'calls'"),
         (Written(lambda s, x: s.a.weight), "does not depend on the image"),
-        (Written(lambda s, x: s.a(x.reshape(3, 3, 8, 8))), "model itself fails for a batch of 1 "),
-        (
-            Written(lambda s, x: s.a(x) + x.new_zeros(len(x), 4, 8, 8)),
-            "with the number of its images",
-        ),
+        (Written(lambda s, x: s.a(x.reshape(3, 3, 8, 8))), "torch.export stopped at .*reshape"),
         (Written(lambda s, x: s.a(x) - s.a(x).mean((0, 2, 3), keepdim=True)), "mixes the images"),
         (nn.LazyConv2d(4, 3), "has no values yet"),
     ],

@@ -210,13 +210,12 @@ def test_rows_and_columns_that_change_places() -> None:
     check(model, net, "c")
 
 
-def test_the_indices_of_a_pooling_cannot_be_carried() -> None:
+def test_the_indices_of_a_pooling_serve_an_unpooling() -> None:
     def unpooled(s, x):
         y, where = F.max_pool2d(s.a(x), 2, return_indices=True)
         return s.b(F.max_unpool2d(y, where, 2))
 
-    with pytest.raises(Rot180Error, match="uses output 1 of"):
-        capture(unpooled)
+    check(*capture(unpooled), "b")
 
 
 @pytest.mark.parametrize("changed", [{"layer": None}, {"method": 3}, {"unpool": ["switches"]}])

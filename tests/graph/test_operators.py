@@ -16,7 +16,7 @@ from rot180.graph.operators.convolution import (
     TransposedConvolution,
 )
 from rot180.graph.operators.layout import Channels, Concatenation, Permute, Reshape
-from rot180.graph.operators.pooling import Separable, matrix_of
+from rot180.graph.operators.pooling import Along, Separable, matrix_of
 from rot180.projection.rules import Rules
 from tests.graph.parts import boxes, inner_product_error, laid, part_of, rounding, taken
 from tests.models import image, relative_error
@@ -185,6 +185,33 @@ def test_one_matrix_an_axis(matrices, size, out, zeros, seed, data) -> None:
 def test_the_matrix_of_a_linear_call_holds_its_answers_to_unit_vectors() -> None:
     matrix = matrix_of(lambda x: F.avg_pool2d(x, (2, 1)), 4)
     assert matrix.tolist() == [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    axis=st.sampled_from([-3, -2, -1]),
+    out=st.integers(1, 6),
+    size=sizes,
+    seed=seeds,
+    data=st.data(),
+)
+def test_one_matrix_along_one_axis(axis, out, size, seed, data) -> None:
+    shape = (4, *size)
+    after = list(shape)
+    after[axis] = out
+    matrix, x = image(out, shape[axis], seed=seed), image(2, *shape, seed=seed)
+    matrix[0] = 0
+    whole = Box(0, 0, after[1], after[2])
+    box = data.draw(boxes((after[1], after[2]))) if axis == -3 else whole
+    for fill in (0.0, 1.5):
+        step = Along("any", matrix, axis, fill=fill)
+        assert step.shape_after(shape) == tuple(after)
+        assert step.local == (axis == -3)
+        check_linear(step, x, (after[1], after[2]), box)
+        z = step.forward((x,), whole_of(step, x, (after[1], after[2]))[0])[0]
+        wanted = torch.tensordot(x, matrix, ([axis], [1])).movedim(-1, axis)
+        wanted.select(axis, 0).fill_(fill)
+        assert relative_error(z, wanted) < EXACT
 
 
 @settings(max_examples=30, deadline=None)

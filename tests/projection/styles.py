@@ -55,6 +55,7 @@ MADE: dict[str, Callable[[], nn.Module | nn.Parameter]] = {
     "group": lambda: normalised(nn.GroupNorm(2, 4)),
     "instance": lambda: normalised(nn.InstanceNorm2d(4, affine=True)),
     "layer_norm": lambda: normalised(nn.LayerNorm(4)),
+    "rms_norm": lambda: normalised(nn.RMSNorm(4)),
     "more": lambda: nn.Linear(4, 8),
     "fewer": lambda: nn.Linear(8, 4),
     "squeeze": lambda: nn.Linear(4, 2),
@@ -288,6 +289,18 @@ STYLES: dict[str, Callable[[Modules, Tensor], Tensor]] = {
     "norm, two users": lambda m, x: m.c(F.relu(m.norm(z := m.b(m.a(x)))) + z),
     "before it is activated": lambda m, x: m.c(F.relu(m.norm(m.b(F.relu(m.norm2(m.a(x))))))),
     "group norm": lambda m, x: m.c(F.relu(m.group(m.b(F.relu(m.a(x)))))),
+    "instance norm without weights": lambda m, x: m.c(
+        F.relu(F.instance_norm(m.b(F.instance_norm(F.relu(m.a(x)), eps=1e-2))))
+    ),
+    "RMS norm": lambda m, x: m.c(
+        F.relu(m.rms_norm(m.b(F.relu(m.a(x))).permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+    ),
+    "RMS norm of whole maps": lambda m, x: m.c(
+        F.relu(F.rms_norm(m.b(F.relu(m.a(x))), (4, *SIZE[1:])))
+    ),
+    "local response norm": lambda m, x: m.c(
+        F.local_response_norm(F.relu(m.b(F.local_response_norm(m.a(x), 3, 0.5))), 4, 2.0, 0.6, 0.8)
+    ),
     "instance norm": lambda m, x: m.c(F.relu(m.instance(m.b(F.relu(m.a(x)))))),
     "softmax of channels": lambda m, x: m.c(F.relu(m.b(m.a(x).softmax(1)))),
     "local contrast": lambda m, x: m.c(

@@ -13,35 +13,40 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.nn.parameter import is_lazy
-from torch.utils._pytree import tree_leaves
 
 from rot180.errors import Rot180Error
+from rot180.graph.arguments import Arguments
+from rot180.graph.derivatives import with_trusted_steps
 from rot180.graph.network import Network
 from rot180.graph.reading import Reading
 from rot180.graph.refusal import why_not
-
-_BATCH = 3
-"""Batch that is exported; no values are computed for it. Not 1, which PyTorch treats specially."""
+from rot180.graph.verification import verify
 
 
-def capture(model: nn.Module, example: Tensor) -> Network:
+def capture(model: nn.Module, example: Tensor, inputs: Any = None) -> Network:
     """Capture a model for projection: its operators as a list of steps.
 
-    The model is exported with ``torch.export`` in evaluation mode, from a copy of its modules that
-    shares its tensors; the model itself is neither changed nor switched to another mode. It is
-    checked that the steps reproduce the model's own output. What the model computes from its
-    weights alone (a weight normalisation, say) is computed once. A ``torch.no_grad`` block inside
-    the model is not seen: gradients go through it.
+    The model is exported for one image with ``torch.export`` in evaluation mode, from a copy of its
+    modules that shares its tensors; the model itself is neither changed nor switched to another
+    mode. It is checked that the steps reproduce the model's own output, that each image of a batch
+    is treated as it is alone, and that the derivatives which PyTorch computes for the network agree
+    with finite differences. What the model computes from its weights alone (a weight normalisation,
+    say) is computed once. A ``torch.no_grad`` block inside the model is not seen: gradients go
+    through it.
 
     Args:
-        model: takes one batch of images.
+        model: takes images.
         example: a batch of normalised images (n, c, h, w), on the model's device; its size is
             the one that the network is captured for.
+        inputs: how the model is called, if not as ``model(example)``: a tuple of its positional
+            arguments, or a mapping of its keyword arguments. The example stands in it where the
+            images go, at any depth; all else is held as it is given. Where a mapping does not
+            contain the example, the images are the first positional argument.
 
     Raises:
         Rot180Error: the example is not a batch of images; the model cannot be exported, holds
-            weights that are not finite, changes itself, draws random numbers, or is not
-            reproduced by its steps.
+            weights that are not finite, changes itself, draws random numbers, mixes the images of
+            a batch, or is not reproduced by its steps.
 
     Example:
         >>> import rot180, torch
@@ -54,22 +59,14 @@ def capture(model: nn.Module, example: Tensor) -> Network:
         'ReLU'
     """
     _check_input(model, example)
+    arguments = Arguments.of(example, inputs)
+    if inputs is None:
+        _check_signature(model)
     twin = _evaluating_twin(model)
-    reading = Reading(exported(twin, example), twin, example)
-    network = reading.network()
-    # One image and two, since a graph may have the number that it was exported with in it.
-    # Random ones, since an example of one value would not tell much.
-    generator = torch.Generator(example.device).manual_seed(0)
-    noise = torch.randn(
-        2, *example.shape[1:], generator=generator, device=example.device, dtype=example.dtype
-    )
-    one, two = noise[:1], noise * torch.tensor([1, -3], device=example.device)[:, None, None, None]
-    _check_reproduced(network, twin, example[:1])
-    error = max(_check_reproduced(network, twin, images) for images in (one, two))
-    for alone, both in zip(network.outputs_for(one), network.outputs_for(two), strict=True):
-        if both.ndim and len(both) == 2 and not _close(both[:1], alone, roundings=10_000):
-            raise Rot180Error("The model mixes the images of a batch, and cannot be captured.")
-    return replace(network, error=error)
+    program = exported(twin, arguments)
+    network = Reading(program, twin, example, arguments.held(program)).network()
+    error = verify(network, twin, arguments, example, program)
+    return with_trusted_steps(replace(network, error=error))
 
 
 def _check_input(model: nn.Module, example: Tensor) -> None:
@@ -90,7 +87,6 @@ def _check_input(model: nn.Module, example: Tensor) -> None:
             "capture needs a batch of normalised images as example, a tensor (n, channels, height, "
             f"width) with n at least 1; this is {found}."
         )
-    _check_signature(model)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if is_lazy(tensor) or tensor.is_meta:
             raise Rot180Error(f"The model's '{name}' has no values yet; run the model once first.")
@@ -125,9 +121,9 @@ def _check_signature(model: nn.Module) -> None:
     ]
     if len(needed) > 1:
         raise Rot180Error(
-            f"The model's forward method takes {len(needed)} inputs ({', '.join(needed)}); a "
-            "network that is captured takes one batch of images. Wrap it in a module whose forward "
-            "method takes the images and sets the others."
+            f"The model's forward method takes {len(needed)} inputs ({', '.join(needed)}). Say "
+            "what the others are, as in rot180.capture(model, example, inputs=(example, other)): "
+            "they are held, and the images go where the example stands."
         )
 
 
@@ -145,15 +141,15 @@ def _evaluating_twin(model: nn.Module) -> nn.Module:
         ) from error
 
 
-def exported(model: nn.Module, example: Tensor) -> ExportedProgram:
-    """Export with operators that change nothing in place, whatever the model's author wrote."""
-    batch = torch.zeros(_BATCH, *example.shape[1:], dtype=example.dtype, device=example.device)
+def exported(model: nn.Module, arguments: Arguments) -> ExportedProgram:
+    """Export for one image, with operators that change nothing in place."""
+    args, kwargs = arguments.with_images(arguments.example)
     try:
         with torch.no_grad(), _silence():
-            program = torch.export.export(model, (batch,)).run_decompositions({})
+            program = torch.export.export(model, args, kwargs).run_decompositions({})
             return cast(ExportedProgram, program)
     except Exception as error:
-        raise Rot180Error(why_not(error)) from error
+        raise Rot180Error(why_not(error, model)) from error
 
 
 @contextmanager
@@ -166,48 +162,3 @@ def _silence() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def _check_reproduced(network: Network, model: nn.Module, images: Tensor) -> float:
-    """Compare the captured network's outputs with the model's own; return the largest error."""
-    try:
-        with torch.no_grad():
-            expected = model(images.clone())
-    except Exception as error:
-        raise Rot180Error(
-            f"The model itself fails for a batch of {len(images)} of the example's images: {error}"
-        ) from error
-    wanted = [leaf for leaf in tree_leaves(expected) if isinstance(leaf, Tensor)]
-    try:
-        found = network.outputs_for(images)
-    except RuntimeError as error:
-        raise Rot180Error(
-            f"The captured network fails for a batch of {len(images)} "
-            f"({str(error).splitlines()[0]}). A model that computes with the number of its images "
-            "cannot be captured; write -1 or x.flatten(1) where it does."
-        ) from error
-    if len(found) != len(wanted) or not all(map(_close, found, wanted)):
-        raise Rot180Error(
-            "The captured network does not reproduce the model's own output for the example. "
-            "A model that computes with the number of its images, or changes while it runs, cannot "
-            "be captured."
-        )
-    return max(map(_error, found, wanted))
-
-
-def _error(found: Tensor, wanted: Tensor) -> float:
-    """Return the largest difference over the largest value."""
-    if not wanted.is_floating_point() or not wanted.isfinite().all():
-        return 0.0
-    return float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30))
-
-
-def _close(found: Tensor, wanted: Tensor, roundings: int = 1000) -> bool:
-    """Compare with a tolerance of so many roundings of the largest value."""
-    if found.shape != wanted.shape:
-        return False
-    if not wanted.is_floating_point():
-        return torch.equal(found, wanted)
-    largest = wanted[wanted.isfinite()].abs().max() if wanted.isfinite().any() else 0.0
-    tolerance = roundings * torch.finfo(wanted.dtype).eps * float(largest)
-    return torch.allclose(found, wanted, rtol=0, atol=tolerance, equal_nan=True)

@@ -15,7 +15,7 @@ from rot180.graph.boxes import COLUMNS, ROWS, Box, Span
 from rot180.graph.forward import ForwardPass
 from rot180.graph.geometry import Step, Trace, nominal, trace
 from rot180.graph.operators.base import MAPS, Axes, Part
-from rot180.graph.operators.convolution import Convolution, Linear
+from rot180.graph.operators.convolution import LayerOperator
 from rot180.graph.plan import Cut, Plan
 
 if TYPE_CHECKING:
@@ -107,7 +107,8 @@ class Network:
 
     Attributes:
         steps: its operators in order.
-        outputs: the places of the model's outputs.
+        outputs: the places of the model's outputs, of those that depend on the image.
+        output_numbers: which of the model's output tensors they are.
         layers: its layers by name.
         input_shape: (channels, height, width) of an image.
         dtype, device: of its parameters.
@@ -122,6 +123,7 @@ class Network:
     dtype: torch.dtype
     device: torch.device
     error: float = 0.0
+    output_numbers: tuple[int, ...] = (0,)
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
@@ -247,6 +249,10 @@ class Network:
         step = self.steps[place]
         return 1 if step.axes is None else step.shape[step.axes[axis]]
 
+    def axes_of(self, place: int) -> Axes | None:
+        """Return which axes of a value are rows and columns; None where it has none."""
+        return MAPS if place < 0 else self.steps[place].axes
+
     def trace(
         self, places: list[int], wanted: Mapping[int, tuple[Span, Span]]
     ) -> tuple[Trace, Trace]:
@@ -368,10 +374,10 @@ class Network:
 
         return Report.of(self)
 
-    def operator(self, layer: Layer) -> Convolution | Linear:
+    def operator(self, layer: Layer) -> LayerOperator:
         """Return the convolution or the linear step of a layer."""
         found = self.steps[layer.linear].operator
-        assert isinstance(found, Convolution | Linear)
+        assert isinstance(found, LayerOperator)
         return found
 
     def first_not_finite(self, images: Tensor, last: int) -> str:

@@ -5,6 +5,7 @@ import traceback
 from pathlib import Path
 
 import torch
+from torch import nn
 
 _ADVICE = (
     (
@@ -38,7 +39,7 @@ _GENERAL = (
 )
 
 
-def why_not(error: BaseException) -> str:
+def why_not(error: BaseException, model: nn.Module) -> str:
     """Say in one sentence where and why ``torch.export`` stopped, and what to try."""
     found: BaseException | None = error
     place, words = "", ""

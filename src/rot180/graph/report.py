@@ -12,7 +12,7 @@ from rot180.graph.geometry import Step
 from rot180.graph.network import Layer, Network
 from rot180.graph.operators.activations import Rectifier
 from rot180.graph.operators.base import NOTHING_KEPT, Part
-from rot180.graph.operators.calls import Derived, Item, Unlisted
+from rot180.graph.operators.calls import Derived, Unlisted
 from rot180.graph.operators.convolution import Convolution
 from rot180.graph.ways import DERIVED, LINEAR, way_back
 
@@ -165,7 +165,7 @@ class Report:
         return found
 
 
-_FALLBACKS = (Derived, Unlisted, Item)
+_FALLBACKS = (Derived, Unlisted)
 
 
 def _named(step: Step) -> tuple[str, str]:

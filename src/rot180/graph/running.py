@@ -20,6 +20,7 @@ from rot180.graph.network import Layer, Network, not_finite
 from rot180.graph.operators.activations import Pointwise, Rectifier
 from rot180.graph.operators.calls import Derived, Unlisted
 from rot180.graph.operators.convolution import Convolution, padded
+from rot180.graph.operators.normalisation import OwnNorm
 from rot180.graph.operators.pooling import MaxPool
 from rot180.graph.plan import Plan, Work, laid_out_for_speed
 
@@ -37,7 +38,7 @@ _IN_ONE_CALL: dict[str, tuple[str, list[float]]] = {
 """Rectifier -> what oneDNN calls it when it follows a convolution, with its bounds."""
 
 
-_MAY_FAIL = (Pointwise, Derived, Unlisted)
+_MAY_FAIL = (Pointwise, Derived, OwnNorm, Unlisted)
 """Operators that can make of finite values what is not a number."""
 
 

@@ -49,7 +49,7 @@ from rot180.errors import Rot180Error, listed
 from rot180.graph.boxes import Box
 from rot180.graph.operators.base import NO_MARGINS, Part
 from rot180.graph.operators.convolution import laid_out
-from rot180.graph.operators.pooling import MaxPool
+from rot180.graph.operators.pooling import AdaptiveMaxPool, MaxPool
 
 _pool_backward = torch.ops.aten.max_pool2d_with_indices_backward.default
 
@@ -94,11 +94,17 @@ class Rules:
         rectified = signal.clamp_(min=0) if spare else signal.clamp(min=0)
         return rectified if self.method == "deconvnet" else derived(rectified)
 
-    def unpool(self, signal: Tensor, switches: Tensor, pool: MaxPool, part: Part) -> Tensor:
+    def unpool(
+        self, signal: Tensor, switches: Tensor, pool: MaxPool | AdaptiveMaxPool, part: Part
+    ) -> Tensor:
         """Carry a signal back through a max pooling on a part of its maps."""
+        need = part.needs[0]
+        if isinstance(pool, AdaptiveMaxPool):
+            if self.unpooling == "repeat":
+                return pool.repeated(signal, part)
+            return to_switches(signal, switches, need)
         if self.unpooling == "repeat":
             return repeated(signal, pool, part)
-        need = part.needs[0]
         if part.margins[0] != NO_MARGINS:
             return to_switches(signal, switches, need)
         # The same, faster, where no window looks beyond the map.

@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, fx
+from torch import Tensor
 from torch.nn import functional as F
 
-from rot180.errors import Rot180Error
 from rot180.graph.boxes import Box, Span, Window
 from rot180.graph.operators.base import (
     NO_MARGINS,
@@ -56,10 +55,6 @@ class Convolution(Operator):
     def read(cls, given: Mapping[str, Any]) -> "Convolution":
         """Read ``aten.conv2d``; ``padding="same"`` may add one more pixel after than before."""
         weight, padding = given["weight"], given["padding"]
-        if isinstance(weight, fx.Node) or isinstance(given["bias"], fx.Node):
-            raise Rot180Error(
-                "A convolution whose kernel or bias is computed from the image cannot be captured."
-            )
         dilation = pair(given["dilation"])
         if padding == "same":
             total = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
@@ -171,7 +166,11 @@ class Convolution(Operator):
 
 @dataclass(frozen=True, eq=False)
 class TransposedConvolution(Operator):
-    """The transpose of a convolution, as decoders use it; its way back is a convolution."""
+    """The transpose of a convolution, as decoders and generators use it.
+
+    Its way back is a convolution. The weight has the shape (i, o / groups, kh, kw). A batch
+    normalisation that directly follows is part of the kernel.
+    """
 
     weight: Tensor
     bias: Tensor | None
@@ -179,6 +178,7 @@ class TransposedConvolution(Operator):
     padding: tuple[int, int]
     groups: int
     dilation: tuple[int, int]
+    norm: BatchNorm | FrozenNorm | None = None
     fresh = True
     fresh_back = True
     linear = True
@@ -186,10 +186,6 @@ class TransposedConvolution(Operator):
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> "TransposedConvolution":
         """Read ``aten.conv_transpose2d``."""
-        if isinstance(given["weight"], fx.Node) or isinstance(given["bias"], fx.Node):
-            raise Rot180Error(
-                "A convolution whose kernel or bias is computed from the image cannot be captured."
-            )
         return cls(
             given["weight"],
             given["bias"],
@@ -203,6 +199,19 @@ class TransposedConvolution(Operator):
     def kind(self) -> str:
         """What it is."""
         return "transposed convolution"
+
+    @cached_property
+    def merged(self) -> tuple[Tensor, Tensor | None]:
+        """The weight and the bias with the normalisation in them."""
+        if self.norm is None:
+            return self.weight, self.bias
+        apart = self._turned(self.weight)  # (g, o / g, i / g, kh, kw)
+        weight, bias = self.norm.merged(apart.flatten(0, 1), self.bias)
+        return self._turned(weight).flatten(0, 1).contiguous(), bias
+
+    def _turned(self, weight: Tensor) -> Tensor:
+        """Swap inputs and outputs within each group."""
+        return weight.reshape(self.groups, -1, *weight.shape[1:]).transpose(1, 2)
 
     def _extent(self, axis: int) -> int:
         return self.dilation[axis] * (int(self.weight.shape[2 + axis]) - 1)
@@ -223,15 +232,15 @@ class TransposedConvolution(Operator):
 
     def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
         """Spread each input over the output."""
-        if not inputs[0].numel():
-            (n, *_), channels = inputs[0].shape, self.weight.shape[1] * self.groups
-            nothing = inputs[0].new_zeros(n, channels, part.out.height, part.out.width)
-            return nothing if self.bias is None else nothing + self.bias.reshape(-1, 1, 1), None
-        full = F.conv_transpose2d(
-            inputs[0], self.weight, None, self.stride, 0, 0, self.groups, self.dilation
-        )
-        out = laid_out(full, self._offset(part), part.out)
-        return out if self.bias is None else out + self.bias.reshape(-1, 1, 1), None
+        (weight, bias), channels = self.merged, self.weight.shape[1] * self.groups
+        out = self._spread(inputs[0], weight, self.groups, channels, part)
+        return out if bias is None else out + bias.reshape(-1, 1, 1), None
+
+    def _spread(self, a: Tensor, weight: Tensor, groups: int, channels: int, part: Part) -> Tensor:
+        if not a.numel():
+            return a.new_zeros(len(a), channels, part.out.height, part.out.width)
+        full = F.conv_transpose2d(a, weight, None, self.stride, 0, 0, groups, self.dilation)
+        return laid_out(full, self._offset(part), part.out)
 
     def _offset(self, part: Part) -> tuple[int, int]:
         """Return where the part of the output begins within what its inputs spread over."""
@@ -244,17 +253,54 @@ class TransposedConvolution(Operator):
 
     def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
         """Convolve as the forward pass of a convolution does."""
+        return (self._gathered(signal, self.merged[0], self.groups, part),)
+
+    def _gathered(self, signal: Tensor, weight: Tensor, groups: int, part: Part) -> Tensor:
         need, (top, left) = part.needs[0], self._offset(part)
         height = (need.height - 1) * self.stride[0] + self._extent(0) + 1
         width = (need.width - 1) * self.stride[1] + self._extent(1) + 1
         whole = laid_out(signal, (-top, -left), Box(0, 0, height, width))
-        back = F.conv2d(whole, self.weight, None, self.stride, 0, self.dilation, self.groups)
-        return (back,)
+        return F.conv2d(whole, weight, None, self.stride, 0, self.dilation, groups)
+
+    def units(self, a: Tensor, channels: Chosen, part: Part) -> Float[Tensor, "k 1 1 1"]:
+        """Return z of one unit of each of k features; see :meth:`Convolution.units`."""
+        chosen = torch.arange(self.weight.shape[1] * self.groups)[_on_processor(channels)].tolist()
+        k = max(len(a), len(chosen))
+        each = []
+        for n in range(k):
+            kernel, bias, taken = self._feature(chosen[n % len(chosen)])
+            mine = a[n % len(a)][None, taken]
+            z = self._spread(mine, kernel, 1, 1, part)
+            each.append(z if bias is None else z + bias)
+        return each[0] if k == 1 else torch.cat(each)
+
+    def units_back(self, signal: Tensor, channels: Chosen, part: Part) -> Tensor:
+        """Carry back one map of each of k features: signals (k, 1, h, w) to (k, i, h, w)."""
+        chosen = torch.arange(self.weight.shape[1] * self.groups)[_on_processor(channels)].tolist()
+        need, inputs = part.needs[0], len(self.weight)
+        back = signal.new_zeros(len(signal), inputs, need.height, need.width)
+        for n in range(len(signal)):
+            kernel, _, taken = self._feature(chosen[n % len(chosen)])
+            back[n, taken] = self._gathered(signal[n : n + 1], kernel, 1, part)[0]
+        return back
+
+    def _feature(self, channel: int) -> tuple[Tensor, Tensor | None, slice]:
+        """Return the kernel (i, 1, kh, kw) of a feature, its bias, and its input channels."""
+        weight, bias = self.merged
+        each, inputs = weight.shape[1], len(weight) // self.groups
+        group, number = divmod(channel, each)
+        taken = slice(group * inputs, (group + 1) * inputs)
+        kernel = weight[taken, number : number + 1]
+        return kernel, None if bias is None else bias[channel], taken
 
     def multiply_adds(self, part: Part) -> int:
         """Count the products."""
         need = part.needs[0]
         return need.height * need.width * self.weight.numel()
+
+
+def _on_processor(channels: Chosen) -> Chosen:
+    return channels.cpu() if isinstance(channels, Tensor) else channels
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,10 +322,6 @@ class Linear(Operator):
     @classmethod
     def read(cls, given: Mapping[str, Any], where: Axes | None = None) -> "Linear":
         """Read ``aten.linear``."""
-        if isinstance(given["weight"], fx.Node) or isinstance(given["bias"], fx.Node):
-            raise Rot180Error(
-                "A linear layer whose weight or bias is computed from the image cannot be captured."
-            )
         vectors = len(given["input"].meta["val"].shape) == 2
         return cls(given["weight"], given["bias"], vectors, where)
 
@@ -319,6 +361,10 @@ class Linear(Operator):
     def multiply_adds(self, part: Part) -> int:
         """Count the products."""
         return part.out.height * part.out.width * self.weight.numel()
+
+
+LayerOperator = Convolution | TransposedConvolution | Linear
+"""What the layers of a network begin with."""
 
 
 def _with_margins(a: Tensor, margins: Margins, value: float = 0.0) -> Tensor:

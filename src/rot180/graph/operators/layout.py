@@ -136,11 +136,19 @@ class Permute(Operator):
 
 @dataclass(frozen=True, eq=False)
 class Concatenation(Operator):
-    """Results one behind the other along an axis (counted from the end), of the given sizes."""
+    """Values one behind the other along an axis (counted from the end), of the given sizes.
+
+    Attributes:
+        axis: which axis.
+        sizes: of each term along it, constants included.
+        where: the axes of rows and columns; None where there are none.
+        constants: for each term the constant that it is, for one image; None: it is an input.
+    """
 
     axis: int
     sizes: tuple[int, ...]
     where: Axes | None = MAPS
+    constants: tuple[Tensor | None, ...] | None = None
     linear = True
 
     @property
@@ -148,12 +156,21 @@ class Concatenation(Operator):
         """What it is."""
         return "concatenation"
 
+    @property
+    def local(self) -> bool:  # type: ignore[override]
+        """Whether parts of maps can be joined; beside constants, whole maps are."""
+        return self.constants is None or self.where is None
+
     def _along(self, axis: int) -> bool:
         return self.where is not None and self.where[axis] == self.axis
 
+    def axes(self, before: tuple[Axes | None, ...]) -> Axes | None:
+        """Return the same axes."""
+        return self.where
+
     def reach(self, axis: int, span: Span, sizes: Shape) -> tuple[Span, ...]:
         """Return the part of each term that falls into the span."""
-        if not self._along(axis):
+        if not self._along(axis) or not self.local:
             return super().reach(axis, span, sizes)
         found, start = [], 0
         for size in self.sizes:
@@ -163,7 +180,7 @@ class Concatenation(Operator):
 
     def nominal(self, axis: int) -> Nominal | None:
         """Return the place itself; along the axis there is nothing of the kind."""
-        return None if self._along(axis) else SAME_PLACE
+        return None if self._along(axis) or not self.local else SAME_PLACE
 
     def situation(self, axis: int, span: Span) -> Span | None:
         """Return the span itself along the axis."""
@@ -171,35 +188,62 @@ class Concatenation(Operator):
 
     def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
         """Concatenate."""
-        return torch.cat(inputs, self.axis), None
+        if self.constants is None:
+            return torch.cat(inputs, self.axis), None
+        images, results = len(inputs[0]), iter(inputs)
+        terms = [
+            next(results) if one is None else one.expand(images, *one.shape)
+            for one in self.constants
+        ]
+        return torch.cat(terms, self.axis), None
 
     def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
-        """Cut the signal."""
+        """Cut the signal; what comes to a constant goes no further."""
         sizes = list(self.sizes)
         for axis in (0, 1):
-            if self._along(axis):
+            if self._along(axis) and self.constants is None:
                 spans = [(one.columns if axis else one.rows) for one in part.needs]
                 sizes = [one.size for one in spans]
-        return tuple(torch.split(signal, sizes, self.axis))
+        each = torch.split(signal, sizes, self.axis)
+        if self.constants is None:
+            return tuple(each)
+        return tuple(
+            one for one, constant in zip(each, self.constants, strict=True) if constant is None
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Channels(Operator):
-    """Some channels (n, c, h, w) in some order, as a slice, a split or an index takes them.
+    """Some positions along an axis in some order, as a slice, a split or an index takes them.
+
+    The axis is usually that of the channels. Along rows or columns, whole maps are taken.
 
     Attributes:
-        chosen: for each channel of the output the input's; -1 for a channel of zeros.
+        chosen: for each position of the output the input's; -1 for one of zeros.
         channels: how many the input has.
+        axis: which axis, counted from the end.
+        where: the axes of rows and columns; None where there are none.
     """
 
     chosen: tuple[int, ...]
     channels: int
+    axis: int = -3
+    where: Axes | None = MAPS
     linear = True
 
     @property
     def kind(self) -> str:
         """What it is."""
         return "choice of channels"
+
+    @property
+    def local(self) -> bool:  # type: ignore[override]
+        """Whether rows and columns stay as they are."""
+        return self.where is None or self.axis not in self.where
+
+    def axes(self, before: tuple[Axes | None, ...]) -> Axes | None:
+        """Return the same axes."""
+        return self.where
 
     @property
     def _run(self) -> bool:
@@ -209,25 +253,74 @@ class Channels(Operator):
 
     def shape_after(self, shape: Shape) -> Shape:
         """Return as many channels as are chosen."""
-        return (len(self.chosen), *shape[1:])
+        sizes = list(shape)
+        sizes[self.axis] = len(self.chosen)
+        return tuple(sizes)
 
     def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
         """Take them."""
         (a,) = inputs
         if self._run:
-            return a[:, self.chosen[0] : self.chosen[-1] + 1], None
+            return a.narrow(self.axis, self.chosen[0], len(self.chosen)), None
         index = torch.tensor(self.chosen, device=a.device)
-        return F.pad(a, (0, 0, 0, 0, 0, 1))[:, index % (self.channels + 1)], None
+        if min(self.chosen) < 0:
+            a = self._padded(a, 0, 1)
+            index = index % (self.channels + 1)
+        return a.index_select(self.axis, index), None
 
     def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
         """Put each back in its place; a channel that is taken twice gets the sum."""
-        n, _, h, w = signal.shape
         if self._run:
             behind = self.channels - self.chosen[-1] - 1
-            return (F.pad(signal, (0, 0, 0, 0, self.chosen[0], behind)),)
+            return (self._padded(signal, self.chosen[0], behind),)
         index = torch.tensor(self.chosen, device=signal.device) % (self.channels + 1)
-        back = signal.new_zeros(n, self.channels + 1, h, w).index_add_(1, index, signal)
-        return (back[:, : self.channels],)
+        sizes = list(signal.shape)
+        sizes[self.axis] = self.channels + 1
+        back = signal.new_zeros(sizes).index_add_(self.axis, index, signal)
+        return (back.narrow(self.axis, 0, self.channels),)
+
+    def _padded(self, a: Tensor, before: int, behind: int) -> Tensor:
+        """Put zeros before and behind along the axis."""
+        return F.pad(a, (*[0] * (-2 * self.axis - 2), before, behind))
+
+
+@dataclass(frozen=True, eq=False)
+class Relabelled(Operator):
+    """The same numbers, of which other axes are rows and columns from here on.
+
+    It takes and gives whole maps: what were no rows, or other ones, cannot be cut by these.
+
+    Attributes:
+        where: the axes of rows and columns from here on; None: there are none.
+        before, after: the shapes for one image, which differ in axes of size 1 at most.
+    """
+
+    where: Axes | None
+    before: Shape
+    after: Shape
+    local = False
+    linear = True
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        return "relabelled axes"
+
+    def axes(self, before: tuple[Axes | None, ...]) -> Axes | None:
+        """Return the new ones."""
+        return self.where
+
+    def shape_after(self, shape: Shape) -> Shape:
+        """Return the new shape."""
+        return self.after
+
+    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
+        """Hand the numbers on."""
+        return inputs[0].reshape(len(inputs[0]), *self.after), None
+
+    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
+        """Hand the signal back."""
+        return (signal.reshape(len(signal), *self.before),)
 
 
 @dataclass(frozen=True, eq=False)

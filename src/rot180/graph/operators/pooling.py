@@ -1,4 +1,6 @@
-"""Max pooling, and every step that is one linear map of the rows times one of the columns."""
+"""Max pooling, and every step that is one linear map of the rows times one of the columns, or one
+along another axis.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +14,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rot180.graph.boxes import COLUMNS, ROWS, Box, Span, Window
-from rot180.graph.operators.base import Kept, Nominal, Operator, Part, Rules, pair
+from rot180.graph.operators.base import (
+    MAPS,
+    Axes,
+    Kept,
+    Nominal,
+    Operator,
+    Part,
+    Rules,
+    pair,
+)
 from rot180.graph.operators.convolution import nominal_of, padded
 
 
@@ -76,6 +87,58 @@ class MaxPool(Operator):
         """Leave it to the unpooling that was chosen."""
         assert kept.switches is not None
         return (rules.unpool(signal, kept.switches, self, part),)
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptiveMaxPool(Operator):
+    """Max pooling to a given size that does not divide the map's: windows of several sizes.
+
+    Window i of an axis covers the positions from floor(i size / out) to ceil((i + 1) size / out).
+    Whole maps are pooled; the switches are flat positions of the maxima on them.
+
+    Attributes:
+        size, out: rows and columns of the input, and of the output.
+    """
+
+    size: tuple[int, int]
+    out: tuple[int, int]
+    local = False
+    fresh = True
+    fresh_back = True
+    switches = True
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        return "max pooling"
+
+    def axes(self, before: tuple[Axes | None, ...]) -> Axes | None:
+        """Return those of maps."""
+        return MAPS
+
+    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, Tensor]:
+        """Pool; a tie goes to the first position, row by row."""
+        pooled, switches = F.adaptive_max_pool2d(inputs[0], self.out, return_indices=True)
+        return pooled, switches
+
+    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
+        """Leave it to the unpooling that was chosen."""
+        assert kept.switches is not None
+        return (rules.unpool(signal, kept.switches, self, part),)
+
+    def repeated(self, signal: Tensor, part: Part) -> Tensor:
+        """Give every position of each window the window's value; overlapping windows add."""
+        rows, columns = (
+            _covered(size, out).to(signal) for size, out in zip(self.size, self.out, strict=True)
+        )
+        return rows.mT @ signal @ columns
+
+
+def _covered(size: int, out: int) -> Tensor:
+    """Return which positions each window of an adaptive pooling covers, (out, size), as 0 and 1."""
+    place, window = torch.arange(size), torch.arange(out)[:, None]
+    first, last = window * size // out, -((-(window + 1) * size) // out)
+    return ((place >= first) & (place < last)).double()
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,6 +269,64 @@ class Separable(Operator):
             cut = matrix[out.start : out.stop, need.start : need.stop]
             self._cut[key] = cut.to(like.device, like.dtype)
         return self._cut[key]
+
+
+@dataclass(frozen=True, eq=False)
+class Along(Operator):
+    """One linear map along one axis of values of any rank: a window over channels, padding there.
+
+    Attributes:
+        name: what it is.
+        matrix: (out, in), in float64.
+        axis: along which it acts, counted from the end.
+        where: the axes of rows and columns; None where there are none.
+        fill: the value of positions that take no input.
+    """
+
+    name: str
+    matrix: Tensor
+    axis: int
+    where: Axes | None = MAPS
+    fill: float = 0.0
+    fresh = True
+    linear = True
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        return self.name
+
+    @property
+    def local(self) -> bool:  # type: ignore[override]
+        """Whether the axis is neither rows nor columns; along those it takes whole maps."""
+        return self.where is None or self.axis not in self.where
+
+    def axes(self, before: tuple[Axes | None, ...]) -> Axes | None:
+        """Return the input's: no axis moves."""
+        return before[0]
+
+    def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return as many positions along the axis as the matrix gives."""
+        sizes = list(shape)
+        sizes[self.axis] = len(self.matrix)
+        return tuple(sizes)
+
+    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
+        """Multiply the values along the axis with the matrix."""
+        (a,) = inputs
+        matrix = self.matrix.to(a.device, a.dtype)
+        out = self._times(a, matrix)
+        if self.fill:
+            covered = (matrix != 0).any(1).reshape(-1, *[1] * (-1 - self.axis))
+            out = torch.where(covered, out, self.fill)
+        return out, None
+
+    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
+        """Multiply the signal along the axis with the transposed matrix."""
+        return (self._times(signal, self.matrix.to(signal.device, signal.dtype).mT),)
+
+    def _times(self, a: Tensor, matrix: Tensor) -> Tensor:
+        return (a.movedim(self.axis, -1) @ matrix.mT).movedim(-1, self.axis)
 
 
 def _span(box: Box, axis: int) -> Span:

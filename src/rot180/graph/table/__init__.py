@@ -1,30 +1,47 @@
 """The table of operators: how each call in a captured graph is read."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
 
 from rot180.graph.operators.arithmetic import Product, Sum
 from rot180.graph.operators.base import Operator
-from rot180.graph.operators.calls import Derived
 from rot180.graph.operators.convolution import (
     Convolution,
     Linear,
     TransposedConvolution,
 )
 from rot180.graph.operators.layout import Detach
-from rot180.graph.operators.normalisation import BatchNorm
 from rot180.graph.table.call import Call, Found, Reader, is_floating, shape_of
 from rot180.graph.table.functions import FUNCTIONS, gated, of_the_same
+from rot180.graph.table.normalisations import NORMALISATIONS
 from rot180.graph.table.shapes import SAME, SHAPES, smooth
 
 aten = torch.ops.aten
 
 
-def _of_maps(read: Any) -> Reader:
-    """Return a reader of calls on batches of maps (n, c, h, w)."""
-    return lambda call: read(call.given) if call.is_map() else None
+def _convolution(read: Any) -> Reader:
+    """Return a reader of convolutions of maps; one of a computed kernel is a product of results."""
+
+    def reader(call: Call) -> Operator | None:
+        if _is_computed(call):
+            return smooth(call)
+        return cast(Operator, read(call.given)) if call.is_map() else None
+
+    return reader
+
+
+def _is_computed(call: Call) -> bool:
+    """Say whether a weight or a bias depends on the image."""
+    return any(isinstance(call[name], fx.Node) for name in ("weight", "bias"))
+
+
+def _linear(call: Call) -> Operator:
+    """Read a fully connected layer; one of a computed weight is a product of results."""
+    if _is_computed(call):
+        return smooth(call)
+    return Linear.read(call.given, call.axes(call.source))
 
 
 def _terms(call: Call) -> tuple[list[fx.Node], Any] | None:
@@ -33,8 +50,6 @@ def _terms(call: Call) -> tuple[list[fx.Node], Any] | None:
     results = [one for one in terms if isinstance(one, fx.Node)]
     constant = next((one for one in terms if not isinstance(one, fx.Node)), None)
     ranks = {len(shape_of(one)) for one in results}
-    if len({call.axes(one) for one in results}) > 1:
-        return None
     if ranks != {len(call.shape)} or not all(map(is_floating, results)):
         return None
     if isinstance(constant, Tensor):
@@ -47,6 +62,8 @@ def _terms(call: Call) -> tuple[list[fx.Node], Any] | None:
 
 def _sum(call: Call) -> "Operator | Found | None":
     """Read ``add``, ``sub`` and ``rsub``."""
+    if call.is_complex():
+        return smooth(call)
     terms = _terms(call)
     if terms is None:
         return None
@@ -65,6 +82,8 @@ def _sum(call: Call) -> "Operator | Found | None":
 
 def _product(call: Call) -> "Operator | Found | None":
     """Read ``mul`` and ``div``; a result that is multiplied with its own sigmoid is SiLU."""
+    if call.is_complex():
+        return smooth(call)
     terms = _terms(call)
     if terms is None:
         return None
@@ -84,23 +103,15 @@ def _where(call: Call, results: list[fx.Node]) -> Any:
     return next((call.axes(one) for one in results if call.axes(one) is not None), None)
 
 
-def _batch_norm(call: Call) -> Operator:
-    """Read batch normalisation, of the channels of maps or vectors; of other axes as a whole."""
-    if call.is_map() or len(call.shape) == 2:
-        return BatchNorm.read(call.given)
-    return Derived(lambda x: call.run(x)[0], "batch norm")
-
-
 def _dropout(call: Call) -> Found | None:
     return SAME if not call["train"] else None
 
 
 TABLE: dict[Any, Reader] = {
-    aten.conv2d.default: _of_maps(Convolution.read),
-    aten.conv2d.padding: _of_maps(Convolution.read),
-    aten.conv_transpose2d.input: _of_maps(TransposedConvolution.read),
-    aten._native_batch_norm_legit_no_training.default: _batch_norm,
-    aten.linear.default: lambda call: Linear.read(call.given, call.axes(call.source)),
+    aten.conv2d.default: _convolution(Convolution.read),
+    aten.conv2d.padding: _convolution(Convolution.read),
+    aten.conv_transpose2d.input: _convolution(TransposedConvolution.read),
+    aten.linear.default: _linear,
     aten.add.Tensor: _sum,
     aten.sub.Tensor: _sum,
     aten.rsub.Scalar: _sum,
@@ -112,6 +123,7 @@ TABLE: dict[Any, Reader] = {
     aten.dropout.default: _dropout,
     aten.feature_dropout.default: _dropout,
     **FUNCTIONS,
+    **NORMALISATIONS,
     **SHAPES,
 }
 """Operator of the captured graph -> how it is read."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from rot180.graph.operators.base import MAPS, Axes, Operator
+from rot180.graph.operators.calls import GraphCall
 
 
 class Found(NamedTuple):
@@ -30,7 +31,7 @@ class Call:
             depends on the image is a :class:`torch.fx.Node`.
         results: those results, in their order, each once.
         axes: which axes of such a result are rows and columns.
-        run: runs the call, given the values of the results.
+        run: runs the call, given the values of the results (n, ...).
         of_the_image: whether a node of the graph depends on the image.
     """
 
@@ -38,7 +39,7 @@ class Call:
     given: Mapping[str, Any]
     results: tuple[fx.Node, ...]
     axes: Callable[[fx.Node], Axes | None]
-    run: Callable[..., Any]
+    run: GraphCall
     of_the_image: Callable[[fx.Node], bool]
 
     def __getitem__(self, name: str) -> Any:
@@ -62,6 +63,13 @@ class Call:
     def source(self) -> fx.Node:
         """The first result that goes in."""
         return self.results[0]
+
+    def is_complex(self) -> bool:
+        """Say whether complex values go in or come out."""
+        return any(
+            isinstance(one.meta.get("val"), Tensor) and one.meta["val"].is_complex()
+            for one in (self.node, *self.results)
+        )
 
     def is_map(self, *results: fx.Node) -> bool:
         """Say whether these (or the first result) are maps (n, c, h, w)."""

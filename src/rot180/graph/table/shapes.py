@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import torch
@@ -9,11 +10,12 @@ from torch import Tensor, fx
 from torch.nn import functional as F
 
 from rot180.graph.boxes import Window
-from rot180.graph.operators.base import MAPS, Operator, pair
+from rot180.graph.operators.base import MAPS, Operator
 from rot180.graph.operators.calls import Derived
 from rot180.graph.operators.layout import Channels, Concatenation, Permute, Reshape
-from rot180.graph.operators.normalisation import LayerNorm
-from rot180.graph.operators.pooling import MaxPool, Separable, matrix_of
+from rot180.graph.operators.pooling import AdaptiveMaxPool, MaxPool, Separable, matrix_of
+from rot180.graph.operators.reductions import Expansion, Largest, Total
+from rot180.graph.table.along import averaged_axes, padded_axes, windows
 from rot180.graph.table.call import Call, Found, Reader, shape_of
 
 aten = torch.ops.aten
@@ -27,10 +29,12 @@ def max_pool(call: Call) -> Operator | None:
 
 
 def adaptive_max_pool(call: Call) -> Operator | None:
-    """Read adaptive max pooling where the windows are all of one size."""
+    """Read adaptive max pooling; where all windows have one size, as any other."""
     size, out = shape_of(call.source)[2:], call["output_size"]
-    if not call.is_map() or any(one % two for one, two in zip(size, out, strict=True)):
+    if not call.is_map():
         return None
+    if any(one % two for one, two in zip(size, out, strict=True)):
+        return AdaptiveMaxPool((size[0], size[1]), (out[0], out[1]))
     kernel = (size[0] // out[0], size[1] // out[1])
     return MaxPool(Window(kernel, kernel, (0, 0), (1, 1)))
 
@@ -54,23 +58,10 @@ def _separable(
 
 
 def average_pool(call: Call) -> Found | None:
-    """Read average pooling; the number of terms is a product of rows and columns, too."""
-    kernel = pair(call["kernel_size"])
-    stride, padding = pair(call.get("stride") or kernel), pair(call["padding"])
-    divisor = call["divisor_override"]
-
-    def along(axis: int, x: Tensor) -> Tensor:
-        return F.avg_pool2d(
-            x,
-            (kernel[axis], 1),
-            (stride[axis], 1),
-            (padding[axis], 0),
-            call["ceil_mode"],
-            call["count_include_pad"],
-            None if divisor is None else (divisor if axis else 1),
-        )
-
-    return _separable(call, "average pooling", along)
+    """Read average pooling of maps, or along other axes."""
+    if not call.is_map():
+        return averaged_axes(call)
+    return _separable(call, "average pooling", windows(call, 2))
 
 
 def adaptive_average_pool(call: Call) -> Found | None:
@@ -83,23 +74,54 @@ def adaptive_average_pool(call: Call) -> Found | None:
     )
 
 
-def mean(call: Call) -> "Operator | Found | None":
-    """Read the mean over rows, columns, or both; over other axes by its derivative."""
-    rank = len(shape_of(call.source))
-    axes = {one % rank - 4 for one in call["dim"] or range(rank)}
-    if not call.is_map() or not axes <= set(MAPS):
+def total(call: Call) -> "Operator | Found | None":
+    """Read the sum or the mean along axes; of rows and columns of maps by a matrix each."""
+    before = shape_of(call.source)
+    rank, means = len(before), call.target is aten.mean.dim
+    axes = tuple(sorted(one % rank - rank for one in call["dim"] or range(rank)))
+    if call.get("dtype") is not None or -rank in axes:
         return smooth(call)
-    found = _separable(
-        call,
-        "mean",
-        lambda axis, x: x.mean(2, keepdim=True) if axis - 2 in axes else x,
-    )
-    assert found is not None
-    if call.get("keepdim"):
-        return found
-    channels, height, width = shape_of(call.source)[1:]
-    kept = (channels, 1 if -2 in axes else height, 1 if -1 in axes else width)
-    return Found((*found.operators, Reshape(kept, call.shape[1:])), call.results)
+    keeps = bool(call.get("keepdim"))
+    if call.is_map() and set(axes) <= set(MAPS):
+        found = _separable(
+            call,
+            "mean" if means else "sum along axes",
+            lambda axis, x: (
+                (x.mean(2, keepdim=True) if means else x.sum(2, keepdim=True))
+                if axis - 2 in axes
+                else x
+            ),
+        )
+        assert found is not None
+        return found if keeps else _dropped(found, before, axes, call)
+    size = prod(before[axis] for axis in axes)
+    factor = 1 / size if means else 1.0
+    return Total(before[1:], axes, keeps, call.axes(call.source), factor)
+
+
+def _dropped(found: Found, before: tuple[int, ...], axes: tuple[int, ...], call: Call) -> Found:
+    """Drop axes that have size 1 after what was found."""
+    kept = list(before)
+    for axis in axes:
+        kept[axis] = 1
+    where = call.axes(call.source)
+    return Found((*found.operators, Reshape(tuple(kept[1:]), call.shape[1:], where)), call.results)
+
+
+def largest(call: Call) -> "Operator | Found | None":
+    """Read the largest value along an axis, or of whole maps: a max pooling, where it is one."""
+    before = shape_of(call.source)
+    rank, given = len(before), call["dim"]
+    given = [given] if isinstance(given, int) else list(given) or list(range(rank))
+    axes = tuple(sorted(one % rank - rank for one in given))
+    keeps = bool(call.get("keepdim"))
+    if call.is_map() and set(axes) <= set(MAPS):
+        kernel = tuple(before[axis] if axis in axes else 1 for axis in MAPS)
+        found = Found((MaxPool(Window(kernel, kernel, (0, 0), (1, 1))),), call.results)  # type: ignore[arg-type]
+        return found if keeps else _dropped(found, before, axes, call)
+    if len(axes) == 1 and -rank not in axes:
+        return Largest(axes[0], keeps, call.axes(call.source))
+    return smooth(call)
 
 
 def interpolate(call: Call) -> Found | None:
@@ -123,6 +145,8 @@ def pad(call: Call) -> "Operator | Found | None":
     """Read padding with a constant, by reflection, circular, or by repeating the border."""
     amounts, mode, value = list(call["pad"]), call["mode"], call.get("value") or 0.0
     channels = amounts[4:6]
+    if not call.is_map():
+        return padded_axes(call, amounts, mode, value)
     if len(amounts) > 6 or (any(channels) and (mode != "constant" or value)):
         return None
     sides = (amounts[2:4] or [0, 0], amounts[:2])
@@ -149,17 +173,37 @@ def pad(call: Call) -> "Operator | Found | None":
 
 
 def _chosen(call: Call, axis: int, places: list[int], source: fx.Node) -> "Found | None":
-    """Read a choice of positions along an axis of maps."""
-    size = shape_of(source)[axis]
+    """Read a choice of positions along an axis that is not that of the images."""
+    sizes = shape_of(source)
+    size, rank = sizes[axis], len(sizes)
     if places == list(range(size)):
         return Found((), (source,))
-    if not call.is_map(source) or axis == 0:
+    if axis == 0 or not places:
         return None
-    if axis == 1:
-        return Found((Channels(tuple(places), size),), (source,))
-    matrix = torch.eye(size, dtype=torch.float64)[places]
-    pairs = (matrix, None) if axis == 2 else (None, matrix)
-    return Found((Separable("slice", *pairs),), (source,))
+    if call.is_map(source) and axis > 1:
+        matrix = torch.eye(size, dtype=torch.float64)[places]
+        pairs = (matrix, None) if axis == 2 else (None, matrix)
+        return Found((Separable("slice", *pairs),), (source,))
+    return Found((Channels(tuple(places), size, axis - rank, call.axes(source)),), (source,))
+
+
+def _taken(call: Call, axis: int, place: int, source: fx.Node) -> "Found | None":
+    """Read one position along an axis, which the result does not have any more."""
+    found = _chosen(call, axis, [place], source)
+    if found is None:
+        return None
+    sizes = list(shape_of(source)[1:])
+    sizes[axis - 1] = 1
+    after = (*sizes[: axis - 1], *sizes[axis:])
+    dropped = Reshape(tuple(sizes), after, call.axes(source))
+    return Found((*found.operators, dropped), (source,))
+
+
+def select(call: Call) -> "Operator | Found | None":
+    """Read ``x[:, k]``."""
+    sizes = shape_of(call.source)
+    axis = call["dim"] % len(sizes)
+    return _taken(call, axis, call["index"] % sizes[axis], call.source)
 
 
 def slice_(call: Call) -> "Operator | Found | None":
@@ -171,44 +215,54 @@ def slice_(call: Call) -> "Operator | Found | None":
 
 def flip(call: Call) -> "Operator | Found | None":
     """Read a mirror image."""
-    return _each_axis(call, call["dims"], lambda n, size: list(range(size))[::-1])
+    return _each_axis(call, call["dims"], lambda n, size: list(range(size))[::-1], call.source)
 
 
 def roll(call: Call) -> "Operator | Found | None":
     """Read a circular shift."""
     shifts = call["shifts"]
     return _each_axis(
-        call, call["dims"], lambda n, size: [(k - shifts[n]) % size for k in range(size)]
+        call,
+        call["dims"],
+        lambda n, size: [(k - shifts[n]) % size for k in range(size)],
+        call.source,
     )
 
 
 def _each_axis(
-    call: Call, axes: list[int], places: Callable[[int, int], list[int]]
+    call: Call, axes: list[int], places: Callable[[int, int], list[int]], source: fx.Node
 ) -> "Operator | Found | None":
-    rank = len(call.shape)
+    rank = len(shape_of(source))
     operators: list[Operator] = []
     for n, axis in enumerate(axes):
-        size = call.shape[axis]
-        found = _chosen(call, axis % rank, places(n, size), call.source)
+        size = shape_of(source)[axis]
+        found = _chosen(call, axis % rank, places(n, size), source)
         if found is None:
             return smooth(call)
         operators += found.operators
     return Found(tuple(operators), call.results)
 
 
+def repeat(call: Call) -> "Operator | Found | None":
+    """Read maps that are repeated side by side."""
+    times = call["repeats"]
+    if len(times) != len(shape_of(call.source)) or times[0] != 1:
+        return smooth(call)
+    axes = [axis for axis, count in enumerate(times) if count != 1]
+    return _each_axis(call, axes, lambda n, size: [*range(size)] * times[axes[n]], call.source)
+
+
 def index(call: Call) -> "Operator | Found | None":
-    """Read a constant choice of channels; other constant choices by their derivative."""
+    """Read a constant choice of positions along one axis; other constant choices as they are."""
     indices = call["indices"]
     if any(isinstance(one, fx.Node) for one in indices):
         return None
-    if len(indices) == 2 and indices[0] is None and indices[1].ndim == 1:
-        size = shape_of(call.source)[1]
-        places = (
-            [int(one) % size for one in indices[1]] if not indices[1].is_floating_point() else []
-        )
-        found = _chosen(call, 1, places, call.source) if places else None
-        if found is not None:
-            return found
+    chosen = [axis for axis, one in enumerate(indices) if one is not None]
+    if len(chosen) == 1 and indices[chosen[0]].ndim == 1:
+        (axis,) = chosen
+        taken, size = indices[axis], shape_of(call.source)[axis]
+        taken = taken.nonzero().flatten() if taken.dtype == torch.bool else taken
+        return _chosen(call, axis, [int(one) % size for one in taken], call.source) or smooth(call)
     return smooth(call)
 
 
@@ -217,25 +271,30 @@ def expand(call: Call) -> "Operator | Found | None":
     before, after = shape_of(call.source), call.shape
     if before == after:
         return SAME
-    if not call.is_map() or before[:2] != after[:2]:
-        if len(before) != len(after) or before[0] != after[0]:
-            return None
-        return Derived(lambda x: x.expand(-1, *after[1:]), "spread")
-    return _separable(call, "spread", lambda axis, x: x.expand(-1, -1, after[axis + 2], -1))
+    if len(before) != len(after) or before[0] != after[0]:
+        return None
+    if call.is_map() and before[:2] == after[:2]:
+        return _separable(call, "spread", lambda axis, x: x.expand(-1, -1, after[axis + 2], -1))
+    return Expansion(before[1:], after[1:], call.axes(call.source))
 
 
 def concatenation(call: Call) -> "Operator | Found | None":
-    """Read ``torch.cat`` of results; with constants among them it is not listed."""
+    """Read ``torch.cat`` of results and constants."""
     terms = call["tensors"]
-    if not all(isinstance(one, fx.Node) for one in terms):
-        return None
+    results = [one for one in terms if isinstance(one, fx.Node)]
     rank = len(call.shape)
     axis = call.get("dim", 0) % rank
-    where = {call.axes(one) for one in terms}
+    where = {call.axes(one) for one in results}
     if axis == 0 or len(where) != 1:
         return None
-    sizes = tuple(shape_of(one)[axis] for one in terms)
-    return Found((Concatenation(axis - rank, sizes, where.pop()),), tuple(terms))
+    sizes = tuple(
+        shape_of(one)[axis] if isinstance(one, fx.Node) else one.shape[axis] for one in terms
+    )
+    constants = None
+    if len(results) < len(terms):
+        constants = tuple(None if isinstance(one, fx.Node) else one[0] for one in terms)
+    found = Concatenation(axis - rank, sizes, where.pop(), constants)
+    return Found((found,), tuple(results))
 
 
 def permute(call: Call) -> Operator | None:
@@ -247,7 +306,7 @@ def permute(call: Call) -> Operator | None:
         order = list(range(rank))
         one, two = call["dim0"] % rank, call["dim1"] % rank
         order[one], order[two] = two, one
-    return Permute(tuple(order), call.axes(call.source)) if order[0] == 0 else smooth(call)
+    return Permute(tuple(order), call.axes(call.source)) if order[0] == 0 else None
 
 
 def reshape(call: Call) -> "Operator | Found | None":
@@ -267,32 +326,21 @@ def item(call: Call, split: Call, place: int) -> "Operator | Found | None":
     if split.target is aten.split_with_sizes.default:
         sizes = list(split["split_sizes"])
     elif split.target is aten.unbind.int:
-        return Found((Derived(lambda x: x.select(axis, place), "unbind"),), (source,))
+        return _taken(call, axis, place % size, source)
+    elif split.target is aten.chunk.default:
+        each = -(-size // split["chunks"])
+        sizes = [each] * (size // each) + [size % each]
     else:
         each = split["split_size"]
         sizes = [each] * (size // each) + [size % each]
     start = sum(sizes[:place])
-    found = _chosen(call, axis, list(range(start, start + sizes[place])), source)
-    if found is not None:
-        return found
-    return Found((Derived(lambda x: x.narrow(axis, start, sizes[place]), "split"),), (source,))
+    return _chosen(call, axis, list(range(start, start + sizes[place])), source)
 
 
 def smooth(call: Call) -> Operator:
     """Read an operator that every method goes through by its derivative."""
     name = str(call.target).removeprefix("aten.").rsplit(".", 1)[0]
     return Derived(call.run, name.replace("_", " ").strip(), _at_each_position(call))
-
-
-def layer_norm(call: Call) -> Operator | None:
-    """Read layer normalisation; over the channels alone it works at each position."""
-    shape = tuple(call["normalized_shape"])
-    where = call.axes(call.source)
-    taken = set(range(-len(shape), 0))
-    if isinstance(call["weight"], fx.Node) or isinstance(call["bias"], fx.Node):
-        return None
-    local = where is None or not taken & set(where)
-    return LayerNorm(shape, call["weight"], call["bias"], call["eps"], local)
 
 
 def _at_each_position(call: Call) -> bool:
@@ -313,6 +361,7 @@ SPLITS = {
     aten.split.Tensor,
     aten.split_with_sizes.default,
     aten.unbind.int,
+    aten.chunk.default,
 }
 """Operators with several outputs, each of which is a choice of positions."""
 
@@ -320,8 +369,29 @@ FIRST_OF_SEVERAL = {
     aten._native_batch_norm_legit_no_training.default,
     aten.max_pool2d_with_indices.default,
     aten.adaptive_max_pool2d.default,
+    aten.max.dim,
 }
-"""Operators with several outputs, of which only the first is a result."""
+"""Operators with several outputs, of which the first is read as their only one."""
+
+CHOICES = {
+    aten.min.dim,
+    aten.topk.default,
+    aten.sort.default,
+    aten.sort.stable,
+    aten.kthvalue.default,
+    aten.median.dim,
+    aten.cummax.default,
+    aten.cummin.default,
+    aten.std_mean.correction,
+    aten.var_mean.correction,
+    aten.std_mean.dim,
+    aten.var_mean.dim,
+    aten.lstm.input,
+    aten.gru.input,
+    aten.rnn_tanh.input,
+}
+"""Operators with several outputs that every method goes through by their derivative: the choice of
+values (the signal goes to where they were), statistics, and recurrent layers."""
 
 _RESHAPES = (
     aten.view.default,
@@ -332,13 +402,13 @@ _RESHAPES = (
     aten.squeeze.dims,
     aten.squeeze.default,
     aten.unsqueeze.default,
+    aten.unflatten.int,
+    aten._reshape_copy.default,
 )
 
 _SMOOTH = (
     aten.softmax.int,
     aten.log_softmax.int,
-    aten.group_norm.default,
-    aten.instance_norm.default,
     aten.matmul.default,
     aten.mm.default,
     aten.bmm.default,
@@ -348,25 +418,111 @@ _SMOOTH = (
     aten.pixel_shuffle.default,
     aten.pixel_unshuffle.default,
     aten.im2col.default,
-    aten.sum.dim_IntList,
-    aten.stack.default,
-    aten.select.int,
-    aten.repeat.default,
+    aten.col2im.default,
+    aten.max_unpool2d.default,
+    aten.grid_sampler.default,
+    aten.fft_rfft2.default,
+    aten.fft_irfft2.default,
+    aten.fft_rfft.default,
+    aten.fft_irfft.default,
+    aten.fft_rfftn.default,
+    aten.fft_irfftn.default,
+    aten.fft_fft2.default,
+    aten.fft_ifft2.default,
+    aten.fft_fft.default,
+    aten.fft_ifft.default,
+    aten.fft_fftn.default,
+    aten.fft_ifftn.default,
+    aten.fft_fftshift.default,
+    aten.fft_ifftshift.default,
+    aten.real.default,
+    aten.imag.default,
+    aten.view_as_real.default,
+    aten.view_as_complex.default,
+    aten.complex.default,
+    aten.angle.default,
+    aten.cumsum.default,
+    aten.var.correction,
+    aten.std.correction,
+    aten.amin.default,
+    aten.logsumexp.default,
+    aten.baddbmm.default,
+    aten.addmm.default,
+    aten.bilinear.default,
+    aten.index_select.default,
+    aten.gather.default,
+    aten.avg_pool1d.default,
+    aten.adaptive_avg_pool1d.default,
+    aten.adaptive_avg_pool3d.default,
+    aten.conv3d.default,
+    aten.conv_transpose1d.default,
+    aten.conv_transpose3d.input,
     aten.repeat_interleave.self_int,
-    aten.avg_pool3d.default,
     aten.addcmul.default,
     aten.conv1d.default,
 )
+
+OF_MAPS = {
+    aten.conv2d.default,
+    aten.conv2d.padding,
+    aten.conv_transpose2d.input,
+    aten.max_pool2d.default,
+    aten.max_pool2d_with_indices.default,
+    aten.adaptive_max_pool2d.default,
+    aten.avg_pool2d.default,
+    aten.adaptive_avg_pool2d.default,
+    aten._adaptive_avg_pool2d.default,
+    aten.upsample_nearest2d.vec,
+    aten._upsample_nearest_exact2d.vec,
+    aten.upsample_bilinear2d.vec,
+    aten._upsample_bilinear2d_aa.vec,
+    aten.upsample_bicubic2d.vec,
+    aten._upsample_bicubic2d_aa.vec,
+}
+"""Calls whose input has rows and columns as its last axes, whatever it was before."""
+
+SMOOTH: dict[Any, Reader] = dict.fromkeys(
+    (
+        *_SMOOTH,
+        *_RESHAPES,
+        aten.linear.default,
+        aten.conv2d.default,
+        aten.conv2d.padding,
+        aten.conv_transpose2d.input,
+        aten.avg_pool2d.default,
+        aten.adaptive_avg_pool2d.default,
+        aten._adaptive_avg_pool2d.default,
+        aten.mean.dim,
+        aten.sum.dim_IntList,
+        aten.index.Tensor,
+        aten.cat.default,
+        aten.permute.default,
+        aten.transpose.int,
+        aten.slice.Tensor,
+        aten.flip.default,
+        aten.roll.default,
+        aten.expand.default,
+        aten.repeat.default,
+        aten.pad.default,
+    ),
+    smooth,
+)
+"""Calls that every method goes through by their derivative, whatever their values look like."""
 
 SHAPES: dict[Any, Reader] = {
     aten.max_pool2d.default: max_pool,
     aten.max_pool2d_with_indices.default: max_pool,
     aten.adaptive_max_pool2d.default: adaptive_max_pool,
     aten.avg_pool2d.default: average_pool,
+    aten.avg_pool3d.default: averaged_axes,
     aten.adaptive_avg_pool2d.default: adaptive_average_pool,
     aten._adaptive_avg_pool2d.default: adaptive_average_pool,
-    aten.mean.dim: mean,
-    aten.layer_norm.default: layer_norm,
+    aten.mean.dim: total,
+    aten.sum.dim_IntList: total,
+    aten.max.dim: largest,
+    aten.amax.default: largest,
+    aten.select.int: select,
+    aten.repeat.default: repeat,
     aten.upsample_nearest2d.vec: interpolate,
     aten._upsample_nearest_exact2d.vec: interpolate,
     aten.upsample_bilinear2d.vec: interpolate,

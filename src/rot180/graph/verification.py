@@ -1,0 +1,204 @@
+"""Checks that a captured network computes what the model does, and for each image by itself."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.utils._pytree import tree_leaves
+
+from rot180.errors import Rot180Error
+from rot180.graph.arguments import Arguments
+from rot180.graph.network import Network
+from rot180.graph.reading import where
+
+_ROUNDINGS, _ROUNDINGS_OF_A_BATCH = 1_000, 10_000
+"""Differences that are taken for rounding, in units of the largest value's last digit."""
+
+
+def verify(
+    network: Network,
+    model: nn.Module,
+    arguments: Arguments,
+    example: Tensor,
+    program: ExportedProgram,
+) -> float:
+    """Compare a network's outputs with the model's own; return the largest error.
+
+    The example is compared and two random images, since an example of one value would not tell
+    much; then the two of them together, which the model has to treat as it treats each alone.
+
+    Raises:
+        Rot180Error: they differ by more than rounding.
+    """
+    generator = torch.Generator(example.device).manual_seed(0)
+    noise = torch.randn(
+        2, *example.shape[1:], generator=generator, device=example.device, dtype=example.dtype
+    )
+    noise *= torch.tensor([1, -3], device=example.device)[:, None, None, None]
+    check_reproduced(network, model, arguments, example[:1])
+    alone = []
+    error = 0.0
+    for images in (noise[:1], noise[1:]):
+        wanted = check_reproduced(network, model, arguments, images)
+        found = network.outputs_for(images)
+        error = max([error, *map(relative_difference, found, wanted)])
+        alone.append(found)
+    _check_batch(network, noise, alone)
+    _check_apart(model, arguments, noise, program)
+    return error
+
+
+def outputs_of(model: nn.Module, arguments: Arguments, images: Tensor) -> list[Tensor]:
+    """Return the floating-point outputs of the model itself, in the order of the export."""
+    args, kwargs = arguments.with_images(images.clone())
+    with torch.no_grad():
+        found = model(*args, **kwargs)
+    return [leaf for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
+
+
+def check_reproduced(
+    network: Network, model: nn.Module, arguments: Arguments, images: Tensor
+) -> list[Tensor]:
+    """Compare the outputs for one image; return the model's, of those that depend on the image.
+
+    Raises:
+        Rot180Error: they differ, or the model fails.
+    """
+    try:
+        expected = outputs_of(model, arguments, images)
+    except Exception as error:
+        raise Rot180Error(
+            f"The model itself fails for one of the example's images: {_first_line(error)}"
+        ) from error
+    wanted = [expected[number] for number in network.output_numbers]
+    found = network.outputs_for(images)
+    wanted = [one.reshape(got.shape) for one, got in zip(wanted, found, strict=True)]
+    if not all(map(close, found, wanted)):
+        raise Rot180Error(
+            "The captured network does not reproduce the model's own output. A model that changes "
+            "while it runs, or that decides something by the values of the image, cannot be "
+            "captured."
+        )
+    return wanted
+
+
+def _check_batch(network: Network, noise: Tensor, alone: list[list[Tensor]]) -> None:
+    """Compare the network's outputs for two images together with those of each alone."""
+    for both, one, other in zip(network.outputs_for(noise), *alone, strict=True):
+        if not close(both, torch.cat([one, other]), _ROUNDINGS_OF_A_BATCH):
+            raise Rot180Error(
+                "The captured network gives other outputs for two images together than for each "
+                "alone. This is a fault of rot180: please report it."
+            )
+
+
+def _check_apart(
+    model: nn.Module, arguments: Arguments, noise: Tensor, program: ExportedProgram
+) -> None:
+    """Refuse a model that does to two images together what it does to neither alone.
+
+    A model that takes one image at a time only is as good as any other.
+    """
+    try:
+        both = outputs_of(model, arguments, noise)
+    except Exception:
+        return
+    one, other = (outputs_of(model, arguments, noise[n : n + 1]) for n in (0, 1))
+    for together, first, second in zip(both, one, other, strict=True):
+        if not is_side_by_side(together, first, second):
+            raise Rot180Error(
+                "The model mixes the images of a batch: what it computes for an image depends on "
+                f"the others{_first_mixed(program, arguments, noise)}. Such a model cannot be "
+                "captured."
+            )
+
+
+def is_side_by_side(both: Tensor, one: Tensor, other: Tensor) -> bool:
+    """Say whether a value for two images holds those for each, along whatever axis."""
+    if one.shape != other.shape:
+        return False
+    if both.shape == one.shape:
+        return close(both, one) and close(both, other)
+    if both.numel() != 2 * one.numel():
+        return False
+    for axis in range(both.ndim):
+        if one.ndim == both.ndim and both.shape[axis] == 2 * one.shape[axis]:
+            if close(both, torch.cat([one, other], axis), _ROUNDINGS_OF_A_BATCH):
+                return True
+            size = one.shape[axis]  # or one after the other, as where images are not outermost
+            for inner in (d for d in range(1, size + 1) if size % d == 0):
+                apart = (*one.shape[:axis], size // inner, inner, *one.shape[axis + 1 :])
+                pair = torch.stack([one.reshape(apart), other.reshape(apart)], axis + 1)
+                if close(both, pair.flatten(axis, axis + 2), _ROUNDINGS_OF_A_BATCH):
+                    return True
+        elif one.ndim == both.ndim - 1 and both.shape[axis] == 2:
+            stacked = torch.stack([one, other], axis)
+            if close(both, stacked, _ROUNDINGS_OF_A_BATCH):
+                return True
+    return False
+
+
+def _first_mixed(program: ExportedProgram, arguments: Arguments, noise: Tensor) -> str:
+    """Name the first call whose value for two images is not that of each, if it can be found."""
+    try:
+        module = program.module()
+        values = []
+        for images in (noise, noise[:1], noise[1:]):
+            run = torch.fx.Interpreter(module, garbage_collect_values=False)
+            args, kwargs = arguments.with_images(images)
+            with torch.no_grad():
+                run.run(*tree_leaves((args, kwargs)), enable_io_processing=False)
+            values.append({node: value for node, value in run.env.items()})
+    except Exception:
+        return ""
+    for node in module.graph.nodes:
+        together, one, other = (found.get(node) for found in values)
+        if (
+            node.op == "call_function"
+            and isinstance(together, Tensor)
+            and isinstance(one, Tensor)
+            and isinstance(other, Tensor)
+            and not is_side_by_side(together, one, other)
+        ):
+            return f", first by {node.target}{line_of(node) or where(node)}"
+    return ""
+
+
+def line_of(node: torch.fx.Node) -> str:
+    """Return the line of the model that made a call, in words; "" where it is not known."""
+    trace = node.meta.get("stack_trace") or ""
+    lines = [line.strip() for line in trace.splitlines() if line.strip()]
+    for number in range(len(lines) - 1, -1, -1):
+        if lines[number].startswith('File "'):
+            head = lines[number].split('"')
+            if len(head) > 2 and "/torch/" not in head[1]:
+                text = f" ('{lines[number + 1]}')" if number + 1 < len(lines) else ""
+                place = head[2].removeprefix(", line ").split(",")[0]
+                return f" at {head[1]}:{place}{text}"
+    return ""
+
+
+def relative_difference(found: Tensor, wanted: Tensor) -> float:
+    """Return the largest difference over the largest value."""
+    if not (wanted.is_floating_point() or wanted.is_complex()) or not wanted.isfinite().all():
+        return 0.0
+    if not wanted.numel():
+        return 0.0
+    return float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30))
+
+
+def close(found: Tensor, wanted: Tensor, roundings: int = _ROUNDINGS) -> bool:
+    """Compare with a tolerance of so many roundings of the largest value."""
+    if found.shape != wanted.shape or found.dtype != wanted.dtype:
+        return False
+    if not (wanted.is_floating_point() or wanted.is_complex()):
+        return torch.equal(found, wanted)
+    finite: Any = wanted[wanted.isfinite()].abs()
+    largest = float(finite.max()) if finite.numel() else 0.0
+    tolerance = roundings * torch.finfo(wanted.dtype).eps * largest
+    return torch.allclose(found, wanted, rtol=0, atol=tolerance, equal_nan=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return next((one.strip() for one in str(error).splitlines() if one.strip()), repr(error))
