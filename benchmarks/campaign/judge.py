@@ -292,8 +292,8 @@ class Judge:
         self.verdict.methods.add(method)
         self.verdict.compared += 1
         small = max(1.0, largest / max(float(chosen.abs().max()), 1e-30))
-        self.verdict.worst = max(self.verdict.worst, error / small)
-        if not error <= tolerance * small:
+        right = error <= tolerance * small
+        if not right:
             plain = method == "gradient" and self.rules["unpool"] == "switches"
             how = known.how if plain else "the rules under autograd"
             if not plain and not self._same_rectifiers():
@@ -303,6 +303,7 @@ class Judge:
                 self._note(f"{name}: dual numbers are off, differences agree with rot180")
                 return
             self._wrong(way, name, f"{method}, {self.rules['unpool']}: {what}: {error:.1e}, {how}")
+        self.verdict.worst = max(self.verdict.worst, error / small)
 
     def _note(self, sentence: str) -> None:
         if sentence not in self.verdict.notes:

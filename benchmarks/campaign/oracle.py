@@ -8,7 +8,7 @@ model defines a derivative of its own (a custom autograd function), autograd doe
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,12 +41,21 @@ def tangents(
     """Return the tangents of those layers whose maps the model computes; others are left out."""
     try:
         return _by_dual_numbers(run, image, directions, maps)
-    except (NotImplementedError, RuntimeError) as error:
-        own = "autograd.Function" in str(error) or "jvp" in str(error)
+    except (NotImplementedError, RuntimeError):
+        own = _defines_its_own(run, image)
     try:
         return (_by_autograd if own else by_differences)(run, image, directions, maps)
     except (NotImplementedError, RuntimeError):
         return by_differences(run, image, directions, maps)
+
+
+def _defines_its_own(run: Run, image: Tensor) -> bool:
+    """Say whether a custom autograd function stands on the way, whose derivative then counts."""
+    nodes: list[Any] = []
+    with torch.enable_grad():
+        run(image.clone().requires_grad_(), lambda one: nodes.append(one.grad_fn))
+    nodes += [below for one in nodes if one is not None for below, _ in one.next_functions]
+    return any(isinstance(one, torch.autograd.function.BackwardCFunction) for one in nodes)
 
 
 def lowest_precision(run: Run, image: Tensor, direction: Tensor) -> torch.dtype:

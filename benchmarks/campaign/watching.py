@@ -37,7 +37,8 @@ class _Mode(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         found = func(*args, **(kwargs or {}))
-        self.detached |= func in (Tensor.detach, Tensor.detach_, Tensor.data.__get__)
+        if not self.busy:
+            self.detached |= func in (Tensor.detach, Tensor.detach_, Tensor.data.__get__)
         self.show(found)
         return found
 
