@@ -3,10 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test docs bench dist clean browser
+.PHONY: demo check test docs bench dist clean browser
 
 demo: $(INSTALLED)  ## train the two-layer network, draw and scan its features, into demo/
 	$(BIN)/rot180 demo
+
+check: $(INSTALLED)  ## lint, types, and the tests that are not slow: for while you work
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-cov -m "not slow"
 
 test: $(INSTALLED) browser  ## lint, types, tests with coverage; pictures of pages in demo/screenshots
 	$(BIN)/ruff check .
@@ -29,6 +35,7 @@ bench: $(INSTALLED)  ## tables of ratios, each measured side by side in one run
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/models.py
 	$(BIN)/python benchmarks/zoo.py --constructs --random 20
+	$(BIN)/python benchmarks/depth.py
 	$(BIN)/python benchmarks/units.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/atlas.py

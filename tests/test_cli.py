@@ -78,6 +78,7 @@ INTERRUPTIBLE: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_keeps_the_best_and_goes_on(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     options = ["--data", folder, "--epochs", 5000, "--batch", 32, "--size", "16x16", "--out", path]
@@ -101,6 +102,7 @@ def test_an_interrupted_training_keeps_the_best_and_goes_on(folder: Path, tmp_pa
     assert int(line.split()[1]) >= 3  # it did not start again
 
 
+@pytest.mark.slow
 def test_figures_of_it(trained: Path, folder: Path, tmp_path: Path) -> None:
     status, printed = run(
         *("figures", "--model", trained, "--data", folder, "--out", tmp_path),
@@ -124,6 +126,7 @@ def test_project_an_image_file(trained: Path, folder: Path, tmp_path: Path) -> N
     assert out.with_suffix(".json").exists()
 
 
+@pytest.mark.slow
 def test_the_demo(folder: Path, tmp_path: Path) -> None:
     status, printed = run("demo", "--data", folder, "--out", tmp_path / "demo", "--epochs", 1)
     assert status == 0, printed
@@ -183,6 +186,7 @@ def test_project_a_feature_of_any_model(tmp_path: Path) -> None:
     assert about["answer"][1] == pytest.approx(max(chances), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_project_a_published_network_says_what_it_assumes(tmp_path: Path) -> None:
     Image.fromarray(data.chelsea()).save(tmp_path / "cat.png")
     status, printed = run(
@@ -195,6 +199,7 @@ def test_project_a_published_network_says_what_it_assumes(tmp_path: Path) -> Non
     assert Image.open(tmp_path / "x.png").size[0] > 900
 
 
+@pytest.mark.slow
 def test_project_with_a_data_set_and_random_weights(folder: Path, tmp_path: Path) -> None:
     words = ("project", "layer1.0.conv1", 0, "--model", "torchvision:resnet18", "--size", 32)
     status, printed = run(*words, "--data", folder, "--image", 0, "--out", tmp_path / "x.png")
@@ -413,6 +418,7 @@ def test_trace_says_what_is_wrong(words: tuple[str, ...], said: str) -> None:
     assert said in printed.replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_train_by_the_equations(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     options = ("--epochs", 1, "--batch", 32, "--size", "16x16", "--out", path)

@@ -68,6 +68,7 @@ def test_scan_says_what_it_did(scanned: tuple[Path, str], folder: Path) -> None:
     assert "All of it had been scanned before." in printed
 
 
+@pytest.mark.slow
 def test_parts_by_the_command_are_the_whole(
     scanned: tuple[Path, str], folder: Path, tmp_path: Path
 ) -> None:

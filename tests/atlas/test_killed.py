@@ -27,6 +27,8 @@ from tests.atlas.forking import (
 )
 from tests.atlas.scans import read_everything, same_rows
 
+pytestmark = pytest.mark.slow
+
 SLOW = 0.003
 """Seconds that an image takes."""
 

@@ -146,6 +146,7 @@ def test_a_file_cut_anywhere(whole: Path, tmp_path: Path) -> None:
         refused(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["whole", "part"])
 def test_flipped_bytes_give_numbers_or_sentences(
     whole: Path, part: Path, kind: str, tmp_path: Path

@@ -254,6 +254,7 @@ def test_compact_pictures_are_smaller_and_like_them(tmp_path: Path) -> None:
     assert 0 == sizes["none"] < sizes["compact"] < sizes["lossless"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lossless", "compact"])
 def test_grey_networks_and_grey_pictures(tmp_path: Path, kind: str) -> None:
     """A network of one channel takes grey and coloured images; one of three takes grey ones."""

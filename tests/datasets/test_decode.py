@@ -134,6 +134,7 @@ def test_sizes_and_channels_that_cannot_be_are_refused() -> None:
 JPEGS = ({}, {"progressive": True}, {"subsampling": 0}, {"quality": 95, "comment": b"noise"})
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     seed=st.integers(0, 99),

@@ -132,6 +132,7 @@ def test_a_file_that_vanishes_is_a_bad_image(tmp_path: Path) -> None:
         dataset.image(0)
 
 
+@pytest.mark.slow
 def test_real_photographs(imagenet_sample: Path) -> None:
     dataset = open_dataset(str(imagenet_sample), "all")
     assert len(dataset) >= len(dataset.classes) > 1

@@ -344,6 +344,7 @@ def test_reading_runs_is_reading_one_by_one(tmp_path: Path) -> None:
         assert dataset.labels_of(numbers).tolist() == labels
 
 
+@pytest.mark.slow
 def test_the_real_cifar10(cifar10_parquet: Path) -> None:
     dataset = open_dataset(str(cifar10_parquet / "train.parquet"), "all")
     for batch in Loading(dataset, [range(4_900, 5_100), range(49_900, 50_000)], 150, (32, 32), 3):

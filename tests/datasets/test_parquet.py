@@ -144,6 +144,7 @@ def test_large_files_are_sampled_to_the_last_byte(tmp_path: Path) -> None:
     assert of_file(put(tmp_path / "large", content + b"\0")) != before
 
 
+@pytest.mark.slow
 def test_the_real_cifar10(cifar10_parquet: Path) -> None:
     train, test = (open_dataset(str(cifar10_parquet), split) for split in ("train", "test"))
     assert (len(train), len(test)) == (50_000, 10_000)

@@ -9,6 +9,8 @@ import pytest
 
 from tests.docs.pages import run
 
+pytestmark = pytest.mark.slow
+
 Names = dict[str, Any]
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SOURCE = Path(__file__).parents[2] / "src" / "rot180"
 _WITH_EXAMPLES = [one for one in SOURCE.rglob("*.py") if ">>> " in one.read_text(encoding="utf-8")]
 

@@ -7,6 +7,8 @@ import pytest
 from rot180.graph.table import TABLE
 from rot180.graph.table.shapes import FIRST_OF_SEVERAL, SPLITS
 
+pytestmark = pytest.mark.slow
+
 operators = importlib.import_module("operators")
 
 

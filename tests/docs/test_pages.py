@@ -6,6 +6,8 @@ import pytest
 
 from tests.docs.pages import PAGES, pieces, run
 
+pytestmark = pytest.mark.slow
+
 ELSEWHERE = "article/"
 """The pages of the article run in ``test_article.py``."""
 RUN = [page for page in PAGES if not page.startswith(ELSEWHERE) and any(pieces(page))]

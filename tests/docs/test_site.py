@@ -59,6 +59,7 @@ def pages(site: Path) -> dict[Path, _Links]:
     return {path: _Links(path) for path in sorted(site.rglob("*.html"))}
 
 
+@pytest.mark.slow
 def test_every_link_within_the_site_leads_to_a_page_and_a_place_on_it(pages) -> None:
     broken = []
     for page, found in pages.items():
@@ -74,6 +75,7 @@ def test_every_link_within_the_site_leads_to_a_page_and_a_place_on_it(pages) -> 
     assert sum(len(found.links) for found in pages.values()) > 1000
 
 
+@pytest.mark.slow
 def test_the_site_loads_nothing_from_elsewhere(pages) -> None:
     for page, found in pages.items():
         for source in found.loaded:
@@ -82,6 +84,7 @@ def test_the_site_loads_nothing_from_elsewhere(pages) -> None:
                 assert (page.parent / unquote(source.split("?")[0])).is_file(), source
 
 
+@pytest.mark.slow
 def test_every_page_is_there(site: Path, pages) -> None:
     assert {str(path.relative_to(site).with_suffix("")) for path in pages} > set(PAGES)
 

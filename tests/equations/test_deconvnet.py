@@ -77,6 +77,7 @@ def test_every_feature_of_the_shipped_network_as_pytorch(layer: str) -> None:
     assert len(errors) > count / 2  # the others see nothing in this photograph
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unpool", UNPOOLINGS)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("layer", LAYERS)
@@ -139,6 +140,7 @@ def varied() -> tuple[Network, rot180.Network, torch.Tensor]:
     return ours, rot180.capture(model, x[None]), x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unpool", UNPOOLINGS)
 @pytest.mark.parametrize("method", METHODS)
 @settings(max_examples=10, deadline=None)

@@ -77,6 +77,7 @@ def words(sections: list[Section]) -> str:
     return "\n".join(block.text for block in blocks if isinstance(block, Words))
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(options())
 def test_what_it_says_is_true_of_any_case(options: dict[str, Any]) -> None:

@@ -54,6 +54,7 @@ def numbers(drawn: Path, name: str) -> dict:
     return json.loads((drawn / f"{name}.json").read_text())
 
 
+@pytest.mark.slow
 def test_each_figure_has_a_picture_a_caption_and_numbers(drawn: Path) -> None:
     pictures = sorted(drawn.glob("*.png"))
     assert [one.name[0] for one in pictures] == list("12345678")
@@ -67,6 +68,7 @@ def test_each_figure_has_a_picture_a_caption_and_numbers(drawn: Path) -> None:
         assert about["caption"].replace("&", "&amp;") in path.with_suffix(".svg").read_text()
 
 
+@pytest.mark.slow
 def test_the_strongest_activations_are_those_of_a_plain_search(subject, drawn) -> None:
     with torch.no_grad():
         x = (torch.from_numpy(subject.data.images).float() / 255 - 0.5) / 0.25
@@ -81,6 +83,7 @@ def test_the_strongest_activations_are_those_of_a_plain_search(subject, drawn) -
         )
 
 
+@pytest.mark.slow
 def test_the_tiles_are_the_projections(subject, drawn) -> None:
     net = subject.named.network()
     x = subject.named.prepare(subject.data.image(4))
@@ -125,6 +128,7 @@ def test_words_can_be_read_on_white_and_on_black() -> None:
     assert _contrast(INK, 0.0) >= 4.5
 
 
+@pytest.mark.slow
 def test_the_probabilities_are_those_of_the_model(subject, drawn) -> None:
     x = subject.named.prepare(subject.data.image(4))[None]
     wanted = subject.named.model(x).softmax(1)[0].tolist()

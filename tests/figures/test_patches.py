@@ -144,6 +144,7 @@ def test_a_field_as_large_as_the_image_shows_all_of_it(atlas: Atlas) -> None:
     assert (tiles.patch(pixels, example)[::4, ::4, :3] == pixels).all()
 
 
+@pytest.mark.slow
 def test_large_fields_are_made_smaller_and_stay_at_their_place(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Conv2d(3, 2, 151, padding=75, stride=8), nn.ReLU())
     images = np.random.default_rng(0).integers(0, 256, (2, 200, 240, 3), dtype=np.uint8)
@@ -166,6 +167,7 @@ def test_large_fields_are_made_smaller_and_stay_at_their_place(tmp_path: Path) -
                 assert not found[outside].any()
 
 
+@pytest.mark.slow
 def test_pages_hold_every_feature_once_and_in_order(atlas: Atlas, tmp_path: Path) -> None:
     shown = []
     for number, sheet in enumerate(patches(atlas, "conv2", name="p"), 1):
@@ -202,6 +204,7 @@ def test_features_that_never_fire_are_left_out_and_counted(
             patches(atlas, "conv1", model)
 
 
+@pytest.mark.slow
 def test_without_pictures_the_data_are_needed(
     few: ArrayDataset, model: NamedModel, atlas: Atlas, tmp_path: Path
 ) -> None:
@@ -219,6 +222,7 @@ def test_without_pictures_the_data_are_needed(
         assert "compressed" in next(patches(small, "conv1")).caption
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_it_says(atlas: Atlas, tmp_path: Path) -> None:
     out = tmp_path / "plates" / "c2"
     chosen = ("--layer", "conv2", "--features", "3, 17,40-47", "--out", out)

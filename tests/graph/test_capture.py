@@ -79,6 +79,7 @@ def test_layers_are_named_by_where_the_model_keeps_the_kernel() -> None:
     assert [one.rectified for one in net.layers.values()] == [True, True, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["stem.0", "body.0", "body.4"])
 @pytest.mark.parametrize("corner", [True, False])
 def test_a_receptive_field_holds_all_pixels_that_change_the_unit(name: str, corner: bool) -> None:
@@ -159,6 +160,7 @@ STYLES: dict[str, Callable[[Written, Tensor], Tensor]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 def test_styles_of_writing(style: str) -> None:
     """Deconvnet equals autograd through a model whose rectifiers have the deconvnet's rule."""
@@ -241,7 +243,10 @@ def test_a_detached_result_takes_no_gradient_and_no_other_method() -> None:
     [
         (lambda s, x: s.c(s.a(x) * (s.a(x) > 0)), "'deconvnet' is not defined"),
         (lambda s, x: s.c(torch.sin(s.a(x))), r"'deconvnet' is not defined .* aten\.sin"),
-        (lambda s, x: s.c(torch.special.i0(s.a(x))), r"'deconvnet' is not defined .* aten\.special"),
+        (
+            lambda s, x: s.c(torch.special.i0(s.a(x))),
+            r"'deconvnet' is not defined .* aten\.special",
+        ),
     ],
 )
 def test_deconvnet_refuses_what_it_has_no_rule_for(forward, words: str) -> None:
@@ -250,6 +255,7 @@ def test_deconvnet_refuses_what_it_has_no_rule_for(forward, words: str) -> None:
         rot180.project(net, image(3, 8, 8), "c", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     "forward",

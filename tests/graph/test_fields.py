@@ -8,19 +8,11 @@ import pytest
 import torch
 import torchvision
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 import rot180
-from rot180.graph.boxes import Window
 from rot180.graph.fields import receptive_fields
-from rot180.graph.geometry import Step
-from rot180.graph.network import Layer, Network
-from rot180.graph.operators.arithmetic import Sum
-from rot180.graph.operators.base import MAPS, Operator
-from rot180.graph.operators.calls import Derived
-from rot180.graph.operators.convolution import Convolution, TransposedConvolution
-from rot180.graph.operators.layout import Concatenation
-from rot180.graph.operators.pooling import MaxPool, Separable
+from rot180.graph.network import Network
+from tests.graph.parts import graphs
 from tests.models import image, seeded
 from tests.projection.styles import RECTIFIERS, SIZE, STYLES, Modules, Several
 from tests.zoo import EFFICIENTNET_LITE0, efficientnet_lite0
@@ -99,57 +91,6 @@ def test_positions_between_those_that_two_branches_need_count() -> None:
     assert columns[0].tolist() == [5, 10]  # of rolled columns 0 and 3: those before the seam
     assert columns[2].tolist() == [0, 10]  # of 2 and 5, on its two sides
     assert columns[4].tolist() == [0, 5]
-
-
-@st.composite
-def graphs(draw) -> Network:
-    """Draw a network of steps that look, along the rows, wherever they like; each is a layer."""
-    steps: list[Step] = []
-    heights = [draw(st.integers(1, 12))]
-
-    def append(operator: Operator, sources: tuple[int, ...], height: int) -> None:
-        steps.append(Step(f"s{len(steps)}", operator, sources, (1, height, 2), MAPS))
-        heights.append(height)
-
-    for _ in range(draw(st.integers(2, 8))):
-        source = draw(st.integers(-1, len(steps) - 1))
-        size, kind = heights[source + 1], draw(st.sampled_from(KINDS))
-        kernel, dilation = draw(st.integers(1, 4)), draw(st.integers(1, 2))
-        stride, extent = draw(st.integers(1, 4)), dilation * (kernel - 1) + 1
-        weight = torch.ones(1, 1, kernel, 1)
-        given = (stride, 1), (draw(st.integers(0, 4)), 0)
-        out = (size + 2 * given[1][0] - extent) // stride + 1
-        spread = (size - 1) * stride - 2 * given[1][0] + extent
-        if kind == "convolution" and out > 0:
-            append(Convolution(weight, None, *given, (dilation, 1), 1), (source,), out)
-        elif kind == "pooling" and out > 0:
-            append(MaxPool(Window((kernel, 1), *given, (dilation, 1))), (source,), out)
-        elif kind == "transposed" and 0 < spread < 30:
-            one = TransposedConvolution(weight, None, *given, 1, (dilation, 1))
-            append(one, (source,), spread)
-        elif kind == "matrix":
-            rows = draw(st.lists(st.integers(0, 2**size - 1), min_size=1, max_size=12))
-            matrix = torch.tensor([[row >> y & 1 for y in range(size)] for row in rows])
-            append(Separable("any", matrix.double(), None), (source,), len(rows))
-        elif kind == "two" and len(steps) > 1:
-            other = draw(st.integers(-1, len(steps) - 1))
-            both = size, heights[other + 1]
-            if min(both) == 1 or both[0] == both[1]:
-                shapes = tuple((1, one, 2) for one in both)
-                append(Sum(None, shapes, MAPS, (1.0, 1.0)), (source, other), max(both))
-            elif sum(both) < 30:
-                append(Concatenation(-2, both), (source, other), sum(both))
-        elif kind == "whole":
-            append(Derived(torch.sort, "sort"), (source,), size)
-    layers = {
-        step.name: Layer(step.name, "", 1, step.shape[1], 2, (1, 1), (1, 1), "", place, place)
-        for place, step in enumerate(steps)
-    }
-    shape = (1, heights[0], 2)
-    return Network(tuple(steps), (), layers, shape, torch.float32, torch.device("cpu"))
-
-
-KINDS = ["convolution", "pooling", "transposed", "matrix", "two", "two", "whole"]
 
 
 @pytest.mark.usefixtures("numbers_only")

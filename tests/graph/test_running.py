@@ -71,6 +71,7 @@ def styles(dtype: torch.dtype) -> Network:
     return rot180.capture(seeded(Several, list(STYLES)).to(dtype), image(1, *SIZE).to(dtype))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_a_network_of_torchvision(name: str) -> None:
     net = captured(name)
@@ -78,12 +79,14 @@ def test_a_network_of_torchvision(name: str) -> None:
         same(net, image(count, *net.input_shape, seed=count).float(), laid_out_for)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "laid_out_for"), BATCHES)
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_networks_of_every_style(dtype: torch.dtype, count: int, laid_out_for: int) -> None:
     same(styles(dtype), image(count, *SIZE, seed=count).to(dtype), laid_out_for)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [1, 2**10, 2**40])
 def test_however_many_images_go_together(at_once: int, monkeypatch) -> None:
     monkeypatch.setattr(running_module, "_AT_ONCE", at_once)
@@ -157,6 +160,7 @@ WRITTEN: dict[str, Written] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("name", WRITTEN)
 def test_a_network_that_is_written_like_this(name: str, dtype: torch.dtype, monkeypatch) -> None:
@@ -169,6 +173,7 @@ def test_a_network_that_is_written_like_this(name: str, dtype: torch.dtype, monk
         same(net, x.contiguous(memory_format=torch.channels_last), 4)
 
 
+@pytest.mark.slow
 def test_layers_in_any_order() -> None:
     net = styles(torch.float32)
     x, layers = image(3, *SIZE).float(), list(net.layers.values())
@@ -185,6 +190,7 @@ def test_layers_are_shown_in_the_order_of_the_steps() -> None:
     assert numbers == [(1, 0, 4), (0, 0, 4)]
 
 
+@pytest.mark.slow
 def test_no_batch_leaves_anything_for_the_next() -> None:
     net = styles(torch.float32)
     running = _running(net, 4)
@@ -207,6 +213,7 @@ class _Sorted(nn.Module):
         return self.b(values + places)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [1, 2**22])
 def test_several_outputs_of_one_step(at_once: int, monkeypatch) -> None:
     monkeypatch.setattr(running_module, "_AT_ONCE", at_once)

@@ -14,6 +14,8 @@ from tests.models import image, relative_error
 from tests.reference import Reference
 from tests.zoo import EFFICIENTNET_LITE0, efficientnet_lite0
 
+pytestmark = pytest.mark.slow
+
 CLASSIFIERS = {
     "resnet18": 32,
     "shufflenet_v2_x0_5": 32,

@@ -72,6 +72,7 @@ def test_the_shipped_network_names_what_it_sees() -> None:
     assert {"name", "fingerprint"} <= set(shipped.data)
 
 
+@pytest.mark.slow
 def test_the_shipped_network_reaches_its_accuracy_on_cifar10(cifar10_parquet: Path) -> None:
     from rot180.datasets import decoded, open_dataset
     from rot180.networks.training import accuracy

@@ -11,6 +11,7 @@ import rot180
 from rot180 import Rot180Error
 from rot180.datasets import ArrayDataset
 from rot180.networks.augment import moved, recoloured
+from rot180.networks.checkpoint import Checkpoint
 from rot180.networks.engines import ENGINES
 from rot180.networks.optimizer import Orthogonal, orthogonalised
 from rot180.networks.patches import principal_kernels
@@ -82,15 +83,21 @@ def test_mean_and_deviation_are_those_of_the_training_images(tmp_path: Path) -> 
     assert np.allclose(found.std, values.std((0, 1, 2)))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.fixture(scope="module", params=ENGINES)
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """The network of a run that nobody interrupted, by each engine."""
+    path = tmp_path_factory.mktemp("whole") / "whole.safetensors"
+    sets = stripes(640, 0), stripes(200, 1)
+    return train(*sets, RECIPE, path, hidden=8, engine=request.param)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [(1, 0), (2, 13)])
 def test_an_interrupted_run_goes_on_to_the_same_weights(
-    tmp_path: Path, stop: tuple[int, int], engine: str
+    tmp_path: Path, stop: tuple[int, int], whole: Checkpoint
 ) -> None:
     training, held_out = stripes(640, 0), stripes(200, 1)
-    whole = train(
-        training, held_out, RECIPE, tmp_path / "whole.safetensors", hidden=8, engine=engine
-    )
+    engine = whole.notes["engine"]
     path = tmp_path / "parts.safetensors"
     with pytest.raises(KeyboardInterrupt):
         train(training, held_out, RECIPE, path, hidden=8, engine=engine, watchers=(Recorder(stop),))
@@ -113,6 +120,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     assert not Path(f"{path}.resume").exists()
 
 
+@pytest.mark.slow
 def test_the_equations_reach_the_weights_that_pytorch_reaches(tmp_path: Path) -> None:
     training, held_out = stripes(640, 0), stripes(200, 1)
     one, other = (

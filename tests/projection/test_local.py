@@ -24,6 +24,8 @@ from tests.projection.stacks import BLOCKS, Stack
 from tests.projection.styles import SIZE, STYLES, Several
 from tests.reference import Reference
 
+pytestmark = pytest.mark.slow
+
 PEAKS = 4
 UNITS = 9 + PEAKS
 

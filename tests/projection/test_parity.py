@@ -90,6 +90,7 @@ def _captum(method: str, model: nn.Module, module: str):
     return captum.attr.NeuronDeconvolution(model, layer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     "rectify",

@@ -21,6 +21,7 @@ def net() -> rot180.Network:
     return rot180.capture(seeded(TwoConvolutions), image(1, 3, 12, 12))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", [None, "peak", (1, 2)])
 @pytest.mark.parametrize("method", ["deconvnet", "gradient", "guided"])
 @pytest.mark.parametrize("unpool", ["switches", "repeat"])

@@ -13,6 +13,8 @@ from rot180.web.views.layer import layer_view
 from tests.web.accessible import assert_accessible
 from tests.web.conftest import screenshot
 
+pytestmark = pytest.mark.slow
+
 
 def numbers(page: Page) -> list[int]:
     """The features that are shown, in order."""

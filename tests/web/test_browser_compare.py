@@ -2,10 +2,13 @@
 
 import re
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.web.accessible import assert_accessible
 from tests.web.conftest import screenshot
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_atlases_are_listed(page: Page, series: str) -> None:

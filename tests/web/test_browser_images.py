@@ -15,6 +15,8 @@ from rot180.web.shelf import Shelf
 from tests.web.accessible import assert_accessible
 from tests.web.conftest import forgiven, screenshot
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:

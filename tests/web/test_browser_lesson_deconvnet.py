@@ -17,6 +17,8 @@ from rot180.web.server import running
 from tests.web.conftest import screenshot
 from tests.web.learner import IMAGE, KERNEL, cell, number, panel, shown, total
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:

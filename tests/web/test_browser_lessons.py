@@ -20,6 +20,8 @@ from tests.web.accessible import assert_accessible
 from tests.web.conftest import screenshot
 from tests.web.learner import IMAGE, KERNEL, TARGET, cell, number, panel, shown, total, wait_for, z
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:

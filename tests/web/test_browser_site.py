@@ -9,6 +9,8 @@ from rot180.web.app import application
 from rot180.web.server import running
 from tests.web.accessible import assert_accessible
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:

@@ -76,6 +76,7 @@ def test_everything_that_a_page_refers_to_is_there(site: Path) -> None:
     assert missing == set()
 
 
+@pytest.mark.slow
 def test_it_is_the_same_from_a_disk(page: Page, site: Path, shelf: Shelf) -> None:
     book = shelf["late"]
     page.goto((site / "index.html").as_uri())
@@ -105,6 +106,7 @@ def test_it_is_the_same_from_a_disk(page: Page, site: Path, shelf: Shelf) -> Non
     expect(page.get_by_text("It is among the strongest images of")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_the_lessons_are_there_too(page: Page, site: Path) -> None:
     page.goto((site / "index.html").as_uri())
     page.get_by_role("link", name="Learn").click()

@@ -18,6 +18,8 @@ from rot180.web.server import running
 from rot180.web.shelf import Shelf, Stores
 from tests.web.atlases import ask, loader, opened
 
+pytestmark = pytest.mark.slow
+
 CLIENTS, SECONDS = 50, 3.0
 
 

@@ -49,6 +49,7 @@ def evil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_words_of_a_file_run_nothing(page: Page, evil: str, path: str) -> None:
     page.goto(f"{evil}/atlas/evil{path}")
@@ -62,6 +63,7 @@ def test_words_of_a_file_run_nothing(page: Page, evil: str, path: str) -> None:
     assert html.escape("<script>", quote=True) in text or "\\u003cscript" in text
 
 
+@pytest.mark.slow
 def test_an_image_with_such_a_name_is_shown(page: Page, evil: str) -> None:
     page.goto(f"{evil}/atlas/evil/images")
     page.locator(".images a").first.click()
@@ -78,6 +80,7 @@ def test_a_name_that_is_no_word_for_addresses_becomes_one(tmp_path: Path) -> Non
     assert len(shelf) == 3
 
 
+@pytest.mark.slow
 def test_without_its_network_an_atlas_shows_what_it_stores(page: Page, evil: str) -> None:
     page.goto(f"{evil}/atlas/evil/features/two/3")
     expect(page.get_by_text("because the network is not at hand")).to_be_visible()
@@ -100,6 +103,7 @@ def test_without_its_network_an_atlas_shows_what_it_stores(page: Page, evil: str
     assert ask(evil, "/atlas/evil/images", "POST", b"x").status == 409
 
 
+@pytest.mark.slow
 def test_without_pictures_an_atlas_shows_its_numbers(page: Page, tmp_path: Path) -> None:
     path = tmp_path / "bare.atlas"
     data = small_data(60)
@@ -129,6 +133,7 @@ def test_a_damaged_atlas_is_said(tmp_path: Path) -> None:
         assert ask(address, "/atlas/damaged/features/one/2.json").status == 200
 
 
+@pytest.mark.slow
 def test_a_feature_that_never_fires_is_shown_as_that(page: Page, tmp_path: Path) -> None:
     path = tmp_path / "dead.atlas"
     rot180.scan(small_network(), small_data(60), path, batch=8, **normalisation()).close()

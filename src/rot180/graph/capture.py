@@ -1,10 +1,9 @@
 """From a PyTorch model to a :class:`Network`: export it, read each operator, name the layers."""
 
-import copy
 import inspect
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from typing import Any, cast
@@ -18,8 +17,10 @@ from rot180.errors import Rot180Error
 from rot180.graph.arguments import Arguments
 from rot180.graph.derivatives import with_trusted_steps
 from rot180.graph.network import Network
+from rot180.graph.own_derivative import Uses, watched
 from rot180.graph.reading import Reading
 from rot180.graph.refusal import why_not
+from rot180.graph.twin import BuffersKept, evaluating_twin
 from rot180.graph.verification import verify
 
 
@@ -62,11 +63,16 @@ def capture(model: nn.Module, example: Tensor, inputs: Any = None) -> Network:
     arguments = Arguments.of(example, inputs)
     if inputs is None:
         _check_signature(model)
-    twin = _evaluating_twin(model)
-    program = exported(twin, arguments)
-    network = Reading(program, twin, example, arguments.held(program)).network()
-    error = verify(network, twin, arguments, example, program)
-    return with_trusted_steps(replace(network, error=error))
+    with BuffersKept(model), without_autocast() as autocast:
+        # What a model puts aside while it is exported holds no values: another copy runs.
+        running, left_out = evaluating_twin(model)
+        program = exported(lambda: evaluating_twin(model)[0], arguments)
+        network = Reading(program, running, example, arguments.held(program)).network()
+        error = verify(network, running, arguments, example, program)
+        notes = tuple(f"Left out, since it cannot be copied: {one}." for one in left_out)
+        if autocast.used:
+            notes += ("Autocast is switched off: all is computed in the precision of the weights.",)
+    return with_trusted_steps(replace(network, error=error, notes=notes))
 
 
 def _check_input(model: nn.Module, example: Tensor) -> None:
@@ -127,29 +133,52 @@ def _check_signature(model: nn.Module) -> None:
         )
 
 
-def _evaluating_twin(model: nn.Module) -> nn.Module:
-    """Copy the modules, share the tensors, switch the copy to evaluation."""
-    shared: dict[int, Any] = {id(one): one for one in [*model.parameters(), *model.buffers()]}
-    for module in model.modules():  # and tensors that are plain attributes
-        shared |= {id(one): one for one in vars(module).values() if isinstance(one, Tensor)}
-    try:
-        return copy.deepcopy(model, shared).eval()
-    except Exception as error:
-        raise Rot180Error(
-            f"The model's modules cannot be copied ({type(error).__name__}: {error}). Remove from "
-            "the model what is not part of the network."
-        ) from error
+def exported(make: Callable[[], nn.Module], arguments: Arguments) -> ExportedProgram:
+    """Export for one image, with operators that change nothing in place.
+
+    Args:
+        make: makes the model; it may be exported twice.
+        arguments: of the model.
+    """
+    program, uses = _exported(make(), arguments, set())
+    if kept := uses.differing():
+        program, _ = _exported(make(), arguments, kept)
+    return program
 
 
-def exported(model: nn.Module, arguments: Arguments) -> ExportedProgram:
-    """Export for one image, with operators that change nothing in place."""
+def _exported(
+    model: nn.Module, arguments: Arguments, kept: set[type[torch.autograd.Function]]
+) -> tuple[ExportedProgram, Uses]:
     args, kwargs = arguments.with_images(arguments.example)
     try:
-        with torch.no_grad(), _silence():
+        with torch.no_grad(), _silence(), watched(kept) as uses:
             program = torch.export.export(model, args, kwargs).run_decompositions({})
-            return cast(ExportedProgram, program)
+            return cast(ExportedProgram, program), uses
     except Exception as error:
         raise Rot180Error(why_not(error, model)) from error
+
+
+class _Autocast:
+    """Whether a model used autocast."""
+
+    used = False
+
+
+@contextmanager
+def without_autocast() -> Iterator[_Autocast]:
+    """Switch autocast off inside models: features are carried back in float32 or float64."""
+    seen, enter = _Autocast(), torch.autocast.__init__
+
+    def off(self: torch.autocast, *args: Any, **kwargs: Any) -> None:
+        enter(self, *args, **kwargs)
+        seen.used = seen.used or self._enabled
+        self._enabled = False
+
+    torch.autocast.__init__ = off  # type: ignore[method-assign]
+    try:
+        yield seen
+    finally:
+        torch.autocast.__init__ = enter  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -16,13 +16,14 @@ from rot180.graph.boxes import COLUMNS, ROWS, Box, Span
 from rot180.graph.geometry import Step
 from rot180.graph.network import Network
 from rot180.graph.operators.base import Kept, Margins, Operator, Part
-from rot180.graph.operators.calls import Derived, Mistrusted, Unlisted
+from rot180.graph.operators.calls import Derived, Mistrusted, OwnDerivative, Unlisted
+from rot180.graph.operators.layout import Detach
 from rot180.graph.plan import cut_of
 
 _STEP = 1e-5
 """h, in units of the typical size of an input."""
 
-_KINK, _TOLERANCE = 1e-4, 1e-3
+_KINK, TOLERANCE = 1e-4, 1e-3
 """Relative differences: of two quotients at a kink; of a backward pass that is wrong."""
 
 _ROOM = 16
@@ -71,7 +72,7 @@ def with_trusted_steps(network: Network) -> Network:
     """
     steps = list(network.steps)
     for place, error in differences(network, (Derived, Unlisted)):
-        if error > _TOLERANCE:
+        if error > TOLERANCE:
             step = steps[place]
             found = step.operator
             assert isinstance(found, Derived | Unlisted)
@@ -91,7 +92,10 @@ def differences(
     chosen = {
         work.place
         for work in plan.works
-        if isinstance(work.operator, kinds) and not work.operator.linear and not work.empty
+        if isinstance(work.operator, kinds)
+        and not isinstance(work.operator, OwnDerivative | Detach)
+        and not work.operator.linear
+        and not work.empty
     }
     if not chosen:
         return

@@ -1,12 +1,14 @@
 """Which positions of every map a part of a layer depends on, one axis at a time."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
+from functools import reduce
 from typing import NamedTuple
 
+import numpy as np
+
 from rot180.graph.boxes import Span
-from rot180.graph.operators.base import Nominal, Operator
+from rot180.graph.operators.base import SAME_PLACE, Nominal, Operator
 
 
 @dataclass(frozen=True)
@@ -109,29 +111,63 @@ def _margins(reached: Span, need: Span) -> tuple[int, int]:
     return need.start - reached.start, reached.stop - need.stop
 
 
-def nominal(steps: Sequence[Step], places: Sequence[int], last: int, axis: int) -> Nominal | None:
-    """Return how a step far from every border sees the image along an axis.
+def nominals(steps: Sequence[Step], axis: int) -> list[Nominal | None]:
+    """Return how each step, far from every border, sees the image along an axis.
 
-    None where the whole image counts: somewhere below, an output depends on every input, or two
-    branches run at different scales.
+    None where the whole image counts: there or somewhere below, an output depends on every input,
+    or two branches that run at different scales meet.
+
+    Returns:
+        One entry a step, in order, and at the end that of the image, whose place is -1.
     """
-    found: dict[int, Nominal] = {last: Nominal(Fraction(1), Fraction(0), Fraction(1))}
-    for place in reversed(places):
-        here, own = found.get(place), steps[place].operator.nominal(axis)
-        if here is None:
-            continue
-        if own is None:
-            return None
-        below = Nominal(
-            here.scale * own.scale,
-            here.low * own.scale + own.low,
-            (here.high - 1) * own.scale + own.high,
-        )
-        for source in steps[place].inputs:
-            other = found.get(source, below)
-            if other.scale != below.scale:
-                return None
-            found[source] = Nominal(
-                below.scale, min(other.low, below.low), max(other.high, below.high)
-            )
-    return found.get(-1)
+    found: list[Nominal | None] = [None] * len(steps) + [SAME_PLACE]
+    for place, step in enumerate(steps):
+        own = step.operator.nominal(axis)
+        branches = [_through(own, found[one]) for one in step.inputs]
+        found[place] = reduce(_both, branches) if branches else None
+    return found
+
+
+def _through(own: Nominal | None, below: Nominal | None) -> Nominal | None:
+    """Return what a step sees of the image, where its input sees ``below`` of it."""
+    if own is None or below is None:
+        return None
+    return Nominal(
+        own.scale * below.scale,
+        own.low * below.scale + below.low,
+        (own.high - 1) * below.scale + below.high,
+    )
+
+
+def _both(one: Nominal | None, other: Nominal | None) -> Nominal | None:
+    """Return the smallest reach around both; None where their scales differ."""
+    if one is None or other is None or one.scale != other.scale:
+        return None
+    return Nominal(one.scale, min(one.low, other.low), max(one.high, other.high))
+
+
+class Below:
+    """Which steps each step depends on, itself included.
+
+    A set of steps is one integer, whose bits are their places: a list for each step would take the
+    square of the depth of a network in memory, and much more time.
+
+    Args:
+        steps: of the network, in order.
+    """
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self._sets = [0] * len(steps) + [0]  # the last one is that of the image, at -1
+        for place, step in enumerate(steps):
+            self._sets[place] = 1 << place
+            for one in step.inputs:
+                self._sets[place] |= self._sets[one]
+
+    def places(self, targets: Iterable[int]) -> list[int]:
+        """Return, in order, the places of the steps that some depend on, these included."""
+        union = 0
+        for target in targets:
+            union |= self._sets[target]
+        held = np.frombuffer(union.to_bytes(len(self._sets) // 8 + 1, "little"), np.uint8)
+        places: list[int] = np.flatnonzero(np.unpackbits(held, bitorder="little")).tolist()
+        return places

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -13,8 +14,8 @@ from torch import Tensor
 from rot180.errors import Rot180Error, listed, whole_number
 from rot180.graph.boxes import COLUMNS, ROWS, Box, Span
 from rot180.graph.forward import ForwardPass
-from rot180.graph.geometry import Step, Trace, nominal, trace
-from rot180.graph.operators.base import MAPS, Axes, Part
+from rot180.graph.geometry import Below, Step, Trace, nominals, trace
+from rot180.graph.operators.base import MAPS, Axes, Nominal, Part
 from rot180.graph.operators.convolution import LayerOperator
 from rot180.graph.plan import Cut, Plan
 
@@ -108,6 +109,7 @@ class Network:
     Attributes:
         steps: its operators in order.
         outputs: the places of the model's outputs, of those that depend on the image.
+        notes: what is to be known of the capture, in sentences.
         output_numbers: which of the model's output tensors they are.
         layers: its layers by name.
         input_shape: (channels, height, width) of an image.
@@ -123,6 +125,7 @@ class Network:
     dtype: torch.dtype
     device: torch.device
     error: float = 0.0
+    notes: tuple[str, ...] = ()
     output_numbers: tuple[int, ...] = (0,)
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False)
 
@@ -232,15 +235,11 @@ class Network:
 
     def needed(self, *targets: int) -> list[int]:
         """Return, in order, the steps that the outputs of the targets depend on, these included."""
-        key = ("needed", targets)
-        if key not in self._cache:
-            wanted = set(targets)
-            for place in range(max(targets), -1, -1):
-                if place in wanted:
-                    wanted.update(self.steps[place].inputs)
-            self._cache[key] = sorted(wanted - {-1})
-        found: list[int] = self._cache[key]
-        return found
+        return self._below.places(targets)
+
+    @cached_property
+    def _below(self) -> Below:
+        return Below(self.steps)
 
     def size_of(self, place: int, axis: int) -> int:
         """Return how many rows or columns a value has; 1 where it has none."""
@@ -289,17 +288,17 @@ class Network:
             self.steps, places, max(targets), *self.trace(places, wanted), None, keeps=False
         )
 
+    @cached_property
+    def products(self) -> tuple[int, ...]:
+        """How many products each step sums on the whole maps of one image, about; by its place."""
+        found = [0] * len(self.steps)
+        for work in self.whole("deconvnet", frozenset()).works:
+            found[work.place] = work.operator.multiply_adds(work.part)
+        return tuple(found)
+
     def multiply_adds(self, layer: Layer) -> int:
         """Return how many products a forward pass of one image to a layer sums, about."""
-        key = ("multiply-adds", layer.linear)
-        if key not in self._cache:
-            needed = set(self.needed(layer.linear))
-            works = self.whole("deconvnet", frozenset()).works
-            self._cache[key] = sum(
-                one.operator.multiply_adds(one.part) for one in works if one.place in needed
-            )
-        found: int = self._cache[key]
-        return found
+        return sum(self.products[place] for place in self.needed(layer.linear))
 
     def _all_of(self, place: int) -> tuple[Span, Span]:
         return Span(0, self.size_of(place, ROWS)), Span(0, self.size_of(place, COLUMNS))
@@ -360,13 +359,17 @@ class Network:
         """
         sizes, strides = [], []
         for axis in (ROWS, COLUMNS):
-            found = nominal(self.steps, self.needed(place), place, axis)
+            found = self._nominals[axis][place]
             image = self.size_of(-1, axis)
             size = image if found is None else int(found.high - found.low)
             stride: Any = 0 if found is None else found.scale
             sizes.append(min(size, image))
             strides.append(int(stride) if stride == int(stride) else float(stride))
         return (sizes[0], sizes[1]), (strides[0], strides[1])
+
+    @cached_property
+    def _nominals(self) -> tuple[list[Nominal | None], list[Nominal | None]]:
+        return nominals(self.steps, ROWS), nominals(self.steps, COLUMNS)
 
     def report(self) -> "Report":
         """Say what was found in the model, what each method does there, and how exact it is."""

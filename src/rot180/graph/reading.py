@@ -16,7 +16,14 @@ from rot180.graph.one_image import APART, BATCHED, BATCHED_RESULTS, ELEMENTWISE,
 from rot180.graph.operators.activations import Rectifier
 from rot180.graph.operators.arithmetic import Broadcast, Product, Sum
 from rot180.graph.operators.base import MAPS, Axes, Operator
-from rot180.graph.operators.calls import Derived, Discrete, GraphCall, Unlisted, graph_call
+from rot180.graph.operators.calls import (
+    Derived,
+    Discrete,
+    GraphCall,
+    OwnDerivative,
+    Unlisted,
+    graph_call,
+)
 from rot180.graph.operators.convolution import (
     Convolution,
     LayerOperator,
@@ -27,6 +34,7 @@ from rot180.graph.operators.folded import Folded
 from rot180.graph.operators.layout import Relabelled
 from rot180.graph.operators.normalisation import BatchNorm, FrozenNorm
 from rot180.graph.operators.pooling import Separable
+from rot180.graph.own_derivative import is_kept, kept_call
 from rot180.graph.table import TABLE
 from rot180.graph.table.call import Call, Found, shape_of
 from rot180.graph.table.shapes import CHOICES, FIRST_OF_SEVERAL, OF_MAPS, SMOOTH, SPLITS, item
@@ -285,6 +293,13 @@ class Reading:
     def _other(self, node: fx.Node, source: fx.Node, run: GraphCall) -> Operator:
         """Return the operator of a call that the table lacks."""
         value = node.meta["val"]
+        if is_kept(source.target):
+            call = kept_call(cast(int, source.args[1]))
+            return OwnDerivative(
+                replace(run, target=call, name=call.kind.__name__),
+                call.kind.__name__,
+                where(source),
+            )
         if isinstance(value, Tensor) and not (value.is_floating_point() or value.is_complex()):
             return Discrete(run, str(source.target))
         return Unlisted(run, str(source.target), where(source))

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
-from torch.utils._pytree import tree_leaves
 
 from rot180.errors import Rot180Error
 from rot180.graph.arguments import Arguments
@@ -50,11 +49,11 @@ def verify(
 
 
 def outputs_of(model: nn.Module, arguments: Arguments, images: Tensor) -> list[Tensor]:
-    """Return the floating-point outputs of the model itself, in the order of the export."""
+    """Return the output tensors of the model itself, in their order."""
     args, kwargs = arguments.with_images(images.clone())
     with torch.no_grad():
-        found = model(*args, **kwargs)
-    return [leaf for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
+        found: list[Tensor] = model(*args, **kwargs)
+    return found
 
 
 def check_reproduced(
@@ -140,28 +139,42 @@ def is_side_by_side(both: Tensor, one: Tensor, other: Tensor) -> bool:
 
 
 def _first_mixed(program: ExportedProgram, arguments: Arguments, noise: Tensor) -> str:
-    """Name the first call whose value for two images is not that of each, if it can be found."""
+    """Name the first call whose value for two images is not that of each, if it can be found.
+
+    The graph was made for one image; where a call has that number in it, nothing is found.
+    """
+    known = {**program.constants, **program.state_dict}
+    signature = program.graph_signature
+    names = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    constants = {place: known[name] for place, name in names.items()} | arguments.held(program)
+    values: list[dict[torch.fx.Node, Any]] = [{}, {}, {}]
+    each = (noise, noise[:1], noise[1:])
     try:
-        module = program.module()
-        values = []
-        for images in (noise, noise[:1], noise[1:]):
-            run = torch.fx.Interpreter(module, garbage_collect_values=False)
-            args, kwargs = arguments.with_images(images)
-            with torch.no_grad():
-                run.run(*tree_leaves((args, kwargs)), enable_io_processing=False)
-            values.append({node: value for node, value in run.env.items()})
+        for node in program.graph.nodes:
+            for images, found in zip(each, values, strict=True):
+                if node.op == "placeholder":
+                    found[node] = constants.get(node.name, images)
+                elif node.op == "call_function":
+                    args, kwargs = torch.fx.node.map_arg(
+                        (node.args, node.kwargs), found.__getitem__
+                    )
+                    with torch.no_grad():
+                        found[node] = node.target(*args, **kwargs)
+            together, one, other = (found.get(node) for found in values)
+            if (
+                node.op == "call_function"
+                and isinstance(together, Tensor)
+                and isinstance(one, Tensor)
+                and isinstance(other, Tensor)
+                and not is_side_by_side(together, one, other)
+            ):
+                return f", first by {node.target}{line_of(node) or where(node)}"
     except Exception:
         return ""
-    for node in module.graph.nodes:
-        together, one, other = (found.get(node) for found in values)
-        if (
-            node.op == "call_function"
-            and isinstance(together, Tensor)
-            and isinstance(one, Tensor)
-            and isinstance(other, Tensor)
-            and not is_side_by_side(together, one, other)
-        ):
-            return f", first by {node.target}{line_of(node) or where(node)}"
     return ""
 
 

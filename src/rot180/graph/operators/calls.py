@@ -184,6 +184,19 @@ class Unlisted(_Called):
 
 
 @dataclass(frozen=True, eq=False)
+class OwnDerivative(Unlisted):
+    """A function whose backward pass its author has written, and which differs from its derivative.
+
+    The gradient goes by what the author wrote; other methods are not defined.
+    """
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        return f"own derivative ({self.name})"
+
+
+@dataclass(frozen=True, eq=False)
 class Mistrusted(_Called):
     """An operator of which autograd's derivative is not that of finite differences.
 
