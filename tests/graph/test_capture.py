@@ -242,10 +242,9 @@ def test_a_detached_result_takes_no_gradient_and_no_other_method() -> None:
     ("forward", "words"),
     [
         (lambda s, x: s.c(s.a(x) * (s.a(x) > 0)), "'deconvnet' is not defined"),
-        (lambda s, x: s.c(torch.sin(s.a(x))), r"'deconvnet' is not defined .* aten\.sin"),
         (
             lambda s, x: s.c(torch.special.i0(s.a(x))),
-            r"'deconvnet' is not defined .* aten\.special",
+            r"'deconvnet' is not defined .* aten\.special_i0",
         ),
     ],
 )
@@ -283,7 +282,7 @@ def test_a_sum_sees_what_its_terms_see() -> None:
     assert layers["c"].stride == (1, 1)
 
 
-@pytest.mark.parametrize("function", [torch.sin, lambda z: F.gelu(z) * 2])
+@pytest.mark.parametrize("function", [torch.special.i0, torch.sin, lambda z: F.gelu(z) * 2])
 def test_an_operator_has_its_gradient_whether_it_is_listed_or_not(function) -> None:
     model, x = seeded(Written, lambda s, x: s.b(function(s.a(x)))), image(1, 3, 9, 9)
     net = rot180.capture(model, x)

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import fields, is_dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -30,6 +31,10 @@ def fingerprint(network: Network) -> str:
             digest.update(f"({len(value)}".encode())
             for one in value:
                 add(one)
+        elif isinstance(value, dict):
+            add(sorted(value.items()))
+        elif isinstance(value, partial):
+            add(sorted(value.keywords.items()))
         elif isinstance(value, str | int | float | bool | None):
             digest.update(f"{value!r};".encode())
         # What else an operator holds are functions, which its name and its settings stand for.

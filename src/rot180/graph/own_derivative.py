@@ -54,7 +54,7 @@ class Use:
                 quotient, finer = ((moved(h) - moved(-h)) / (2 * h) for h in (_STEP, _STEP / 2))
             with torch.enable_grad():
                 taken = [one.requires_grad_() if isinstance(one, Tensor) else one for one in args]
-                output = _first(self.kind.apply(*taken))  # type: ignore[no-untyped-call]
+                output = _first(self.kind.apply(*taken))
                 tensors = [one for one in taken if isinstance(one, Tensor)]
                 smooth = (quotient - finer).abs() <= _TOLERANCE * quotient.abs().max()
                 signal = torch.where(smooth, random(output.shape), 0)

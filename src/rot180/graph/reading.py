@@ -93,6 +93,7 @@ class Reading:
         self.splits: dict[fx.Node, Call] = {}
         self.steps: list[Step] = []
         self.tokens: dict[fx.Node, int] = {}  # the steps that give tokens as maps of one row
+        self.users: dict[int, list[int]] = {}  # the steps that take each step's output
         self.guessed: set[int] = set()  # the steps whose rows and columns are not known for sure
 
     def network(self) -> Network:
@@ -345,7 +346,11 @@ class Reading:
         found = (
             None
             if read is None
-            else read(Call(call, given, (one,), lambda _: axes, run, lambda arg: arg is one))
+            else read(
+                Call(
+                    call, given, (one,), lambda _: axes, run, lambda arg: arg is one, self._constant
+                )
+            )
         )
         if isinstance(found, Operator):
             found = Found((found,), (one,))
@@ -424,7 +429,10 @@ class Reading:
     def _as_call(self, node: fx.Node, results: tuple[fx.Node, ...]) -> Call:
         given = self._arguments(node) if hasattr(node.target, "_schema") else {}
         run = self._run(node, results, shape_of(node)[1:])
-        return Call(node, given, results, self._axes, run, self._of_the_image)
+        return Call(node, given, results, self._axes, run, self._of_the_image, self._constant)
+
+    def _constant(self, node: fx.Node) -> Any:
+        return self.constants[node.name]
 
     def _of_the_image(self, node: fx.Node) -> bool:
         return node in self.index or node in self.splits
@@ -454,6 +462,9 @@ class Reading:
     def _layers(self, network: Network) -> Iterator[Layer]:
         """Yield the layers by name; one that is used again gets the number of its use."""
         taken: dict[str, int] = {}
+        for number, step in enumerate(self.steps):
+            for source in step.inputs:
+                self.users.setdefault(source, []).append(number)
         for node, index in self.index.items():
             place = self.tokens.get(node, index)
             operator = self.steps[place].operator if place >= 0 else None
@@ -467,7 +478,7 @@ class Reading:
             taken[name] = taken.get(name, 0) + 1
             if taken[name] > 1:
                 name = f"{name}:{taken[name]}"
-            yield _layer(network, name, place, *self._feature(node))
+            yield _layer(network, name, place, *self._feature(network, node))
 
     def _layer_name(self, node: fx.Node) -> str:
         """Return the path of the module that is the convolution; else where its kernel is kept."""
@@ -483,21 +494,20 @@ class Reading:
         name = self.names.get(kernel.name, "") if isinstance(kernel, fx.Node) else ""
         return name.removesuffix(".weight") or path or node.name
 
-    def _feature(self, node: fx.Node) -> tuple[int, str]:
+    def _feature(self, network: Network, node: fx.Node) -> tuple[int, str]:
         """Go on from a convolution to the rectifier that directly follows it.
 
-        Returns the place of the step whose output the features are, and the rectifier's name.
+        Returns the place of the step whose output the features are, and the rectifier's name. The
+        steps are asked, not the graph: of a rectifier that is written out, several calls take the
+        convolution's result, but one step.
         """
-        while len(node.users) == 1:
-            (follower,) = node.users
-            here, place = self._place(node), self._place(follower)
-            operator = self.steps[place].operator
-            if isinstance(operator, Rectifier) and self.steps[place].inputs == (here,):
-                return place, operator.name
-            if place != here:
-                break
-            node = follower  # the normalisation that was merged, or another name of the same
-        return self._place(node), ""
+        place = self._place(node)
+        if place in network.outputs:
+            return place, ""
+        needed = set(network.needed(*network.outputs))
+        followers = [one for one in self.users.get(place, ()) if one in needed]
+        operator = self.steps[followers[0]].operator if len(followers) == 1 else None
+        return (followers[0], operator.name) if isinstance(operator, Rectifier) else (place, "")
 
     def _place(self, node: fx.Node) -> int:
         return self.tokens.get(node, self.index.get(node, -1))

@@ -23,6 +23,13 @@ guided method is the derivative of the rectified signal. A function that is no r
 tanh, a normalisation by the values themselves, the product with a gate) is gone through by its
 derivative, whatever the method. :meth:`rot180.Network.report` names what a network has of each.
 
+A function of one number that an author wrote out (``x * F.relu6(x + 3) / 6``) takes these rules as
+a whole, and not those of what it is made of. It is a rectifier if it lets positive values through
+and holds negative ones back: if, for z from 3 to 30, f(z) is positive, does not fall and grows no
+faster than a straight line, f(-z) is smaller in size, and f(0) is small. Where a factor is left for
+large values (the 6 above), it is a linear step of its own. The rule in numbers, and what it leaves
+undecided, stands in :mod:`rot180.graph.table.rectifying`.
+
 What the deconvnet knows of the image on its way back are the switches of max pooling. In a network
 without any, its projection of a unit is the same for every image, up to a factor (Springenberg et
 al. saw that, too); ``guided`` shows what made the unit fire.

@@ -14,9 +14,10 @@ from rot180.graph.operators.convolution import (
 )
 from rot180.graph.operators.layout import Detach
 from rot180.graph.table.call import Call, Found, Reader, is_floating, shape_of
-from rot180.graph.table.functions import FUNCTIONS, gated, of_the_same
+from rot180.graph.table.functions import FUNCTIONS, of_the_same
 from rot180.graph.table.normalisations import NORMALISATIONS
 from rot180.graph.table.shapes import SAME, SHAPES, smooth
+from rot180.graph.table.written import READ, with_written
 
 aten = torch.ops.aten
 
@@ -81,7 +82,7 @@ def _sum(call: Call) -> "Operator | Found | None":
 
 
 def _product(call: Call) -> "Operator | Found | None":
-    """Read ``mul`` and ``div``; a result that is multiplied with its own sigmoid is SiLU."""
+    """Read ``mul`` and ``div``."""
     if call.is_complex():
         return smooth(call)
     terms = _terms(call)
@@ -91,8 +92,6 @@ def _product(call: Call) -> "Operator | Found | None":
     divides = call.target is aten.div.Tensor
     if divides and not isinstance(call["self"], fx.Node):
         return smooth(call)
-    if not divides and (silu := gated(call["self"], call["other"])) is not None:
-        return silu
     if len(results) == 2 and of_the_same(call, *results):
         return None  # perhaps a rectifier that somebody wrote out
     shapes, where = tuple(shape_of(one)[1:] for one in results), _where(call, results)
@@ -107,7 +106,7 @@ def _dropout(call: Call) -> Found | None:
     return SAME if not call["train"] else None
 
 
-TABLE: dict[Any, Reader] = {
+_CALLS: dict[Any, Reader] = {
     aten.conv2d.default: _convolution(Convolution.read),
     aten.conv2d.padding: _convolution(Convolution.read),
     aten.conv_transpose2d.input: _convolution(TransposedConvolution.read),
@@ -125,5 +124,10 @@ TABLE: dict[Any, Reader] = {
     **FUNCTIONS,
     **NORMALISATIONS,
     **SHAPES,
+}
+
+TABLE: dict[Any, Reader] = {
+    **_CALLS,
+    **{target: with_written(_CALLS.get(target)) for target in READ},
 }
 """Operator of the captured graph -> how it is read."""

@@ -33,6 +33,7 @@ class Call:
         axes: which axes of such a result are rows and columns.
         run: runs the call, given the values of the results (n, ...).
         of_the_image: whether a node of the graph depends on the image.
+        constant: the value of a node that does not.
     """
 
     node: fx.Node
@@ -41,6 +42,7 @@ class Call:
     axes: Callable[[fx.Node], Axes | None]
     run: GraphCall
     of_the_image: Callable[[fx.Node], bool]
+    constant: Callable[[fx.Node], Any]
 
     def __getitem__(self, name: str) -> Any:
         return self.given[name]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from math import inf
+from math import inf, log, pi
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from rot180.graph.operators.activations import Pointwise, Rectifier
 from rot180.graph.operators.base import Operator
+from rot180.graph.operators.calls import Derived
 from rot180.graph.table.call import Call, Found, Reader, is_floating
 
 aten = torch.ops.aten
@@ -56,20 +57,19 @@ def elu(alpha: float, scale: float, inner: float, name: str) -> Rectifier:
     """Return scale z above zero, scale alpha (exp(inner z) - 1) below."""
     return Rectifier(
         name,
-        lambda z: torch.where(z > 0, z, alpha * torch.expm1(inner * z.clamp(max=0))) * scale,
+        partial(_elu, alpha=alpha, scale=scale, inner=inner),
         lambda signal, z: (
             signal * scale * torch.where(z > 0, 1.0, alpha * inner * (inner * z.clamp(max=0)).exp())
         ),
     )
 
 
-def _prelu(call: Call) -> Rectifier | None:
-    slopes = call["weight"]
-    if not isinstance(slopes, Tensor):
-        return None
-    rank = len(call.shape)
-    if slopes.numel() > 1:
-        slopes = slopes.reshape(-1, *[1] * (rank - 2))
+def _elu(z: Tensor, alpha: float, scale: float, inner: float) -> Tensor:
+    return torch.where(z > 0, z, alpha * torch.expm1(inner * z.clamp(max=0))) * scale
+
+
+def prelu(slopes: Tensor) -> Rectifier:
+    """Return z above zero, slope z below; the slopes of the channels spread over a result."""
     return Rectifier(
         "PReLU",
         lambda z, w: torch.where(z > 0, z, z * w),
@@ -78,8 +78,15 @@ def _prelu(call: Call) -> Rectifier | None:
     )
 
 
-def _gelu(call: Call) -> Rectifier:
-    how = call.get("approximate", "none")
+def _prelu(call: Call) -> Rectifier | None:
+    slopes = call["weight"]
+    if not isinstance(slopes, Tensor):
+        return None
+    return prelu(slopes.reshape(-1, *[1] * (len(call.shape) - 2)) if slopes.numel() > 1 else slopes)
+
+
+def gelu(how: str = "none") -> Rectifier:
+    """Return GELU, or ("tanh") its approximation."""
     return Rectifier(
         "GELU" if how == "none" else f"GELU ({how})",
         partial(F.gelu, approximate=how),
@@ -87,41 +94,69 @@ def _gelu(call: Call) -> Rectifier:
     )
 
 
+NEGATIVE = Pointwise("negative", torch.neg, lambda signal, _: -signal, linear=True)
 SILU = Rectifier("SiLU", F.silu, aten.silu_backward)
 HARDSWISH = Rectifier("Hardswish", F.hardswish, aten.hardswish_backward)
+SELU = elu(1.6732632423543772, 1.0507009873554805, 1.0, "SELU")
+MISH = Rectifier("Mish", F.mish, aten.mish_backward)
 
 
-def _softplus(call: Call) -> Rectifier:
-    beta, threshold = call["beta"], call["threshold"]
+def softplus(beta: float = 1.0, threshold: float = 20.0) -> Rectifier:
+    """Return log(1 + exp(beta z)) / beta, and z itself where beta z is above the threshold."""
     return Rectifier(
         "Softplus",
-        lambda z: F.softplus(z, beta, threshold),
+        partial(F.softplus, beta=beta, threshold=threshold),
         lambda signal, z: aten.softplus_backward(signal, z, beta, threshold),
     )
 
 
-def _clamp(call: Call) -> Operator | None:
+def clamped(low: float, high: float, of_a_size: bool = False) -> tuple[Operator, ...] | None:
+    """Return what min(max(z, low), high) is; None where nobody can say whether it rectifies.
+
+    A bound of zero makes it a rectifier, from above one of -z. A lower bound just above zero does
+    too, unless it keeps a size from being zero; bounds on both sides of zero make none.
+    """
+    if low == 0:
+        return (RELU if high == inf else clipped(high),)
+    if high == 0:
+        return NEGATIVE, RELU if low == -inf else clipped(-low), NEGATIVE
+    if low > 0 and not of_a_size:
+        return (_from(low, high),) if low <= min(_SMALL, high / 3) else None
+    return (_bounded(low, high),)
+
+
+_SMALL = 1
+"""What a rectifier may be at zero: a third of what it is at 3."""
+
+
+def _clamp(call: Call) -> Found | None:
     low, high = call.get("min"), call.get("max")
-    if isinstance(low, Tensor) or isinstance(high, Tensor):
+    if isinstance(low, Tensor | fx.Node) or isinstance(high, Tensor | fx.Node):
         return None
     low, high = (-inf if low is None else low), (inf if high is None else high)
-    if low == 0:
-        return RELU if high == inf else clipped(high)
-    if high == 0 or (low > 0 and call.source.target not in _SIZES):
-        return None  # a rectifier of its own kind, unless it keeps a size from being zero
-    return _bounded(low, high)
+    found = clamped(low, high, call.source.target in _SIZES)
+    return None if found is None else Found(found, ())
 
 
-def _hardtanh(call: Call) -> Operator:
-    low, high = call["min_val"], call["max_val"]
-    return clipped(high) if low == 0 else _bounded(low, high)
+def _hardtanh(call: Call) -> Found | None:
+    found = clamped(call["min_val"], call["max_val"])
+    return None if found is None else Found(found, ())
+
+
+def _from(low: float, high: float) -> Rectifier:
+    """Return what is cut from below just above zero, as a rectifier."""
+    return Rectifier(
+        f"clamp({low:g}, {high:g})",
+        partial(torch.clamp, min=low, max=high),
+        lambda signal, z: signal * ((z > low) & (z < high)),
+    )
 
 
 def _bounded(low: float, high: float) -> Pointwise:
     """Return what is cut at bounds of which none is zero from below: no rectifier."""
     return Pointwise(
         f"clamp({low:g}, {high:g})",
-        lambda z: z.clamp(low, high),
+        partial(torch.clamp, min=low, max=high),
         lambda signal, z: signal * ((z > low) & (z < high)),
     )
 
@@ -147,12 +182,38 @@ def _is_zero(term: Any) -> bool:
 
 
 def _power(call: Call) -> Operator:
-    exponent = call["exponent"]
-    return Pointwise(
-        f"power {exponent:g}",
-        lambda z: z**exponent,
-        lambda signal, z: signal * exponent * z ** (exponent - 1),
-    )
+    return power(call["exponent"])
+
+
+def power(exponent: float) -> Pointwise:
+    """Return z to a power. At 0, where that of a power between 0 and 1 is infinite, the derivative
+    is taken as 0, as that of a vector's length is: a signal of 0 times infinity is no number.
+    """
+
+    def derived(signal: Tensor, z: Tensor) -> Tensor:
+        if exponent == 0:
+            return torch.zeros_like(signal)
+        found = signal * exponent * z ** (exponent - 1)
+        return found.masked_fill(z == 0, 0.0) if 0 < exponent < 1 else found
+
+    return Pointwise(f"power {exponent:g}", lambda z: z**exponent, derived)
+
+
+def _through_root(signal: Tensor, root: Tensor) -> Tensor:
+    """Multiply with the derivative of the square root, which is taken as 0 at 0."""
+    return (signal / (2 * root)).masked_fill(root == 0, 0.0)
+
+
+def _flat(name: str, function: Callable[[Tensor], Tensor]) -> Reader:
+    """Return a reader of a function of steps, whose derivative is 0 wherever it has one."""
+    return _function(name, function, lambda signal, z: torch.zeros_like(signal))
+
+
+def _glu(call: Call) -> Operator:
+    """Read the product of one half with the sigmoid of the other, by its derivative."""
+    axes, rank = call.axes(call.source), len(call.shape)
+    local = axes is not None and call["dim"] % rank - rank not in axes
+    return Derived(call.run, "glu", local)
 
 
 def _function(
@@ -163,6 +224,12 @@ def _function(
 ) -> Reader:
     operator = Pointwise(name, function, derived, from_output)
     return lambda call: operator
+
+
+def _bell(z: Tensor) -> Tensor:
+    """Return the derivative of erf."""
+    slope: Tensor = torch.exp(-z * z) * (2 / pi**0.5)
+    return slope
 
 
 def of_the_same(call: Call, x: fx.Node, y: fx.Node) -> bool:
@@ -182,15 +249,6 @@ def of_the_same(call: Call, x: fx.Node, y: fx.Node) -> bool:
     return x is not y and roots(x) == roots(y)
 
 
-def gated(x: Any, y: Any) -> Found | None:
-    """Read x sigmoid(x), which is SiLU, and x hardsigmoid(x), which is Hardswish."""
-    for value, gate in ((x, y), (y, x)):
-        for target, rectifier in ((aten.sigmoid, SILU), (aten.hardsigmoid, HARDSWISH)):
-            if getattr(gate, "target", None) is target.default and gate.args[0] is value:
-                return Found((rectifier,), (value,))
-    return None
-
-
 ARITHMETIC = (
     aten.add.Tensor,
     aten.sub.Tensor,
@@ -199,7 +257,14 @@ ARITHMETIC = (
     aten.div.Tensor,
 )
 
+SIGMOID = Pointwise("sigmoid", torch.sigmoid, aten.sigmoid_backward, True)
+TANH = Pointwise("tanh", torch.tanh, aten.tanh_backward, True)
+HARD_SIGMOID = Pointwise("hard sigmoid", F.hardsigmoid, aten.hardsigmoid_backward)
+LOG_SIGMOID = Pointwise("log sigmoid", F.logsigmoid, lambda s, z: s * torch.sigmoid(-z))
+ABSOLUTE = Pointwise("absolute value", torch.abs, lambda s, z: s * torch.sign(z))
+
 FUNCTIONS: dict[Any, Reader] = {
+    # Rectifiers, with arguments of any kind or with most.
     aten.relu.default: lambda call: RELU,
     aten.relu6.default: lambda call: clipped(6.0),
     aten.hardtanh.default: _hardtanh,
@@ -215,23 +280,46 @@ FUNCTIONS: dict[Any, Reader] = {
     aten.prelu.default: _prelu,
     aten.elu.default: lambda call: elu(call["alpha"], call["scale"], call["input_scale"], "ELU"),
     aten.celu.default: lambda call: elu(call["alpha"], 1.0, 1 / call["alpha"], "CELU"),
-    aten.selu.default: lambda call: elu(1.6732632423543772, 1.0507009873554805, 1.0, "SELU"),
-    aten.gelu.default: _gelu,
+    aten.selu.default: lambda call: SELU,
+    aten.gelu.default: lambda call: gelu(call.get("approximate", "none")),
     aten.silu.default: lambda call: SILU,
     aten.hardswish.default: lambda call: HARDSWISH,
-    aten.mish.default: lambda call: Rectifier("Mish", F.mish, aten.mish_backward),
-    aten.softplus.default: _softplus,
-    aten.sigmoid.default: _function("sigmoid", torch.sigmoid, aten.sigmoid_backward, True),
-    aten.tanh.default: _function("tanh", torch.tanh, aten.tanh_backward, True),
-    aten.hardsigmoid.default: _function("hard sigmoid", F.hardsigmoid, aten.hardsigmoid_backward),
+    aten.mish.default: lambda call: MISH,
+    aten.softplus.default: lambda call: softplus(call["beta"], call["threshold"]),
+    # None of them.
+    aten.sigmoid.default: lambda call: SIGMOID,
+    aten.tanh.default: lambda call: TANH,
+    aten.hardsigmoid.default: lambda call: HARD_SIGMOID,
+    aten.log_sigmoid.default: lambda call: LOG_SIGMOID,
+    aten.glu.default: _glu,
+    aten.neg.default: lambda call: NEGATIVE,
+    aten.abs.default: lambda call: ABSOLUTE,
     aten.exp.default: _function("exp", torch.exp, torch.mul, True),
+    aten.exp2.default: _function("exp2", torch.exp2, lambda s, a: s * a * log(2), True),
+    aten.expm1.default: _function("exp - 1", torch.expm1, lambda s, a: s * (a + 1), True),
     aten.log.default: _function("log", torch.log, torch.div),
-    aten.sqrt.default: _function("square root", torch.sqrt, lambda s, a: s / (2 * a), True),
+    aten.log2.default: _function("log2", torch.log2, lambda s, z: s / (z * log(2))),
+    aten.log10.default: _function("log10", torch.log10, lambda s, z: s / (z * log(10))),
+    aten.log1p.default: _function("log(1 + x)", torch.log1p, lambda s, z: s / (1 + z)),
+    aten.sqrt.default: _function("square root", torch.sqrt, _through_root, True),
     aten.rsqrt.default: _function("1 / square root", torch.rsqrt, lambda s, a: -s * a**3 / 2, True),
     aten.reciprocal.default: _function("1 / x", torch.reciprocal, lambda s, a: -s * a * a, True),
     aten.pow.Tensor_Scalar: _power,
-    aten.neg.default: lambda call: Pointwise(
-        "negative", torch.neg, lambda signal, _: -signal, linear=True
-    ),
+    aten.square.default: lambda call: power(2),
+    aten.sin.default: _function("sin", torch.sin, lambda s, z: s * z.cos()),
+    aten.cos.default: _function("cos", torch.cos, lambda s, z: -s * z.sin()),
+    aten.tan.default: _function("tan", torch.tan, lambda s, a: s * (1 + a * a), True),
+    aten.atan.default: _function("atan", torch.atan, lambda s, z: s / (1 + z * z)),
+    aten.sinh.default: _function("sinh", torch.sinh, lambda s, z: s * z.cosh()),
+    aten.cosh.default: _function("cosh", torch.cosh, lambda s, z: s * z.sinh()),
+    aten.asinh.default: _function("asinh", torch.asinh, lambda s, z: s * (1 + z * z).rsqrt()),
+    aten.erf.default: _function("erf", torch.erf, lambda s, z: s * _bell(z)),
+    aten.erfc.default: _function("1 - erf", torch.erfc, lambda s, z: -s * _bell(z)),
+    aten.sign.default: _flat("sign", torch.sign),
+    aten.floor.default: _flat("floor", torch.floor),
+    aten.ceil.default: _flat("ceil", torch.ceil),
+    aten.round.default: _flat("round", torch.round),
+    aten.trunc.default: _flat("trunc", torch.trunc),
+    aten.frac.default: _function("frac", torch.frac, lambda s, z: s.clone()),
 }
 """Operator of the captured graph -> how it is read."""
