@@ -34,6 +34,7 @@ bench: $(INSTALLED)  ## tables of ratios, each measured side by side in one run
 	$(BIN)/python benchmarks/epoch.py
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/models.py
+	$(BIN)/python benchmarks/zoo.py --constructs --random 20
 	$(BIN)/python benchmarks/depth.py
 	$(BIN)/python benchmarks/units.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
