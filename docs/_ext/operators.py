@@ -5,16 +5,17 @@ only the calls are written here. A test sees to it that none of the table is mis
 """
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from rot180.graph.capture import exported
+from rot180.graph.capture import read_model
 from rot180.graph.reading import Reading
-from rot180.graph.table.shapes import FIRST_OF_SEVERAL
-from rot180.graph.ways import LINEAR, WAYS, Way, way_back
+from rot180.graph.table import TABLE
+from rot180.graph.table.shapes import FIRST_OF_SEVERAL, smooth
+from rot180.graph.ways import DERIVED, LINEAR, WAYS, Way, way_back
 
 if TYPE_CHECKING:  # the tests ask for the lines, and need no Sphinx
     from sphinx.application import Sphinx
@@ -199,12 +200,15 @@ CALLS = (
     "torch.linalg.vector_norm(x, dim=1)",
     "x.sum(1)",
     "torch.addcmul(x, x, y)",
+    "x.max(1)[0]",
+    "x.amax(1, keepdim=True)",
+    "torch.ops.aten.copy(x, y)",
     "F.conv1d(q, kernels1)",
     # Not listed, or not with such arguments.
     "torch.maximum(x, y)",
     "x.clamp(min=5)",
     "torch.where(x > 0, x, y)",
-    "torch.cumsum(x, 1)",
+    "torch.special.i0(x)",
 )
 """Python that calls each operator. See :class:`_Caller` for what the names stand for."""
 
@@ -215,6 +219,7 @@ AS_OTHERS = {
     _aten.dropout.default: ("F.dropout(x, training=False)", (0.5, False)),
     _aten.feature_dropout.default: ("F.dropout2d(x, training=False)", (0.5, False)),
     _aten.flatten.using_ints: ("x.flatten(1)", (1,)),
+    _aten._reshape_copy.default: ("torch.ops.aten._reshape_copy(x, [1, 256])", ([1, 256],)),
     _aten.reshape.default: ("x.reshape(-1, 256)", ([-1, 256],)),
 }
 """Operators that some versions of PyTorch replace by others, or leave out, when they export; with
@@ -277,7 +282,7 @@ class _Caller(nn.Module):
 def lines(calls: Iterable[str] = CALLS) -> list[Line]:
     """Capture the calls, and ask the library about each."""
     caller, example = _Caller(calls).eval(), torch.rand(1, 4, 8, 8)
-    reading = Reading(exported(caller, example), caller, example)
+    reading = read_model(caller, example)
     reading.network()
     (output,) = (node for node in reading.graph.nodes if node.op == "output")
     found = list(zip(caller.calls, output.args[0], strict=True))
@@ -287,7 +292,19 @@ def lines(calls: Iterable[str] = CALLS) -> list[Line]:
             node = reading.graph.call_function(target, (image, *arguments))
         node.meta["val"] = target(image.meta["val"], *arguments)
         found.append((call, node))
-    return [_line(call, node, reading) for call, node in found]
+    shown = [_line(call, node, reading) for call, node in found]
+    named = {one.target for one in shown}
+    return shown + [
+        Line(
+            str(target), "", (str(target).split(".")[1].replace("_", " ").strip(),), DERIVED, False
+        )
+        for target, reader in TABLE.items()
+        if reader is smooth and str(target) not in named
+    ]
+
+
+def _name(target: Any) -> str:
+    return str(target).split(".")[1].replace("_", " ").strip()
 
 
 def _line(call: str, node: fx.Node, reading: Reading) -> Line:
@@ -306,13 +323,15 @@ _HEADINGS = {
     "maximum": "Max pooling",
     "by derivative": "Steps gone through by their derivative",
     "stopped": "Where the author stops the gradient",
+    "whole numbers": "Whole numbers and truth values",
     "not listed": "Operators that are not listed",
 }
 
 
 def page(found: list[Line]) -> str:
     """Return the sections of the page in Markdown."""
-    return "\n".join(part for way in WAYS for part in _section(way, found))
+    shown = [way for way in WAYS if any(one.way is way for one in found)]
+    return "\n".join(part for way in shown for part in _section(way, found))
 
 
 def _section(way: Way, found: list[Line]) -> Iterator[str]:
@@ -338,7 +357,8 @@ def _section(way: Way, found: list[Line]) -> Iterator[str]:
 
 def _row(one: Line) -> str:
     kinds = ", then ".join(dict.fromkeys(one.kinds)) or "its input, handed on"
-    return f"| `{one.target.removesuffix('.default')}` | `{one.call}` | {kinds} |"
+    call = f"`{one.call}`" if one.call else ""
+    return f"| `{one.target.removesuffix('.default')}` | {call} | {kinds} |"
 
 
 def _fill(app: "Sphinx", docname: str, source: list[str]) -> None:

@@ -17,13 +17,12 @@ from torch.nn import functional as F
 
 import rot180
 from rot180.graph.boxes import Box
-from rot180.graph.capture import exported
+from rot180.graph.capture import read_model
 from rot180.graph.fingerprint import fingerprint
 from rot180.graph.operators.base import NO_MARGINS, Kept, Operator, Part
 from rot180.graph.operators.calls import Derived, Unlisted
 from rot180.graph.operators.normalisation import BatchNorm, GroupNorm, LayerNorm, OwnNorm
 from rot180.graph.operators.pooling import Along
-from rot180.graph.reading import Reading
 from rot180.graph.ways import DERIVED, LINEAR, way_back
 from rot180.projection.rules import METHODS, Rules
 from tests.models import image, relative_error, seeded
@@ -362,7 +361,7 @@ def test_a_weight_that_is_computed_from_the_image_is_not_listed() -> None:
         lambda a, w: F.rms_norm(a.permute(0, 2, 3, 1), (4,), w),
     ):
         model, example = seeded(Computed, norm), image(1, 3, 6, 7)
-        steps = Reading(exported(model, example), model, example).network().steps
+        steps = read_model(model, example).network().steps
         assert isinstance(steps[-1].operator, Unlisted)
 
 

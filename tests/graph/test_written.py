@@ -13,11 +13,10 @@ from torch.nn import functional as F
 import rot180
 from rot180 import Rot180Error
 from rot180.graph.boxes import Box
-from rot180.graph.capture import exported
+from rot180.graph.capture import read_model
 from rot180.graph.fingerprint import fingerprint
 from rot180.graph.operators.activations import Pointwise, Rectifier
 from rot180.graph.operators.base import Kept, Operator, Part
-from rot180.graph.reading import Reading
 from rot180.graph.table.rectifying import rectifies
 from rot180.projection.rules import METHODS, Rules
 from tests.graph.test_capture import Written
@@ -284,11 +283,11 @@ def read(functions: Iterable[Function]) -> list[tuple[Operator, ...]]:
     """Return the operators that functions of the image are read as."""
     model = Many(lambda s, x, f=one: f(x) for one in functions)
     example = torch.zeros(1, 3, 8, 8, dtype=torch.float64)
-    program = exported(model, example)
-    net = Reading(program, model, example).network()
+    reading = read_model(model, example)
+    net = reading.network()
     found: list[tuple[Operator, ...]] = []
     places = {step.name: place for place, step in enumerate(net.steps)}
-    for name in program.graph_signature.user_outputs:
+    for name in reading.signature.user_outputs:
         below = net.needed(places[name]) if name in places else []
         found.append(tuple(net.steps[one].operator for one in below))
     return found

@@ -134,6 +134,12 @@ def _check_signature(model: nn.Module) -> None:
         )
 
 
+def read_model(model: nn.Module, example: Tensor) -> Reading:
+    """Export a model as it stands and begin to read it, without any check."""
+    arguments = Arguments.of(example, None)
+    return Reading(exported(lambda: model, arguments), model, example)
+
+
 def exported(make: Callable[[], nn.Module], arguments: Arguments) -> ExportedProgram:
     """Export for one image, with operators that change nothing in place.
 

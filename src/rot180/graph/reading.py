@@ -37,7 +37,15 @@ from rot180.graph.operators.pooling import Separable
 from rot180.graph.own_derivative import is_kept, kept_call
 from rot180.graph.table import TABLE
 from rot180.graph.table.call import Call, Found, shape_of
-from rot180.graph.table.shapes import CHOICES, FIRST_OF_SEVERAL, OF_MAPS, SMOOTH, SPLITS, item
+from rot180.graph.table.shapes import (
+    CHOICES,
+    FIRST_OF_SEVERAL,
+    OF_MAPS,
+    SMOOTH,
+    SPLITS,
+    item,
+    smooth,
+)
 
 aten = torch.ops.aten
 
@@ -284,6 +292,8 @@ class Reading:
         else:
             call = self._as_call(node, results)
             read = TABLE.get(node.target) if APART not in node.meta else SMOOTH.get(node.target)
+            if call.is_complex() and node.target in ELEMENTWISE:
+                read = smooth
             found = None if read is None else read(call)
             if found is None:
                 found = self._other(node, node, call.run)

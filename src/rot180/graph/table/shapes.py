@@ -327,9 +327,6 @@ def item(call: Call, split: Call, place: int) -> "Operator | Found | None":
         sizes = list(split["split_sizes"])
     elif split.target is aten.unbind.int:
         return _taken(call, axis, place % size, source)
-    elif split.target is aten.chunk.default:
-        each = -(-size // split["chunks"])
-        sizes = [each] * (size // each) + [size % each]
     else:
         each = split["split_size"]
         sizes = [each] * (size // each) + [size % each]
@@ -361,7 +358,6 @@ SPLITS = {
     aten.split.Tensor,
     aten.split_with_sizes.default,
     aten.unbind.int,
-    aten.chunk.default,
 }
 """Operators with several outputs, each of which is a choice of positions."""
 
@@ -400,9 +396,7 @@ _RESHAPES = (
     aten.flatten.using_ints,
     aten.squeeze.dim,
     aten.squeeze.dims,
-    aten.squeeze.default,
     aten.unsqueeze.default,
-    aten.unflatten.int,
     aten._reshape_copy.default,
 )
 
