@@ -93,7 +93,7 @@ def differences(
         work.place
         for work in plan.works
         if isinstance(work.operator, kinds)
-        and not isinstance(work.operator, OwnDerivative | Detach)
+        and not isinstance(work.operator, OwnDerivative | Mistrusted | Detach)
         and not work.operator.linear
         and not work.empty
     }

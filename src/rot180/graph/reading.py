@@ -12,7 +12,15 @@ from rot180.errors import Rot180Error
 from rot180.graph.boxes import COLUMNS, ROWS
 from rot180.graph.geometry import Step
 from rot180.graph.network import Layer, Network
-from rot180.graph.one_image import APART, BATCHED, BATCHED_RESULTS, ELEMENTWISE, FOLDED, Rewriting
+from rot180.graph.one_image import (
+    APART,
+    BATCHED,
+    BATCHED_RESULTS,
+    ELEMENTWISE,
+    FOLDED,
+    Rewriting,
+    tensors_of,
+)
 from rot180.graph.operators.activations import Rectifier
 from rot180.graph.operators.arithmetic import Broadcast, Product, Sum
 from rot180.graph.operators.base import MAPS, Axes, Operator
@@ -35,6 +43,7 @@ from rot180.graph.operators.layout import Relabelled
 from rot180.graph.operators.normalisation import BatchNorm, FrozenNorm
 from rot180.graph.operators.pooling import Separable
 from rot180.graph.own_derivative import is_kept, kept_call
+from rot180.graph.refusal import for_detectors
 from rot180.graph.table import TABLE
 from rot180.graph.table.call import Call, Found, shape_of
 from rot180.graph.table.shapes import (
@@ -96,6 +105,7 @@ class Reading:
             place: known[name].detach().clone() for place, name in self.names.items()
         }
         self.constants |= held or {}
+        self._check_shapes(program)
         self.graph = Rewriting(program.graph, set(self.constants)).graph
         self.index: dict[fx.Node, int] = {}
         self.splits: dict[fx.Node, Call] = {}
@@ -103,6 +113,19 @@ class Reading:
         self.tokens: dict[fx.Node, int] = {}  # the steps that give tokens as maps of one row
         self.users: dict[int, list[int]] = {}  # the steps that take each step's output
         self.guessed: set[int] = set()  # the steps whose rows and columns are not known for sure
+
+    def _check_shapes(self, program: ExportedProgram) -> None:
+        """Refuse a result whose shape depends on the values of the image."""
+        for node in program.graph.nodes:
+            sizes = [size for one in tensors_of(node) for size in one.shape]
+            if not all(isinstance(size, int) for size in sizes):
+                advice = for_detectors(self.model) or (
+                    "Compute with whole maps, and choose with torch.where."
+                )
+                raise Rot180Error(
+                    f"The shape of a result of {node.target}{where(node)} depends on the values of "
+                    f"the image; such a model cannot be captured. {advice}"
+                )
 
     def network(self) -> Network:
         """Read everything."""
@@ -149,12 +172,6 @@ class Reading:
             with torch.no_grad():
                 self.constants[node.name] = self._call(node, {})
             return
-        if not all(isinstance(size, int) for size in shape_of(node)):
-            raise Rot180Error(
-                f"The shape of a result of {node.target}{where(node)} depends on the values of the "
-                "image; such a model cannot be captured. Compute with whole maps, and choose with "
-                "torch.where."
-            )
         if not node.users:
             return  # a check of its input, or what is not used
         if _gives_several(node):

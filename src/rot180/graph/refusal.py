@@ -52,17 +52,23 @@ def why_not(error: BaseException, model: nn.Module) -> str:
         found = found.__cause__ or found.__context__
     everything = f"{error} {words}"
     advice = next((advice for signs, advice in _ADVICE if _speaks_of(everything, signs)), _GENERAL)
-    by_values = _speaks_of(everything, _ADVICE[0][0])
-    if by_values and isinstance(getattr(model, "backbone", None), nn.Module):
-        advice = (
-            "A detector chooses boxes by the values of the image. Capture the part that computes "
-            "its maps: rot180.capture(model.backbone, example)."
-        )
+    if _speaks_of(everything, _ADVICE[0][0]):
+        advice = for_detectors(model) or advice
     reason = words or _first_line(error)
     at = f" at {place}" if place else ""
     return (
         f"The model cannot be captured: torch.export stopped{at} with {type(error).__name__}: "
         f"{reason.rstrip('.')}. {advice}"
+    )
+
+
+def for_detectors(model: nn.Module) -> str:
+    """Return how to capture a model that chooses boxes by values; "" where it has no backbone."""
+    if not isinstance(getattr(model, "backbone", None), nn.Module):
+        return ""
+    return (
+        "A detector chooses boxes by the values of the image. Capture the part that computes its "
+        "maps: rot180.capture(model.backbone, example)."
     )
 
 
