@@ -221,3 +221,15 @@ def test_single_precision_is_not_blamed_for_rounding() -> None:
     model = seeded(Base, lambda s, y: (y + 3e5) - 3e5).float()
     net = rot180.capture(model, image(1, 3, 8, 8).float())
     assert list(net.layers) == ["a", "b"]
+
+
+def test_what_is_tried_in_double_precision_leaves_the_model_in_its_own() -> None:
+    model = seeded(Base, lambda s, y: y - y.mean(0, keepdim=True)).float()
+    before = [one.clone() for one in model.parameters()]
+    with pytest.raises(Rot180Error, match=r"mixes the images .* first by aten\.mean"):
+        rot180.capture(model, image(1, 3, 8, 8).float())
+    model = seeded(Base, lambda s, y: (y + 3e5) - 3e5).float()
+    rot180.capture(model, image(1, 3, 8, 8).float())
+    for one, other in zip(model.parameters(), before, strict=True):
+        assert one.dtype == torch.float32
+        assert torch.equal(one, other)

@@ -186,6 +186,7 @@ class ForwardPass:
         # flat = y W + x becomes (y - top) w + (x - left)
         back: Any = corners[0]
         if len(set(corners)) > 1:
-            back = torch.tensor(corners, device=flat.device).reshape(-1, 1, 1, 1)
+            back = torch.tensor(corners, device=flat.device)
+            back = back.reshape(-1, *[1] * (flat.ndim - 1))
         found: Tensor = flat - y * (whole.width - need.width) - back
         return found

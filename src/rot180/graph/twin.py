@@ -27,15 +27,17 @@ _HOOKS = (
 )
 
 
-def evaluating_twin(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+def evaluating_twin(model: nn.Module, shares: bool = True) -> tuple[nn.Module, tuple[str, ...]]:
     """Return a copy of a model in evaluation mode, and what had to be left out of it, in words.
+
+    It shares the parameters, unless ``shares`` is False.
 
     The copy returns its output's tensors as a list, whatever class they came in.
 
     Raises:
         Rot180Error: a part of the model cannot be copied, and it is not known to do without.
     """
-    memo = _memo(model)
+    memo = _memo(model, shares)
     left_out: tuple[str, ...] = ()
     try:
         twin = _copy(model, dict(memo))
@@ -103,9 +105,12 @@ def _cannot_copy(what: str, error: Exception) -> str:
     )
 
 
-def _memo(model: nn.Module) -> dict[int, Any]:
+def _memo(model: nn.Module, shares: bool) -> dict[int, Any]:
     """Return what a deep copy takes over instead of copying it: tensors, by their ids."""
-    memo: dict[int, Any] = {id(one): one for one in model.parameters()}
+    memo: dict[int, Any] = {
+        id(one): one if shares else nn.Parameter(one.detach().clone(), one.requires_grad)
+        for one in model.parameters()
+    }
     for module in model.modules():
         for name, value in vars(module).items():
             if name == "_buffers":

@@ -18,9 +18,10 @@ from rot180.graph.twin import evaluating_twin
 _ROUNDINGS, _ROUNDINGS_OF_A_BATCH = 1_000, 10_000
 """Differences that are taken for rounding, in units of the largest value's last digit."""
 
-_IN_DOUBLE = 1e-6
-"""The relative difference that is allowed in double precision, where single precision differs by
-more: the model's own constants may be rounded to single precision."""
+_IN_DOUBLE, _OF_DOUBLE = 1e-6, 10**9
+"""What is allowed in double precision where the network's own differs by more, as a relative
+difference and in roundings: deep networks add up rounding, and constants may be rounded to single
+precision."""
 
 
 def verify(
@@ -94,7 +95,7 @@ def check_reproduced(
 
 def _doubled(model: nn.Module, arguments: Arguments) -> tuple[nn.Module, Arguments]:
     """Return a model and its arguments in double precision."""
-    twin, _ = evaluating_twin(model)
+    twin, _ = evaluating_twin(model, shares=False)
     given = tree_map(in_double, (arguments.args, arguments.kwargs, arguments.example))
     # the example has to stay one object, by which it is known among the arguments
     args, kwargs, example = given
@@ -110,13 +111,9 @@ def _agree_in_double(
     network: Network, model: nn.Module, arguments: Arguments, images: Tensor
 ) -> bool:
     """Say whether network and model agree in double precision: then it was rounding."""
-    if network.dtype == torch.float64:
-        return False
-    steps = tuple(replace(one, operator=in_double(one.operator)) for one in network.steps)
-    precise = replace(network, steps=steps, dtype=torch.float64, _cache={})
     try:
         expected = outputs_of(*_doubled(model, arguments), images.double())
-        found = precise.outputs_for(images.double())
+        found = _precise(network).outputs_for(images.double())
     except Exception:
         return False
     wanted = [expected[number] for number in network.output_numbers]
@@ -126,10 +123,23 @@ def _agree_in_double(
     )
 
 
+def _precise(network: Network) -> Network:
+    """Return the network in double precision."""
+    if network.dtype == torch.float64:
+        return network
+    steps = tuple(replace(one, operator=in_double(one.operator)) for one in network.steps)
+    return replace(network, steps=steps, dtype=torch.float64, _cache={})
+
+
 def _check_batch(network: Network, noise: Tensor, alone: list[list[Tensor]]) -> None:
     """Compare the network's outputs for two images together with those of each alone."""
-    for both, one, other in zip(network.outputs_for(noise), *alone, strict=True):
-        if not close(both, torch.cat([one, other]), _ROUNDINGS_OF_A_BATCH):
+    each = zip(network.outputs_for(noise), *alone, strict=True)
+    if all(close(both, torch.cat(apart), _ROUNDINGS_OF_A_BATCH) for both, *apart in each):
+        return
+    precise, noise = _precise(network), noise.double()
+    alone = [precise.outputs_for(noise[n : n + 1]) for n in (0, 1)]
+    for both, *apart in zip(precise.outputs_for(noise), *alone, strict=True):
+        if relative_difference(both, torch.cat(apart)) > _IN_DOUBLE:
             raise Rot180Error(
                 "The captured network gives other outputs for two images together than for each "
                 "alone. This is a fault of rot180: please report it."
@@ -151,11 +161,12 @@ def _check_apart(
     precise: list[list[Tensor]] = []
     for number, (together, first, second) in enumerate(zip(both, one, other, strict=True)):
         if not is_side_by_side(together, first, second):
-            if noise.dtype != torch.float64 and not precise:
+            if not precise:
                 given = _doubled(model, arguments)
                 each = (noise.double(), noise[:1].double(), noise[1:].double())
                 precise = [outputs_of(*given, images) for images in each]
-            if precise and is_side_by_side(*(found[number] for found in precise)):
+            whole, *apart = (found[number] for found in precise)
+            if is_side_by_side(whole, apart[0], apart[1], _OF_DOUBLE):
                 continue
             raise Rot180Error(
                 "The model mixes the images of a batch: what it computes for an image depends on "
@@ -164,27 +175,29 @@ def _check_apart(
             )
 
 
-def is_side_by_side(both: Tensor, one: Tensor, other: Tensor) -> bool:
+def is_side_by_side(
+    both: Tensor, one: Tensor, other: Tensor, roundings: int = _ROUNDINGS_OF_A_BATCH
+) -> bool:
     """Say whether a value for two images holds those for each, along whatever axis."""
     if one.shape != other.shape:
         return False
     if both.shape == one.shape:
-        return close(both, one) and close(both, other)
+        return close(both, one, roundings) and close(both, other, roundings)
     if both.numel() != 2 * one.numel():
         return False
     for axis in range(both.ndim):
         if one.ndim == both.ndim and both.shape[axis] == 2 * one.shape[axis]:
-            if close(both, torch.cat([one, other], axis), _ROUNDINGS_OF_A_BATCH):
+            if close(both, torch.cat([one, other], axis), roundings):
                 return True
             size = one.shape[axis]  # or one after the other, as where images are not outermost
             for inner in (d for d in range(1, size + 1) if size % d == 0):
                 apart = (*one.shape[:axis], size // inner, inner, *one.shape[axis + 1 :])
                 pair = torch.stack([one.reshape(apart), other.reshape(apart)], axis + 1)
-                if close(both, pair.flatten(axis, axis + 2), _ROUNDINGS_OF_A_BATCH):
+                if close(both, pair.flatten(axis, axis + 2), roundings):
                     return True
         elif one.ndim == both.ndim - 1 and both.shape[axis] == 2:
             stacked = torch.stack([one, other], axis)
-            if close(both, stacked, _ROUNDINGS_OF_A_BATCH):
+            if close(both, stacked, roundings):
                 return True
     return False
 
