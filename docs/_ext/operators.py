@@ -201,7 +201,6 @@ CALLS = (
     "torch.addcmul(x, x, y)",
     "F.conv1d(q, kernels1)",
     # Not listed, or not with such arguments.
-    "torch.special.i0(x)",
     "torch.maximum(x, y)",
     "x.clamp(min=5)",
     "torch.where(x > 0, x, y)",

@@ -457,7 +457,7 @@ _UNARY = (
 _BINARY = (
     *("add", "sub", "rsub", "mul", "div", "pow", "maximum", "minimum", "max", "min", "atan2"),
     *("where", "gt", "ge", "lt", "le", "eq", "ne", "logical_and", "logical_or"),
-    *("addcmul", "addcdiv", "lerp", "remainder", "fmod"),
+    *("addcmul", "addcdiv", "lerp", "remainder", "fmod", "copy"),
 )
 
 

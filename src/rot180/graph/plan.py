@@ -143,6 +143,11 @@ class Plan:
             top = left = 0
         return cut_of(axes, Span(top, top + need.height), Span(left, left + need.width))
 
+    def name(self, work: Work) -> str:
+        """Return the name of a step, with the module that it is in, for messages."""
+        step = self._steps[work.place]
+        return f"{step.name} ({step.operator.kind}{f' in {step.path}' if step.path else ''})"
+
     def axes(self, place: int) -> Axes | None:
         """Return which axes of a value are rows and columns."""
         return (-2, -1) if place < 0 else self._steps[place].axes

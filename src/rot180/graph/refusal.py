@@ -30,13 +30,15 @@ _ADVICE = (
     ),
     (
         ("missing", "positional argument"),
-        "Wrap the model in a module whose forward method takes one batch of images.",
+        "Say what the other inputs are: rot180.capture(model, example, inputs=(example, other)).",
+    ),
+    (
+        ("is not an instance of torch.nn.Parameter", "ScriptModule", "RecursiveScript"),
+        "A part of it is a TorchScript module, which cannot be exported: use the module that it "
+        "was made from.",
     ),
 )
-_GENERAL = (
-    "Its forward method must take one batch of images, use PyTorch's operators only, and must not "
-    "decide anything by the values in it."
-)
+_GENERAL = "Its forward method has to take a batch of images, and may use PyTorch's operators only."
 
 
 def why_not(error: BaseException, model: nn.Module) -> str:
@@ -50,6 +52,12 @@ def why_not(error: BaseException, model: nn.Module) -> str:
         found = found.__cause__ or found.__context__
     everything = f"{error} {words}"
     advice = next((advice for signs, advice in _ADVICE if _speaks_of(everything, signs)), _GENERAL)
+    by_values = _speaks_of(everything, _ADVICE[0][0])
+    if by_values and isinstance(getattr(model, "backbone", None), nn.Module):
+        advice = (
+            "A detector chooses boxes by the values of the image. Capture the part that computes "
+            "its maps: rot180.capture(model.backbone, example)."
+        )
     reason = words or _first_line(error)
     at = f" at {place}" if place else ""
     return (

@@ -1,10 +1,12 @@
 """The way back: a signal goes through the steps of a plan in reverse order to the pixels."""
 
 from collections.abc import Callable
+from math import isfinite
 
 from jaxtyping import Float
 from torch import Tensor
 
+from rot180.errors import Rot180Error
 from rot180.graph.operators.base import NOTHING_KEPT, Kept
 from rot180.graph.plan import Plan, Work
 from rot180.projection.rules import Rules
@@ -25,9 +27,31 @@ def carried_back(
 
     Returns:
         The signals (k, c, h, w) on the box of the image; None where nothing arrives.
+
+    Raises:
+        Rot180Error: they are not finite; the message names the step.
     """
     if signal is None:
         return None
+    found = _carried(plan, signal, kept, rules)
+    if found is not None and not _is_finite(found):
+        # Again, to name the step; what was overwritten meanwhile was only clamped.
+        _carried(plan, signal, kept, rules, watched=True)
+        raise Rot180Error("The signal becomes infinite or not a number (NaN) on its way back.")
+    return found
+
+
+def _is_finite(value: Tensor) -> bool:
+    return isfinite(float(value.sum())) or bool(value.isfinite().all())
+
+
+def _carried(
+    plan: Plan,
+    signal: Tensor,
+    kept: Callable[[Work], Kept],
+    rules: Rules,
+    watched: bool = False,
+) -> Float[Tensor, "k c h w"] | None:
     waiting: dict[int, Tensor] = {plan.target: signal}
     owned: set[int] = set()  # the places whose signal is new memory, which nobody else holds
     for work in reversed(plan.works):
@@ -36,6 +60,12 @@ def carried_back(
             continue
         left = kept(work) if work.looks else NOTHING_KEPT
         found = work.operator.backward(arrived, left, rules, work.part)
+        if watched and not all(one is None or _is_finite(one) for one in found):
+            raise Rot180Error(
+                "The signal becomes infinite or not a number (NaN) on its way back through the "
+                f"step {plan.name(work)}, whose derivative is infinite or undefined for the values "
+                "of this image."
+            )
         for source, cut, part in zip(work.sources, work.cuts, found, strict=True):
             if part is None or not part.numel():
                 continue

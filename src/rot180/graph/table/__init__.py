@@ -102,6 +102,14 @@ def _where(call: Call, results: list[fx.Node]) -> Any:
     return next((call.axes(one) for one in results if call.axes(one) is not None), None)
 
 
+def _copied(call: Call) -> "Operator | Found | None":
+    """Read what an assignment to all of a result leaves: the values, spread to its shape."""
+    values = call["src"]
+    if not isinstance(values, fx.Node) or shape_of(values) != call.shape:
+        return None
+    return Found((), (values,))
+
+
 def _dropout(call: Call) -> Found | None:
     return SAME if not call["train"] else None
 
@@ -116,6 +124,7 @@ _CALLS: dict[Any, Reader] = {
     aten.rsub.Scalar: _sum,
     aten.mul.Tensor: _product,
     aten.div.Tensor: _product,
+    aten.copy.default: _copied,
     aten.detach.default: lambda call: Detach(),
     aten.alias.default: lambda call: SAME,
     aten.clone.default: lambda call: SAME,

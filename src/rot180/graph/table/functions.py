@@ -228,8 +228,8 @@ def _function(
 
 def _bell(z: Tensor) -> Tensor:
     """Return the derivative of erf."""
-    slope: Tensor = torch.exp(-z * z) * (2 / pi**0.5)
-    return slope
+    bell: Tensor = torch.exp(-z * z) * (2 / pi**0.5)
+    return bell
 
 
 def of_the_same(call: Call, x: fx.Node, y: fx.Node) -> bool:

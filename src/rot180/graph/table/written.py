@@ -188,8 +188,8 @@ def _as_chain(call: Call, source: fx.Node, inner: list[fx.Node]) -> Found | None
         if nodes is links[0][1] or not rectifiers + bends or _known(whole) is None:
             continue
         operators, factor = _operators(whole)
-        if not operators or factor != 1:
-            continue
+        if operators is None or len(operators) != 1 or factor != 1:
+            continue  # undecided, or no single function
         if bends if any(isinstance(one, Rectifier) for one in operators) else rectifiers:
             return Found(operators, (source,))
     return None
