@@ -42,6 +42,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+import torch._dynamo  # before any time limit: an import that is interrupted leaves half a module
 
 warnings.filterwarnings("ignore")
 logging.disable(logging.WARNING)

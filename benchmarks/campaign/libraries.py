@@ -98,8 +98,16 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
     "MobileNetV1ForImageClassification": {"depth_multiplier": 0.25},
     "MobileNetV2ForImageClassification": {"depth_multiplier": 0.35},
     "MobileNetV2ForSemanticSegmentation": {"depth_multiplier": 0.35},
-    "EfficientNetForImageClassification": {"hidden_dim": 1280, "width_coefficient": 1.0},
-    "BitForImageClassification": {"embedding_size": 32, "hidden_sizes": [32, 64], "depths": [1, 1]},
+    "EfficientNetForImageClassification": {
+        "hidden_dim": 320,
+        "width_coefficient": 0.5,
+        "depth_coefficient": 0.5,
+    },
+    "BitForImageClassification": {
+        "embedding_size": 32,
+        "hidden_sizes": [128, 256],
+        "depths": [1, 1],
+    },
     "PoolFormerForImageClassification": {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 2, 1]},
     "SwinForImageClassification": {"image_size": 2 * SIDE, "embed_dim": 12, "window_size": 4},
     "Swinv2ForImageClassification": {"image_size": SIDE, "embed_dim": 12, "window_size": 4},
