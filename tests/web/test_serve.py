@@ -17,6 +17,8 @@ import rot180
 from rot180.cli import app
 from tests.web.atlases import ask
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def started(*words: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
