@@ -381,6 +381,7 @@ def test_trace_shows_the_products_of_a_trained_network() -> None:
     assert sum(sizes) + float(rest.split()[-1]) == pytest.approx(z, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_trace_of_errors_and_projections() -> None:
     checkpoint = rot180.load("two-layer")
     image = checkpoint.prepare(rot180.open_dataset("photos", "test").image(1))

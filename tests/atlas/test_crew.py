@@ -71,6 +71,7 @@ def test_each_batch_has_threads_of_its_own(threads: int) -> None:
     assert {n for _, n in shared} == {threads}
 
 
+@pytest.mark.slow
 def test_a_scan_of_convolutions_is_the_same_with_any_number_of_threads(tmp_path: Path) -> None:
     # The fully connected layer is left out: on some processors the library that multiplies its
     # matrix splits long sums among the threads, and the last digit depends on how.

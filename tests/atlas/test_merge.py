@@ -118,6 +118,7 @@ def test_pictures_of_parts_are_kept_as_they_are(kind: str, tmp_path: Path) -> No
     same_rows(tmp_path / "m", tmp_path / "whole")
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     batch=st.integers(1, 40),

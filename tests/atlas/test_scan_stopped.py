@@ -100,6 +100,7 @@ def test_a_finished_scan_is_not_made_again(tmp_path: Path) -> None:
     assert path.stat().st_mtime_ns == when
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("finished", [True, False])
 @pytest.mark.parametrize(
     ("other", "words"),

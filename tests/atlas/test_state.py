@@ -54,6 +54,7 @@ def peaks_only(layout: Layout, peaks: np.ndarray, numbers: Sequence[int] | None 
     )
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 24),
     st.integers(0, 2**32 - 1),

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 import rot180
 from tests.models import Functional, TwoConvolutions, image, seeded
 
+pytestmark = pytest.mark.slow
+
 Tool = Callable[[nn.Module, str, Tensor, tuple[int, int, int], str], Tensor]
 needs_zennit = pytest.mark.skipif(
     not HAVE_ZENNIT, reason="zennit is not installed (pip install zennit; the bench extra)"

@@ -88,6 +88,7 @@ def test_every_feature_in_float64_by_all_methods_and_unpoolings(layer, method, u
     assert len(errors) > count / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unpool", UNPOOLINGS)
 @pytest.mark.parametrize("method", METHODS)
 def test_the_strongest_unit_and_any_other(method: str, unpool: str) -> None:

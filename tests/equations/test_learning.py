@@ -42,6 +42,7 @@ OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("last", [Sigmoid, Tanh])
 def test_exclusive_or_is_learned(name: str, last: type[Sigmoid] | type[Tanh]) -> None:

@@ -56,6 +56,7 @@ def test_patches_equal_the_definitions(dtype, bound: float, case: Case, last) ->
     assert rounding(of_b, bias_gradient, delta) < bound
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(
     case=cases(),

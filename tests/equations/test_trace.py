@@ -279,6 +279,7 @@ def test_the_number_of_products(operation: str) -> None:
 # Projections.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unpool", UNPOOLINGS)
 @pytest.mark.parametrize("method", METHODS)
 @settings(max_examples=35, deadline=None)

@@ -119,6 +119,7 @@ def test_a_rectifier_is_at_its_kink_within_one_step_of_zero(sides: list[float], 
     assert str(found).endswith(f"{near} left out at kinks" if near else "entries")
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(drawn=windows())
 def test_a_maximum_is_at_its_kink_where_it_is_not_the_only_one(drawn: Windows) -> None:
@@ -170,6 +171,7 @@ def test_a_kink_anywhere_in_a_network_is_left_out_and_the_rest_compared() -> Non
 # Networks.
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(
     operation=operations,

@@ -74,6 +74,7 @@ class Unshared(AveragePool):
         return super().backward(delta * self.size[0] * self.size[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("made", "shape", "wrong"),
     [
@@ -94,6 +95,7 @@ def test_a_wrong_layer_is_found_and_only_what_is_wrong_in_it(made, shape, wrong,
     assert all(error < 1e-7 for error in found.values())
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(seed=seeds)
 def test_a_wrong_layer_is_found_in_a_network_in_all_gradients_below_it(seed: int) -> None:

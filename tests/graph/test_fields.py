@@ -51,6 +51,7 @@ def same(net: Network, step: int = 1) -> None:
             assert (*rows[y], *columns[x]) == (top, bottom, left, right), (name, y, x)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("numbers_only")
 @pytest.mark.parametrize(("name", "side"), CLASSIFIERS.items())
 def test_of_a_network_of_torchvision(name: str, side: int) -> None:
@@ -59,6 +60,7 @@ def test_of_a_network_of_torchvision(name: str, side: int) -> None:
     same(rot180.capture(model, torch.zeros(1, 3, side, side)))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("numbers_only")
 def test_of_a_dense_network() -> None:
     """As DenseNet-121: a layer looks at all that come before it in its block; but not as deep."""
@@ -66,11 +68,13 @@ def test_of_a_dense_network() -> None:
     same(rot180.capture(model, torch.zeros(1, 3, 64, 64)))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("numbers_only")
 def test_of_efficientnet_lite0() -> None:
     same(rot180.capture(efficientnet_lite0(), torch.zeros(1, 3, *EFFICIENTNET_LITE0["size"])), 5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("numbers_only")
 def test_of_networks_of_many_styles() -> None:
     """Those that differ in their rectifiers, which look at their own place, are left out."""

@@ -34,6 +34,7 @@ def check(model: nn.Module, net: rot180.Network, name: str, size: tuple[int, int
                 assert relative_error(p.full(), wanted[0]) < 1e-12 or not wanted.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "forward",
     [
@@ -74,6 +75,7 @@ def test_the_activation_of_a_negative_unit_does_not_depend_on_the_method() -> No
         assert p.activation == pytest.approx(float(maps[channel, *place]))
 
 
+@pytest.mark.slow
 def test_what_changes_nothing_does_not_hand_on_memory_that_is_then_written_to() -> None:
     def same(s, x):
         y = s.a(x)
@@ -120,6 +122,7 @@ def test_an_opened_image_is_the_image_as_it_was() -> None:
     assert relative_error(found.pixels, wanted.pixels) < 1e-13
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "forward",
     [
@@ -139,6 +142,7 @@ def test_an_example_of_one_value_is_checked_as_any_other(forward) -> None:
     assert relative_error(net.outputs_for(x)[0], model(x)) < 1e-13
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rectify",
     [

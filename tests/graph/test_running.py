@@ -94,6 +94,7 @@ def test_however_many_images_go_together(at_once: int, monkeypatch) -> None:
         same(net, image(5, *SIZE).to(net.dtype), 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [1, 2**15, 2**17])
 def test_branches_meet_again_where_more_images_go_together(at_once: int, monkeypatch) -> None:
     monkeypatch.setattr(running_module, "_AT_ONCE", at_once)

@@ -65,6 +65,7 @@ def _by_autograd(model, module: str, x: Tensor, channel: int, p: rot180.Projecti
     return gradient[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("method", ["deconvnet", "guided"])
 @pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU")

@@ -30,6 +30,7 @@ def drawn(net: rot180.Network, count: int, seed: int = 0) -> list:
     return units
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["deconvnet", "gradient", "guided"])
 @pytest.mark.parametrize("unpool", ["switches", "repeat"])
 def test_each_is_what_it_is_alone(net, images, method: str, unpool: str) -> None:

@@ -1,6 +1,5 @@
 """What the tests of the explorer show: small atlases, and how to ask a server for them."""
 
-import copy
 import http.client
 import io
 import json
@@ -19,22 +18,26 @@ from rot180.atlas.scanned import model_of
 from rot180.networks.model import NamedModel
 
 
-def early_and_late(folder: Path) -> tuple[Path, Path]:
-    """Scan the network of the package, and one that is it with noise on its weights."""
-    late = rot180.load("two-layer")
-    early = copy.deepcopy(late)
+def late_one(folder: Path) -> Path:
+    """Scan the network of the package."""
+    return _scanned(rot180.load("two-layer"), folder / "late.atlas")
+
+
+def early_one(folder: Path) -> Path:
+    """Scan a network that is that of the package with noise on its weights."""
+    early = rot180.load("two-layer")
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in early.model.parameters():
             noise = torch.randn(weight.shape, generator=generator)
             weight.add_(noise * 0.5 * weight.std() if weight.numel() > 1 else 0)
     early.save(folder / "early.safetensors")
-    data = rot180.open_dataset("photos", "test")
-    paths = folder / "early.atlas", folder / "late.atlas"
-    named = rot180.load(str(folder / "early.safetensors"))
-    for path, model in zip(paths, (named, late), strict=True):
-        rot180.scan(model, data, path, sample=200, batch=64).close()
-    return paths
+    return _scanned(rot180.load(str(folder / "early.safetensors")), folder / "early.atlas")
+
+
+def _scanned(model: NamedModel, path: Path) -> Path:
+    rot180.scan(model, rot180.open_dataset("photos", "test"), path, sample=200, batch=64).close()
+    return path
 
 
 def opened(paths: Sequence[Path]) -> list[Atlas]:

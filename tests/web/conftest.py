@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from rot180.web.app import application
 from rot180.web.server import running
 from rot180.web.shelf import Shelf
-from tests.web.atlases import early_and_late, loader, opened
+from tests.web.atlases import early_one, late_one, loader, opened
 
 FLAGS = (
     "--headless",
@@ -34,15 +34,21 @@ PICTURES = Path(os.environ.get("ROT180_SCREENSHOTS", "demo/screenshots"))
 
 
 @pytest.fixture(scope="session")
-def atlas_paths(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Scans of the two-layer network over photographs: as it is, and before with other weights."""
-    return early_and_late(tmp_path_factory.mktemp("atlases"))
+def late_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scan of the two-layer network over photographs."""
+    return late_one(tmp_path_factory.mktemp("late"))
 
 
 @pytest.fixture(scope="session")
-def shelf(atlas_paths: tuple[Path, Path]) -> Shelf:
+def early_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """And one of it as it was before, with other weights; few tests need it."""
+    return early_one(tmp_path_factory.mktemp("early"))
+
+
+@pytest.fixture(scope="session")
+def shelf(late_path: Path) -> Shelf:
     """One atlas, whose network is at hand."""
-    found = Shelf(opened(atlas_paths[1:]), [loader])
+    found = Shelf(opened([late_path]), [loader])
     found["late"].live.load()
     return found
 
@@ -55,9 +61,9 @@ def address(shelf: Shelf) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def series(atlas_paths: tuple[Path, Path]) -> Iterator[str]:
+def series(early_path: Path, late_path: Path) -> Iterator[str]:
     """The address of a server that shows two atlases over the same data."""
-    both = Shelf(opened(atlas_paths), [loader])
+    both = Shelf(opened([early_path, late_path]), [loader])
     for book in both.values():
         book.live.load()
     with running(application(both)) as found:

@@ -60,6 +60,7 @@ def files_below(site: Path) -> Iterator[Path]:
     return (one for one in site.rglob("*") if one.is_file())
 
 
+@pytest.mark.slow
 def test_everything_that_a_page_refers_to_is_there(site: Path) -> None:
     missing: set[str] = set()
     pages = [one for one in files_below(site) if one.suffix == ".html"]
@@ -128,6 +129,7 @@ def test_the_modules_share_a_scope() -> None:
     assert scripts - imported == set(ENTRIES), "every other module is imported by some"
 
 
+@pytest.mark.slow
 def test_an_export_replaces_an_export_and_nothing_else(shelf: Shelf, tmp_path: Path) -> None:
     book = shelf["late"]
     asked = wanted(book, ["head"], [], [], lessons=False)
@@ -149,6 +151,7 @@ def test_an_export_replaces_an_export_and_nothing_else(shelf: Shelf, tmp_path: P
     assert (other / "thesis.tex").read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_an_interrupted_export_leaves_nothing(shelf: Shelf, tmp_path: Path) -> None:
     book = shelf["late"]
     out = tmp_path / "site"

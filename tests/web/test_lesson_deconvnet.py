@@ -72,6 +72,7 @@ def rectified(signal: torch.Tensor, fired: torch.Tensor, method: str) -> torch.T
     return signal if method == "gradient" else signal.clamp(min=0)
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(questions())
 def test_every_signal_is_what_pytorch_makes_of_it(question: dict[str, str]) -> None:
@@ -111,6 +112,7 @@ def test_every_signal_is_what_pytorch_makes_of_it(question: dict[str, str]) -> N
         assert np.array_equal(apart, np.ptp(three, axis=0) > 1e-12)
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(questions())
 def test_products_name_their_factors_and_add_up(question: dict[str, str]) -> None:

@@ -24,12 +24,12 @@ CLIENTS, SECONDS = 50, 3.0
 
 
 @pytest.fixture(scope="module")
-def small(atlas_paths: tuple[Path, Path]) -> Iterator[tuple[str, Shelf]]:
+def small(late_path: Path) -> Iterator[tuple[str, Shelf]]:
     """A server that may keep little, so that it has to forget and to make again."""
     stores = Stores(64)
     for one in (stores.files, stores.signals, stores.pixels):
         one.limit = 200_000
-    shelf = Shelf(opened(atlas_paths[1:]), [loader], stores=stores)
+    shelf = Shelf(opened([late_path]), [loader], stores=stores)
     shelf["late"].live.load()
     with running(application(shelf)) as address:
         yield address, shelf

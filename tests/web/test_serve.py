@@ -17,6 +17,8 @@ import rot180
 from rot180.cli import app
 from tests.web.atlases import ask
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def started(*words: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
@@ -40,8 +42,8 @@ def started(*words: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
         process.wait()
 
 
-def test_it_serves_until_it_is_interrupted(atlas_paths: tuple[Path, Path]) -> None:
-    with started(*atlas_paths) as (process, address):
+def test_it_serves_until_it_is_interrupted(early_path: Path, late_path: Path) -> None:
+    with started(early_path, late_path) as (process, address):
         assert address.startswith("http://127.0.0.1:")
         assert {one["atlas"] for one in ask(address, "/index.json").json} == {"early", "late"}
         # The networks are found again by the names that the atlases tell.
@@ -52,8 +54,8 @@ def test_it_serves_until_it_is_interrupted(atlas_paths: tuple[Path, Path]) -> No
         assert process.wait(20) in (0, 130)
 
 
-def test_another_interface_needs_a_token(atlas_paths: tuple[Path, Path]) -> None:
-    with started(atlas_paths[1], "--host", "0.0.0.0") as (_, address):
+def test_another_interface_needs_a_token(late_path: Path) -> None:
+    with started(late_path, "--host", "0.0.0.0") as (_, address):
         place, _, token = address.partition("/?token=")
         assert len(token) >= 16
         assert ask(place, "/index.json").status == 401
@@ -68,11 +70,9 @@ def test_without_an_atlas_there_are_the_lessons() -> None:
         assert ask(address, "/learn").status == 200
 
 
-def test_a_checkpoint_beside_its_atlas_is_found(
-    atlas_paths: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_a_checkpoint_beside_its_atlas_is_found(early_path: Path, tmp_path: Path) -> None:
     for name in ("early.atlas", "early.safetensors"):
-        (tmp_path / name).write_bytes((atlas_paths[0].parent / name).read_bytes())
+        (tmp_path / name).write_bytes((early_path.parent / name).read_bytes())
     with rot180.open(tmp_path / "early.atlas") as atlas:
         from rot180.atlas.scanned import Scanned, model_of
 
