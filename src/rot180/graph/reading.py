@@ -11,16 +11,10 @@ from torch.export import ExportedProgram
 from rot180.errors import Rot180Error
 from rot180.graph.boxes import COLUMNS, ROWS
 from rot180.graph.geometry import Step
+from rot180.graph.lifting import BATCHED, BATCHED_RESULTS, ELEMENTWISE
 from rot180.graph.network import Layer, Network
-from rot180.graph.one_image import (
-    APART,
-    BATCHED,
-    BATCHED_RESULTS,
-    ELEMENTWISE,
-    FOLDED,
-    Rewriting,
-    tensors_of,
-)
+from rot180.graph.nodes import arguments, tensors_of
+from rot180.graph.one_image import APART, FOLDED, Rewriting
 from rot180.graph.operators.activations import Rectifier
 from rot180.graph.operators.arithmetic import Broadcast, Product, Sum
 from rot180.graph.operators.base import MAPS, Axes, Operator
@@ -470,13 +464,7 @@ class Reading:
 
     def _arguments(self, node: fx.Node) -> dict[str, Any]:
         """Return the arguments of a call by name, constants in place of their nodes."""
-        given: dict[str, Any] = {}
-        for place, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
-            if place < len(node.args):
-                given[argument.name] = node.args[place]
-            else:
-                given[argument.name] = node.kwargs.get(argument.name, argument.default_value)
-        return fx.node.map_arg(given, lambda one: self.constants.get(one.name, one))
+        return fx.node.map_arg(arguments(node), lambda one: self.constants.get(one.name, one))
 
     def _call(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
         """Call the node's operator with these values, and constants for all else."""
