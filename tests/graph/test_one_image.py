@@ -242,3 +242,12 @@ def test_a_model_of_one_image_at_a_time() -> None:
     x = image(3, 3, 8, 8, seed=3)
     wanted = torch.cat([model(one[None]) for one in x])
     assert relative_error(net.outputs_for(x)[0], wanted) < 1e-12
+
+
+def test_copies_of_maps_in_another_order() -> None:
+    def rows_first(m: Between, x: Tensor) -> Tensor:
+        return x.permute(2, 0, 1, 3).contiguous().mul(1.5).permute(1, 2, 0, 3)
+
+    model = seeded(Between, rows_first)
+    net, x = rot180.capture(model, image(1, 3, 8, 8)), image(2, 3, 8, 8, seed=2)
+    assert relative_error(net.outputs_for(x)[0], model(x)) < 1e-12

@@ -273,6 +273,8 @@ def _expression(call: Call, nodes: list[fx.Node], source: fx.Node) -> Expression
             lines.append(f"{_word(node.target)}({', '.join([*map(word, given), *settings])})")
     except _NotWritten:
         return None
+    if not lines:  # nothing but copies of the result
+        return None
     text = "; ".join([*(f"{names[n]} = {one}" for n, one in enumerate(lines[:-1], 1)), lines[-1]])
     return Expression(text, tuple(calls), tuple(parameters))
 
