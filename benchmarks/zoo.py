@@ -12,7 +12,7 @@ dual numbers); deconvnet and guided with the rules under autograd on the exporte
     python benchmarks/zoo.py --constructs --only GLU   those whose names hold this; timm:resnet18
 
 A line for each network: what came of it, the largest error, how many projections were compared, the
-seconds to capture it, and why it is not simply right. The classes:
+processor seconds to capture it, and why it is not simply right. The classes:
 
 ====================  ============================================================================
 right                 every number is right to rounding; ``right, gradient only``: the other
@@ -77,7 +77,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="a name, or a part of it")
     parser.add_argument("--json", type=Path, help="file for the results")
-    parser.add_argument("--limit", type=int, default=240, help="seconds for one network")
+    parser.add_argument("--limit", type=int, default=240, help="processor seconds for one network")
     parser.add_argument("--notes", action="store_true", help="print all that was seen")
     asked = parser.parse_args()
     found: list[Verdict] = []
