@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo check test docs bench dist clean browser
+.PHONY: demo check test coverage docs bench dist clean browser
 
 demo: $(INSTALLED)  ## train the two-layer network, draw and scan its features, into demo/
 	$(BIN)/rot180 demo
@@ -12,13 +12,16 @@ check: $(INSTALLED)  ## lint, types, and the tests that are not slow: for while 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-cov -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
-test: $(INSTALLED) browser  ## lint, types, tests with coverage; pictures of pages in demo/screenshots
+test: $(INSTALLED) browser  ## lint, types, all tests; pictures of pages in demo/screenshots
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+coverage: $(INSTALLED) browser  ## which lines the tests run; it doubles their time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov=rot180 --cov-report=term
 
 browser:  ## Chromium for the tests of pages, where it can be installed; else these say so and skip
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \

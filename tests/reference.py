@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from rot180.graph.exporting import is_plain
+
 aten = torch.ops.aten
 RECTIFIERS = {
     aten.relu.default,
@@ -135,7 +137,18 @@ class _Interpreter(fx.Interpreter):
             for value, gate in (node.args, node.args[::-1]):
                 if getattr(gate, "target", None) in GATES and gate.args[0] is value:
                     return self._rectified(self.env[value], GATES[gate.target])
+        schema = getattr(node.target, "_schema", None)
+        if schema is not None and schema.is_mutable:
+            return self._in_place(node)
         return super().run_node(node)
+
+    def _in_place(self, node: fx.Node) -> Any:
+        """Compute a new value, which stands for the changed one from here on."""
+        args, kwargs = self.fetch_args_kwargs_from_env(node)
+        _, name, overload = str(node.target).split(".")
+        target = getattr(getattr(aten, name.removesuffix("_")), overload)
+        self.env[node.args[0]] = value = self.call_function(target, args, kwargs)
+        return value
 
     def call_function(self, target: Any, args: tuple, kwargs: dict) -> Any:
         given = _by_name(target, args, kwargs)
@@ -195,7 +208,10 @@ class Reference:
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
         with torch.no_grad():
-            program = torch.export.export(model, (images,)).run_decompositions({})
+            program = torch.export.export(model, (images,))
+            # The names of steps are those of the graph that rot180 reads.
+            if not is_plain(program):
+                program = program.run_decompositions({})
         self.module = program.module()
 
     def project(

@@ -1,26 +1,21 @@
 """From a PyTorch model to a :class:`Network`: export it, read each operator, name the layers."""
 
 import inspect
-import io
-import logging
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export import ExportedProgram
 from torch.nn.parameter import is_lazy
 
 from rot180.errors import Rot180Error
 from rot180.graph.arguments import Arguments
 from rot180.graph.derivatives import with_trusted_steps
+from rot180.graph.exporting import exported
 from rot180.graph.network import Network
-from rot180.graph.own_derivative import Uses, watched
 from rot180.graph.reading import Reading
-from rot180.graph.refusal import why_not
 from rot180.graph.twin import BuffersKept, evaluating_twin
 from rot180.graph.verification import verify
 
@@ -140,31 +135,6 @@ def read_model(model: nn.Module, example: Tensor) -> Reading:
     return Reading(exported(lambda: model, arguments), model, example)
 
 
-def exported(make: Callable[[], nn.Module], arguments: Arguments) -> ExportedProgram:
-    """Export for one image, with operators that change nothing in place.
-
-    Args:
-        make: makes the model; it may be exported twice.
-        arguments: of the model.
-    """
-    program, uses = _exported(make(), arguments, set())
-    if kept := uses.differing():
-        program, _ = _exported(make(), arguments, kept)
-    return program
-
-
-def _exported(
-    model: nn.Module, arguments: Arguments, kept: set[type[torch.autograd.Function]]
-) -> tuple[ExportedProgram, Uses]:
-    args, kwargs = arguments.with_images(arguments.example)
-    try:
-        with torch.no_grad(), _silence(), watched(kept) as uses:
-            program = torch.export.export(model, args, kwargs).run_decompositions({})
-            return cast(ExportedProgram, program), uses
-    except Exception as error:
-        raise Rot180Error(why_not(error, model)) from error
-
-
 class _Autocast:
     """Whether a model used autocast."""
 
@@ -186,20 +156,3 @@ def without_autocast() -> Iterator[_Autocast]:
         yield seen
     finally:
         torch.autocast.__init__ = enter  # type: ignore[method-assign]
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keep PyTorch from printing its graphs beside the exception that says the same."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with (
-            redirect_stdout(io.StringIO()),
-            redirect_stderr(io.StringIO()),
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -174,7 +174,10 @@ def _of_maps(name: str = "input", rank: int = 4) -> Rule:
 
 def _normalised(to: "Rewriting", node: fx.Node) -> bool:
     """Take a normalisation of several samples for each image as one of a batch."""
-    source = arguments(node)["input"]
+    given = arguments(node)
+    source = given["input"]
+    if given.get("training"):
+        return False
     return not to.others(node, source) and not leads(source) and to.fold(node, source)
 
 
@@ -305,6 +308,7 @@ RULES: dict[Any, Rule] = {
     aten.pixel_unshuffle.default: _along(),
     aten.group_norm.default: _normalised,
     aten.instance_norm.default: _normalised,
+    aten.batch_norm.default: _normalised,
     aten._native_batch_norm_legit_no_training.default: _normalised,
     aten.conv2d.default: _of_maps(),
     aten.conv2d.padding: _of_maps(),

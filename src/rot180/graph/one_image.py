@@ -66,7 +66,7 @@ class Rewriting:
         return found
 
     def _call(self, node: fx.Node) -> None:
-        if node.target in _FILLED and (filled := _filled(node)) is not None:
+        if node.target in FILLED and (filled := _filled(node)) is not None:
             self.nodes[node] = self._made(node, node.name, aten.full.default, filled[0], filled[1])
             self.nodes[node].meta["val"] = node.meta["val"]
             return
@@ -216,7 +216,7 @@ class Rewriting:
         return True
 
 
-_FILLED: dict[Any, float | None] = {
+FILLED: dict[Any, float | None] = {
     aten.zeros_like.default: 0,
     aten.ones_like.default: 1,
     aten.full_like.default: None,
@@ -231,7 +231,7 @@ _FILLED: dict[Any, float | None] = {
 
 def _filled(node: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     """Return the arguments of ``full`` that make the same; None if the number is computed."""
-    value, kind = _FILLED[node.target], node.meta["val"]
+    value, kind = FILLED[node.target], node.meta["val"]
     if value is None:
         value = arguments(node)["fill_value"]
     if not isinstance(value, int | float | bool):

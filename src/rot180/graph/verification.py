@@ -45,16 +45,16 @@ def verify(
     )
     noise *= torch.tensor([1, -3], device=example.device)[:, None, None, None]
     check_reproduced(network, model, arguments, example[:1])
-    alone = []
-    error = 0.0
-    for images in (noise[:1], noise[1:]):
-        wanted = check_reproduced(network, model, arguments, images)
-        found = network.outputs_for(images)
-        error = max([error, *map(relative_difference, found, wanted)])
-        alone.append(found)
-    _check_batch(network, noise, alone)
-    _check_apart(model, arguments, noise, program)
-    return error
+    (one, mine), (other, its) = (
+        check_reproduced(network, model, arguments, images) for images in (noise[:1], noise[1:])
+    )
+    _check_batch(network, noise, [one, other])
+    _check_apart(model, arguments, noise, [mine, its], program)
+    return max(
+        relative_difference(found, wanted[number].reshape(found.shape))
+        for output, wanted in ((one, mine), (other, its))
+        for found, number in zip(output, network.output_numbers, strict=True)
+    )
 
 
 def outputs_of(model: nn.Module, arguments: Arguments, images: Tensor) -> list[Tensor]:
@@ -67,8 +67,8 @@ def outputs_of(model: nn.Module, arguments: Arguments, images: Tensor) -> list[T
 
 def check_reproduced(
     network: Network, model: nn.Module, arguments: Arguments, images: Tensor
-) -> list[Tensor]:
-    """Compare the outputs for one image; return the model's, of those that depend on the image.
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Compare the outputs for one image; return the network's and all of the model's.
 
     Raises:
         Rot180Error: they differ, or the model fails.
@@ -90,7 +90,7 @@ def check_reproduced(
             "while it runs, or that decides something by the values of the image, cannot be "
             "captured."
         )
-    return wanted
+    return found, expected
 
 
 def _doubled(model: nn.Module, arguments: Arguments) -> tuple[nn.Module, Arguments]:
@@ -147,7 +147,11 @@ def _check_batch(network: Network, noise: Tensor, alone: list[list[Tensor]]) -> 
 
 
 def _check_apart(
-    model: nn.Module, arguments: Arguments, noise: Tensor, program: ExportedProgram
+    model: nn.Module,
+    arguments: Arguments,
+    noise: Tensor,
+    alone: list[list[Tensor]],
+    program: ExportedProgram,
 ) -> None:
     """Refuse a model that does to two images together what it does to neither alone.
 
@@ -157,9 +161,8 @@ def _check_apart(
         both = outputs_of(model, arguments, noise)
     except Exception:
         return
-    one, other = (outputs_of(model, arguments, noise[n : n + 1]) for n in (0, 1))
     precise: list[list[Tensor]] = []
-    for number, (together, first, second) in enumerate(zip(both, one, other, strict=True)):
+    for number, (together, first, second) in enumerate(zip(both, *alone, strict=True)):
         if not is_side_by_side(together, first, second):
             if not precise:
                 given = _doubled(model, arguments)

@@ -35,7 +35,7 @@ class BatchNorm(Operator):
 
     @classmethod
     def read(cls, given: Mapping[str, Any], local: bool = True) -> "BatchNorm":
-        """Read ``aten._native_batch_norm_legit_no_training``, or ``aten.instance_norm``."""
+        """Read ``aten.batch_norm``, one in evaluation mode, or ``aten.instance_norm``."""
         return cls(
             given["weight"],
             given["bias"],

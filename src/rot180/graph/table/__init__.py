@@ -110,6 +110,12 @@ def _copied(call: Call) -> "Operator | Found | None":
     return Found((), (values,))
 
 
+def _converted(call: Call) -> Found | None:
+    """Read ``to``, if it changes nothing."""
+    (before, after) = (one.meta["val"] for one in (call.source, call.node))
+    return SAME if (before.dtype, before.device) == (after.dtype, after.device) else None
+
+
 def _dropout(call: Call) -> Found | None:
     return SAME if not call["train"] else None
 
@@ -128,6 +134,10 @@ _CALLS: dict[Any, Reader] = {
     aten.detach.default: lambda call: Detach(),
     aten.alias.default: lambda call: SAME,
     aten.clone.default: lambda call: SAME,
+    aten.contiguous.default: lambda call: SAME,
+    aten.to.dtype: _converted,
+    aten.to.device: _converted,
+    aten.to.dtype_layout: _converted,
     aten.dropout.default: _dropout,
     aten.feature_dropout.default: _dropout,
     **FUNCTIONS,

@@ -27,7 +27,7 @@ _STORED = ("weight", "bias", "running_mean", "running_var")
 
 def _batch_norm(call: Call) -> Operator | None:
     """Read normalisation by stored statistics, of the channels of an input (n, c, ...)."""
-    if _computed(call, *_STORED):
+    if _computed(call, *_STORED) or call.get("training"):
         return None
     return BatchNorm.read(call.given, _apart(call, 1 - len(shape_of(call.source))))
 
@@ -73,6 +73,7 @@ def _of_last_axes(call: Call, eps: float, centred: bool) -> Operator | None:
 
 
 NORMALISATIONS: dict[Any, Reader] = {
+    aten.batch_norm.default: _batch_norm,
     aten._native_batch_norm_legit_no_training.default: _batch_norm,
     aten.instance_norm.default: _instance_norm,
     aten.group_norm.default: _group_norm,
