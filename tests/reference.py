@@ -203,14 +203,13 @@ class Reference:
     """The exported graph of a model, for batches of the size that it is given.
 
     ``project`` carries entries of a step's output (by its name in the graph) back, starting with
-    themselves.
+    themselves. The names are those of the graph that rot180 reads, unless it is decomposed.
     """
 
-    def __init__(self, model: nn.Module, images: Tensor) -> None:
+    def __init__(self, model: nn.Module, images: Tensor, decomposed: bool = False) -> None:
         with torch.no_grad():
             program = torch.export.export(model, (images,))
-            # The names of steps are those of the graph that rot180 reads.
-            if not is_plain(program):
+            if decomposed or not is_plain(program):
                 program = program.run_decompositions({})
         self.module = program.module()
 

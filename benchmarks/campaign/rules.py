@@ -27,7 +27,7 @@ class Ruled:
         self.trusted: dict[str, bool] = {}
         self.seen: dict[tuple[str, str], float] = {}
         try:
-            self.reference = Reference(case.called(dtype, spelled=True), image)
+            self.reference = Reference(case.called(dtype, spelled=True), image, decomposed=True)
             self.graph = self.reference.module
         except Exception as error:
             self.why = f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}"

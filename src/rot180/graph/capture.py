@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 from torch.nn.parameter import is_lazy
 
 from rot180.errors import Rot180Error
@@ -16,6 +17,7 @@ from rot180.graph.derivatives import with_trusted_steps
 from rot180.graph.exporting import exported
 from rot180.graph.network import Network
 from rot180.graph.reading import Reading
+from rot180.graph.several_images import Doubled, fails_for_one
 from rot180.graph.twin import BuffersKept, evaluating_twin
 from rot180.graph.verification import verify
 
@@ -62,13 +64,34 @@ def capture(model: nn.Module, example: Tensor, inputs: Any = None) -> Network:
     with BuffersKept(model), without_autocast() as autocast:
         # What a model puts aside while it is exported holds no values: another copy runs.
         running, left_out = evaluating_twin(model)
-        program = exported(lambda: evaluating_twin(model)[0], arguments)
-        network = Reading(program, running, example, arguments.held(program)).network()
-        error = verify(network, running, arguments, example, program)
+        program, several = _exported(model, arguments, inputs is None)
+        held = {} if several else arguments.held(program)
+        network = Reading(program, running, example, held).network()
+        runs = Doubled(running) if several else running
+        error = verify(network, runs, arguments, example, program)
         notes = tuple(f"Left out, since it cannot be copied: {one}." for one in left_out)
         if autocast.used:
             notes += ("Autocast is switched off: all is computed in the precision of the weights.",)
     return with_trusted_steps(replace(network, error=error, notes=notes))
+
+
+def _exported(
+    model: nn.Module, arguments: Arguments, images_only: bool
+) -> tuple[ExportedProgram, bool]:
+    """Export a model for one image; say whether it had to be shown several for that."""
+
+    def make() -> nn.Module:
+        return evaluating_twin(model)[0]
+
+    try:
+        return exported(make, arguments), False
+    except Rot180Error as error:
+        if images_only and fails_for_one(make(), arguments.example):
+            try:
+                return exported(make, arguments, several=True), True
+            except Rot180Error:
+                raise error from None
+        raise
 
 
 def _check_input(model: nn.Module, example: Tensor) -> None:

@@ -19,6 +19,7 @@ from rot180.graph.nodes import arguments, shape
 from rot180.graph.one_image import FILLED
 from rot180.graph.own_derivative import Uses, watched
 from rot180.graph.refusal import why_not
+from rot180.graph.several_images import export_for_several, with_one_image
 from rot180.graph.table import TABLE
 from rot180.graph.table.shapes import SPLITS
 
@@ -78,33 +79,44 @@ _OTHERS = {
 """Calls that are read although no table lists them."""
 
 
-def exported(make: Callable[[], nn.Module], arguments: Arguments) -> ExportedProgram:
+def exported(
+    make: Callable[[], nn.Module], arguments: Arguments, several: bool = False
+) -> ExportedProgram:
     """Export for one image, with operators that change nothing in place.
 
     Args:
         make: makes the model; it may be exported twice.
         arguments: of the model.
+        several: the model is a function of images only, and fails for one of them alone.
 
     Raises:
         Rot180Error: the model cannot be exported.
     """
-    program, uses = _exported(make(), arguments, set())
+    program, uses = _exported(make(), arguments, set(), several)
     if kept := uses.differing():
-        program, _ = _exported(make(), arguments, kept)
+        program, _ = _exported(make(), arguments, kept, several)
     return program
 
 
 def _exported(
-    model: nn.Module, arguments: Arguments, kept: set[type[torch.autograd.Function]]
+    model: nn.Module,
+    arguments: Arguments,
+    kept: set[type[torch.autograd.Function]],
+    several: bool,
 ) -> tuple[ExportedProgram, Uses]:
     args, kwargs = arguments.with_images(arguments.example)
     try:
         with torch.no_grad(), _silence(), watched(kept) as uses:
-            program = torch.export.export(model, args, kwargs)
+            if several:
+                program = export_for_several(model, arguments.example)
+            else:
+                program = torch.export.export(model, args, kwargs)
             if not is_plain(program):
-                return program.run_decompositions({}), uses
+                program = program.run_decompositions({})
     except Exception as error:
         raise Rot180Error(why_not(error, model)) from error
+    if several:
+        with_one_image(program.graph)
     _simplify(program.graph)
     return program, uses
 
