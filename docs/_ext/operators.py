@@ -215,7 +215,15 @@ CALLS = (
 _aten = torch.ops.aten
 AS_OTHERS = {
     _aten.alias.default: ("torch.ops.aten.alias(x)", ()),
+    _aten.batch_norm.default: (
+        "F.batch_norm(x, mean, spread)",
+        (None, None, torch.zeros(4), torch.ones(4), False, 0.1, 1e-5, False),
+    ),
     _aten.clone.default: ("x.clone()", ()),
+    _aten.contiguous.default: ("x.contiguous()", ()),
+    _aten.to.device: ("x.to('cpu', torch.float32)", (torch.device("cpu"), torch.float32)),
+    _aten.to.dtype: ("x.to(torch.float32)", (torch.float32,)),
+    _aten.to.dtype_layout: ("torch.ops.aten.to.dtype_layout(x)", ()),
     _aten.dropout.default: ("F.dropout(x, training=False)", (0.5, False)),
     _aten.feature_dropout.default: ("F.dropout2d(x, training=False)", (0.5, False)),
     _aten.flatten.using_ints: ("x.flatten(1)", (1,)),

@@ -1,5 +1,6 @@
 """What the tests of atlases share: small networks and data, and all that a file holds."""
 
+import os
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -159,3 +160,8 @@ def scanned(path: Path, **others: Any) -> Path:
     given = {"batch": 8, "examples": 3, "sample": 20, **normalisation(), **others}
     rot180.scan(small_network(), small_data(60), path, **given).close()
     return path
+
+
+def become_nobody() -> None:
+    if os.geteuid() == 0:
+        os.seteuid(65534)

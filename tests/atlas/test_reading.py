@@ -6,8 +6,7 @@ import shutil
 import sqlite3
 import stat
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -19,11 +18,11 @@ import rot180
 from rot180.errors import Rot180Error
 from tests.atlas.scans import (
     TABLES,
+    become_nobody,
     change,
     normalisation,
     read_everything,
     refused,
-    same_rows,
     scanned,
     small_data,
     small_network,
@@ -224,29 +223,6 @@ def test_a_view_in_the_place_of_a_table(copy: Path) -> None:
     refused(copy, "has other tables than an atlas")
 
 
-@pytest.fixture
-def somebody() -> Iterator[Path]:
-    """A directory, as somebody sees it who may not write everywhere."""
-    if not hasattr(os, "seteuid"):
-        pytest.skip("there are no such users here")
-    root = Path(tempfile.mkdtemp())
-    root.chmod(0o755)
-    user = os.geteuid()
-    try:
-        yield root
-    finally:
-        os.seteuid(user)
-        for one in root.rglob("*"):
-            one.chmod(0o755)
-        root.chmod(0o755)
-        shutil.rmtree(root)
-
-
-def become_nobody() -> None:
-    if os.geteuid() == 0:
-        os.seteuid(65534)
-
-
 def test_a_read_only_directory(whole: Path, somebody: Path) -> None:
     path = Path(shutil.copy(whole, somebody / "a.atlas"))
     path.chmod(0o444)
@@ -269,42 +245,6 @@ def test_a_file_that_may_not_be_read(whole: Path, somebody: Path) -> None:
         path.chmod(0)
     become_nobody()
     with pytest.raises(Rot180Error, match="cannot be read: check its permissions"):
-        rot180.open(path)
-
-
-def left_half_written(whole: Path, path: Path) -> None:
-    """Copy an atlas and its journal in the middle of a transaction that has begun to write."""
-    made = path.with_name("made")
-    shutil.copy(whole, made)
-    with closing(sqlite3.connect(made, isolation_level=None)) as file:
-        file.execute("PRAGMA cache_size = 4")
-        file.execute("BEGIN")
-        file.execute("UPDATE image SET picture = zeroblob(5000)")
-        file.execute("UPDATE feature SET max = 0")
-        file.execute("DELETE FROM peak")
-        shutil.copy(made, path)
-        shutil.copy(f"{made}-journal", f"{path}-journal")
-        file.execute("ROLLBACK")
-    made.unlink()
-    assert path.read_bytes() != whole.read_bytes()
-
-
-def test_what_a_killed_writer_left_is_taken_back(whole: Path, tmp_path: Path) -> None:
-    path = tmp_path / "a.atlas"
-    left_half_written(whole, path)
-    read_everything(path)
-    same_rows(path, whole)
-    assert [one.name for one in tmp_path.iterdir()] == ["a.atlas"]
-
-
-def test_what_a_killed_writer_left_where_nobody_may_write(whole: Path, somebody: Path) -> None:
-    path = somebody / "a.atlas"
-    left_half_written(whole, path)
-    for one in somebody.iterdir():
-        one.chmod(0o444)
-    somebody.chmod(0o555)
-    become_nobody()
-    with pytest.raises(Rot180Error, match=r"left in the middle of writing.*a\.atlas-journal"):
         rot180.open(path)
 
 

@@ -365,7 +365,7 @@ class Atlas(Mapping[str, AtlasLayer]):
         except (*DAMAGED, OverflowError) as error:
             if "closed" in str(error):
                 raise Rot180Error(f"{self.path} was closed; open it again.") from error
-            if "locked" in str(error):
+            if "locked" in str(error) or "interrupted" in str(error):
                 raise unreadable(self.path, error) from error
             raise Rot180Error(f"{self.path} is damaged ({error}).") from error
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from rot180.atlas import rows
+from rot180.atlas.connecting import check_side_files
 from rot180.atlas.layout import Layout
 from rot180.atlas.rows import Fields
 from rot180.atlas.schema import APPLICATION_ID, TABLES, VERSION
@@ -33,6 +34,7 @@ class Writer:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        check_side_files(path)
         with self._told():
             self.connection = sqlite3.connect(path, isolation_level=None)
             # Full synchronisation is SQLite's default; it stands here because all rests on it.
