@@ -1,5 +1,6 @@
 """Folders of images: which files count, which class and split they are in."""
 
+import io
 import os
 import shutil
 from pathlib import Path
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from rot180.datasets import BadImage, Dataset, in_test, open_dataset
+from rot180.datasets import BadImage, Dataset, fingerprints, in_test, open_dataset
+from rot180.datasets.decoded import decoded
 from rot180.errors import Rot180Error
 from tests.datasets.dataset_files import encoded, pixels, put, put_images
 
@@ -114,6 +117,57 @@ def test_the_fingerprint_moves_with_the_data(tmp_path: Path) -> None:
     assert open_dataset(str(there), "all").fingerprint != fingerprint
     put(here / "a/1.png", encoded(pixels(0)) + b"\0")
     assert open_dataset(str(here), "all").fingerprint != fingerprint
+
+
+@pytest.mark.parametrize("kind", ["bmp", "png", "tiff"])
+def test_other_pixels_in_as_many_bytes_are_another_data_set(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "train"
+    folder.mkdir()
+    before = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
+    after = before ^ 1
+    for number, one in enumerate(before):
+        write(folder / f"{number}.{kind}", one, kind)
+    data = open_dataset(str(tmp_path), "all")
+    assert np.array_equal(decoded(data, (8, 8), 3).images, before)
+    times = [(one.stat().st_atime_ns, one.stat().st_mtime_ns) for one in sorted(folder.iterdir())]
+    sizes = [one.stat().st_size for one in sorted(folder.iterdir())]
+    for number, one in enumerate(after):
+        write(folder / f"{number}.{kind}", one, kind, sizes[number])
+    changed = open_dataset(str(tmp_path), "all")
+    assert changed.fingerprint != data.fingerprint
+    assert changed.state != data.state
+    assert np.array_equal(decoded(changed, (8, 8), 3).images, after)
+    for one, time in zip(sorted(folder.iterdir()), times, strict=True):
+        os.utime(one, ns=time)  # as a copy does that keeps times
+    assert open_dataset(str(tmp_path), "all").fingerprint == changed.fingerprint
+
+
+def test_what_the_fingerprint_of_a_large_folder_leaves_out_is_decoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprints, "FILES", 2)
+    folder = tmp_path / "train"
+    folder.mkdir()
+    before = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
+    for number, one in enumerate(before):
+        write(folder / f"{number}.bmp", one, "bmp")
+    data = open_dataset(str(tmp_path), "all")
+    assert np.array_equal(decoded(data, (8, 8), 3).images, before)
+    write(folder / "1.bmp", before[1] ^ 1, "bmp")  # files 0 and 3 are looked into
+    changed = open_dataset(str(tmp_path), "all")
+    assert changed.fingerprint == data.fingerprint
+    assert np.array_equal(decoded(changed, (8, 8), 3).images[1], before[1] ^ 1)
+    write(folder / "3.bmp", before[3] ^ 1, "bmp")
+    assert open_dataset(str(tmp_path), "all").fingerprint != data.fingerprint
+
+
+def write(path: Path, image: np.ndarray, kind: str, size: int | None = None) -> None:
+    """Write an image, of as many bytes as there were."""
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, kind, **({"compress_level": 0} if kind == "png" else {}))
+    data = stream.getvalue()
+    assert size is None or len(data) == size
+    path.write_bytes(data)
 
 
 def test_linked_class_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from rot180.datasets.dataset import checked_index, numbered_classes
-from rot180.datasets.fingerprints import combined, of_file
+from rot180.datasets.fingerprints import combined, of_file, state_of_files
 from rot180.errors import Rot180Error
 
 RECORD = 1 + 3 * 32 * 32
@@ -30,6 +30,7 @@ class BinaryCifar:
         # Image i is in the file whose first image is the last one not after i.
         self._starts = np.cumsum([0, *(len(records) for records in self._records)])
         self.fingerprint = combined(["cifar-binary", split, *(of_file(file) for file in files)])
+        self.state = state_of_files(files)
 
     def __len__(self) -> int:
         return int(self._starts[-1])

@@ -18,7 +18,11 @@ TEST_SHARE = 6
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Images in a fixed order, some of them with a class. Indices run from 0 to ``len - 1``."""
+    """Images in a fixed order, some of them with a class. Indices run from 0 to ``len - 1``.
+
+    A data set of files may have an attribute ``state``, a text that moves whenever they change on
+    this machine: decoded images are then decoded again.
+    """
 
     @property
     def name(self) -> str:

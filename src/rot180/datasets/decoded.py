@@ -15,7 +15,7 @@ from rot180.datasets.store import Write, remembered
 from rot180.errors import Rot180Error
 
 # Belongs to the name of a kept array: raise it when decoding or fitting changes.
-VERSION = "1"
+VERSION = "2"
 # Images are decoded in batches of about this many bytes, which bounds the memory in use.
 BATCH_BYTES = 32 * 1024**2
 BATCH_MOST = 256
@@ -73,7 +73,9 @@ def decoded(
         return {"bad": bad, "total": total}
 
     key = combined([dataset.fingerprint, f"{height}x{width}x{channels}", VERSION])
-    images, notes = remembered(key, (total, height, width, channels), fill)
+    # A fingerprint is not made of every byte; what is kept has to be of the files as they are now.
+    state = getattr(dataset, "state", "")
+    images, notes = remembered(combined([key, state]), (total, height, width, channels), fill)
     if progress is not None:
         progress(total, total)
     # Names are made anew: the data may lie elsewhere than when the array was made.

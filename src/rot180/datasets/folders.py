@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from jaxtyping import UInt8
 
 from rot180.datasets.dataset import TEST_NAMES, checked_index, division
 from rot180.datasets.decode import BadImage, decode
-from rot180.datasets.fingerprints import combined
+from rot180.datasets.fingerprints import combined, of_files
 from rot180.errors import Rot180Error
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif")
@@ -20,10 +21,18 @@ SUFFIXES = frozenset((*PHOTO_SUFFIXES, *OTHER_SUFFIXES))
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One image file: its path below the root with forward slashes, its size, its class folder."""
+    """One image file.
+
+    Attributes:
+        path: below the root, with forward slashes.
+        size: in bytes.
+        state: when it was changed (in nanoseconds), and its inode.
+        folder: its class folder.
+    """
 
     path: str
     size: int
+    state: tuple[int, int]
     folder: str | None
 
 
@@ -39,8 +48,20 @@ class FolderDataset:
         self.classes = classes
         self._files = files
         self._labels = {name: label for label, name in enumerate(classes)}
-        listing = (f"{file.path}\0{file.size}" for file in files)
-        self.fingerprint = combined(["folder", split, "\0".join(classes), *listing])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Made of paths, sizes and content; see ``fingerprints``."""
+        listing = (f"{file.path}\0{file.size}" for file in self._files)
+        content = of_files(
+            [self.root / file.path for file in self._files], [file.size for file in self._files]
+        )
+        return combined(["folder", self.split, "\0".join(self.classes), *listing, *content])
+
+    @cached_property
+    def state(self) -> str:
+        """Moves as soon as one of the files is written, replaced or moved on this machine."""
+        return combined(f"{file.path}\0{file.size}\0{file.state}" for file in self._files)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -147,7 +168,9 @@ def _walk(directory: Path, path: str, folder: str | None, above: set[str]) -> li
             inside = entry.name if folder is None else folder
             found += _walk(directory / entry.name, below, inside, above | {here})
         elif entry.is_file() and os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-            found.append(ImageFile(below, entry.stat().st_size, folder))
+            facts = entry.stat()
+            state = (facts.st_mtime_ns, facts.st_ino)
+            found.append(ImageFile(below, facts.st_size, state, folder))
     return found
 
 

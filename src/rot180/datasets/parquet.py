@@ -18,7 +18,7 @@ from jaxtyping import Int64, UInt8
 
 from rot180.datasets.dataset import TEST_NAMES, checked_index, division, numbered_classes
 from rot180.datasets.decode import BadImage, decode
-from rot180.datasets.fingerprints import combined, of_file
+from rot180.datasets.fingerprints import combined, of_file, state_of_files
 from rot180.errors import Rot180Error, listed
 
 IMAGE_COLUMNS = ("image", "img")
@@ -140,6 +140,7 @@ class ParquetDataset:
         chosen = "all rows" if rows is None else "rows by in_test"
         digests = (of_file(file.path) for file in files)
         self.fingerprint = combined(["parquet", split, chosen, *digests])
+        self.state = state_of_files(file.path for file in files)
 
     def __len__(self) -> int:
         return len(self._rows)
