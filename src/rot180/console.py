@@ -1,15 +1,17 @@
 """What a person at a terminal sees: sentences for errors, and bars for what takes time."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rot180.errors import Rot180Error
+from rot180.errors import Rot180Error, Rot180Warning
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -29,9 +31,23 @@ def page(width: int = 100) -> Console:
 
 @contextmanager
 def sentences() -> Iterator[None]:
-    """Turn exceptions into one sentence and an exit status, unless ``--debug`` was given."""
+    """Turn exceptions into one sentence and an exit status, unless ``--debug`` was given.
+
+    Warnings of rot180 are lines, too.
+    """
+
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, Rot180Warning) and not debug:
+            err.print(f"[yellow]note:[/] {escape(str(message))}")
+        else:
+            usual(message, category, *where, **more)
+
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            yield
     except (typer.Exit, typer.Abort):
         raise
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The one exception that rot180 raises on purpose: its message is a sentence for the user."""
+"""The exception that rot180 raises on purpose, and its warning: sentences for the user."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -8,6 +8,10 @@ from typing import Any
 
 class Rot180Error(Exception):
     """Something the user can put right: the message says what was wrong and what to do."""
+
+
+class Rot180Warning(UserWarning):
+    """Something the user may want to know, while the work goes on."""
 
 
 def listed(names: Iterable[str], wanted: str = "", limit: int = 12) -> str:

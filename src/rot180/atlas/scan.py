@@ -5,6 +5,7 @@ import platform
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,10 +28,10 @@ from rot180.atlas.reading import Atlas, open_atlas
 from rot180.atlas.rows import Fields
 from rot180.atlas.state import State
 from rot180.atlas.watching import Watching
-from rot180.atlas.writing import Writer, appearing, create
+from rot180.atlas.writing import Held, Writer, appearing, create, take_back
 from rot180.datasets import BadImage, Dataset, fitted
 from rot180.datasets.loading import Batch, Loading
-from rot180.errors import Rot180Error
+from rot180.errors import Rot180Error, Rot180Warning
 from rot180.graph.connections import connections
 from rot180.graph.fields import receptive_fields
 
@@ -153,6 +154,7 @@ class _Scan:
                 identity.check_same(Identity.of(atlas), who, self.path)
                 self._check_shard(atlas)
                 if atlas.finished:
+                    take_back(self.path)
                     return open_atlas(self.path)
                 state = atlas.state()
                 saved = atlas.progress  # of the same moment
@@ -272,8 +274,8 @@ class _Scan:
         if after >= stop:
             return
         size, channels = self.subject.size, self.network.input_shape[0]
-        started = last = time.perf_counter()
-        cost, done = 0.0, 0
+        started = last = kept = time.perf_counter()
+        cost, done, put_off = 0.0, 0, False
         with (
             _stopped_softly() as stopping,
             Loading(
@@ -299,12 +301,18 @@ class _Scan:
                 if stopping.is_set():
                     break
                 if after < stop and now - last > max(self.settings.every, _SHARE * cost):
-                    saved = self._saved(writer, state, saved, after, now - last)
+                    try:
+                        saved = self._saved(writer, state, saved, after, now - kept, patience=0)
+                        kept = now
+                    except Held:  # all is in memory still
+                        if not put_off:
+                            warnings.warn(_PUT_OFF.format(self.path), Rot180Warning, stacklevel=4)
+                        put_off = True
                     last = time.perf_counter()
                     cost = last - now
             taken.close()
             # After an error or a second interrupt the state may be half updated: it is not saved.
-            self._saved(writer, state, saved, after, time.perf_counter() - last)
+            self._saved(writer, state, saved, after, time.perf_counter() - kept)
         if stopping.is_set() and after < stop:
             raise KeyboardInterrupt
 
@@ -322,13 +330,19 @@ class _Scan:
             state.update(observed)
 
     def _saved(
-        self, writer: Writer, state: State, before: list[Range], after: int, seconds: float
+        self,
+        writer: Writer,
+        state: State,
+        before: list[Range],
+        after: int,
+        seconds: float,
+        patience: float | None = None,
     ) -> list[Range]:
         """Make a checkpoint, and return the progress that it says."""
         ((first, stop, _),) = before
         progress = [(first, stop, after)]
         skipped = [(number, *about) for number, about in self.skipped.items()]
-        writer.save(state, self.fields, self._named, progress, before, skipped, seconds=seconds)
+        writer.save(state, self.fields, self._named, progress, before, skipped, seconds, patience)
         self.skipped.clear()
         return progress
 
@@ -351,6 +365,11 @@ class _Scan:
                     f"{error.reason}. Put it back, and give the same command again."
                 ) from error
 
+
+_PUT_OFF = (
+    "Another program holds {}, as one does that reads it: this checkpoint is put off, and the scan "
+    "goes on."
+)
 
 _SHARE = 50
 """Checkpoints take no more than one part in so many of the time."""

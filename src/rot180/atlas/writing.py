@@ -4,6 +4,8 @@ import json
 import os
 import sqlite3
 import tempfile
+import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +19,21 @@ from rot180.atlas.layout import Layout
 from rot180.atlas.rows import Fields
 from rot180.atlas.schema import APPLICATION_ID, TABLES, VERSION
 from rot180.atlas.state import State
-from rot180.errors import Rot180Error
+from rot180.errors import Rot180Error, Rot180Warning
 
 _RESULTS = ("feature", "example", "peak", "response", "partner", "sample_image", "sample", "state")
 
 _PICTURES = 256
 """Pictures stored in one transaction."""
+
+PATIENCE = 600.0
+"""Seconds to wait for another program that holds the file."""
+
+_BUSY = {"SQLITE_BUSY", "SQLITE_BUSY_SNAPSHOT", "SQLITE_LOCKED"}
+
+
+class Held(Rot180Error):
+    """Another program holds the file: whoever reads it keeps others from writing meanwhile."""
 
 
 class Writer:
@@ -34,6 +45,7 @@ class Writer:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._said = False
         check_side_files(path)
         with self._told():
             self.connection = sqlite3.connect(path, isolation_level=None)
@@ -52,12 +64,12 @@ class Writer:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            reason = str(error)
+            reason, kind = str(error), Rot180Error
             if "full" in reason:
                 reason = "the disk is full"
-            elif "locked" in reason:
-                reason = "another program is writing to it"
-            raise Rot180Error(
+            elif getattr(error, "sqlite_errorname", "") in _BUSY:
+                reason, kind = "another program reads it or writes to it", Held
+            raise kind(
                 f"Cannot write {self.path}: {reason}. What was saved before is intact; give the "
                 "same command again to go on from there."
             ) from error
@@ -75,6 +87,34 @@ class Writer:
                     self.connection.execute("ROLLBACK")
                 raise
 
+    def _change(
+        self, change: Callable[[sqlite3.Connection], Any], patience: float | None = None
+    ) -> None:
+        """Make a change in one transaction, as soon as no other program holds the file.
+
+        Args:
+            change: is called again where the file could not be written.
+            patience: seconds to wait, :data:`PATIENCE` by default.
+        """
+        until = time.monotonic() + (PATIENCE if patience is None else patience)
+        while True:
+            try:
+                with self.transaction() as file:
+                    change(file)
+                return
+            except Held:
+                if time.monotonic() >= until:
+                    raise
+            if not self._said:
+                self._said = True
+                warnings.warn(
+                    f"Another program holds {self.path}, as one does that reads it: waiting for "
+                    f"it, for {PATIENCE / 60:.0f} minutes at most.",
+                    Rot180Warning,
+                    stacklevel=2,
+                )
+            time.sleep(0.1)
+
     def save(
         self,
         state: State,
@@ -84,6 +124,7 @@ class Writer:
         before: Sequence[tuple[int, int, int]] | None,
         skipped: Iterable[tuple[int, str, str]],
         seconds: float = 0.0,
+        patience: float | None = None,
     ) -> None:
         """Write the state, all that follows from it, and how far the scan has come.
 
@@ -95,11 +136,16 @@ class Writer:
             before: what the progress was in the file; None: whatever it is.
             skipped: (image, name, reason) of images that could not be read.
             seconds: that were spent since the last time.
+            patience: how many seconds to wait for other programs that hold the file,
+                :data:`PATIENCE` by default.
 
         Raises:
+            Held: another program held it for longer.
             Rot180Error: the file cannot be written, or another process has gone on with the scan.
         """
-        with self.transaction() as file:
+        skipped = list(skipped)
+
+        def change(file: sqlite3.Connection) -> None:
             if before is not None and self.progress() != list(before):
                 raise Rot180Error(
                     f"{self.path} was changed by another process, which scans into it as well. "
@@ -128,6 +174,8 @@ class Writer:
                 "UPDATE about SET value = CAST(value AS REAL) + ? WHERE key = 'seconds'", (seconds,)
             )
 
+        self._change(change, patience)
+
     def _images(
         self, file: sqlite3.Connection, names: Callable[[int], tuple[str, int | None]]
     ) -> None:
@@ -141,7 +189,8 @@ class Writer:
 
     def progress(self) -> list[tuple[int, int, int]]:
         """Return (first, stop, next) of each range of images."""
-        return list(self.connection.execute("SELECT * FROM progress ORDER BY first"))
+        with self._told():
+            return list(self.connection.execute("SELECT * FROM progress ORDER BY first"))
 
     def without_picture(self) -> list[int]:
         """Return the images whose pictures are missing."""
@@ -158,25 +207,42 @@ class Writer:
         """
         missing = self.without_picture()
         for start in range(0, len(missing), _PICTURES):
-            some = [(data, n) for n, data in picture_of(missing[start : start + _PICTURES])]
-            with self.transaction() as file:
-                file.executemany("UPDATE image SET picture = ? WHERE number = ?", some)
+            found = picture_of(missing[start : start + _PICTURES])
+            self._put_pictures([(data, number) for number, data in found])
+
+    def _put_pictures(self, some: list[tuple[bytes, int]]) -> None:
+        self._change(
+            lambda file: file.executemany("UPDATE image SET picture = ? WHERE number = ?", some)
+        )
 
     def tell(self, facts: Mapping[str, Any]) -> None:
         """Add to what the file says about itself."""
-        with self.transaction() as file:
-            _insert(file, "about", _as_json(facts), "OR REPLACE ")
+        self._change(lambda file: _insert(file, "about", _as_json(facts), "OR REPLACE "))
 
     def finish(self, facts: Mapping[str, Any], keep_state: bool) -> None:
         """Say that the scan is over, and give back the room that its state took."""
-        with self.transaction() as file:
+
+        def change(file: sqlite3.Connection) -> None:
             if not keep_state:
                 file.execute("DELETE FROM state")
             _insert(file, "about", _as_json(facts), "OR REPLACE ")
+
+        self._change(change)
         try:
             self.connection.execute("VACUUM")
-        except sqlite3.Error:  # no room for a second copy: the file is complete all the same
+        except sqlite3.Error:  # no room for a second copy, or read: it is complete all the same
             return
+
+
+def take_back(path: Path) -> None:
+    """Let SQLite take back what a killed scan has left half written, if it has.
+
+    Raises:
+        Rot180Error: the file cannot be written.
+    """
+    if Path(f"{path}-journal").exists():
+        with Writer(path) as writer:
+            writer.progress()
 
 
 @contextmanager

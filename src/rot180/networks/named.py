@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from rot180.device import chosen_device
-from rot180.errors import Rot180Error, listed
+from rot180.errors import Rot180Error, Rot180Warning, listed
 from rot180.networks import preprocessing
 from rot180.networks.checkpoint import SHIPPED, Checkpoint
 from rot180.networks.checkpoint import load as load_checkpoint
@@ -125,7 +125,7 @@ def load(
     """
     found = named_model(name, weights, size, mean, std, classes, device)
     for remark in found.remarks:
-        warnings.warn(remark, stacklevel=2)
+        warnings.warn(remark, Rot180Warning, stacklevel=2)
     return found
 
 
