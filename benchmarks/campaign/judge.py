@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 import rot180
 from campaign import verdict as classes
@@ -19,6 +18,7 @@ from campaign.oracle import Tangents, by_differences, lowest_precision, tangents
 from campaign.rules import Ruled
 from campaign.verdict import Verdict
 from campaign.watching import eager, exported
+from rot180.graph.twin import tensors_of
 
 METHODS = ("gradient", "deconvnet", "guided")
 TOLERANCE = {
@@ -155,7 +155,7 @@ class Judge:
         self.at = "while it ran forward"
         both = self.net.outputs_for(self.images)
         for number, expected in enumerate(self.outputs):
-            leaves = [one for one in tree_leaves(expected) if isinstance(one, Tensor)]
+            leaves = list(tensors_of(expected))
             numbers = getattr(self.net, "output_numbers", range(len(both)))
             found = self.net.outputs_for(self.images[number : number + 1])
             if len(found) != len(leaves):

@@ -221,6 +221,7 @@ AS_OTHERS = {
     ),
     _aten.clone.default: ("x.clone()", ()),
     _aten.contiguous.default: ("x.contiguous()", ()),
+    _aten._to_copy.default: ("torch.ops.aten._to_copy(x)", ()),
     _aten.to.device: ("x.to('cpu', torch.float32)", (torch.device("cpu"), torch.float32)),
     _aten.to.dtype: ("x.to(torch.float32)", (torch.float32,)),
     _aten.to.dtype_layout: ("torch.ops.aten.to.dtype_layout(x)", ()),

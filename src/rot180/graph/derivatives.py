@@ -2,7 +2,8 @@
 
 For a step f, with its inputs x from a forward pass, a random direction v and a random signal s,
 <s, (f(x + h v) - f(x - h v)) / 2h> has to equal <backward(s), v>. Outputs where half of h gives
-another quotient lie at a kink, or are rounded by the model itself: they take no signal.
+another quotient, or one side another than both, lie at a kink, or are rounded by the model itself:
+they take no signal.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,8 +24,9 @@ from rot180.graph.plan import cut_of
 _STEP = 1e-5
 """h, in units of the typical size of an input."""
 
-_KINK, TOLERANCE = 1e-4, 1e-3
-"""Relative differences: of two quotients at a kink; of a backward pass that is wrong."""
+_KINK, _BEND, TOLERANCE = 1e-4, 1e-3, 1e-3
+"""Relative differences: of two quotients near a kink; of the quotients to both sides and to one,
+right at it; of a backward pass that is wrong."""
 
 _ROOM = 16
 """Rows and columns, at most, of the part of a map that is compared."""
@@ -177,6 +179,9 @@ def _difference(
     quotient, finer = ((moved(h) - moved(-h)) / (2 * h) for h in (_STEP, _STEP / 2))
     largest = float(quotient.abs().max()) if quotient.numel() else 0.0
     smooth = ((quotient - finer).abs() <= _KINK * largest) & quotient.isfinite()
+    # A kink right here, as of equal values of which one is chosen, bends both quotients alike.
+    onesided = (moved(_STEP / 2) - output) / (_STEP / 2)
+    smooth &= (quotient - onesided).abs() <= _BEND * largest
     if not largest or not smooth.any():
         return 0.0
     quotient = torch.where(smooth, quotient, 0)

@@ -192,7 +192,7 @@ def _simplify(graph: fx.Graph) -> None:
     passed = set()
     for node in graph.nodes:
         passed.add(node)
-        if node.op == "call_function" and not _is_item(node) and node.target._schema.is_mutable:
+        if isinstance(node.target, OpOverload) and node.target._schema.is_mutable:
             node.target = _elsewhere(node.target)
             node.args[0].replace_all_uses_with(node, lambda user: user not in passed)
         elif (write := _REWRITTEN.get(node.target)) is not None:

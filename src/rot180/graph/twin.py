@@ -55,7 +55,8 @@ def _copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
     kept = {number: hooks for number, hooks in memo.items() if type(hooks) is OrderedDict}
     twin = copy.deepcopy(model, memo).eval()
     for module in list(model.modules()):
-        _use_the_copies(module, memo[id(module)], kept, memo)
+        if id(module) in memo:  # the parts of a TorchScript module are not
+            _use_the_copies(module, memo[id(module)], kept, memo)
     return twin
 
 

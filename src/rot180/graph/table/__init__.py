@@ -110,10 +110,12 @@ def _copied(call: Call) -> "Operator | Found | None":
     return Found((), (values,))
 
 
-def _converted(call: Call) -> Found | None:
-    """Read ``to``, if it changes nothing."""
+def _converted(call: Call) -> "Operator | Found | None":
+    """Read a conversion: of numbers to numbers it is nothing but a rounding."""
     (before, after) = (one.meta["val"] for one in (call.source, call.node))
-    return SAME if (before.dtype, before.device) == (after.dtype, after.device) else None
+    if (before.dtype, before.device) == (after.dtype, after.device):
+        return SAME
+    return smooth(call) if is_floating(call.source) and is_floating(call.node) else None
 
 
 def _dropout(call: Call) -> Found | None:
@@ -135,6 +137,7 @@ _CALLS: dict[Any, Reader] = {
     aten.alias.default: lambda call: SAME,
     aten.clone.default: lambda call: SAME,
     aten.contiguous.default: lambda call: SAME,
+    aten._to_copy.default: _converted,
     aten.to.dtype: _converted,
     aten.to.device: _converted,
     aten.to.dtype_layout: _converted,
