@@ -1,20 +1,37 @@
 """What a person at a terminal sees: sentences for errors, and bars for what takes time."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 
 from rot180.errors import Rot180Error, Rot180Warning
+from rot180.visible import visible
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class Terminal(Console):
+    """A console that shows what text would do to a terminal, and does not do it.
+
+    Names of classes, layers and images come from files of others.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Yield the parts of what is printed, with :func:`visible` text."""
+        for part in super().render(renderable, options):
+            yield part if part.control else Segment(visible(part.text), part.style)
+
+
+out = Terminal(highlight=False, soft_wrap=True)
+err = Terminal(stderr=True, highlight=False, soft_wrap=True)
 debug = False
 """Whether tracebacks are shown; set by ``--debug``."""
 
@@ -26,7 +43,7 @@ def say(words: str) -> None:
 
 def page(width: int = 100) -> Console:
     """Return a console for prose and tables, which breaks lines; so wide if it is no terminal."""
-    return Console(highlight=False, width=None if out.is_terminal else width)
+    return Terminal(highlight=False, width=None if out.is_terminal else width)
 
 
 @contextmanager

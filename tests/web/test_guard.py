@@ -27,6 +27,30 @@ def closed() -> Iterator[str]:
         yield found
 
 
+WRONG_HOSTS = [
+    "localhost/x",
+    "evil@127.0.0.1",
+    "127.0.0.1@evil",
+    "localhost#",
+    "localhost?",
+    "localhost:",
+    "localhost:80:80",
+    "localhost:x",
+    "local host",
+    "localhost,evil",
+    "[",
+    "[broken",
+    "::1",
+    "localhost\xe9",
+]
+
+
+@pytest.mark.parametrize("host", WRONG_HOSTS)
+def test_what_is_no_host_is_refused(plain: str, host: str) -> None:
+    answer = ask(plain, "/learn", headers={"Host": host})
+    assert answer.status in (400, 421)
+
+
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "localhost@evil"])
 def test_another_name_is_refused(plain: str, host: str) -> None:
     answer = ask(plain, "/learn", headers={"Host": host})
@@ -40,9 +64,11 @@ def test_names_of_this_machine_are_answered(plain: str, host: str) -> None:
 
 
 def test_hosts_are_read_from_headers() -> None:
-    assert host_of("[::1]:80") == "::1"
-    assert host_of("A.example:1") == "a.example"
-    assert host_of("[broken") == ""
+    assert host_of("[::1]:80") == ("::1", 80)
+    assert host_of("A.example:1") == ("a.example", 1)
+    assert host_of("127.0.0.1") == ("127.0.0.1", None)
+    for wrong in (*WRONG_HOSTS, ""):
+        assert host_of(wrong) is None
 
 
 def test_every_answer_says_what_a_page_may_do(plain: str) -> None:
@@ -60,19 +86,48 @@ def test_every_answer_says_what_a_page_may_do(plain: str) -> None:
     [
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
+        {"Origin": "http://evil@127.0.0.1"},
+        {"Origin": "http://127.0.0.1/x"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "http://localhost"},
+        {"Origin": "file://"},
+        {"Origin": ""},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
     ],
 )
 def test_pages_of_other_sites_change_nothing(plain: str, headers: dict[str, str]) -> None:
-    assert ask(plain, "/atlas/x/images", "POST", b"", headers).status == 403
+    answer = ask(plain, "/atlas/x/images", "POST", b"", headers)
+    assert answer.status == 403
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("localhost:8180", "http://localhost:8180"),
+        ("localhost", "http://localhost"),
+        ("localhost", "http://LOCALHOST:80"),
+        ("localhost:443", "https://localhost"),
+        ("[::1]:9", "http://[::1]:9"),
+    ],
+)
+def test_pages_of_its_own_do(plain: str, host: str, origin: str) -> None:
+    answer = ask(plain, "/atlas/x/images", "POST", b"", {"Host": host, "Origin": origin})
+    assert answer.status == 404  # there is no such atlas
 
 
 def test_without_the_token_nothing_is_answered(closed: str) -> None:
     for path in ("/", "/learn", "/static/x/style.css", "/openapi.json", "/learn?token=wrong"):
         assert ask(closed, path).status == 401
     assert ask(closed, "/learn", headers={"Authorization": "Bearer wrong"}).status == 401
-    assert ask(closed, "/learn", headers={"Cookie": "rot180-token=wrong"}).status == 401
+    assert (
+        ask(
+            closed, "/learn", headers={"Cookie": f"rot180-token-{urlsplit(closed).port}=wrong"}
+        ).status
+        == 401
+    )
     assert ask(closed, "/learn", headers={"Cookie": "broken;;;="}).status == 401
     assert ask(closed, f"/learn?token={TOKEN}", "POST").status == 401
 
@@ -87,6 +142,19 @@ def test_the_token_in_an_address_becomes_a_cookie(closed: str) -> None:
     shown = cookie.split(";")[0]
     assert ask(closed, "/learn", headers={"Cookie": shown}).status == 200
     assert ask(closed, "/learn", headers={"Authorization": f"Bearer {TOKEN}"}).status == 200
+
+
+def test_the_token_is_found_among_the_cookies_of_others(closed: str) -> None:
+    port = urlsplit(closed).port
+    mine = f"rot180-token-{port}={TOKEN}"
+    for others in ('a={"x":1}; ', "b=c d; ", "=; ", 'q="; ', "rot180-token-1=other; ", "é=ü; "):
+        headers = {"Cookie": f"{others}{mine}"}
+        assert ask(closed, "/learn", headers=headers).status == 200
+        assert ask(closed, "/learn", headers={"Cookie": f"{mine}; {others}"}).status == 200
+    stale = f"rot180-token-{port}=stale; {mine}"
+    assert ask(closed, "/learn", headers={"Cookie": stale}).status == 200
+    for name in ("rot180-token", "rot180-token-1", f"x-rot180-token-{port}"):
+        assert ask(closed, "/learn", headers={"Cookie": f"{name}={TOKEN}"}).status == 401
 
 
 def test_the_token_does_not_lead_to_another_server(closed: str) -> None:

@@ -1,9 +1,9 @@
 """Who may ask: the Host header, a token where others can reach it, and what pages may do."""
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterator
 from hmac import compare_digest
-from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
@@ -11,6 +11,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 COOKIE = "rot180-token"
+"""Begins the name of the cookie, which ends with the port: hosts share theirs between ports."""
+
+_HOST = re.compile(
+    r"(?:(?P<name>[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?)|\[(?P<address>[0-9a-f:.]+)\])"
+    r"(?::(?P<port>[0-9]{1,5}))?",
+    re.IGNORECASE | re.ASCII,
+)
+
+_PORTS = {"http": 80, "https": 443}
 
 POLICY = "; ".join(
     (
@@ -76,16 +85,17 @@ class Guard:
     def _refused(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         host = host_of(headers.get("host", ""))
-        if host not in self._hosts:
+        if host is None or host[0] not in self._hosts:
+            named = f"as '{host[0]}'" if host else "by what the request calls it"
             return PlainTextResponse(
-                f"This server is not known as '{host}'. Ask for it under the address that it "
+                f"This server is not known {named}. Ask for it under the address that it "
                 "printed when it started, or start it with --allow-host.\n",
                 421,
             )
         if scope["method"] in ("GET", "HEAD"):
             return None
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "same-origin")
-        foreign = origin is not None and host_of(urlsplit(origin).netloc) != host
+        foreign = origin is not None and not _is_own(origin, host)
         if foreign or site not in ("same-origin", "none"):
             return PlainTextResponse("Only a page of this server may do that.\n", 403)
         return None
@@ -100,13 +110,13 @@ class Guard:
             path = scope.get("raw_path", scope["path"].encode()).decode("latin-1").split("?")[0]
             # Two slashes at the start would lead to another server.
             answer = RedirectResponse(f"/{path.lstrip('/')}{'?' if rest else ''}{rest}", 303)
-            answer.set_cookie(COOKIE, self._token, httponly=True, samesite="strict")
+            answer.set_cookie(_name(scope), self._token, httponly=True, samesite="strict")
             return answer
         headers = Headers(scope=scope)
         kind, _, shown = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and self._right(shown):
             return None
-        if self._right(_cookie(headers.get("cookie", ""))):
+        if any(map(self._right, _cookies(headers.get("cookie", ""), _name(scope)))):
             return None
         return PlainTextResponse(
             "A token is needed here: open the address that 'rot180 serve' printed, which holds "
@@ -120,17 +130,37 @@ class Guard:
         return compare_digest(shown.encode(), self._token.encode())
 
 
-def host_of(netloc: str) -> str:
-    """Return the name in a Host header or in an address, without port and in small letters."""
-    try:
-        return (urlsplit(f"//{netloc}").hostname or "").lower()
-    except ValueError:
-        return ""
+def _name(scope: Scope) -> str:
+    """Return the name of this server's cookie."""
+    _, port = scope.get("server") or ("", None)
+    return f"{COOKIE}-{port}"
 
 
-def _cookie(header: str) -> str:
-    try:
-        found = SimpleCookie(header).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found is not None else ""
+def host_of(header: str) -> tuple[str, int | None] | None:
+    """Return name (in small letters) and port of a Host header; None if it is none."""
+    found = _HOST.fullmatch(header)
+    if found is None:
+        return None
+    port = int(found["port"]) if found["port"] else None
+    return (found["name"] or found["address"]).lower(), port
+
+
+def _is_own(origin: str, host: tuple[str, int | None]) -> bool:
+    """Say whether an Origin header names the server that the Host header does, port included."""
+    scheme, _, rest = origin.partition("://")
+    asked, usual = host_of(rest), _PORTS.get(scheme.lower())
+    if asked is None or usual is None:
+        return False
+    (name, port), (known, served) = asked, host
+    return name == known and (port or usual) == (served or usual)
+
+
+def _cookies(header: str, name: str) -> Iterator[str]:
+    """Yield the values of the cookies of a name.
+
+    Other programs on the same machine may set cookies of any kind, which no parser may stop at.
+    """
+    for one in header.split(";"):
+        found, _, value = one.partition("=")
+        if found.strip() == name:
+            yield value.strip()

@@ -1,0 +1,28 @@
+"""Text from files as it may be shown: what would act on a terminal or a page stands as its code."""
+
+import re
+
+_ACTS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, but for tab and line feed
+    "\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069"  # what turns the direction of text
+    "\u2028\u2029\ud800-\udfff]"  # other line ends, and halves of characters
+)
+
+
+def visible(text: str) -> str:
+    r"""Return a text in which characters that do something are written as escapes.
+
+    A byte of a file's name that is no text (Python keeps it as a surrogate) becomes its number.
+
+    Example:
+        >>> visible("cat\x1b]0;owned\x07"), visible("caf\udce9.png")
+        ('cat\\x1b]0;owned\\x07', 'caf\\xe9.png')
+    """
+    return _ACTS.sub(_code, text)
+
+
+def _code(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    if 0xDC80 <= number <= 0xDCFF:
+        number -= 0xDC00
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
