@@ -15,6 +15,7 @@ def visible(text: str) -> str:
     A byte of a file's name that is no text (Python keeps it as a surrogate) becomes its number.
 
     Example:
+        >>> from rot180.visible import visible
         >>> visible("cat\x1b]0;owned\x07"), visible("caf\udce9.png")
         ('cat\\x1b]0;owned\\x07', 'caf\\xe9.png')
     """

@@ -10,6 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from rot180.errors import Rot180Error
+from rot180.web.connections import Bounded
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -43,7 +44,7 @@ def _configured(app: ASGIApp) -> uvicorn.Server:
             access_log=False,
             server_header=False,
             timeout_keep_alive=30,
-            limit_concurrency=500,
+            http=Bounded,
             h11_max_incomplete_event_size=64 * 1024,
         )
     )

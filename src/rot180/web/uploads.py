@@ -1,5 +1,7 @@
 """Pictures that people bring: checked before they are decoded, kept in memory only."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from secrets import token_urlsafe
 from threading import Lock
@@ -8,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from rot180.datasets import BadImage, decode, fitted
 from rot180.figures.scanned import Pixels
-from rot180.web.failures import NotTaken, TooLarge
+from rot180.web.failures import Busy, NotTaken, TooLarge
 from rot180.web.shelf import Book
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
@@ -16,6 +18,41 @@ MOST_BYTES = 20 * 2**20
 MOST_PIXELS = 50_000_000
 _ONE = Lock()
 """Large pictures are decoded one after the other, so that memory is bounded."""
+
+
+class Unfinished:
+    """Counts the bytes of pictures that have not arrived whole, all together.
+
+    Args:
+        most: how many there may be.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most, self.bytes = most, 0
+
+    @contextmanager
+    def another(self) -> Iterator[Callable[[int], None]]:
+        """Yield what is called with the number of bytes that have come; they count until the end.
+
+        The function raises :class:`Busy` where all pictures together have too many.
+        """
+        mine = 0
+
+        def taken(count: int) -> None:
+            nonlocal mine
+            if self.bytes + count > self.most:
+                raise Busy("Other pictures are being sent: try again in a moment.")
+            mine += count
+            self.bytes += count
+
+        try:
+            yield taken
+        finally:
+            self.bytes -= mine
+
+
+UNFINISHED = Unfinished(5 * MOST_BYTES)
+"""The pictures that are being sent to this server, from its one thread for connections."""
 
 
 def check(data: bytes) -> None:

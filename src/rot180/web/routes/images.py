@@ -52,12 +52,14 @@ async def _body(request: Request) -> bytes:
     if told.isdecimal() and int(told) > uploads.MOST_BYTES:
         raise uploads.too_many_bytes()
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > uploads.MOST_BYTES:
-            raise uploads.too_many_bytes()
-        parts.append(part)
-    return b"".join(parts)
+    with uploads.UNFINISHED.another() as taken:
+        async for part in request.stream():
+            size += len(part)
+            if size > uploads.MOST_BYTES:
+                raise uploads.too_many_bytes()
+            taken(len(part))
+            parts.append(part)
+        return b"".join(parts)
 
 
 @router.get("/atlas/{atlas}/images/{image}/layers/{layer:path}.json")

@@ -1,0 +1,98 @@
+"""Connections of the explorer's server: bounded in number, and each in the time it may take to ask.
+
+Whoever opens connections and never says what for, or sends a file a byte at a time, must not keep
+others out. So the head of a request has to be whole after some seconds, and so has its body; where
+there are too many connections, the one that has waited longest without a request makes room.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+MOST = 500
+"""Connections at a time."""
+
+HEAD, BODY = 10.0, 60.0
+"""Seconds until the head of a request, and until its body, have to be whole."""
+
+_LATE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+_FULL = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+class Bounded(H11Protocol):
+    """HTTP/1.1 with deadlines for what is received.
+
+    Attributes:
+        since: when the connection was made, or last answered (seconds of a monotonic clock).
+    """
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.since = time.monotonic()
+        self._awaited = ""
+        self._deadline: asyncio.TimerHandle | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether no request is being received or answered."""
+        idle = self.conn.our_state is h11.IDLE and self.conn.their_state is h11.IDLE
+        return idle and not self.transport.is_closing()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        self._expect("head", HEAD)
+        if len(self.connections) > MOST:
+            self._make_room()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what was sent."""
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next request."""
+        self.since = time.monotonic()
+        super().on_response_complete()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        self._expect("", 0)
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        """Expect what has begun and is not whole."""
+        if self.conn.their_state is h11.SEND_BODY:
+            self._expect("body", BODY)
+        elif self.waits and self.conn.trailing_data[0]:
+            self._expect("head", HEAD)
+        else:
+            self._expect("", 0)
+
+    def _expect(self, what: str, seconds: float) -> None:
+        if what == self._awaited:
+            return
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._awaited = what
+        self._deadline = self.loop.call_later(seconds, self._end, _LATE) if what else None
+
+    def _end(self, words: bytes) -> None:
+        """Say why, where no answer has begun, and hang up."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not self.transport.is_closing():
+            self.transport.write(words)
+        self.transport.close()
+
+    def _make_room(self) -> None:
+        """End the connection that has waited longest for a request; this one, if none does."""
+        waiting: list[Bounded] = [
+            one
+            for one in self.connections
+            if isinstance(one, Bounded) and one is not self and one.waits
+        ]
+        oldest = min(waiting, key=lambda one: one.since, default=self)
+        oldest._end(_FULL if oldest is self else _LATE)
