@@ -113,6 +113,7 @@ def test_figures_of_it(trained: Path, folder: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "1-image.json").read_text())["class"] == "dark"
 
 
+@pytest.mark.slow
 def test_project_an_image_file(trained: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "one.png"
     status, printed = run(
@@ -139,6 +140,7 @@ def test_the_demo(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "demo" / "two-layer.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_the_shipped_network_needs_nothing_else(tmp_path: Path) -> None:
     status, printed = run("project", "conv1", 0, "--out", tmp_path / "x.png")
     assert status == 0, printed
@@ -156,6 +158,7 @@ def broken(): return 1 / 0
 """
 
 
+@pytest.mark.slow
 def test_project_a_feature_of_any_model(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (30, 20, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "x.png")
@@ -247,6 +250,7 @@ def test_commands_that_take_the_two_layer_network_alone(command, model: str) -> 
     assert f"not {model}. 'rot180 project' takes any model." in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -304,6 +308,7 @@ def test_a_traceback_is_shown_on_request() -> None:
     assert "Traceback" not in run("figures", "--format", "jpg")[1]  # it is off again
 
 
+@pytest.mark.slow
 def test_help_and_version_do_not_wait_for_torch() -> None:
     program = (
         "import sys\nfrom rot180.cli import app\n"
@@ -326,6 +331,7 @@ def test_the_package_lists_what_it_offers() -> None:
         rot180.captur  # noqa: B018
 
 
+@pytest.mark.slow
 def test_explain_walks_and_writes(tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("x.svg", "x.tex", "x.json")]
     grid = tmp_path / "grid.txt"
@@ -364,6 +370,7 @@ def test_explain_says_what_is_wrong(words: tuple[str, ...], said: str) -> None:
     assert said in printed.replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_trace_shows_the_products_of_a_trained_network() -> None:
     checkpoint = rot180.load("two-layer")
     x = checkpoint.prepare(rot180.open_dataset("photos", "test").image(1))[None].double()

@@ -26,6 +26,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     assert names["atlas"].complete
 
 
+@pytest.mark.slow
 def test_every_command_and_option_of_the_readme_exists() -> None:
     blocks = re.findall(r"```sh\n(rot180.*?)```", README, re.DOTALL)
     assert len(blocks) == 2

@@ -43,6 +43,7 @@ def test_whatever_is_printed(as_table: bool, capsys: pytest.CaptureFixture[str])
     assert not any(one in printed for one in "\x1b\x07\x9b\u202e")
 
 
+@pytest.mark.slow
 def test_the_names_in_an_atlas(tmp_path: Path) -> None:
     path = scanned(tmp_path / "a.atlas")
     change(path, ("UPDATE class SET name = ? || number", [HOSTILE[:-1]]))

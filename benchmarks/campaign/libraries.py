@@ -99,7 +99,7 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
     "MobileNetV2ForImageClassification": {"depth_multiplier": 0.35},
     "MobileNetV2ForSemanticSegmentation": {"depth_multiplier": 0.35},
     "EfficientNetForImageClassification": {
-        "hidden_dim": 320,
+        "hidden_dim": 640,
         "width_coefficient": 0.5,
         "depth_coefficient": 0.5,
     },

@@ -52,6 +52,7 @@ def scanned(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     return path, printed
 
 
+@pytest.mark.slow
 def test_scan_says_what_it_did(scanned: tuple[Path, str], folder: Path) -> None:
     path, printed = scanned
     assert "Scanning 120 images of folder noise (all) with two-layer on " in printed
@@ -94,6 +95,7 @@ def test_parts_by_the_command_are_the_whole(
     refused("There is no atlas at", "merge", parts[0], "nowhere", "--out", tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_settings_of_a_scan(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.atlas"
     status, printed = run(
@@ -141,6 +143,7 @@ def test_features_in_every_order(scanned: tuple[Path, str], sort: str) -> None:
     assert 1 <= sum(line.startswith(("conv", "head")) for line in lines) <= 7
 
 
+@pytest.mark.slow
 def test_features_are_sorted_and_chosen(scanned: tuple[Path, str]) -> None:
     status, printed = run("features", scanned[0], "--layer", "conv2", "--most", 64)
     assert status == 0
@@ -171,6 +174,7 @@ def test_dead_features_and_pairs(scanned: tuple[Path, str]) -> None:
         assert int(row[1]) < int(row[2])
 
 
+@pytest.mark.slow
 def test_wrong_looks(scanned: tuple[Path, str], tmp_path: Path) -> None:
     refused("There is no order 'loudest'", "features", scanned[0], "--sort", "loudest")
     refused("There is no layer 'conv3'", "features", scanned[0], "--layer", "conv3")
@@ -218,6 +222,7 @@ def permuted(order: list[int]) -> rot180.Network:
     return rot180.capture(model, torch.randn(1, 3, 12, 12))
 
 
+@pytest.mark.slow
 def test_permuted_channels_are_found(tmp_path: Path) -> None:
     order = [3, 1, 7, 0, 2, 6, 5, 4]
     with (
@@ -237,6 +242,7 @@ def test_permuted_channels_are_found(tmp_path: Path) -> None:
     assert "8 of 8 features" in printed
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared(scanned: tuple[Path, str], tmp_path: Path) -> None:
     network, how = small_network(), normalisation()
     rot180.scan(network, small_data(), tmp_path / "a", **how).close()

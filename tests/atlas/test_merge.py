@@ -51,6 +51,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [scanned(root / f"{n}.atlas", shard=(n, 3)) for n in (1, 2, 3)]
 
 
+@pytest.mark.slow
 def test_a_part_says_so(parts: list[Path]) -> None:
     ranges = []
     for path in parts:
@@ -78,6 +79,7 @@ def test_parts_in_any_order_are_the_whole(
     assert [one.name for one in tmp_path.iterdir()] == ["m"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pair", "last"), [((0, 1), 2), ((1, 2), 0), ((0, 2), 1), ((2, 1), 0)])
 def test_parts_in_two_steps_are_the_whole(
     whole: Path, parts: list[Path], pair: tuple[int, int], last: int, tmp_path: Path
@@ -91,6 +93,7 @@ def test_parts_in_two_steps_are_the_whole(
     same_rows(tmp_path / "all", whole)
 
 
+@pytest.mark.slow
 def test_a_merged_part_is_the_part_scanned_at_once(tmp_path: Path) -> None:
     quarters = [scanned(tmp_path / f"{n}", shard=(n, 4)) for n in (1, 2)]
     rot180.merge(quarters, tmp_path / "half").close()
@@ -110,6 +113,7 @@ def test_the_time_is_that_of_all_parts(parts: list[Path], tmp_path: Path) -> Non
         assert float(atlas.about["seconds"]) == pytest.approx(sum(seconds))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["none", "compact"])
 def test_pictures_of_parts_are_kept_as_they_are(kind: str, tmp_path: Path) -> None:
     halves = [scanned(tmp_path / f"{n}", shard=(n, 2), images=kind) for n in (1, 2)]
@@ -168,6 +172,7 @@ def refused(words: str, paths: Any, out: Path) -> None:
     assert there == (sorted(out.parent.iterdir()) if out.parent.is_dir() else [])
 
 
+@pytest.mark.slow
 def test_what_cannot_be_joined(parts: list[Path], whole: Path, tmp_path: Path) -> None:
     one, two, three = parts
     out = tmp_path / "out"
@@ -187,6 +192,7 @@ def test_what_cannot_be_joined(parts: list[Path], whole: Path, tmp_path: Path) -
     refused("both hold image 0", [tmp_path / "both", one], tmp_path / "again")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("other", "words"),
     [
@@ -205,6 +211,7 @@ def test_parts_of_other_scans(
     refused(words, [parts[0], path], tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_unfinished_parts(parts: list[Path], tmp_path: Path) -> None:
     def stop(_: object) -> None:
         raise KeyboardInterrupt
@@ -248,6 +255,7 @@ def test_damaged_parts(parts: list[Path], statement: str, tmp_path: Path) -> Non
     refused(r".+\.$", [path, parts[0]], tmp_path / "m")
 
 
+@pytest.mark.slow
 def test_a_part_of_nothing_but_broken_images(tmp_path: Path) -> None:
     odd = Odd(small_data(64), broken=range(32, 64))
     how = {"data": odd, "batch": 8}

@@ -66,6 +66,7 @@ def test_a_feature_names_its_best_class(atlas: rot180.Atlas) -> None:
     assert rows["best class"] == feature.responses[0].name
 
 
+@pytest.mark.slow
 def test_without_pictures_it_shows_numbers(tmp_path: Path) -> None:
     images = np.zeros((3, 32, 32, 3), np.uint8)
     with rot180.scan(rot180.load("two-layer"), images, tmp_path / "x", images="none") as atlas:

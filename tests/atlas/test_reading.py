@@ -223,6 +223,7 @@ def test_a_view_in_the_place_of_a_table(copy: Path) -> None:
     refused(copy, "has other tables than an atlas")
 
 
+@pytest.mark.slow
 def test_a_read_only_directory(whole: Path, somebody: Path) -> None:
     path = Path(shutil.copy(whole, somebody / "a.atlas"))
     path.chmod(0o444)

@@ -81,6 +81,7 @@ def test_layers_are_those_of_the_network(atlas: rot180.Atlas, model: NamedModel)
         assert found.stride == layer.stride
 
 
+@pytest.mark.slow
 def test_examples_are_the_strongest_images(
     atlas: rot180.Atlas, model: NamedModel, maps: dict[str, np.ndarray]
 ) -> None:
@@ -102,6 +103,7 @@ def test_examples_are_the_strongest_images(
                 assert one.box == network.receptive_field(network.layer(name), (y, x))
 
 
+@pytest.mark.slow
 def test_statistics_are_those_of_all_maps(
     atlas: rot180.Atlas, photos: ArrayDataset, maps: dict[str, np.ndarray]
 ) -> None:
@@ -171,6 +173,7 @@ def sampled(
     return np.stack(activations), np.stack(colours)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["conv1", "conv2", "head"])
 def test_colours_and_partners_are_those_of_the_sampled_positions(
     atlas: rot180.Atlas,
@@ -235,6 +238,7 @@ def test_pictures_are_the_images_exactly(atlas: rot180.Atlas, photos: ArrayDatas
         atlas.picture(missing)
 
 
+@pytest.mark.slow
 def test_compact_pictures_are_smaller_and_like_them(tmp_path: Path) -> None:
     options: dict[str, Any] = {"batch": 8, **normalisation()}
     sizes = {}
@@ -277,6 +281,7 @@ def test_grey_networks_and_grey_pictures(tmp_path: Path, kind: str) -> None:
         read_everything(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_captured_network_with_mean_and_std(tmp_path: Path, dtype: torch.dtype) -> None:
     network, data = small_network(dtype=dtype), small_data()
@@ -294,6 +299,7 @@ def test_a_captured_network_with_mean_and_std(tmp_path: Path, dtype: torch.dtype
         assert atlas.model == ""
 
 
+@pytest.mark.slow
 def test_progress_is_told_after_each_batch(tmp_path: Path) -> None:
     told: list[Going] = []
     data = small_data(100)
@@ -326,6 +332,7 @@ def test_layers_are_chosen_by_patterns(tmp_path: Path, patterns: Any, names: lis
             assert [feature.channel for feature in layer] == list(range(len(layer)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("examples", "sample"), [(1, 0), (3, 5), (200, 1000)])
 def test_how_much_is_kept(tmp_path: Path, examples: int, sample: int) -> None:
     with rot180.scan(
@@ -340,6 +347,7 @@ def test_how_much_is_kept(tmp_path: Path, examples: int, sample: int) -> None:
     read_everything(tmp_path / "a")
 
 
+@pytest.mark.slow
 def test_arrays_are_data_without_classes(tmp_path: Path) -> None:
     images = pictures(50)
     with rot180.scan(small_network(), images, tmp_path / "a", **normalisation()) as atlas:
@@ -352,6 +360,7 @@ def test_arrays_are_data_without_classes(tmp_path: Path) -> None:
     read_everything(tmp_path / "a")
 
 
+@pytest.mark.slow
 def test_images_without_a_class_count_for_all_but_classes(tmp_path: Path) -> None:
     data, network = small_data(), small_network()
     with rot180.scan(network, data, tmp_path / "a", batch=8, **normalisation()) as atlas:
@@ -364,6 +373,7 @@ def test_images_without_a_class_count_for_all_but_classes(tmp_path: Path) -> Non
         assert atlas["one"][0].responses == ()
 
 
+@pytest.mark.slow
 def test_a_folder_is_data(tmp_path: Path) -> None:
     root = put_images(tmp_path / "in", [f"{c}/{n}.png" for c in "ab" for n in range(30)])
     with rot180.scan(small_network(), str(root), tmp_path / "a", **normalisation()) as atlas:
@@ -373,6 +383,7 @@ def test_a_folder_is_data(tmp_path: Path) -> None:
         assert atlas.picture(first).name.endswith(".png")
 
 
+@pytest.mark.slow
 def test_the_number_of_batches_changes_nothing_but_rounding(tmp_path: Path) -> None:
     found = []
     for batch in (1, 7, 256):

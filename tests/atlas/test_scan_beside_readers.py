@@ -34,6 +34,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_reader_puts_checkpoints_off_and_the_scan_goes_on(
     tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -58,6 +59,7 @@ def test_a_reader_puts_checkpoints_off_and_the_scan_goes_on(
     same_rows(path, whole)
 
 
+@pytest.mark.slow
 def test_the_end_of_a_scan_waits_for_a_reader(
     tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +79,7 @@ def test_the_end_of_a_scan_waits_for_a_reader(
     same_rows(path, whole)
 
 
+@pytest.mark.slow
 def test_a_reader_that_never_ends_costs_no_more_than_what_was_not_saved(
     tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,6 +86,7 @@ def scanned(path: Path, **others: Any) -> rot180.Atlas:
     return rot180.scan(path=path, **{**given, **others})
 
 
+@pytest.mark.slow
 def test_a_finished_scan_is_not_made_again(tmp_path: Path) -> None:
     path = tmp_path / "a.atlas"
     scanned(path).close()
@@ -149,6 +150,7 @@ def interrupted(path: Path, batches: int, **others: Any) -> None:
         scanned(path, progress=progress, every=0, **others)
 
 
+@pytest.mark.slow
 def test_an_error_in_the_progress_leaves_a_file_to_go_on_with(tmp_path: Path) -> None:
     path, whole = tmp_path / "a.atlas", tmp_path / "whole.atlas"
     scanned(whole).close()
@@ -161,6 +163,7 @@ def test_an_error_in_the_progress_leaves_a_file_to_go_on_with(tmp_path: Path) ->
     same_rows(path, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["empty", "foreign"])
 def test_a_file_that_was_there(tmp_path: Path, content: str) -> None:
     """An empty one is written to; another one is left as it is."""
@@ -174,6 +177,7 @@ def test_a_file_that_was_there(tmp_path: Path, content: str) -> None:
     assert path.read_bytes() == b"a letter to my aunt" * 99
 
 
+@pytest.mark.slow
 def test_broken_images_are_named_and_left_out(tmp_path: Path) -> None:
     data = small_data()
     broken = [0, 17, 18, *range(40, 48), 119]
@@ -192,6 +196,7 @@ def test_broken_images_are_named_and_left_out(tmp_path: Path) -> None:
             assert [e.image for e in one.examples] == [kept[e.image] for e in two.examples]
 
 
+@pytest.mark.slow
 def test_broken_images_in_folders(tmp_path: Path) -> None:
     root = put_images(tmp_path / "in", [f"{number:03}.png" for number in range(60)])
     (root / "031.png").write_bytes(b"no picture")
@@ -203,6 +208,7 @@ def test_broken_images_in_folders(tmp_path: Path) -> None:
         ]
 
 
+@pytest.mark.slow
 def test_broken_images_can_end_the_scan(tmp_path: Path) -> None:
     path = tmp_path / "a.atlas"
     odd = Odd(small_data(), broken=[50])
@@ -224,6 +230,7 @@ def test_data_all_of_which_is_broken(tmp_path: Path) -> None:
         scanned(tmp_path / "a", data=Odd(small_data(), broken=range(8, 120)))
 
 
+@pytest.mark.slow
 def test_an_image_that_went_away_between_scan_and_pictures(tmp_path: Path) -> None:
     path, odd = tmp_path / "a.atlas", Odd(small_data())
 
@@ -250,6 +257,7 @@ class Hungry(torch.nn.Module):
         return torch.relu(self.one(torch.sqrt(x)))
 
 
+@pytest.mark.slow
 def test_a_network_that_gives_no_numbers_is_refused(tmp_path: Path) -> None:
     network = rot180.capture(Hungry().eval(), torch.rand(1, 3, 12, 12))
     images = pictures(80)
@@ -287,6 +295,7 @@ def test_a_file_of_another_scan_whose_identity_is_lost(tmp_path: Path) -> None:
         scanned(path)
 
 
+@pytest.mark.slow
 def test_paths_with_unusual_characters(tmp_path: Path) -> None:
     for name in ("with space.atlas", "a#b?c%20d.atlas", "ä 図.atlas", "no-suffix", "-x'\"y"):
         interrupted(tmp_path / name, 3)

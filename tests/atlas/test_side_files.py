@@ -37,6 +37,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {one.name: one.read_bytes() for one in folder.rglob("*") if one.is_file()}
 
 
+@pytest.mark.slow
 def test_what_a_killed_writer_left_is_read_as_it_was_before(whole: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.atlas"
     left_half_written(whole, path)
@@ -159,6 +160,7 @@ def test_an_atlas_with_a_write_ahead_log_is_not_opened(whole: Path, tmp_path: Pa
     assert contents(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_query_ends(whole: Path) -> None:
     with rot180.open(whole) as atlas:
         endless = (

@@ -95,6 +95,7 @@ def test_any_split_order_and_tree_of_merges_gives_the_same_bits(
     assert_same(kept(parts[0]), kept(after(images)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ties", [False, True])
 def test_so_it_is_for_layers_of_many_features(ties: bool) -> None:
     images = drawn(150, parts=WIDE, ties=ties, sample=40)
@@ -207,6 +208,7 @@ def test_the_hash_is_splitmix64() -> None:
     assert splitmix64(1234567) == 6457827717110365317
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sample", [0, 1, 7, 30, 31])
 def test_the_sample_holds_the_images_of_the_smallest_hashes_with_their_peaks(sample: int) -> None:
     images = drawn(30, sample=sample)
@@ -252,6 +254,7 @@ def test_sums_err_by_half_a_unit_an_image() -> None:
     assert np.array_equal(found.fired_images, (summary.peak > 0).sum(0))
 
 
+@pytest.mark.slow
 def test_moments_are_the_sums_of_products_of_whole_numbers() -> None:
     images = drawn(300, parts=WIDE[2:4])
     found, observed = after(images, range(170), range(170, 300)), images.observed()
@@ -326,6 +329,7 @@ def always(value: float, samples: int) -> Observed:
     )
 
 
+@pytest.mark.slow
 def test_products_are_refused_before_they_overflow() -> None:
     """64 scales and more count as 2^21 units: 2^20 samples of them make 2^62."""
     found = State(ONE)
@@ -343,6 +347,7 @@ def test_products_are_refused_before_they_overflow() -> None:
         one.merge(one)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 30), st.integers(0, 2**32 - 1), st.integers(0, 20))
 @settings(max_examples=20, deadline=None)
 def test_a_state_from_its_arrays_is_that_state(count: int, seed: int, sample: int) -> None:

@@ -140,6 +140,7 @@ def picture(width: int, height: int, mode: str = "RGB", kind: str = "PNG") -> by
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 def test_pictures_of_another_size_or_kind(copy: Path) -> None:
     def put(data: bytes) -> None:
         change(copy, ("UPDATE image SET picture = ?", (data,)))

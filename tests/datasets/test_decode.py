@@ -21,6 +21,7 @@ def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(height=st.integers(1, 20), width=st.integers(1, 20), channels=st.sampled_from([1, 3]))
 def test_lossless_files_come_back_bit_by_bit(height: int, width: int, channels: int) -> None:
@@ -85,6 +86,7 @@ def test_a_decompression_bomb_is_bad(monkeypatch: pytest.MonkeyPatch, height: in
         decode(encoded(pixels(6, height, 10)))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(data=st.binary(max_size=60), at=st.integers(0, 300))
 def test_damage_is_an_image_or_bad_and_nothing_else(data: bytes, at: int) -> None:
@@ -93,6 +95,7 @@ def test_damage_is_an_image_or_bad_and_nothing_else(data: bytes, at: int) -> Non
         assert decode(whole[:at] + data + whole[at + len(data) :]).dtype == np.uint8
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     h=st.integers(1, 40),

@@ -67,6 +67,7 @@ def test_a_split_that_is_missing(tmp_path: Path) -> None:
         open_dataset(str(tmp_path), "test")
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(keys=st.lists(st.text(max_size=12), unique=True, max_size=60), extra=st.text(min_size=13))
 def test_the_division_of_a_name_depends_on_nothing_else(keys: list[str], extra: str) -> None:

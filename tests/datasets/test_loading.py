@@ -221,6 +221,7 @@ def test_mostly_broken_images_are_not_a_data_set() -> None:
     assert sum(len(batch.bad) for batch in Loading(few, [range(99)], 10, SIZE, 3)) == 99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ahead", [1, 3])
 def test_no_more_than_so_many_batches_are_decoded_ahead(ahead: int) -> None:
     dataset = Recording(60)
@@ -305,6 +306,7 @@ def test_other_errors_reach_the_consumer_at_their_batch() -> None:
     assert loading_threads() == []
 
 
+@pytest.mark.slow
 def test_waiting_is_counted() -> None:
     slow = Loading(Recording(4, pause=0.02), [range(4)], 1, SIZE, 3, ahead=1)
     assert slow.waited == 0
@@ -333,6 +335,7 @@ def test_arguments_that_make_no_sense() -> None:
             Loading(dataset, [numbers], 4, SIZE, 3)
 
 
+@pytest.mark.slow
 def test_reading_runs_is_reading_one_by_one(tmp_path: Path) -> None:
     dataset = from_parquet(tmp_path)
     assert isinstance(dataset, ReadsRuns)

@@ -98,12 +98,14 @@ def test_a_tile_is_named_by_its_box(train: Photos) -> None:
     assert train.where(12) == f"photo tissue, rows {top}-{bottom}, columns {left}-{right}"
 
 
+@pytest.mark.slow
 def test_flat_tiles_are_rare(train: Photos, test: Photos) -> None:
     for part in (train, test):
         deviation = part.images.astype(np.float32).mean(axis=3).std(axis=(1, 2))
         assert (deviation < 3).mean() < 0.02
 
 
+@pytest.mark.slow
 def test_the_same_tiles_are_made_again_from_nothing(
     test: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +121,7 @@ def test_the_second_time_nothing_is_cut(test: Photos, monkeypatch: pytest.Monkey
     assert isinstance(photos.open_photos("test").images, np.memmap)
 
 
+@pytest.mark.slow
 def test_all_is_train_followed_by_test(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ROT180_CACHE", str(tmp_path))
     monkeypatch.setattr(photos, "PER_CLASS", {"train": 6, "test": 3})

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import house
+import pytest
 
 
 def test_every_package_and_module_has_its_place() -> None:
@@ -12,6 +13,7 @@ def test_every_package_and_module_has_its_place() -> None:
     assert here == places
 
 
+@pytest.mark.slow
 def test_imports_go_up_the_list_but_for_the_exception() -> None:
     order = {name: n for n, name in enumerate((*house.GROUND, *house.ROOMS))}
     down = {
@@ -23,11 +25,13 @@ def test_imports_go_up_the_list_but_for_the_exception() -> None:
     assert down == house.DOWNWARDS
 
 
+@pytest.mark.slow
 def test_the_ground_uses_nothing_else_of_rot180() -> None:
     used = {other for one, other in house.imports() if house.room(one) in house.GROUND}
     assert used <= set(house.GROUND)
 
 
+@pytest.mark.slow
 def test_the_package_itself_is_used_for_its_version_only() -> None:
     users = {one for one, other in house.imports() if other == "__init__"}
     for one in users - {"__main__"}:
@@ -41,6 +45,7 @@ def test_the_package_itself_is_used_for_its_version_only() -> None:
                 assert set(names) <= {"__version__"} | modules, f"{one}: {line}"
 
 
+@pytest.mark.slow
 def test_the_drawing_has_an_arrow_for_every_pair() -> None:
     drawn = str(house.drawing())
     assert drawn.count("<polygon") == len(house.between_rooms())

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import sys
 import numpy.random  # and what NumPy itself brings
@@ -18,6 +20,7 @@ def loaded() -> set[str]:
     return set(run.stdout.split())
 
 
+@pytest.mark.slow
 def test_the_equations_load_numpy_and_the_standard_library_only() -> None:
     names = loaded()
     assert {"rot180.equations", "rot180.equations.network"} <= names
@@ -25,6 +28,7 @@ def test_the_equations_load_numpy_and_the_standard_library_only() -> None:
     assert {name.partition(".")[0] for name in names} <= allowed
 
 
+@pytest.mark.slow
 def test_of_rot180_the_equations_load_only_its_one_exception() -> None:
     own = {name for name in loaded() if name.partition(".")[0] == "rot180"}
     others = {name for name in own if not f"{name}.".startswith("rot180.equations.")}

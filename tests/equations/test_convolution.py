@@ -188,6 +188,7 @@ def test_a_kernel_that_the_rotation_leaves_alone_makes_both_operations_equal(cas
 # Any channels, strides and borders.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS)
 @settings(max_examples=60, deadline=None)
 @given(case=cases())

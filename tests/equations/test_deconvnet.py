@@ -69,6 +69,7 @@ def compare(
 # The shipped network.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", LAYERS)
 def test_every_feature_of_the_shipped_network_as_pytorch(layer: str) -> None:
     count = LAYERS[layer]
@@ -158,6 +159,7 @@ def test_a_network_whose_windows_overlap_as_pytorch(method: str, unpool: str, la
         assert max(compare(*case, method, unpool), default=0) < 1e-12
 
 
+@pytest.mark.slow
 def test_each_image_of_a_batch_by_itself() -> None:
     ours, x = varied()[0], normal(3, 3, 13, 14, seed=2)
     for position in (None, "peak", (1, 2)):
@@ -222,6 +224,7 @@ def smooth() -> Network:
     return network
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(
     feature=st.integers(0, 2),
@@ -255,6 +258,7 @@ def test_the_gradient_is_that_of_the_activation_and_the_error_of_the_five_steps(
     assert differences.max() < 1e-8 * max(1, scale)
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_unit_is_its_activation_times_the_slope() -> None:
     network, x = smooth(), normal(1, 2, 9, 8, seed=3)
     network.scores(x)
@@ -309,6 +313,7 @@ def test_from_a_rectifier_it_is_the_same_as_from_what_it_rectifies(method: str) 
         assert np.array_equal(found, project(network, x, one, 2, "peak", method))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["pool1", "tanh2", "mean2"])
 def test_the_maps_of_any_layer_go_back_to_the_pixels(layer: str) -> None:
     network, x = smooth(), normal(1, 2, 9, 8)

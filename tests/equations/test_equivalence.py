@@ -59,6 +59,7 @@ def whole(x: Array) -> Array:
 # The same numbers.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS)
 @settings(max_examples=50, deadline=None)
 @given(case=cases())
@@ -94,6 +95,7 @@ def test_they_are_so_for_any_values_up_to_rounding(operation: str) -> None:
     assert relative(wires.shared_bias_gradient(found["b"]), wanted["b"]) < 1e-13
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
@@ -121,6 +123,7 @@ def test_transposed_weights_times_delta_are_the_full_convolution_with_the_rotate
 # The connections.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS)
 @settings(max_examples=40, deadline=None)
 @given(case=cases())
@@ -136,6 +139,7 @@ def test_a_single_white_pixel_finds_its_connections_and_their_weights(
     assert np.array_equal(rows(found).T, np.where(wires.weight == CUT, 0, wires.weight + 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS)
 @settings(max_examples=15, deadline=None)
 @given(case=cases())
@@ -200,6 +204,7 @@ def test_a_small_matrix_as_it_is_drawn_on_paper() -> None:
 # Learning.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS)
 @settings(max_examples=15, deadline=None)
 @given(case=cases())

@@ -77,6 +77,7 @@ def test_dense(n: list[int], inputs: int, outputs: int) -> None:
         agrees(layer, F.linear, normal(images, 1 + inputs, seed=seed), seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", ["correlation", "convolution"])
 @settings(max_examples=25, deadline=None)
 @given(case=cases(), more=st.integers(1, 3))
@@ -194,6 +195,7 @@ def pooled(
     return lambda a: pool(bordered(a, w.borders, value), w.size, w.stride, **named)
 
 
+@pytest.mark.slow
 @settings(max_examples=75, deadline=None)
 @given(drawn=windows())
 def test_max_pooling_and_its_ties(drawn: Windows) -> None:
@@ -202,6 +204,7 @@ def test_max_pooling_and_its_ties(drawn: Windows) -> None:
     agrees(layer, pooled(F.max_pool2d, drawn, -np.inf), -drawn.a[:1], drawn.seed)
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(drawn=windows())
 def test_switches_say_where_the_maxima_were(drawn: Windows) -> None:
@@ -273,6 +276,7 @@ def test_repetition_fills_windows_that_do_not_overlap_exactly(k, size, seed) -> 
     assert not filled[..., columns:].any()
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(drawn=windows())
 def test_average_pooling_counts_the_zeros_of_the_border(drawn: Windows) -> None:

@@ -80,6 +80,7 @@ def striped(seed: int = 0) -> Network:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*OPTIMIZERS, "default"])
 def test_stripes_are_learned_with_a_convolution(name: str) -> None:
     net, (x, labels), told = striped(), stripes(640, 0), []
@@ -166,6 +167,7 @@ def flat(arrays: dict[str, Array]) -> Array:
     return np.concatenate([arrays[name].ravel() for name in sorted(arrays)])
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(
     batches=st.lists(st.integers(1, 30), min_size=1, max_size=3),
@@ -188,6 +190,7 @@ def test_a_team_finds_what_one_finds_alone(batches, threads: int, part: int, see
                 one["head.b"][...] += 0.25
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(threads=st.integers(2, 4), part=st.integers(1, 12), seed=seeds)
 def test_what_is_dropped_does_not_depend_on_the_number_of_threads(threads, part, seed) -> None:

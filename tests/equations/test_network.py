@@ -68,6 +68,7 @@ def as_equations(tensors: dict[str, Tensor], operation: str) -> dict[str, Array]
 # The five steps.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", ["correlation", "convolution"])
 @settings(max_examples=12, deadline=None)
 @given(n=st.integers(1, 6), seed=seeds, smoothing=st.sampled_from([0.0, 0.1]))

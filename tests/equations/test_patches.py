@@ -37,6 +37,7 @@ def forward(a: Array, w: Array, b: Array, **options: Any) -> Array:
     return correlation(a, w, **options) + b[:, None, None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "bound"), [(np.float64, 1e-12), (np.float32, 1e-5)])
 @settings(max_examples=60, deadline=None)
 @given(case=cases(), last=st.tuples(st.booleans(), st.booleans(), st.booleans()))
@@ -90,6 +91,7 @@ def test_kept_buffers_leak_nothing_into_other_batches(case: Case, again) -> None
             assert rounding(patches.bias_gradient(errors), bias_gradient, delta) < bound
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(case=cases(), sizes=st.lists(kernels, min_size=1, max_size=3))
 def test_kept_buffers_leak_nothing_into_kernels_of_another_size(case: Case, sizes) -> None:

@@ -95,6 +95,7 @@ def check(
 # The five steps.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cost", COSTS)
 @settings(max_examples=60, deadline=None)
 @given(layer=st.sampled_from(WEIGHTED), place=places)
@@ -112,6 +113,7 @@ def test_a_weighted_input_is_weights_times_activations_and_a_bias(cost, layer, p
     _all_different(products)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cost", COSTS)
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), place=places)
@@ -128,6 +130,7 @@ def test_an_error_comes_from_the_next_weights_or_the_cost(cost, data, place) -> 
         assert last.index[0] == index[0]
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(place=places)
 def test_the_error_of_the_images_comes_from_the_first_layer(place) -> None:
@@ -145,6 +148,7 @@ def test_the_error_of_the_images_comes_from_the_first_layer(place) -> None:
     assert {last.name for *_, last in taken.terms} <= {"conv1.delta"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cost", COSTS)
 @settings(max_examples=35, deadline=None)
 @given(layer=st.sampled_from(WEIGHTED), place=places)

@@ -132,6 +132,7 @@ def test_what_lies_between_two_weights_stands_before_them() -> None:
     assert len(largest.delta("conv1", (0, 0, 1, 1)).terms) == 4  # four windows, one maximum
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(layer=st.sampled_from(WEIGHTED), place=places)
 def test_numbers_in_text_have_the_symbols_of_the_factors_and_brackets_where_negative(

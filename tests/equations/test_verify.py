@@ -52,6 +52,7 @@ def convolution(case: Case, operation: str, bias: bool = True) -> Convolution:
 # Right layers.
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(case=cases(), operation=operations)
 def test_a_convolution(case: Case, operation: str) -> None:
@@ -59,6 +60,7 @@ def test_a_convolution(case: Case, operation: str) -> None:
     assert_right(checks, "input", "w", "b")
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(n=st.integers(2, 4), inputs=st.integers(2, 6), outputs=st.integers(2, 6), seed=seeds)
 def test_a_dense_layer(n: int, inputs: int, outputs: int, seed: int) -> None:
@@ -74,6 +76,7 @@ def test_a_layer_that_is_smooth(layer: type[Layer], shape: tuple[int, ...], seed
     assert_right(check_layer(layer(), normal(*shape, seed=seed), seed), "input")
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(shape=shapes, seed=seeds)
 def test_a_rectifier_away_from_its_kink(shape: tuple[int, ...], seed: int) -> None:
@@ -82,6 +85,7 @@ def test_a_rectifier_away_from_its_kink(shape: tuple[int, ...], seed: int) -> No
     assert_right(check_layer(ReLU(), x, seed), "input")
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(drawn=windows())
 def test_a_mean_of_windows(drawn: Windows) -> None:
@@ -96,6 +100,7 @@ def unequal(drawn: Windows) -> Array:
     return (0.01 * ranks - 1).reshape(shape)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(drawn=windows())
 def test_a_maximum_of_windows_without_ties(drawn: Windows) -> None:
@@ -106,6 +111,7 @@ def test_a_maximum_of_windows_without_ties(drawn: Windows) -> None:
 # Kinks.
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     sides=st.lists(st.sampled_from([-2.0, -1.1, -0.9, 0.0, 0.9, 1.1, 2.0]), min_size=1),
@@ -144,6 +150,7 @@ def _tied(a: Array, drawn: Windows) -> Array:
     return tied[:, :, top : top + a.shape[2], left : left + a.shape[3]]
 
 
+@pytest.mark.slow
 def test_a_kink_anywhere_in_a_network_is_left_out_and_the_rest_compared() -> None:
     network = Network(
         {
@@ -227,6 +234,7 @@ def test_dropout_is_off_in_a_check() -> None:
     )
 
 
+@pytest.mark.slow
 def test_entries_limits_how_many_are_compared() -> None:
     layer, x = dense(7, 3, seed=1), normal(2, 7)
     compared = [one.entries for one in check_layer(layer, x, entries=5)]
@@ -270,6 +278,7 @@ def test_the_derivative_of_a_cube() -> None:
 # Adjoint maps.
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(case=cases(), operation=operations)
 def test_a_convolution_and_its_error_are_adjoint(case: Case, operation: str) -> None:
@@ -293,6 +302,7 @@ def placed(a: Array, drawn: Windows) -> Array:
     return every[:, :, :: drawn.stride[0], :: drawn.stride[1]]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(drawn=windows())
 def test_going_back_to_the_switches_is_adjoint_to_reading_there(drawn: Windows) -> None:

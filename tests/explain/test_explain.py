@@ -100,6 +100,7 @@ def test_what_it_says_is_true_of_any_case(options: dict[str, Any]) -> None:
     assert [row[2].text for row in both.rows] == ["rotated", "as it is"]
 
 
+@pytest.mark.slow
 def test_a_kernel_the_wrong_way_round_is_wrong_unless_it_is_symmetric() -> None:
     for kernel, symmetric in (([[1, 2], [3, 4]], False), ([[1, 2], [2, 1]], True)):
         sections = walk(case(kernel=kernel))
@@ -148,6 +149,7 @@ def test_a_target_and_a_bias_of_ones_own_are_taken() -> None:
     assert kept.bias == -20  # also where no unit fires
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(options())
 def test_every_form_holds_the_whole(options: dict[str, Any]) -> None:
@@ -183,6 +185,7 @@ def test_a_terminal_of_any_width_shows_all_words(width: int) -> None:
     assert ("too wide for" in printed) == (width == 50)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "counts"), [((2, 2), [5]), ((3, 3), [4, 4, 2]), ((1, 1), [2])])
 def test_every_form_breaks_a_sum_at_the_same_products(size, counts) -> None:
     sections = walk(case(size=(4, 4), kernel_size=size))

@@ -136,6 +136,7 @@ def test_the_probabilities_are_those_of_the_model(subject, drawn) -> None:
     assert list(found.values()) == pytest.approx(wanted, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_colours_that_were_planted_are_found(subject) -> None:
     net, layer = subject.network, subject.layer(1)
     images = np.asarray(subject.data.images)
@@ -164,6 +165,7 @@ def test_correlation_is_numpys(seed: int, c: int) -> None:
     assert (correlation(maps)[0] == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", [None, "peak", (1, 2)])
 def test_a_single_projection(subject, tmp_path: Path, position) -> None:
     sheet = one_projection(subject, "conv2", 7, position)
@@ -176,6 +178,7 @@ def test_a_single_projection(subject, tmp_path: Path, position) -> None:
     assert "grey" in about["caption"]
 
 
+@pytest.mark.slow
 def test_a_large_image_is_drawn_smaller() -> None:
     model = torch.nn.Conv2d(3, 2, 3, padding=1)
     named = NamedModel(model, (), (0.5,) * 3, (0.5,) * 3, (400, 1600), name="mine")
@@ -188,6 +191,7 @@ def test_a_large_image_is_drawn_smaller() -> None:
     assert sheet.numbers["answer"] is None
 
 
+@pytest.mark.slow
 def test_the_learning_curve_keeps_the_history(tmp_path: Path) -> None:
     history = [{"epoch": e, "loss": 1 / e, "accuracy": 0.5, "held_out": 0.6} for e in (1, 2)]
     written = learning_curve(history).save(tmp_path)

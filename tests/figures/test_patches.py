@@ -80,6 +80,7 @@ def at_its_place(
     return tile, there
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["conv1", "conv2"])
 def test_tiles_are_the_stored_pixels_with_the_peak_at_one_place(atlas: Atlas, name: str) -> None:
     layer = atlas[name]
@@ -99,6 +100,7 @@ def test_tiles_are_the_stored_pixels_with_the_peak_at_one_place(atlas: Atlas, na
     assert cut > 10  # some are at the border
 
 
+@pytest.mark.slow
 def test_the_page_shows_these_tiles_and_the_projections_of_the_same_units(
     atlas: Atlas, model: NamedModel, tmp_path: Path
 ) -> None:
@@ -187,6 +189,7 @@ def test_pages_hold_every_feature_once_and_in_order(atlas: Atlas, tmp_path: Path
     assert [one["page"] for one in about["pages"]] == [1, 2]
 
 
+@pytest.mark.slow
 def test_features_that_never_fire_are_left_out_and_counted(
     few: ArrayDataset, model: NamedModel, tmp_path: Path
 ) -> None:
@@ -237,6 +240,7 @@ def test_the_command_writes_what_it_says(atlas: Atlas, tmp_path: Path) -> None:
     assert (tmp_path / "plates" / "c2.pdf").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -267,6 +271,7 @@ def tiny() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
 
 
+@pytest.mark.slow
 def test_code_is_not_run_because_an_atlas_names_it(few: ArrayDataset, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     code = tmp_path / "code.py"

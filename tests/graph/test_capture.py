@@ -16,6 +16,7 @@ from tests.models import Functional, TwoConvolutions, Varied, image, relative_er
 from tests.reference import Reference
 
 
+@pytest.mark.slow
 def test_the_layers_of_the_reference_network() -> None:
     layers = rot180.capture(TwoLayer(), torch.zeros(1, 3, 32, 32)).layers
     assert list(layers) == ["conv1", "conv2", "head"]
@@ -30,6 +31,7 @@ def test_the_layers_of_the_reference_network() -> None:
     assert [one.rectifier for one in layers.values()] == ["ReLU", "ReLU", ""]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "size"), [(TwoConvolutions, (12, 12)), (Varied, (21, 26))])
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_the_steps_reproduce_the_model_for_any_batch(model, size, batch: int) -> None:
@@ -39,6 +41,7 @@ def test_the_steps_reproduce_the_model_for_any_batch(model, size, batch: int) ->
     assert relative_error(net.outputs_for(x)[0], model(x)) < 1e-13
 
 
+@pytest.mark.slow
 def test_the_model_is_left_as_it_was() -> None:
     model = seeded(Varied).train()
     before = copy.deepcopy(model.state_dict())
@@ -54,6 +57,7 @@ def test_the_model_is_left_as_it_was() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+@pytest.mark.slow
 def test_a_model_in_training_mode_is_captured_as_in_evaluation() -> None:
     model, x = seeded(Varied), image(1, 3, 21, 26)
     expected = model(x)
@@ -238,6 +242,7 @@ def test_a_detached_result_takes_no_gradient_and_no_other_method() -> None:
         rot180.project(net, x, "c", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("forward", "words"),
     [
@@ -275,6 +280,7 @@ def test_parts_of_maps_and_kin_of_relu_have_every_method(forward, method: str) -
         assert relative_error(found.full(), wanted) < 1e-12
 
 
+@pytest.mark.slow
 def test_a_sum_sees_what_its_terms_see() -> None:
     model = seeded(Written, lambda s, x: s.c(F.relu(s.b(F.relu(s.a(x))) + s.a(x))))
     layers = rot180.capture(model, image(1, 3, 32, 32)).layers
@@ -282,6 +288,7 @@ def test_a_sum_sees_what_its_terms_see() -> None:
     assert layers["c"].stride == (1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [torch.special.i0, torch.sin, lambda z: F.gelu(z) * 2])
 def test_an_operator_has_its_gradient_whether_it_is_listed_or_not(function) -> None:
     model, x = seeded(Written, lambda s, x: s.b(function(s.a(x)))), image(1, 3, 9, 9)
@@ -295,6 +302,7 @@ def test_an_operator_has_its_gradient_whether_it_is_listed_or_not(function) -> N
     assert relative_error(many[2], wanted[0]) < 1e-13
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "words"),
     [
@@ -333,6 +341,7 @@ def test_an_example_that_is_no_batch_of_images_is_refused(example: Tensor) -> No
         rot180.capture(TwoConvolutions(), example)
 
 
+@pytest.mark.slow
 def test_the_network_is_the_model_as_it_was_when_it_was_captured() -> None:
     model = Functional(seeded(TwoConvolutions), ("functional", "inplace"))
     net = rot180.capture(model, image(1, 3, 12, 12))

@@ -84,6 +84,7 @@ def check_captured(net: Network) -> None:
         assert (one.layer.receptive_field, one.layer.stride) == net.seen(one.layer.step)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(net=graphs())
 def test_of_steps_in_any_order(net: Network) -> None:
@@ -91,11 +92,13 @@ def test_of_steps_in_any_order(net: Network) -> None:
     check(net)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "size"), [(TwoConvolutions, (12, 12)), (Varied, (21, 26))])
 def test_of_small_networks(model: type, size: tuple[int, int]) -> None:
     check_captured(rot180.capture(seeded(model), image(1, 3, *size)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(3))
 def test_of_networks_of_many_styles(first: int) -> None:
     """Rectifiers, which all look at their own place, are left out."""
@@ -103,6 +106,7 @@ def test_of_networks_of_many_styles(first: int) -> None:
     check_captured(rot180.capture(seeded(Several, names), image(1, *SIZE)))
 
 
+@pytest.mark.slow
 def test_of_a_network_where_only_the_gradient_is_defined_from_some_step_on() -> None:
     def forward(m: Modules, x: torch.Tensor) -> torch.Tensor:
         return m.c(torch.special.i0(m.b(a := m.a(x)))) + m.point(a)
@@ -113,6 +117,7 @@ def test_of_a_network_where_only_the_gradient_is_defined_from_some_step_on() -> 
     assert methods == {"a": 3, "b": 3, "c": 1, "point": 3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "googlenet", "mobilenet_v3_small"])
 def test_of_a_network_of_torchvision(name: str) -> None:
     given = {"init_weights": False} if name == "googlenet" else {}
@@ -142,6 +147,7 @@ def deep(depth: int, shortcuts: bool) -> Network:
     return replace(bare, layers=layers, _cache={})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shortcuts", [False, True])
 def test_what_is_asked_of_operators_grows_as_the_depth(shortcuts: bool, monkeypatch) -> None:
     asked = dict.fromkeys(("nominal", "reach", "situation", "multiply_adds", "looks_at"), 0)
@@ -170,6 +176,7 @@ def test_what_is_asked_of_operators_grows_as_the_depth(shortcuts: bool, monkeypa
         assert 0 < more <= 2 * fewer, (name, counts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shortcuts", [False, True])
 def test_of_deep_networks(shortcuts: bool) -> None:
     net = deep(12, shortcuts)

@@ -20,6 +20,7 @@ def varied(s: Written, x: Tensor) -> Tensor:
     return s.c(F.adaptive_max_pool2d(y, 3)).sort(1)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_report_compares_every_step_that_is_not_linear(dtype: torch.dtype) -> None:
     net = rot180.capture(seeded(Written, varied).to(dtype), image(1, 3, 12, 12).to(dtype))
@@ -59,6 +60,7 @@ def test_a_wrong_formula_is_in_the_report(monkeypatch) -> None:
     assert "WRONG: the derivative of the step 'rectifier (GELU)'" in str(report)
 
 
+@pytest.mark.slow
 def test_operators_in_double_precision_are_the_same() -> None:
     net = rot180.capture(seeded(Written, varied).float(), image(1, 3, 12, 12).float())
     for step in net.steps:
@@ -97,6 +99,7 @@ class Saving(torch.autograd.Function):
 rounded = Rounded.apply
 
 
+@pytest.mark.slow
 def test_an_own_derivative_is_kept_where_it_is_another() -> None:
     model = seeded(Written, lambda s, x: s.c(Saving.apply(s.b(rounded(4 * s.a(x))))))
     forward = Rounded.forward
@@ -114,6 +117,7 @@ def test_an_own_derivative_is_kept_where_it_is_another() -> None:
     rot180.project(net, x[0].detach(), "a", 2)
 
 
+@pytest.mark.slow
 def test_a_pooling_by_the_square_has_a_gradient_at_zero() -> None:
     model = nn.Sequential(
         nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.LPPool2d(2, 2), nn.Conv2d(6, 4, 3)
@@ -131,6 +135,7 @@ def test_a_pooling_by_the_square_has_a_gradient_at_zero() -> None:
     check_gradient(rot180.project(net, x, "3", 1, method="gradient"), whole, x, 1e-5)
 
 
+@pytest.mark.slow
 def test_a_signal_that_becomes_infinite_is_refused_with_its_step() -> None:
     model = seeded(Written, lambda s, x: s.c(F.relu(s.a(x)).log().clamp(min=-9)))
     with torch.no_grad():

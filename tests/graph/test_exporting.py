@@ -97,6 +97,7 @@ def program_of(model: nn.Module) -> torch.export.ExportedProgram:
         return torch.export.export(model.eval(), (torch.ones(1, 3, 8, 8),))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forward", [*PLAIN, *DECOMPOSED])
 def test_what_changes_in_place_is_followed(forward: Callable[[Written, Tensor], Tensor]) -> None:
     model = seeded(Written, forward)
@@ -118,6 +119,7 @@ def test_what_is_plain_is_read_as_it_is(forward: Callable[[Written, Tensor], Ten
     assert is_plain(program_of(Written(forward)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forward", DECOMPOSED)
 def test_what_may_share_its_memory_is_decomposed(
     forward: Callable[[Written, Tensor], Tensor],
@@ -129,6 +131,7 @@ def test_what_may_share_its_memory_is_decomposed(
         assert node.op != "call_function" or not str(node.target).split(".")[1].endswith("_")
 
 
+@pytest.mark.slow
 def test_a_batch_norm_that_counts_is_left_to_pytorch() -> None:
     class Training(nn.Module):
         def __init__(self) -> None:

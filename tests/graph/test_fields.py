@@ -82,6 +82,7 @@ def test_of_networks_of_many_styles() -> None:
     same(rot180.capture(seeded(Several, names), image(1, *SIZE)))
 
 
+@pytest.mark.slow
 def test_positions_between_those_that_two_branches_need_count() -> None:
     """They do not see what their neighbours see, where the first column follows the last."""
 
@@ -97,6 +98,7 @@ def test_positions_between_those_that_two_branches_need_count() -> None:
     assert columns[4].tolist() == [0, 5]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("numbers_only")
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(net=graphs())

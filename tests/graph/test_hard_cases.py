@@ -47,6 +47,7 @@ def test_a_layer_above_a_step_on_whole_maps(forward) -> None:
     check(*capture(forward), "b")
 
 
+@pytest.mark.slow
 def test_the_order_of_projections_from_an_opened_image_does_not_matter() -> None:
     _, net = capture(lambda s, x: s.c(F.leaky_relu(s.b(F.leaky_relu(s.a(x), 0.1)), 0.2)))
     x = image(3, 8, 8)
@@ -100,6 +101,7 @@ def changes(model: nn.Module) -> None:
     model.load_state_dict({k: v + 1 for k, v in model.state_dict().items()}, assign=True)
 
 
+@pytest.mark.slow
 def test_a_network_is_the_model_as_it_was() -> None:
     model, net = capture(lambda s, x: s.c(F.relu(s.b(F.relu(s.a(x)) + s.gain))))
     x = image(3, 8, 8)
@@ -165,6 +167,7 @@ def test_a_rectifier_that_is_written_out_is_recognised(rectify) -> None:
         rot180.project(net, image(3, 8, 8), "b", 0, (4, 4), method)
 
 
+@pytest.mark.slow
 def test_silu_and_hardswish_that_are_written_out_are_known() -> None:
     _, net = capture(
         lambda s, x: s.c((lambda y: y * F.hardsigmoid(y))(s.b(s.a(x) * torch.sigmoid(s.a(x)))))
@@ -174,6 +177,7 @@ def test_silu_and_hardswish_that_are_written_out_are_known() -> None:
     assert net.report().rectifiers == {"SiLU": 1}
 
 
+@pytest.mark.slow
 def test_units_that_see_nothing_but_padding() -> None:
     model = nn.Sequential(nn.ConvTranspose2d(3, 4, 1, stride=2), nn.Conv2d(4, 3, 1)).double()
     net = rot180.capture(model, image(1, 3, 4, 4))
@@ -192,6 +196,7 @@ def test_units_that_see_nothing_but_padding() -> None:
     assert p.activation == pytest.approx(float(model(image(1, 3, 8, 8))[0, 1, 0, 0].detach()))
 
 
+@pytest.mark.slow
 def test_branches_side_by_side() -> None:
     check(*capture(lambda s, x: s.b(torch.cat([s.a(x), F.relu(s.c(F.relu(s.a(x))))], 3))), "b")
 
@@ -207,6 +212,7 @@ class _Swapped(nn.Module):
         return self.c(self.norm(y.permute(0, 2, 1, 3)).permute(0, 2, 1, 3))
 
 
+@pytest.mark.slow
 def test_rows_and_columns_that_change_places() -> None:
     model = seeded(_Swapped)
     net = rot180.capture(model, image(1, 3, 8, 8))
@@ -214,6 +220,7 @@ def test_rows_and_columns_that_change_places() -> None:
     check(model, net, "c")
 
 
+@pytest.mark.slow
 def test_the_indices_of_a_pooling_serve_an_unpooling() -> None:
     def unpooled(s, x):
         y, where = F.max_pool2d(s.a(x), 2, return_indices=True)

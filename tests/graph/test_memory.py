@@ -8,6 +8,7 @@ from rot180.projection.project import project
 from tests.atlas.scans import small_network
 
 
+@pytest.mark.slow
 def test_what_is_forgotten_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks, "_REMEMBERED", 12)
     network = small_network(seed=5)

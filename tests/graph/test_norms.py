@@ -150,6 +150,7 @@ def central_differences(call: Callable[[Tensor], Tensor], x: Tensor, step: float
     return found.flatten(1).T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=20, deadline=None)
 @given(shape=shapes, seed=st.integers(0, 99), signals=st.integers(1, 3))
@@ -269,6 +270,7 @@ NORMS: dict[str, tuple[Callable[[], nn.Module], bool]] = {
 """Norms between convolutions, and whether a unit above sees less than the image of 6 x 7."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NORMS)
 def test_units_and_whole_maps_are_the_differences_of_the_model(name: str) -> None:
     made, local = NORMS[name]
@@ -353,6 +355,7 @@ class Computed(nn.Module):
         return self.norm(a, a.mean((0, 2, 3)))
 
 
+@pytest.mark.slow
 def test_a_weight_that_is_computed_from_the_image_is_not_listed() -> None:
     for norm in (
         lambda a, w: F.group_norm(a, 2, w),
@@ -365,6 +368,7 @@ def test_a_weight_that_is_computed_from_the_image_is_not_listed() -> None:
         assert isinstance(steps[-1].operator, Unlisted)
 
 
+@pytest.mark.slow
 def test_local_response_norm_is_read_without_autograd() -> None:
     net = rot180.capture(seeded(Between, NORMS["local response norm"][0]), image(1, 3, 6, 7))
     operators = [one.operator for one in net.steps]
@@ -377,6 +381,7 @@ def test_local_response_norm_is_read_without_autograd() -> None:
     assert net.report().layers[-1].methods == METHODS
 
 
+@pytest.mark.slow
 def test_norms_that_differ_have_other_fingerprints() -> None:
     def of(made: Callable[[], nn.Module]) -> str:
         return fingerprint(rot180.capture(seeded(Between, made), image(1, 3, 6, 7)))

@@ -96,6 +96,11 @@ IDIOMS: dict[str, Callable[[Between, Tensor], Tensor]] = {
     "new zeros": lambda m, x: x + x.new_ones(len(x), 1, 8, 8),
     "spatial transformer": transformed,
     "attention": qkv,
+    "a view changed, and a type asserted": lambda m, x: (
+        x.flatten(1).clamp_(min=-1).view(x.shape)
+        + (x.flatten(0, 1) @ x.flatten(0, 1)).softmax(-1).to(x.dtype).view(x.shape)
+    ),
+    "channels padded, and images by none": lambda m, x: F.pad(x[:, 2:], (0, 0, 0, 0, 1, 1, 0, 0)),
     "attention of PyTorch": lambda m, x: maps(m.attention(*[tokens(x)] * 3, need_weights=False)[0]),
     "a token for the class": classed,
     "stacked along the first axis": lambda m, x: torch.stack([x, x.relu()]).sum(0),
@@ -131,6 +136,7 @@ IDIOMS: dict[str, Callable[[Between, Tensor], Tensor]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("idiom", IDIOMS)
 def test_each_image_goes_through_as_it_does_alone(idiom: str) -> None:
     model = seeded(Between, IDIOMS[idiom])
@@ -158,7 +164,16 @@ def test_each_image_goes_through_as_it_does_alone(idiom: str) -> None:
     check_gradient(several[1], unit, x[1])
 
 
-@pytest.mark.parametrize("idiom", ["windows merged into the batch", "largest channel", "attention"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "idiom",
+    [
+        "windows merged into the batch",
+        "largest channel",
+        "attention",
+        "channels padded, and images by none",
+    ],
+)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_is_defined_there(idiom: str, method: str) -> None:
     """Nothing is rectified between these convolutions, so that all methods are the gradient."""
@@ -170,6 +185,7 @@ def test_every_method_is_defined_there(idiom: str, method: str) -> None:
     assert method in net.report().layers[-1].methods
 
 
+@pytest.mark.slow
 def test_layers_of_tokens_are_maps_of_one_row() -> None:
     model = seeded(Between, lambda m, x: maps(F.gelu(m.mlp(tokens(x)))))
     net = rot180.capture(model, image(1, 3, 8, 8))
@@ -189,6 +205,7 @@ def test_layers_of_tokens_are_maps_of_one_row() -> None:
     assert p.position == (0, int(wanted[0, 5].argmax()))
 
 
+@pytest.mark.slow
 def test_layers_of_a_generator() -> None:
     model = nn.Sequential(
         nn.ConvTranspose2d(4, 6, 3, 2, 1),
@@ -236,6 +253,7 @@ def test_a_model_that_mixes_the_images_is_refused_with_its_line(between) -> None
         rot180.capture(seeded(Between, between), image(1, 3, 8, 8))
 
 
+@pytest.mark.slow
 def test_a_model_of_one_image_at_a_time() -> None:
     model = seeded(Between, lambda m, x: m.mlp(x.view(8, 64).T).T.view(1, 8, 8, 8))
     net = rot180.capture(model, image(1, 3, 8, 8))
@@ -244,6 +262,7 @@ def test_a_model_of_one_image_at_a_time() -> None:
     assert relative_error(net.outputs_for(x)[0], wanted) < 1e-12
 
 
+@pytest.mark.slow
 def test_copies_of_maps_in_another_order() -> None:
     def rows_first(m: Between, x: Tensor) -> Tensor:
         return x.permute(2, 0, 1, 3).contiguous().mul(1.5).permute(1, 2, 0, 3)

@@ -1,5 +1,6 @@
 """Each linear step satisfies <Ax, y> = <x, A'y>, and a part of it is that part of the whole."""
 
+import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -67,6 +68,7 @@ def norm_of(channels: int, seed: int) -> BatchNorm:
     return BatchNorm(weight, bias, mean, spread.abs() + 0.1, 1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     kernel=pairs,
@@ -123,6 +125,7 @@ def check_units(step: Convolution, x: Tensor, z: Tensor, box: Box, channel: int)
             assert relative_error(step.units_back(signal, chosen, part), wanted) < EXACT
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     kernel=pairs,
@@ -156,6 +159,7 @@ def test_transposed_convolution(
     assert relative_error(whole_of(step, x, out)[1], wanted) < EXACT
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     matrices=st.tuples(st.booleans(), st.booleans()),
@@ -187,6 +191,7 @@ def test_the_matrix_of_a_linear_call_holds_its_answers_to_unit_vectors() -> None
     assert matrix.tolist() == [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     axis=st.sampled_from([-3, -2, -1]),
@@ -214,6 +219,7 @@ def test_one_matrix_along_one_axis(axis, out, size, seed, data) -> None:
         assert relative_error(z, wanted) < EXACT
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(size=sizes, seed=seeds, data=st.data())
 def test_steps_of_one_position(size, seed, data) -> None:
@@ -235,6 +241,7 @@ def test_steps_of_one_position(size, seed, data) -> None:
         check_linear(step, x, size, box)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(size=sizes, seed=seeds, data=st.data())
 def test_channels_last(size, seed, data) -> None:
@@ -307,6 +314,7 @@ def test_concatenation(shares, axis, seed, data) -> None:
     assert all(map(torch.equal, back, given))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     kernel=pairs,

@@ -19,6 +19,7 @@ def captured(forward, size: int = 16) -> rot180.Network:
     return rot180.capture(seeded(Written, forward), image(1, 3, size, size))
 
 
+@pytest.mark.slow
 def test_operators_and_rectifiers_are_counted() -> None:
     report = rot180.capture(seeded(Varied), image(1, 3, 21, 26)).report()
     assert report.rectifiers == {"ReLU": 4}
@@ -32,12 +33,14 @@ def test_operators_and_rectifiers_are_counted() -> None:
     assert report.whole_from == ("head.2", ("reshape", "head.0"))
 
 
+@pytest.mark.slow
 def test_each_kind_of_rectifier_is_named() -> None:
     net = captured(lambda s, x: s.c(F.gelu(s.b(F.leaky_relu(s.a(x), 0.1))).clamp(0, 6)))
     assert net.report().rectifiers == {"LeakyReLU": 1, "GELU": 1, "ReLU6": 1}
     assert [one.rectifier for one in net.layers.values()] == ["LeakyReLU", "GELU", ""]
 
 
+@pytest.mark.slow
 def test_what_falls_back_and_where_only_the_gradient_is_defined() -> None:
     net = captured(lambda s, x: s.c(torch.special.i0(s.b(F.relu(s.a(x))).sort(2)[0])))
     report = net.report()
@@ -63,6 +66,7 @@ def test_where_locality_is_lost() -> None:
     assert "Units see the whole image from b on" in str(report)
 
 
+@pytest.mark.slow
 def test_what_a_unit_costs_is_the_share_of_its_receptive_field() -> None:
     report = rot180.capture(seeded(TwoConvolutions), image(1, 3, 12, 12)).report()
     first, second, head = report.layers
@@ -81,12 +85,14 @@ def test_the_self_check_finds_a_step_that_is_wrong(monkeypatch) -> None:
     assert net.report().adjoint_error > 1e-3
 
 
+@pytest.mark.slow
 def test_a_network_without_max_pooling_is_told_of() -> None:
     assert "There is no max pooling" in str(captured(lambda s, x: s.b(F.relu(s.a(x)))).report())
     pooled = captured(lambda s, x: s.b(F.max_pool2d(F.relu(s.a(x)), 2)))
     assert "There is no max pooling" not in str(pooled.report())
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_writes_it(tmp_path) -> None:
     out = tmp_path / "report.json"
     shown = CliRunner().invoke(app, ["inspect", "two-layer", "--json", str(out)])

@@ -44,6 +44,7 @@ def _with_an_assertion(s: Squeezing, x: Tensor) -> Tensor:
     return s.c(y).softmax(1) * (x.shape[0] / x.size(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forward", [_of_means, _with_the_number_of_images, _with_an_assertion])
 def test_each_image_goes_through_as_it_does_beside_others(
     forward: Callable[[Squeezing, Tensor], Tensor],
@@ -73,6 +74,7 @@ def test_a_model_that_fails_for_several_too_is_told_where() -> None:
         rot180.capture(model, image(1, 3, 8, 8).float())
 
 
+@pytest.mark.slow
 def test_a_model_that_mixes_images_is_refused_though_it_needs_several() -> None:
     def mixing(s: Squeezing, x: Tensor) -> Tensor:
         return s.c((s.b(s.a(x)).mean((2, 3), keepdim=True).squeeze() - x.mean()).cumsum(1))

@@ -55,6 +55,7 @@ def test_an_output_of_an_unknown_class_counts_by_its_tensors() -> None:
     assert relative_error(maps, model(x).maps) < 1e-12
 
 
+@pytest.mark.slow
 def test_outputs_that_do_not_depend_on_the_image_are_left_out() -> None:
     model = seeded(Base, lambda s, y: (torch.zeros(2), 3, y, None, y.argmax(1), "name"))
     net, x = rot180.capture(model, image(1, 3, 8, 8)), image(2, 3, 8, 8)
@@ -82,6 +83,7 @@ def test_maps_that_the_model_has_kept_are_no_obstacle() -> None:
     reproduces(rot180.capture(model, image(1, 3, 8, 8)), model)
 
 
+@pytest.mark.slow
 def test_a_forward_that_was_replaced_keeps_layers_and_statistics() -> None:
     model = seeded(Base).train()
     before, original = model.norm.running_mean.clone(), model.forward
@@ -143,6 +145,7 @@ def test_a_hook_that_changes_the_output_counts() -> None:
     reproduces(rot180.capture(model, image(1, 3, 8, 8)), model)
 
 
+@pytest.mark.slow
 def test_autocast_is_switched_off_and_said() -> None:
     def low(s: Base, y: Tensor) -> Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -170,6 +173,7 @@ class Batched(Base):
         return {"maps": super().forward(batch["image"]) * batch["factor"]}
 
 
+@pytest.mark.slow
 def test_other_inputs_are_held() -> None:
     model, x = seeded(Several), image(1, 3, 8, 8)
     factor, shift = image(1, 4, 1, 1), image(1, seed=1)
@@ -200,6 +204,7 @@ def test_inputs_that_do_not_fit(inputs: Any, words: str) -> None:
         rot180.capture(seeded(Several), image(1, 3, 8, 8), inputs=inputs)
 
 
+@pytest.mark.slow
 def test_a_detector_is_sent_to_its_backbone() -> None:
     class Detector(nn.Module):
         def __init__(self) -> None:
@@ -223,6 +228,7 @@ def test_single_precision_is_not_blamed_for_rounding() -> None:
     assert list(net.layers) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_what_is_tried_in_double_precision_leaves_the_model_in_its_own() -> None:
     model = seeded(Base, lambda s, y: y - y.mean(0, keepdim=True)).float()
     before = [one.clone() for one in model.parameters()]

@@ -153,6 +153,7 @@ def both() -> list[tuple[rot180.Network, Any]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRITTEN)
 def test_a_rectifier_that_is_written_out_is_that_one(name: str) -> None:
     place, x = list(WRITTEN).index(name), image(3, 8, 8, seed=3)
@@ -170,6 +171,7 @@ def test_a_rectifier_that_is_written_out_is_that_one(name: str) -> None:
                 assert relative_error(one.pixels, two.pixels) < 1e-12
 
 
+@pytest.mark.slow
 def test_a_layer_ends_with_the_rectifier_that_is_written_out() -> None:
     some = list(WRITTEN.values())[::4]
     nets = [
@@ -313,6 +315,7 @@ def operators_of_all() -> dict[str, tuple[Operator, ...]]:
     return dict(zip(CHECKED, read(CHECKED.values()), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHECKED)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_derivatives_are_those_of_forward_mode_and_of_differences(name: str, dtype) -> None:
@@ -342,6 +345,7 @@ def test_derivatives_are_those_of_forward_mode_and_of_differences(name: str, dty
         assert torch.allclose(found, signal * slope, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_branch_that_is_not_taken_adds_nothing() -> None:
     ((operator,),) = read([lambda x: torch.where(x > 0, (x * x + x).sqrt(), 0 * x)])
     z = torch.tensor([-2.0, -0.5, 0.0, 2.0]).double()
@@ -371,6 +375,7 @@ class Ruled(torch.autograd.Function):
         return found, None, None, None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rectify", "size"),
     [
@@ -413,6 +418,7 @@ def hard_sigmoid(x: Tensor) -> Tensor:
     return F.relu6(x + 3) / 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "bend",
     [
@@ -450,6 +456,7 @@ def test_what_is_no_rectifier_goes_by_its_derivative_whatever_is_inside(bend: Fu
         assert relative_error(unit.full(), one[0]) < digits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unclear",
     [
@@ -511,6 +518,7 @@ def test_a_call_inside_that_is_used_elsewhere_stays_what_it_is() -> None:
     assert "rectifier (ReLU6)" not in kinds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("power", [2, 3.0])
 def test_the_gradient_of_a_pooling_by_powers_is_finite(power: float) -> None:
     """Where a window is zero, so is the derivative of its length: the middle of what it may be."""
@@ -553,6 +561,7 @@ def test_a_gated_linear_unit_goes_by_its_derivative(axis: int) -> None:
         assert relative_error(found.full(), wanted[0]) < 1e-12
 
 
+@pytest.mark.slow
 def test_networks_are_told_apart_by_what_is_written_in_them() -> None:
     functions: list[Function] = [
         lambda x: x * torch.atan(F.softplus(x)),

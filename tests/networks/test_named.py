@@ -142,6 +142,7 @@ def test_a_checkpoint_is_a_named_model(tmp_path: Path) -> None:
         two_layer("torchvision:resnet18", "cpu", "'rot180 trace'")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -187,6 +188,7 @@ def test_names_of_nothing(code: Path, monkeypatch, name: str, said: str) -> None
 # torchvision and timm
 
 
+@pytest.mark.slow
 def test_a_model_of_torchvision_without_weights() -> None:
     found, again = (named_model("torchvision:efficientnet_b1", device="cpu") for _ in range(2))
     assert torch.equal(found.model.classifier[1].weight, again.model.classifier[1].weight)
@@ -336,6 +338,7 @@ def test_classes_from_a_file(code: Path, tmp_path: Path) -> None:
             named_model(f"{code}:make", size=8, classes=path, device="cpu")
 
 
+@pytest.mark.slow
 def test_a_published_network_answers_as_it_was_trained_to() -> None:
     from skimage import data
 

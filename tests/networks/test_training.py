@@ -57,6 +57,7 @@ class Recorder:
         self.epochs.append(values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("channels", "hidden"), [(3, 0), (1, 16)])
 def test_it_learns_what_can_be_learned(tmp_path: Path, channels: int, hidden: int) -> None:
     training, held_out = stripes(640, 0, channels), stripes(200, 1, channels)
@@ -75,6 +76,7 @@ def test_it_learns_what_can_be_learned(tmp_path: Path, channels: int, hidden: in
     assert accuracy(found, held_out, flips=True) == found.notes["held_out_with_flips"] > 0.95
 
 
+@pytest.mark.slow
 def test_mean_and_deviation_are_those_of_the_training_images(tmp_path: Path) -> None:
     training = stripes(640, 0)
     found = train(training, stripes(50, 1), replace(RECIPE, epochs=1), tmp_path / "x.safetensors")
@@ -138,6 +140,7 @@ def test_the_equations_reach_the_weights_that_pytorch_reaches(tmp_path: Path) ->
     assert accuracy(other, held_out) > 0.95
 
 
+@pytest.mark.slow
 def test_the_equations_learn_with_a_hidden_layer_that_drops(tmp_path: Path) -> None:
     training, held_out = stripes(640, 0, 1), stripes(200, 1, 1)
     path = tmp_path / "x.safetensors"
@@ -145,6 +148,7 @@ def test_the_equations_learn_with_a_hidden_layer_that_drops(tmp_path: Path) -> N
     assert accuracy(found, held_out) > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("begun", "other"), [("pytorch", "equations"), ("equations", "pytorch")])
 def test_a_run_is_not_resumed_with_the_other_engine(tmp_path: Path, begun, other) -> None:
     training, held_out, out = stripes(64, 0), stripes(50, 1), tmp_path / "x.safetensors"
@@ -160,6 +164,7 @@ def test_an_engine_that_does_not_exist_is_refused_with_those_that_do(tmp_path: P
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_seed_decides(tmp_path: Path) -> None:
     training, held_out = stripes(320, 0), stripes(50, 1)
     short = replace(RECIPE, epochs=1)
@@ -201,6 +206,7 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_run_is_not_resumed_with_another_recipe(tmp_path: Path) -> None:
     training, held_out, out = stripes(64, 0), stripes(50, 1), tmp_path / "x.safetensors"
     with pytest.raises(KeyboardInterrupt):
@@ -280,6 +286,7 @@ def test_a_step_has_the_size_that_the_rate_says() -> None:
     assert (kernel.detach() * kernel.grad).sum() < 0  # downhill
 
 
+@pytest.mark.slow
 def test_event_files_can_be_read_back(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

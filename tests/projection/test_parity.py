@@ -42,6 +42,7 @@ def test_of_one_convolution_it_is_the_activation_times_the_kernel(dtype: torch.d
         assert relative_error(p.pixels, wanted) < TOLERANCE[dtype] * lost
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", [None, "peak", (0, 0), (1, 2)])
 def test_gradient_equals_autograd(network, unit) -> None:
     model, shape, layers = network

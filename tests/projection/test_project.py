@@ -66,6 +66,7 @@ def test_large_batches_go_in_parts_with_the_same_result(net, monkeypatch) -> Non
         assert relative_error(one.full(), other.full()) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unpool", ["switches", "repeat"])
 def test_nothing_of_a_unit_lies_outside_its_receptive_field(net, unpool: str) -> None:
     x = image(3, 12, 12)
@@ -81,6 +82,7 @@ def test_nothing_of_a_unit_lies_outside_its_receptive_field(net, unpool: str) ->
         assert relative_error(p.full(), whole) < 1e-14
 
 
+@pytest.mark.slow
 def test_linear_in_the_unit_a_whole_map_is_the_sum_of_its_units_for_the_gradient(net) -> None:
     x = image(3, 12, 12)
     units = [
@@ -92,6 +94,7 @@ def test_linear_in_the_unit_a_whole_map_is_the_sum_of_its_units_for_the_gradient
     assert relative_error(sum(units), whole) < 1e-12
 
 
+@pytest.mark.slow
 def test_the_signal_starts_with_the_activation_and_ignores_biases() -> None:
     model = seeded(TwoConvolutions)
     with torch.no_grad():
@@ -169,6 +172,7 @@ def test_bad_input_gets_a_sentence(net, changed: dict, words: str) -> None:
         rot180.project(net, **given)
 
 
+@pytest.mark.slow
 def test_values_that_overflow_are_traced_to_the_step() -> None:
     model = seeded(TwoConvolutions)
     with torch.no_grad():

@@ -33,6 +33,7 @@ def pooled_by_pytorch(x: Tensor, pool: MaxPool, ceil: bool) -> Tensor:
     return F.max_pool2d(x, *pool.window, ceil)
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(drawn=pools(), seed=st.integers(0, 99), data=st.data())
 def test_unpooling_by_switches_is_the_gradient_of_max_pooling(drawn, seed, data) -> None:
@@ -51,6 +52,7 @@ def test_unpooling_by_switches_is_the_gradient_of_max_pooling(drawn, seed, data)
         assert relative_error(laid(found, need, size), wanted) < 1e-14
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(drawn=pools(), seed=st.integers(0, 99), data=st.data())
 def test_unpooling_by_repetition_is_the_adjoint_of_the_sum_over_windows(drawn, seed, data) -> None:
@@ -68,6 +70,7 @@ def test_unpooling_by_repetition_is_the_adjoint_of_the_sum_over_windows(drawn, s
         assert torch.equal(Rules(unpooling="repeat").unpool(signal, switches, pool, part), filled)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(height=st.integers(1, 9), width=st.integers(1, 9), k=st.integers(1, 4))
 def test_repetition_fills_windows_that_do_not_overlap_exactly(height, width, k) -> None:

@@ -45,6 +45,7 @@ def test_each_is_what_it_is_alone(net, images, method: str, unpool: str) -> None
         assert relative_error(p.pixels, alone.pixels) < 1e-12
 
 
+@pytest.mark.slow
 def test_many_units_of_one_image_take_one_pass_of_it_and_give_the_same(images) -> None:
     model = seeded(TwoConvolutions)
     net = rot180.capture(model, image(1, 3, 12, 12))
@@ -86,6 +87,7 @@ class Reading:
         return image(3, 21, 26, seed=number)
 
 
+@pytest.mark.slow
 def test_images_are_read_when_they_are_needed_and_once(net) -> None:
     images = Reading()
     units = [(n % 7, "stem.0", n % 8, (n % 9, 3)) for n in range(300)]

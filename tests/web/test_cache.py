@@ -2,12 +2,14 @@
 
 import threading
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rot180.web.cache import Cache
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.integers(0, 30)), max_size=60),
     st.integers(0, 60),

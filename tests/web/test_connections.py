@@ -46,6 +46,7 @@ def received(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [b"", b"G", HALF, HALF + b"y\r\n", UPLOAD, UPLOAD + b"x" * 999])
 def test_a_request_that_never_ends_is_ended(server: str, words: bytes) -> None:
     started = time.monotonic()
@@ -55,6 +56,7 @@ def test_a_request_that_never_ends_is_ended(server: str, words: bytes) -> None:
     assert ask(server, "/learn").status == 200
 
 
+@pytest.mark.slow
 def test_a_byte_at_a_time_is_not_enough(server: str) -> None:
     with connected(server, HALF) as one:
         try:
@@ -66,6 +68,7 @@ def test_a_byte_at_a_time_is_not_enough(server: str) -> None:
         assert received(one).startswith(b"HTTP/1.1 408")
 
 
+@pytest.mark.slow
 def test_many_that_never_end_keep_nobody_out(server: str) -> None:
     with ExitStack() as stack:
         for _ in range(60):
@@ -73,6 +76,7 @@ def test_many_that_never_end_keep_nobody_out(server: str) -> None:
             assert ask(server, "/learn").status == 200
 
 
+@pytest.mark.slow
 def test_an_open_connection_is_asked_again_later(server: str) -> None:
     with connected(server) as one:
         for _ in range(3):
@@ -86,6 +90,7 @@ def test_an_open_connection_is_asked_again_later(server: str) -> None:
             time.sleep(0.7)  # longer than a head may take
 
 
+@pytest.mark.slow
 def test_half_a_request_behind_a_whole_one_is_ended(server: str) -> None:
     with connected(server, WHOLE + HALF) as one:
         answer = received(one)

@@ -184,6 +184,7 @@ def test_names_of_files_are_safe_and_differ() -> None:
     assert all(re.fullmatch(r"[\w.-]{1,80}", one) for one in files)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path) -> None:
     path = tmp_path / "small.atlas"
     rot180.scan(small_network(), small_data(60), path, batch=8, **normalisation()).close()

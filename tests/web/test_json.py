@@ -13,6 +13,7 @@ from rot180.web.views.choosing import NAMED, chosen, conditions
 from tests.web.atlases import ask
 
 
+@pytest.mark.slow
 def test_a_network(address: str, shelf: Shelf) -> None:
     found, atlas = ask(address, "/atlas/late.json").json, shelf["late"].atlas
     assert [one["name"] for one in found["layers"]] == list(atlas)
@@ -28,6 +29,7 @@ def test_a_network(address: str, shelf: Shelf) -> None:
     assert ask(address, "/index.json").json == [found]
 
 
+@pytest.mark.slow
 def test_a_layer(address: str, shelf: Shelf) -> None:
     found, layer = ask(address, "/atlas/late/layers/conv2.json").json, shelf["late"].atlas["conv2"]
     assert found["order"] == list(range(64))
@@ -126,6 +128,7 @@ def test_search_finds_what_is_meant(address: str) -> None:
     assert all("astronaut" in one["words"] for one in found["features"])
 
 
+@pytest.mark.slow
 def test_every_page_has_its_data_and_openapi_describes_it(address: str) -> None:
     described = ask(address, "/openapi.json").json
     assert described["openapi"].startswith("3")
@@ -165,6 +168,7 @@ def test_what_is_wrong_is_a_sentence(address: str, path: str, status: int, words
 Column = st.lists(st.none() | st.floats(-3, 3, allow_nan=False).map(lambda x: round(x, 1)))
 
 
+@pytest.mark.slow
 @given(st.data(), st.integers(1, 30))
 def test_features_are_chosen_and_sorted_as_said(data: Any, count: int) -> None:
     exact = st.lists(st.none() | st.integers(-5, 5), min_size=count, max_size=count)

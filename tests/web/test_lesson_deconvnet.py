@@ -164,6 +164,7 @@ def test_entries_stand_in_the_order_of_rows() -> None:
         ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 def test_images_to_begin_with_show_something(preset: str) -> None:
     both = [asked(preset=preset, feature=feature) for feature in "01"]
@@ -176,6 +177,7 @@ def test_on_the_first_image_no_two_methods_agree() -> None:
     assert all(pixels[a] != pixels[b] for a, b in ((0, 1), (0, 2), (1, 2)))
 
 
+@pytest.mark.slow
 def test_an_address_makes_its_lesson_again(client: TestClient) -> None:
     one = asked(preset="cross", feature="1", unit="0,1", unpool="repeat")
     assert asked(**one.state) == one

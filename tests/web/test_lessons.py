@@ -94,6 +94,7 @@ def close(found: Any, expected: Any) -> None:
     np.testing.assert_allclose(np.array(found), np.array(values), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(questions())
 def test_every_number_of_a_convolution_is_what_autograd_finds(question: dict[str, str]) -> None:
@@ -132,6 +133,7 @@ def test_every_number_of_a_convolution_is_what_autograd_finds(question: dict[str
         assert way.off < 1e-9
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(questions())
 def test_the_products_of_an_entry_are_right_and_add_up_to_it(question: dict[str, str]) -> None:
@@ -178,6 +180,7 @@ def test_the_products_of_an_entry_are_right_and_add_up_to_it(question: dict[str,
                 assert entry.off == pytest.approx(abs(entry.difference - value), abs=1e-12)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(questions())
 def test_what_slides_makes_the_same_numbers_at_the_window_that_is_said(
@@ -207,6 +210,7 @@ def test_what_slides_makes_the_same_numbers_at_the_window_that_is_said(
     close(way.back, numbers if turned else numbers[::-1, ::-1])
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(questions())
 def test_the_perceptron_of_a_convolution_is_it(question: dict[str, str]) -> None:
@@ -241,6 +245,7 @@ def test_the_other_rotation_on_the_way_back_is_wrong_by_what_is_said() -> None:
     assert asked(kernel="1,2;2,1").both[0].otherwise == 0
 
 
+@pytest.mark.slow
 def test_an_address_makes_its_lesson_again() -> None:
     one = asked(size="5x3", kernel_size="2x3", seed="7", activation="tanh", padding="full")
     assert asked(**one.state) == one
@@ -285,6 +290,7 @@ def test_what_cannot_be_understood_is_said_in_json_and_on_the_page(
     assert 'role="alert" hidden' not in page.text
 
 
+@pytest.mark.slow
 def test_json_is_what_was_worked_out(client: TestClient) -> None:
     question = {"image": "1,2;3,4", "kernel": "2,-1", "activation": "relu", "seed": "3"}
     answer = client.get("/learn/convolution.json", params=question, headers=JSON)
@@ -324,6 +330,7 @@ def test_pages_of_a_folder_are_all_combinations() -> None:
     assert found == {one for one in wanted if one[1:] != ("2", "same")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lesson", "step"),
     [(name, step) for name, one in LESSONS.items() for step in range(1, len(one.steps) + 1)],

@@ -87,6 +87,7 @@ def test_an_image_is_itself(address: str, shelf: Shelf) -> None:
         np.testing.assert_array_equal(answer.pixels, atlas.picture(number).pixels)
 
 
+@pytest.mark.slow
 def test_many_in_one_picture_are_the_single_ones(address: str, shelf: Shelf) -> None:
     start = "/atlas/late/features/conv2/7"
     for single, many in (("patch-{}", "patches-{}"), ("projection-{}-guided-repeat",) * 2):

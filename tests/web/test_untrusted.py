@@ -71,6 +71,7 @@ def test_an_image_with_such_a_name_is_shown(page: Page, evil: str) -> None:
     assert page.locator("img[src=x]").count() == 0
 
 
+@pytest.mark.slow
 def test_a_name_that_is_no_word_for_addresses_becomes_one(tmp_path: Path) -> None:
     path = tmp_path / "a b <c>%2f.atlas"
     rot180.scan(small_network(), small_data(60), path, batch=8, **normalisation()).close()
@@ -122,6 +123,7 @@ def test_without_pictures_an_atlas_shows_its_numbers(page: Page, tmp_path: Path)
         assert page.locator("img.patch").first.evaluate("one => one.naturalWidth") > 0
 
 
+@pytest.mark.slow
 def test_a_damaged_atlas_is_said(tmp_path: Path) -> None:
     path = tmp_path / "damaged.atlas"
     rot180.scan(small_network(), small_data(60), path, batch=8, **normalisation()).close()

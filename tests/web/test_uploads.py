@@ -124,6 +124,7 @@ def test_nothing_is_stored(address: str, shelf: Shelf, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_the_oldest_are_forgotten(shelf: Shelf) -> None:
     book = shelf["late"]
     one = np.zeros((32, 32, 3), np.uint8)

@@ -144,6 +144,8 @@ def interpolate(call: Call) -> Found | None:
 def pad(call: Call) -> "Operator | Found | None":
     """Read padding with a constant, by reflection, circular, or by repeating the border."""
     amounts, mode, value = list(call["pad"]), call["mode"], call.get("value") or 0.0
+    while len(amounts) > 2 and not any(amounts[-2:]):
+        amounts = amounts[:-2]  # nothing is added along these axes
     channels = amounts[4:6]
     if not call.is_map():
         return padded_axes(call, amounts, mode, value)
