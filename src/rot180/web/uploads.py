@@ -2,22 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from io import BytesIO
 from secrets import token_urlsafe
-from threading import Lock
 
-from PIL import Image, UnidentifiedImageError
-
-from rot180.datasets import BadImage, decode, fitted
 from rot180.figures.scanned import Pixels
-from rot180.web.failures import Busy, NotTaken, TooLarge
+from rot180.web.decoding import Decoder
+from rot180.web.failures import Busy, TooLarge
 from rot180.web.shelf import Book
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 MOST_BYTES = 20 * 2**20
-MOST_PIXELS = 50_000_000
-_ONE = Lock()
-"""Large pictures are decoded one after the other, so that memory is bounded."""
+DECODER = Decoder()
+"""The one process that decodes: large pictures come one after the other, so memory is bounded."""
 
 
 class Unfinished:
@@ -55,31 +49,6 @@ UNFINISHED = Unfinished(5 * MOST_BYTES)
 """The pictures that are being sent to this server, from its one thread for connections."""
 
 
-def check(data: bytes) -> None:
-    """See from the head of a file that it may be decoded.
-
-    Raises:
-        NotTaken: it is of another format, or damaged.
-        TooLarge: it has too many bytes or pixels.
-    """
-    if len(data) > MOST_BYTES:
-        raise too_many_bytes()
-    try:
-        with Image.open(BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-    except UnidentifiedImageError:
-        raise NotTaken(
-            "This is no picture that can be read here. Bring a JPEG, PNG, WebP, GIF or BMP file."
-        ) from None
-    except Exception as error:  # parsers fail on damaged bytes in ways that no list of types covers
-        raise NotTaken(f"This picture cannot be read: {_reason(error)}.") from error
-    if width * height > MOST_PIXELS:
-        raise TooLarge(
-            f"This picture has {width} x {height} pixels; at most {MOST_PIXELS // 10**6} million "
-            "are taken. Make it smaller."
-        )
-
-
 def too_many_bytes() -> TooLarge:
     """Return the error that says so."""
     return TooLarge(
@@ -93,12 +62,9 @@ def brought(book: Book, data: bytes) -> str:
     Raises:
         NotTaken, TooLarge: it cannot be taken.
     """
-    check(data)
-    try:
-        with _ONE:
-            pixels = fitted(decode(data, "this picture"), book.atlas.size, book.atlas.channels)
-    except BadImage as error:
-        raise NotTaken(f"This picture cannot be read: {error.reason}.") from error
+    if len(data) > MOST_BYTES:
+        raise too_many_bytes()
+    pixels = DECODER.fitted(data, book.atlas.size, book.atlas.channels)
     return keep(book, pixels)
 
 
@@ -107,7 +73,3 @@ def keep(book: Book, pixels: Pixels) -> str:
     name = f"u{token_urlsafe(9)}"
     book.stores.uploads.put((book.name, name), pixels)
     return name
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
