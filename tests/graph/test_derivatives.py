@@ -144,3 +144,50 @@ def test_a_signal_that_becomes_infinite_is_refused_with_its_step() -> None:
     net = rot180.capture(model, image(1, 3, 8, 8))
     with pytest.raises(Rot180Error, match=r"not a number \(NaN\) on its way back .* step log"):
         rot180.project(net, image(3, 8, 8), "c", 0, method="gradient")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "through",
+    [
+        lambda x: x.square().float().mean((2, 3), keepdim=True).to(x.dtype) + x,
+        lambda x: x + x.float().type_as(x),
+        lambda x: x.float().double(),
+    ],
+)
+def test_a_model_in_double_precision_that_rounds_to_single(through) -> None:
+    """Rounding is no derivative: finite differences of it are noise, and no method minds it."""
+    model = seeded(Written, lambda s, x: s.c(s.b(through(s.a(x)))))
+    net = rot180.capture(model, image(1, 3, 8, 8))
+    x = image(3, 8, 8, seed=4)
+
+    def unit(one: Tensor) -> Tensor:
+        return maps_of(smooth, smooth.c, one[None])[0, 1, 1, 1]
+
+    smooth = seeded(Written, lambda s, x: s.c(s.b(unrounded(through, s.a(x)))))
+    p = rot180.project(net, x, "c", 1, (1, 1), "gradient")
+    check_gradient(p, unit, x, 1e-5)
+    for method in ("deconvnet", "guided"):
+        rot180.project(net, x, "c", 1, (1, 1), method)
+    assert not net.report().wrong
+
+
+class _Unrounded(Tensor):
+    """Numbers that stay what they are."""
+
+    def float(self) -> Tensor:
+        return self
+
+    def double(self) -> Tensor:
+        return self
+
+
+def unrounded(through, x: Tensor) -> Tensor:
+    return through(x.as_subclass(_Unrounded)).as_subclass(Tensor)
+
+
+def test_a_derivative_that_is_smaller_than_rounding_is_not_accused() -> None:
+    """A softmax whose largest input is far above the others is constant, to every digit."""
+    model = seeded(Written, lambda s, x: s.c(s.b((s.a(x) * 1e4).softmax(1))))
+    net = rot180.capture(model, image(1, 3, 8, 8))
+    assert rot180.project(net, image(3, 8, 8, seed=4), "c", 1, (1, 1), "gradient").full().shape

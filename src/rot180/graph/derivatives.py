@@ -187,10 +187,17 @@ def _difference(
     quotient = torch.where(smooth, quotient, 0)
     worst = 0.0
     kept = Kept(at, output, switches)
+    noise = torch.finfo(torch.float64).eps * size(output) / _STEP  # of the quotients, by rounding
     for signal in (quotient * (1.5 + random(quotient).real.sin()), random(quotient)):
         signal = torch.where(smooth, signal, 0)
         there = _product(signal, quotient)
-        scale = max(abs(there), float(signal.abs().norm() * quotient.abs().norm()) * 1e-3, 1e-300)
+        length = float(signal.abs().norm())
+        scale = max(
+            abs(there),
+            1e-3 * length * float(quotient.abs().norm()),
+            10 * length * noise / TOLERANCE,
+            1e-300,
+        )
         for laid in layouts(signal):
             back = operator.backward(laid, kept, _Gradient(), part)
             here = sum(

@@ -55,6 +55,10 @@ def _expanded(node: fx.Node) -> _Written:
     return aten.expand.default, (node.args[0], [*shape(node)])
 
 
+def _converted(node: fx.Node) -> _Written:
+    return aten.to.dtype, (node.args[0], node.meta["val"].dtype)
+
+
 def _split(node: fx.Node) -> _Written:
     given = arguments(node)
     sizes = [one.shape[given["dim"]] for one in node.meta["val"]]
@@ -68,6 +72,7 @@ _REWRITTEN: dict[Any, Callable[[fx.Node], _Written]] = {
     aten.squeeze.default: _reshaped,
     aten.expand_as.default: _expanded,
     aten.chunk.default: _split,
+    aten.type_as.default: _converted,
 }
 """Calls that are others once the shapes are known."""
 

@@ -344,3 +344,29 @@ class Detach(Operator):
                 "method='gradient', or a layer below it."
             )
         return (None,)
+
+
+@dataclass(frozen=True, eq=False)
+class Conversion(Operator):
+    """Conversion of floating-point numbers to another type: the identity, but for rounding.
+
+    Attributes:
+        before, after: the types.
+    """
+
+    before: torch.dtype
+    after: torch.dtype
+    linear = True
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        return "conversion"
+
+    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
+        """Convert the numbers."""
+        return inputs[0].to(self.after), None
+
+    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
+        """Convert the signal back."""
+        return (signal.to(self.before),)

@@ -12,7 +12,7 @@ from rot180.graph.operators.convolution import (
     Linear,
     TransposedConvolution,
 )
-from rot180.graph.operators.layout import Detach
+from rot180.graph.operators.layout import Conversion, Detach
 from rot180.graph.table.call import Call, Found, Reader, is_floating, shape_of
 from rot180.graph.table.functions import FUNCTIONS, of_the_same
 from rot180.graph.table.normalisations import NORMALISATIONS
@@ -113,9 +113,14 @@ def _copied(call: Call) -> "Operator | Found | None":
 def _converted(call: Call) -> "Operator | Found | None":
     """Read a conversion: of numbers to numbers it is nothing but a rounding."""
     (before, after) = (one.meta["val"] for one in (call.source, call.node))
-    if (before.dtype, before.device) == (after.dtype, after.device):
-        return SAME
-    return smooth(call) if is_floating(call.source) and is_floating(call.node) else None
+    if not (is_floating(call.source) and is_floating(call.node)):
+        same = (before.dtype, before.device) == (after.dtype, after.device)
+        return Found((), (call.source,)) if same else None
+    if before.device != after.device:
+        return smooth(call)
+    if before.dtype == after.dtype:
+        return Found((), (call.source,))
+    return Found((Conversion(before.dtype, after.dtype),), (call.source,))
 
 
 def _dropout(call: Call) -> Found | None:
