@@ -67,9 +67,7 @@ def failing_memory(runner: Runner, job: str, rng: random.Random, most: int) -> T
     return tally
 
 
-def _try(
-    runner: Runner, job: str, wanted: Any, tally: Tally, what: str, **words: Any
-) -> None:
+def _try(runner: Runner, job: str, wanted: Any, tally: Tally, what: str, **words: Any) -> None:
     tally.tried += 1
     folder = Path(tempfile.mkdtemp(prefix="hostile-fault-"))
     try:

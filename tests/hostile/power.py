@@ -177,9 +177,7 @@ def _lay_out(folder: Path, files: dict[str, bytes]) -> None:
         Path(path).write_bytes(data)
 
 
-def _go_on(
-    runner: Runner, job: str, folder: Path, wanted: object, tally: Tally, what: str
-) -> None:
+def _go_on(runner: Runner, job: str, folder: Path, wanted: object, tally: Tally, what: str) -> None:
     tally.tried += 1
     files = ", ".join(f"{one.name} {one.stat().st_size}" for one in sorted(folder.iterdir()))
     try:
@@ -197,4 +195,3 @@ def describe(found: list[Call]) -> Iterator[str]:
     """Yield a line for each call of a record."""
     for call in found:
         yield f"{call.kind} {Path(call.path).name} {call.second} {call.at} {len(call.data)}"
-
