@@ -1,7 +1,7 @@
 """Folders of image files: plain images, class folders, and train/test folders of either."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from rot180.datasets.dataset import TEST_NAMES, checked_index, division
-from rot180.datasets.decode import BadImage, decode
+from rot180.datasets.decode import BadImage, decode_file
 from rot180.datasets.fingerprints import combined, of_files
 from rot180.errors import Rot180Error
 
@@ -68,12 +68,23 @@ class FolderDataset:
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         """Read and decode one file. Raises ``BadImage`` where that is not possible."""
-        where = self.where(index)
-        try:
-            data = Path(where).read_bytes()
-        except OSError as error:
-            raise BadImage(error.strerror or str(error), where) from error
-        return decode(data, where)
+        return decode_file(self._path(index), self.where(index))
+
+    def fitted_of(
+        self, numbers: range, size: tuple[int, int], channels: int
+    ) -> Iterator[UInt8[np.ndarray, "height width c"] | BadImage]:
+        """Consecutive images at the size that is wanted, or what is wrong with them.
+
+        Large files take less memory than by ``image``.
+        """
+        for number in numbers:
+            try:
+                yield decode_file(self._path(number), self.where(number), (size, channels))
+            except BadImage as error:
+                yield error
+
+    def _path(self, index: int) -> Path:
+        return self.root / self._files[checked_index(index, len(self))].path
 
     def label(self, index: int) -> int | None:
         """The number of the image's class folder; None for an image in no class folder."""

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from rot180.datasets.dataset import TEST_NAMES, checked_index, division, numbered_classes
-from rot180.datasets.decode import BadImage, decode
+from rot180.datasets.decode import BadImage, Fit, decode
 from rot180.datasets.fingerprints import combined, of_file, state_of_files
 from rot180.errors import Rot180Error, listed
 
@@ -158,12 +158,23 @@ class ParquetDataset:
 
         Faster than ``image`` for each, because their rows are taken from the file at once.
         """
+        return self._decoded(numbers, None)
+
+    def fitted_of(
+        self, numbers: range, size: tuple[int, int], channels: int
+    ) -> Iterator[UInt8[np.ndarray, "height width c"] | BadImage]:
+        """Consecutive images at the size that is wanted, or what is wrong with them."""
+        return self._decoded(numbers, (size, channels))
+
+    def _decoded(
+        self, numbers: range, fit: Fit | None
+    ) -> Iterator[UInt8[np.ndarray, "h w c"] | BadImage]:
         for number, data in zip(numbers, self._data(numbers), strict=True):
             if data is None:
                 yield BadImage("the row holds no bytes", self.where(number))
                 continue
             try:
-                yield decode(data)
+                yield decode(data, fit=fit)
             except BadImage as error:
                 yield BadImage(error.reason, self.where(number))
 
