@@ -10,7 +10,6 @@ pixels are the same.
 """
 
 import os
-import stat
 import struct
 import threading
 from contextlib import ExitStack
@@ -23,7 +22,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from rot180.datasets.regular import open_regular
 from rot180.errors import Rot180Error, listed
+from rot180.visible import valid_name
 
 OnBadImage = Literal["skip", "fail"]
 POLICIES = ("skip", "fail")
@@ -124,7 +125,7 @@ def decode_file(
     Raises:
         BadImage: it cannot be read, is no regular file (a pipe, a device), or cannot be decoded.
     """
-    where = str(path) if where is None else where
+    where = valid_name(str(path)) if where is None else where
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
@@ -136,23 +137,6 @@ def decode_file(
     except OSError as error:
         raise BadImage(error.strerror or str(error), where) from error
     return decode(data, where, fit)
-
-
-def open_regular(path: Path) -> BufferedReader:
-    """Open a file to read it, without waiting for a pipe or asking a device anything.
-
-    Raises:
-        OSError: there is none, it may not be read, or it is no regular file.
-    """
-    # Devices can act on being opened. What it is now is not what it is later, hence the other look.
-    regular = stat.S_ISREG(path.stat().st_mode)
-    if regular:
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        file = os.fdopen(os.open(path, flags), "rb")
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return file
-        file.close()
-    raise OSError(0, "it is not a regular file", str(path))
 
 
 def _too_long(size: int) -> str:
