@@ -336,3 +336,41 @@ def test_whatever_pyarrow_raises_becomes_a_sentence(
     monkeypatch.setattr(pq.ParquetFile, "read", failing)
     with pytest.raises(Rot180Error, match=r"the column 'label' of .*: '?no such conversion"):
         open_dataset(str(path), "all")
+
+
+def test_a_row_group_of_fewer_values_than_rows_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = open_dataset(str(put_columns(tmp_path / "x.parquet", label=pa.array([1, 0]))), "all")
+    read = pq.ParquetFile.read_row_group
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", lambda *a, **b: read(*a, **b).slice(0, 1))
+    with pytest.raises(Rot180Error, match=r"Row group 0 of .* holds 1 values for 2 rows"):
+        dataset.image(1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["texts", "categories", "floats"])
+def test_a_damaged_file_is_read_or_refused_and_nothing_else(tmp_path: Path, kind: str) -> None:
+    info = {"info": {"features": {"label": {"names": ["x", "y"]}}}}
+    path = tmp_path / "x.parquet"
+    put_columns(path, {"huggingface": json.dumps(info)}, label=LABELS[kind][0])
+    whole = path.read_bytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    random = np.random.default_rng(0)
+    refused = 0
+    for number in range(500):
+        damaged = bytearray(whole)
+        for place in random.integers(footer if number % 3 else 0, len(whole), 1 + number % 4):
+            damaged[place] = random.choice([0, 1, 127, 128, 255, random.integers(256)])
+        path.write_bytes(damaged)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Rot180Warning)
+                dataset = open_dataset(str(path), "all")
+            "".join(dataset.classes).encode()
+            for index in range(min(len(dataset), 3)):
+                dataset.label(index)
+                dataset.image(index)
+        except Rot180Error:
+            refused += 1
+    assert 0 < refused < 500
