@@ -1,7 +1,13 @@
 """Image files to arrays: every mode, every kind of damage, every size."""
 
 import io
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +16,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rot180.datasets import BadImage, bad_image_policy, decode, fitted
-from rot180.datasets.decode import _any_image, _plain_jpeg
+from rot180.datasets.decode import _any_image, _plain_jpeg, decode_file
 from rot180.errors import Rot180Error
-from tests.datasets.dataset_files import encoded, pixels
+from tests.datasets.dataset_files import encoded, pixels, put
+
+# The package has a function of this name, too.
+decoding = sys.modules["rot180.datasets.decode"]
 
 
 def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -162,7 +171,7 @@ def test_the_short_way_through_a_jpeg_file_leads_to_the_same_pixels(
     whole = saved(image, "JPEG", **options)
     short = _plain_jpeg(whole)
     assert short is not None
-    np.testing.assert_array_equal(short, _any_image(whole, "whole"))
+    np.testing.assert_array_equal(short, _any_image(io.BytesIO(whole), "whole", None))
     assert short.flags.writeable
     # Damage is found by both, or both show it alike.
     damaged = bytearray(whole)
@@ -171,7 +180,7 @@ def test_the_short_way_through_a_jpeg_file_leads_to_the_same_pixels(
     for data in (bytes(damaged), bytes(damaged[:length])):
         short = _plain_jpeg(data)
         if short is not None:
-            np.testing.assert_array_equal(short, _any_image(data, "damaged"))
+            np.testing.assert_array_equal(short, _any_image(io.BytesIO(data), "damaged", None))
 
 
 def test_the_short_way_is_not_taken_past_an_orientation_or_a_bomb(
@@ -190,3 +199,120 @@ def test_the_policy_is_skip_or_fail() -> None:
     assert [bad_image_policy(name) for name in ("skip", "fail")] == ["skip", "fail"]
     with pytest.raises(Rot180Error, match=r"'ignore'.*skip, fail"):
         bad_image_policy("ignore")
+
+
+LARGE_FILES = {
+    "L.png": ("L", "PNG", {}),
+    "1.png": ("1", "PNG", {}),
+    "P.gif": ("P", "GIF", {}),
+    "RGB.jpg": ("RGB", "JPEG", {}),
+    "turned.jpg": ("RGB", "JPEG", {"exif": True}),
+    "progressive.jpg": ("RGB", "JPEG", {"progressive": True}),
+    "RGBA.png": ("RGBA", "PNG", {}),
+    "CMYK.tif": ("CMYK", "TIFF", {}),
+    "I;16.png": ("I;16", "PNG", {}),
+    "RGB.webp": ("RGB", "WEBP", {"lossless": True}),
+}
+
+
+@pytest.mark.parametrize("name", LARGE_FILES)
+@pytest.mark.parametrize(("size", "channels"), [((7, 9), 3), ((9, 7), 1), ((23, 31), 3)])
+def test_a_large_image_has_the_pixels_of_an_ordinary_one(
+    name: str,
+    size: tuple[int, int],
+    channels: int,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    mode, kind, options = LARGE_FILES[name]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options = {**options, **({"exif": exif} if "exif" in options else {})}
+    if mode == "I;16":
+        wide = np.random.default_rng(0).integers(0, 65536, (23, 31), dtype=np.uint16)
+        data = saved(Image.fromarray(wide), kind, **options)
+    else:
+        data = saved(Image.fromarray(pixels(0, 23, 31)).convert(mode), kind, **options)
+    ordinary = decode(data)
+    path = put(tmp_path / name, data)
+    monkeypatch.setattr(decoding, "LARGE", 50)
+    monkeypatch.setattr(decoding, "BAND", 70)
+    monkeypatch.setattr(decoding, "READ_WHOLE", 20)
+    for fit in (None, (size, channels)):
+        wanted = ordinary if fit is None else fitted(ordinary, *fit)
+        np.testing.assert_array_equal(decode(data, fit=fit), wanted, strict=True)
+        np.testing.assert_array_equal(decode_file(path, fit=fit), wanted, strict=True)
+
+
+def test_large_images_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(pixels(0, 20, 20))
+    at_once = most = 0
+    real = decoding.pixels_of
+
+    def watched(image: Image.Image, where: str) -> np.ndarray:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        time.sleep(0.01)
+        at_once -= 1
+        return real(image, where)
+
+    monkeypatch.setattr(decoding, "pixels_of", watched)
+    for large, expected in ((10**6, {2, 3, 4}), (300, {1})):
+        monkeypatch.setattr(decoding, "LARGE", large)
+        most = 0
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(decode, [data] * 8))
+        assert most in expected
+
+
+def test_formats_that_take_much_memory_have_a_lower_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(decoding.GREEDY, "WEBP", 79)
+    with pytest.raises(BadImage, match="10 x 8 pixels, and of the format WEBP at most 79 are"):
+        decode(encoded(pixels(0), "WEBP"))
+    assert decode(encoded(pixels(0), "PNG")).shape == (8, 10, 3)
+
+
+def test_a_file_of_too_many_bytes_is_not_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "sparse.png"
+    with path.open("wb") as file:
+        file.truncate(3 * 10**9)
+    monkeypatch.setattr(decoding, "_any_image", None)  # nothing gets that far
+    with pytest.raises(BadImage, match=r"sparse\.png: it has 3,000,000,000 bytes, and image files"):
+        decode_file(path)
+    monkeypatch.setattr(decoding, "FILE_BYTES", 99)
+    with pytest.raises(BadImage, match="it has 100 bytes, and image files of more than 99 are not"):
+        decode(b"x" * 100)
+
+
+def test_a_pipe_a_device_and_a_directory_are_no_image_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path / "pipe.png", Path(os.devnull), tmp_path):
+        with pytest.raises(BadImage, match="it is not a regular file"):
+            decode_file(path)
+
+
+PEAK = """
+import resource, sys
+from rot180.datasets.decode import decode_file
+from pathlib import Path
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+decode_file(Path(sys.argv[1]), fit=((32, 32), 3))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak is in other units")
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.bmp"])
+def test_the_largest_images_take_four_bytes_a_pixel(name: str, tmp_path: Path) -> None:
+    Image.new("RGB", (9400, 9400), "teal").save(tmp_path / name)
+    found = subprocess.run(
+        [sys.executable, "-c", PEAK, str(tmp_path / name)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(found.stdout) < 420  # MiB, of which 337 are Pillow's

@@ -3,6 +3,9 @@
 import io
 import os
 import shutil
+import socket
+import subprocess
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rot180.datasets import BadImage, Dataset, fingerprints, in_test, open_dataset
+from rot180.datasets import BadImage, Dataset, fingerprints, folders, in_test, open_dataset
 from rot180.datasets.decoded import decoded
-from rot180.errors import Rot180Error
+from rot180.datasets.loading import Loading
+from rot180.errors import Rot180Error, Rot180Warning
+from rot180.visible import valid_name
 from tests.datasets.dataset_files import encoded, pixels, put, put_images
 
 
@@ -193,3 +198,159 @@ def test_real_photographs(imagenet_sample: Path) -> None:
     assert len(dataset) >= len(dataset.classes) > 1
     assert dataset.image(0).shape[2] in (1, 3)
     assert dataset.classes[dataset.label(0) or 0] == Path(dataset.where(0)).parent.name
+
+
+def test_names_that_are_no_text_are_shown_as_text_and_read_all_the_same(tmp_path: Path) -> None:
+    root = tmp_path / os.fsdecode(b"pict\xfcres")
+    files = [b"caf\xe9/a.png", b"caf\xea/b\xff.png", rb"caf\xe9/c.png", "café/d.png".encode()]
+    for number, name in enumerate(files):
+        put(root / os.fsdecode(name), encoded(pixels(number)))
+    put(root / os.fsdecode(b"caf\xe9/bad\x80.png"), b"no image")
+    dataset = open_dataset(str(root), "all")
+    for text in (dataset.name, *dataset.classes, *map(dataset.where, range(5))):
+        text.encode()  # a surrogate raises
+    assert dataset.name == r"folder pict\xfcres"
+    assert set(dataset.classes) == {r"caf\xe9", r"caf\xea", r"caf\x5cxe9", "café"}
+    assert len(set(map(dataset.where, range(5)))) == 5
+    seen = {}
+    with Loading(dataset, [range(5)], 5, (8, 10), 3) as loading:
+        batch = next(iter(loading))
+    assert [Path(one.where).name for one in batch.bad] == [r"bad\x80.png"]
+    for number, image in zip(batch.numbers, batch.images, strict=True):
+        seen[dataset.classes[dataset.label(int(number)) or 0]] = image.tobytes()
+    expected = [r"caf\xe9", r"caf\xea", r"caf\x5cxe9", "café"]
+    assert seen == {name: pixels(number).tobytes() for number, name in enumerate(expected)}
+    array = decoded(dataset, (8, 10), 3)
+    assert array.classes == dataset.classes
+    assert len(open_dataset(str(root), "train")) <= 5
+    assert len(dataset.fingerprint) == 32
+
+
+@given(st.lists(st.text(st.sampled_from("\\xeu5cd89\udce9\udc5c\ud800\udfff"), max_size=9)))
+def test_different_names_stay_different_as_text(written: list[str]) -> None:
+    shown = [valid_name(name) for name in written]
+    assert len(set(shown)) == len(set(written))
+    "".join(shown).encode()
+
+
+def test_halves_of_characters_can_be_divided_and_hashed() -> None:
+    assert in_test("\ud800") in (True, False)
+    assert fingerprints.combined(["\ud800"]) != fingerprints.combined(["\ud801"])
+
+
+@pytest.mark.slow
+def test_folders_lie_in_each_other_to_any_depth(tmp_path: Path) -> None:
+    directory = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=directory)
+        below = os.open("d", os.O_RDONLY, dir_fd=directory)
+        os.close(directory)
+        directory = below
+    os.close(os.open("a.png", os.O_CREAT, dir_fd=directory))
+    os.close(directory)
+    (tmp_path / "d/b.png").write_bytes(encoded(pixels(0)))
+    try:
+        dataset = open_dataset(str(tmp_path), "all")
+        assert dataset.classes == ("d",)
+        assert [dataset.where(index)[-7:] for index in range(2)] == ["d/b.png", "d/a.png"]
+    finally:
+        # shutil.rmtree calls itself for each.
+        subprocess.run(["rm", "-rf", str(tmp_path / "d")], check=True)
+
+
+def test_a_path_that_is_too_long_is_said_to_be(tmp_path: Path) -> None:
+    put_images(tmp_path, ["a/1.png"])
+    directory = os.open(tmp_path / "a", os.O_RDONLY)
+    for _ in range(25):
+        os.mkdir("d" * 200, dir_fd=directory)
+        below = os.open("d" * 200, os.O_RDONLY, dir_fd=directory)
+        os.close(directory)
+        directory = below
+    os.close(directory)
+    with pytest.raises(Rot180Error, match=r"Cannot read the directory .*d: File name too long\.$"):
+        open_dataset(str(tmp_path), "all")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("Training", "Testing"), ("training", "val"), ("train", "testing")]
+)
+def test_training_and_testing_are_splits(tmp_path: Path, one: str, other: str) -> None:
+    put_images(tmp_path, [f"{one}/b/2.png", f"{one}/a/1.png", f"{other}/b/3.png"])
+    train, test = (open_dataset(str(tmp_path), split) for split in ("train", "test"))
+    assert names(train, tmp_path) == [f"{one}/a/1.png", f"{one}/b/2.png"]
+    assert names(test, tmp_path) == [f"{other}/b/3.png"]
+    assert train.classes == test.classes == ("a", "b")
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_a_class_may_be_called_train(tmp_path: Path, name: str) -> None:
+    put_images(tmp_path, [f"{kind}/{n}.png" for kind in (name, "bus", "car") for n in range(3)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dataset = open_dataset(str(tmp_path), "all")
+    assert dataset.classes == tuple(sorted(("bus", "car", name)))
+    assert len(dataset) == 9
+
+
+def test_what_could_be_a_split_or_a_class_is_told(tmp_path: Path) -> None:
+    put_images(tmp_path, ["train/a/1.png", "train/b/2.png", "extra/3.png"])
+    with pytest.warns(Rot180Warning, match="images in extra beside train, so these all are taken"):
+        assert open_dataset(str(tmp_path), "all").classes == ("extra", "train")
+
+
+def test_images_beside_the_splits_are_left_out_with_a_word(tmp_path: Path) -> None:
+    put_images(tmp_path, ["train/a/1.png", "test/a/2.png", "unlabeled/3.png"])
+    (tmp_path / "docs").mkdir()
+    with pytest.warns(Rot180Warning, match="The images in unlabeled are left out: .*train, test"):
+        assert open_dataset(str(tmp_path), "all").classes == ("a",)
+
+
+def test_pipes_sockets_and_links_to_nowhere(tmp_path: Path) -> None:
+    put_images(tmp_path, ["1.png"])
+    os.mkfifo(tmp_path / "2.png")
+    with socket.socket(socket.AF_UNIX) as bound:
+        here = os.getcwd()
+        os.chdir(tmp_path)  # a socket's path may not be long
+        bound.bind("3.png")
+        os.chdir(here)
+    (tmp_path / "4.png").symlink_to(os.devnull)
+    (tmp_path / "5.png").symlink_to("nowhere.png")
+    (tmp_path / "6.png").symlink_to("6.png")
+    os.mkfifo(tmp_path / "README")
+    dataset = open_dataset(str(tmp_path), "all")
+    assert names(dataset, tmp_path) == ["1.png", "5.png", "6.png"]
+    assert len(dataset.fingerprint) == len(dataset.state) == 32
+    assert dataset.image(0).shape == (8, 10, 3)
+    for index, reason in ((1, "No such file"), (2, "Too many levels of symbolic links")):
+        with pytest.raises(BadImage, match=reason):
+            dataset.image(index)
+    (tmp_path / "1.png").unlink()
+    os.mkfifo(tmp_path / "1.png")  # after the folder was listed
+    with pytest.raises(BadImage, match="it is not a regular file"):
+        dataset.image(0)
+
+
+def test_links_that_multiply_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "WAYS", 5)
+    monkeypatch.setattr(folders, "ENTERED_LEAST", 50)
+    for number in range(30):
+        (tmp_path / f"{number}").mkdir()
+        for name in "ab":
+            (tmp_path / f"{number}/{name}").symlink_to(tmp_path / f"{number + 1}")
+    put_images(tmp_path, ["30/1.png"])
+    with pytest.raises(Rot180Error, match="lead to the same directories again and again"):
+        open_dataset(str(tmp_path), "all")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "~nobody-of-this-name", "a\0b"])
+def test_names_that_no_file_can_have(name: str) -> None:
+    with pytest.raises(Rot180Error, match="There is no data set and no file or directory"):
+        open_dataset(name)
+
+
+def test_a_pipe_instead_of_a_data_set(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.parquet")
+    with pytest.raises(Rot180Error, match="neither a directory nor a regular file"):
+        open_dataset(str(tmp_path / "x.parquet"))
+    with pytest.raises(Rot180Error, match=r"x\.parquet .*not a regular file"):
+        open_dataset(str(tmp_path))

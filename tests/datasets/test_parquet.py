@@ -1,13 +1,20 @@
 """Parquet files: columns, splits, classes, row groups, damage."""
 
+import json
+import os
 import pickle
+import shutil
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rot180.datasets import BadImage, in_test, open_dataset
-from rot180.errors import Rot180Error
+from rot180.errors import Rot180Error, Rot180Warning
 from tests.datasets.dataset_files import encoded, everything, pixels, put, put_parquet
 
 
@@ -153,3 +160,217 @@ def test_the_real_cifar10(cifar10_parquet: Path) -> None:
     assert train.image(0).shape == (32, 32, 3)
     assert {train.label(index) for index in range(0, 50_000, 100)} == set(range(10))
     assert test.where(9_999) == "row 9999 of test.parquet"
+
+
+def put_columns(path: Path, metadata: dict[str, str] | None = None, **columns: Any) -> Path:
+    """A Parquet file with images and other columns."""
+    count = len(next(iter(columns.values())))
+    images = pa.array([encoded(pixels(row)) for row in range(count)], pa.binary())
+    table = pa.table({"image": images, **columns}).replace_schema_metadata(metadata)
+    pq.write_table(table, path)
+    return path
+
+
+LABELS: dict[str, tuple[pa.Array, tuple[str, ...], list[int | None]]] = {
+    "texts": (pa.array(["owl", None, "cat"]), ("cat", "owl"), [1, None, 0]),
+    "categories": (
+        pa.array(["owl", None, "cat"]).dictionary_encode(),
+        ("cat", "owl"),
+        [1, None, 0],
+    ),
+    "bytes": (
+        pa.array([b"\xe9", b"cat", rb"\xe9"]),
+        (r"\x5cxe9", "cat", r"\xe9"),
+        [2, 1, 0],
+    ),
+    "floats": (
+        pa.array([1.0, float("nan"), None]),
+        ("class 0", "class 1"),
+        [1, None, None],
+    ),
+    "half floats": (
+        pa.array(np.array([1, 0, 1], np.float16)),
+        ("class 0", "class 1"),
+        [1, 0, 1],
+    ),
+    "booleans": (pa.array([True, False, None]), ("class 0", "class 1"), [1, 0, None]),
+    "nothing": (pa.nulls(3), (), [None, None, None]),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+@pytest.mark.parametrize("column", ["label", "target", "class"])
+def test_labels_of_other_types_are_classes(tmp_path: Path, kind: str, column: str) -> None:
+    values, classes, labels = LABELS[kind]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dataset = open_dataset(str(put_columns(tmp_path / "x.parquet", **{column: values})), "all")
+    order = [int(dataset.where(row).split()[1]) for row in range(3)]
+    assert sorted(dataset.classes) == sorted(classes)
+    assert [dataset.label(order.index(row)) for row in range(3)] == [
+        None if label is None else dataset.classes.index(classes[label]) for label in labels
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (pa.array([0.5, 1.0]), r"holds numbers \(double\), some with a fraction .*, not classes"),
+        (pa.array([2**64 - 1, 1], pa.uint64()), r"holds numbers \(uint64\)"),
+        (pa.array([[1], [2, 3]]), r"holds list<.*>, not classes: the images have none"),
+        (pa.array([0, 1], pa.date32()), r"holds date32"),
+    ],
+)
+def test_labels_that_are_no_classes_are_told(tmp_path: Path, values: pa.Array, reason: str) -> None:
+    path = put_columns(tmp_path / "x.parquet", label=values)
+    with pytest.warns(Rot180Warning, match=rf"^The column 'label' of x\.parquet {reason}"):
+        dataset = open_dataset(str(path), "all")
+    assert (dataset.classes, dataset.label(0)) == ((), None)
+
+
+def test_a_text_for_each_row_is_no_class(tmp_path: Path) -> None:
+    texts = pa.array([f"caption {row}" for row in range(150)])
+    path = put_columns(tmp_path / "x.parquet", label=texts)
+    with pytest.warns(Rot180Warning, match="150 different texts in 150 rows, not classes"):
+        assert open_dataset(str(path), "all").classes == ()
+
+
+def test_a_column_that_might_be_of_classes_is_named(tmp_path: Path) -> None:
+    path = put_columns(tmp_path / "x.parquet", species=pa.array([1, 2]))
+    with pytest.warns(
+        Rot180Warning, match=r"no column is called label .* there is species \(int64"
+    ):
+        assert open_dataset(str(path), "all").classes == ()
+
+
+def test_a_column_of_whole_numbers_comes_before_another(tmp_path: Path) -> None:
+    path = put_columns(
+        tmp_path / "x.parquet", label=pa.array(["a", "b"]), fine_label=pa.array([1, 0])
+    )
+    assert open_dataset(str(path), "all").classes == ("class 0", "class 1")
+
+
+def test_texts_are_the_same_classes_in_every_file(tmp_path: Path) -> None:
+    put_columns(tmp_path / "training.parquet", label=pa.array(["owl", "cat"]))
+    put_columns(tmp_path / "testing.parquet", label=pa.array(["dog", "owl", None]))
+    train, test = (open_dataset(str(tmp_path), split) for split in ("train", "test"))
+    assert train.classes == test.classes == ("cat", "dog", "owl")
+    assert [train.label(row) for row in range(2)] == [2, 0]
+    assert [test.label(row) for row in range(3)] == [1, 2, None]
+    put_columns(tmp_path / "testing.parquet", label=pa.array([1]))
+    with pytest.raises(Rot180Error, match=r"texts in training\.parquet and numbers in testing"):
+        open_dataset(str(tmp_path))
+
+
+def test_names_in_parquet_that_are_no_text_are_shown_as_text(tmp_path: Path) -> None:
+    info = {"info": {"features": {"label": {"names": ["\ud800", "caf\udce9", r"caf\xe9"]}}}}
+    metadata = {"huggingface": json.dumps(info)}
+    path = put_columns(tmp_path / "x.parquet", metadata, label=pa.array([0, 1, 2]))
+    there = tmp_path / os.fsdecode(b"caf\xe9.parquet")
+    shutil.move(path, there)
+    dataset = open_dataset(str(there), "all")
+    assert dataset.classes == (r"\ud800", r"caf\xe9", r"caf\x5cxe9")
+    assert dataset.name == r"caf\xe9"
+    assert r"of caf\xe9.parquet" in dataset.where(0)
+    assert sorted(everything(dataset)) == sorted(pixels(row).tobytes() for row in range(3))
+
+
+@pytest.mark.parametrize("name", ["image", "label"])
+def test_columns_of_the_same_name_are_refused(tmp_path: Path, name: str) -> None:
+    images = pa.array([encoded(pixels(0))], pa.binary())
+    values = {"image": images, "label": pa.array([0])}
+    table = pa.table([*values.values(), values[name]], names=[*values, name])
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(Rot180Error, match=f"has 2 columns called '{name}', so it is not clear"):
+        open_dataset(str(tmp_path / "x.parquet"), "all")
+
+
+def test_other_columns_may_have_the_same_name(tmp_path: Path) -> None:
+    images = pa.array([encoded(pixels(0))], pa.binary())
+    label = pa.array([0])
+    table = pa.table([images, label, label, label], names=["image", "label", "x", "x"])
+    pq.write_table(table, tmp_path / "x.parquet")
+    dataset = open_dataset(str(tmp_path / "x.parquet"), "all")
+    assert everything(dataset) == [pixels(0).tobytes()]
+
+
+def test_fields_of_the_same_name_are_no_images(tmp_path: Path) -> None:
+    field = pa.array([encoded(pixels(0))], pa.binary())
+    struct = pa.StructArray.from_arrays([field, field], names=["bytes", "bytes"])
+    pq.write_table(pa.table({"image": struct}), tmp_path / "x.parquet")
+    with pytest.raises(Rot180Error, match="has no column of images"):
+        open_dataset(str(tmp_path / "x.parquet"), "all")
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"info": ' * 200_000, "1" * 5000, "null"])
+def test_metadata_that_are_not_as_hugging_face_writes_them(tmp_path: Path, text: str) -> None:
+    path = put_columns(tmp_path / "x.parquet", {"huggingface": text}, label=pa.array([1]))
+    assert open_dataset(str(path), "all").classes == ("class 0", "class 1")
+
+
+def test_a_file_that_claims_too_much_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put_columns(tmp_path / "x.parquet", label=pa.array([1, 0, 1]))
+    monkeypatch.setattr("rot180.datasets.parquet.ROWS_UNCHECKED", 2)
+    assert len(open_dataset(str(path), "all")) == 3
+    table = pa.table({"image": pa.nulls(10_000, pa.binary())})
+    pq.write_table(table, path)
+    with pytest.raises(Rot180Error, match=r"x\.parquet claims 10,000 rows in [0-9,]+ bytes"):
+        open_dataset(str(path), "all")
+
+
+@pytest.mark.parametrize("fault", [NotImplementedError, KeyError, TypeError, MemoryError])
+def test_whatever_pyarrow_raises_becomes_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: type[Exception]
+) -> None:
+    path = put_columns(tmp_path / "x.parquet", label=pa.array([1, 0, 1]))
+    dataset = open_dataset(str(path), "all")
+
+    def failing(*_: object, **__: object) -> None:
+        raise fault("no such conversion")
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", failing)
+    with pytest.raises(Rot180Error, match=r"row group 0 of .*: '?no such conversion'?\. The file"):
+        dataset.image(0)
+    monkeypatch.setattr(pq.ParquetFile, "read", failing)
+    with pytest.raises(Rot180Error, match=r"the column 'label' of .*: '?no such conversion"):
+        open_dataset(str(path), "all")
+
+
+def test_a_row_group_of_fewer_values_than_rows_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = open_dataset(str(put_columns(tmp_path / "x.parquet", label=pa.array([1, 0]))), "all")
+    read = pq.ParquetFile.read_row_group
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", lambda *a, **b: read(*a, **b).slice(0, 1))
+    with pytest.raises(Rot180Error, match=r"Row group 0 of .* holds 1 values for 2 rows"):
+        dataset.image(1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["texts", "categories", "floats"])
+def test_a_damaged_file_is_read_or_refused_and_nothing_else(tmp_path: Path, kind: str) -> None:
+    info = {"info": {"features": {"label": {"names": ["x", "y"]}}}}
+    path = tmp_path / "x.parquet"
+    put_columns(path, {"huggingface": json.dumps(info)}, label=LABELS[kind][0])
+    whole = path.read_bytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    random = np.random.default_rng(0)
+    refused = 0
+    for number in range(500):
+        damaged = bytearray(whole)
+        for place in random.integers(footer if number % 3 else 0, len(whole), 1 + number % 4):
+            damaged[place] = random.choice([0, 1, 127, 128, 255, random.integers(256)])
+        path.write_bytes(damaged)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Rot180Warning)
+                dataset = open_dataset(str(path), "all")
+            "".join(dataset.classes).encode()
+            for index in range(min(len(dataset), 3)):
+                dataset.label(index)
+                dataset.image(index)
+        except Rot180Error:
+            refused += 1
+    assert 0 < refused < 500

@@ -155,11 +155,11 @@ def model_options(
 
 def one_image(path: Path, named: "NamedModel") -> "ArrayDataset":
     """Read an image file as a data set of one, at the size that the network takes."""
-    from rot180.datasets import ArrayDataset, decode, fitted
+    from rot180.datasets import ArrayDataset, decode_file
 
     if not path.is_file():
         raise Rot180Error(f"There is no file {path}.")
-    found = fitted(decode(path.read_bytes(), str(path)), named.size, named.channels)
+    found = decode_file(path, fit=(named.size, named.channels))
     return ArrayDataset(found[None], name=path.name, where=lambda _: path.name)
 
 

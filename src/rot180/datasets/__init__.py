@@ -2,7 +2,7 @@
 
 from rot180.datasets.arrays import ArrayDataset
 from rot180.datasets.dataset import SPLITS, Dataset, in_test
-from rot180.datasets.decode import POLICIES, BadImage, bad_image_policy, decode, fitted
+from rot180.datasets.decode import POLICIES, BadImage, bad_image_policy, decode, decode_file, fitted
 from rot180.datasets.decoded import decoded
 from rot180.datasets.opening import open_dataset
 from rot180.datasets.photos import Photos
@@ -18,6 +18,7 @@ __all__ = [
     "bad_image_policy",
     "cache_directory",
     "decode",
+    "decode_file",
     "decoded",
     "fitted",
     "in_test",

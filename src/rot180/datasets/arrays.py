@@ -10,6 +10,7 @@ from jaxtyping import Int64, UInt8
 from rot180.datasets.dataset import checked_index, checked_split, numbered_classes
 from rot180.datasets.fingerprints import combined
 from rot180.errors import Rot180Error
+from rot180.visible import valid_name
 
 
 class ArrayDataset:
@@ -61,7 +62,7 @@ class ArrayDataset:
         self.labels = None if labels is None else _checked_labels(labels, count, len(classes))
         if self.labels is not None and not classes:
             classes = numbered_classes(int(self.labels.max(initial=-1)) + 1)
-        self.classes = tuple(classes)
+        self.classes = _valid(classes)
         self.name = name
         self.split = checked_split(split)
         self.bad = tuple(bad)
@@ -99,6 +100,13 @@ class ArrayDataset:
         head = (str(self.images.shape), "\n".join(self.classes), self.split, labels)
         # Image by image, so that a memory-mapped array is never in memory as a whole.
         return combined(chain(head, (image.tobytes() for image in self.images)))
+
+
+def _valid(names: Sequence[str]) -> tuple[str, ...]:
+    """Names that UTF-8 can hold; those of a data set from a file are so already."""
+    if any("\ud800" <= letter <= "\udfff" for name in names for letter in name):
+        return tuple(map(valid_name, names))
+    return tuple(names)
 
 
 def _checked_images(images: Any) -> UInt8[np.ndarray, "n h w c"]:

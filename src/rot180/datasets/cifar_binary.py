@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from rot180.datasets.dataset import checked_index, numbered_classes
 from rot180.datasets.fingerprints import combined, of_file, state_of_files
 from rot180.errors import Rot180Error
+from rot180.visible import valid_name
 
 RECORD = 1 + 3 * 32 * 32
 
@@ -25,7 +26,7 @@ class BinaryCifar:
     def __init__(self, files: Sequence[Path], classes: tuple[str, ...], split: str) -> None:
         self.split = split
         self.classes = classes
-        self._files = [file.name for file in files]
+        self._files = [valid_name(file.name) for file in files]
         self._records = [_records(file, len(classes)) for file in files]
         # Image i is in the file whose first image is the last one not after i.
         self._starts = np.cumsum([0, *(len(records) for records in self._records)])
@@ -76,8 +77,13 @@ def open_binary_cifar(directory: Path, split: str) -> BinaryCifar:
             f"add {name} or use the split 'all'."
         )
     names = directory / "batches.meta.txt"
-    lines = names.read_text(encoding="utf-8", errors="replace").split() if names.is_file() else []
-    return BinaryCifar(files, tuple(lines) or numbered_classes(10), split)
+    lines = (
+        names.read_text(encoding="utf-8", errors="surrogateescape").split()
+        if names.is_file()
+        else []
+    )
+    classes = tuple(map(valid_name, lines)) or numbered_classes(10)
+    return BinaryCifar(files, classes, split)
 
 
 def _records(file: Path, classes: int) -> UInt8[np.ndarray, "n 3073"]:

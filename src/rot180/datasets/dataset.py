@@ -7,11 +7,13 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from rot180.datasets.fingerprints import as_bytes
 from rot180.errors import Rot180Error, listed
 
 SPLITS = ("train", "test", "all")
-# Names under which test images are found in files and folders; validation counts as test.
-TEST_NAMES = ("test", "validation", "valid", "val")
+# Names under which the splits are found in files and folders; validation counts as test.
+TRAIN_NAMES = ("train", "training")
+TEST_NAMES = ("test", "testing", "validation", "valid", "val")
 # One image in this many is a test image where the data come without a division of their own.
 TEST_SHARE = 6
 
@@ -89,7 +91,7 @@ def in_test(key: str) -> bool:
     in the lowest sixth of their range. The answer depends on nothing else: adding or removing
     other images never moves an image from one side to the other.
     """
-    digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+    digest = hashlib.sha256(as_bytes(key)).digest()
     return int.from_bytes(digest[:8], "big") * TEST_SHARE < 2**64
 
 

@@ -3,18 +3,28 @@
 The pixels are those that ``PIL.Image.open(...).convert("RGB")`` gives (what torchvision's folders
 show a network in training), with two differences: the EXIF orientation is honoured, and an image
 that is truly grey keeps its one channel.
+
+What is large is treated with care for memory: a large file is not read as a whole, of large images
+one is decoded at a time, and one that is to be made smaller never becomes an array first. The
+pixels are the same.
 """
 
+import os
 import struct
+import threading
+from contextlib import ExitStack
 from functools import cache
-from io import BytesIO
+from io import BufferedReader, BytesIO
+from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from rot180.datasets.regular import open_regular
 from rot180.errors import Rot180Error, listed
+from rot180.visible import valid_name
 
 OnBadImage = Literal["skip", "fail"]
 POLICIES = ("skip", "fail")
@@ -28,6 +38,22 @@ JPEG_SEGMENTS = frozenset((0xDB, 0xC4, 0xDD, 0xE0, 0xFE))
 JPEG_FRAMES = frozenset((0xC0, 0xC1, 0xC2))
 JPEG_SCAN = 0xDA
 JPEG_MODES = {1: "L", 3: "RGB"}
+# A file of more bytes is not read: no image within the limit of pixels needs as many.
+FILE_BYTES = 512 * 1024**2
+# A file of more bytes is left to Pillow, which reads what it needs.
+READ_WHOLE = 16 * 1024**2
+# Of images of more pixels one is decoded at a time, whatever the number of threads.
+LARGE = 16 * 1000**2
+# Larger images become an array in bands of about this many pixels: the copies in between are small.
+BAND = 4 * 1000**2
+# These decoders hold an image several times over, so the limit of pixels is a smaller one.
+GREEDY = {"WEBP": 50 * 1000**2, "JPEG2000": 50 * 1000**2}
+# Height and width in pixels, and channels.
+Fit = tuple[tuple[int, int], int]
+
+_one_large = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a child process may be forked while a thread holds the lock
+    os.register_at_fork(after_in_child=_one_large._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 class BadImage(Rot180Error):
@@ -55,12 +81,16 @@ def bad_image_policy(name: str) -> OnBadImage:
     return cast(OnBadImage, name)
 
 
-def decode(data: bytes, where: str = "the image") -> UInt8[np.ndarray, "h w c"]:
+def decode(
+    data: bytes, where: str = "the image", fit: Fit | None = None
+) -> UInt8[np.ndarray, "h w c"]:
     """Decode an image file held in memory; of an animation the first frame.
 
     Args:
         data: the content of a JPEG, PNG, WebP, BMP, GIF, TIFF, PPM, JPEG 2000 or AVIF file.
         where: how an error names the image.
+        fit: ((height, width), channels): the result is then that of ``fitted``, bit by bit, but a
+            large image takes less memory on the way.
 
     Returns:
         0 to 255, upright. c = 1 for true grey (Pillow's modes L, 1, I;16), 3 for all else:
@@ -68,29 +98,77 @@ def decode(data: bytes, where: str = "the image") -> UInt8[np.ndarray, "h w c"]:
         are scaled to 8.
 
     Raises:
-        BadImage: empty, of unknown kind, truncated, damaged, or larger than Pillow's limit for
-            decompression bombs (``PIL.Image.MAX_IMAGE_PIXELS``).
+        BadImage: empty, of unknown kind, truncated, damaged, of more than ``FILE_BYTES`` bytes, or
+            larger than Pillow's limit for decompression bombs (``PIL.Image.MAX_IMAGE_PIXELS``) or
+            that of its format (``GREEDY``).
     """
     if not data:
         raise BadImage("it is empty (0 bytes)", where)
+    if len(data) > FILE_BYTES:
+        raise BadImage(_too_long(len(data)), where)
     pixels = _plain_jpeg(data)
-    return _any_image(data, where) if pixels is None else pixels
+    if pixels is None:
+        return _any_image(BytesIO(data), where, fit)
+    return pixels if fit is None else fitted(pixels, *fit)
 
 
-def _any_image(data: bytes, where: str) -> UInt8[np.ndarray, "h w c"]:
-    """Decode an image file of any kind; arguments, result and errors are those of ``decode``."""
+def decode_file(
+    path: Path, where: str | None = None, fit: Fit | None = None
+) -> UInt8[np.ndarray, "h w c"]:
+    """Decode an image file, as ``decode`` does its content.
+
+    Args:
+        path: of the file.
+        where: how an error names the image; the path by default.
+        fit: as for ``decode``.
+
+    Raises:
+        BadImage: it cannot be read, is no regular file (a pipe, a device), or cannot be decoded.
+    """
+    where = valid_name(str(path)) if where is None else where
     try:
-        with Image.open(BytesIO(data), formats=_formats()) as image:
-            width, height = image.size
-            # Pillow itself only warns up to twice its limit.
-            if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
-                raise BadImage(
-                    f"it claims {width} x {height} pixels, more than {Image.MAX_IMAGE_PIXELS} "
-                    "(a decompression bomb?)",
-                    where,
-                )
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > FILE_BYTES:
+                raise BadImage(_too_long(size), where)
+            if size > READ_WHOLE:
+                return _any_image(file, where, fit)
+            data = file.read(READ_WHOLE + 1)
+    except OSError as error:
+        raise BadImage(error.strerror or str(error), where) from error
+    return decode(data, where, fit)
+
+
+def _too_long(size: int) -> str:
+    return f"it has {size:,} bytes, and image files of more than {FILE_BYTES:,} are not read"
+
+
+def _any_image(
+    source: BytesIO | BufferedReader, where: str, fit: Fit | None
+) -> UInt8[np.ndarray, "h w c"]:
+    """Decode an image file of any kind; result and errors are those of ``decode``."""
+    with ExitStack() as alone:
+        pixels = _opened(source, where, fit, alone)
+        return pixels if fit is None else fitted(pixels, *fit)
+
+
+def _opened(
+    source: BytesIO | BufferedReader, where: str, fit: Fit | None, alone: ExitStack
+) -> UInt8[np.ndarray, "h w c"]:
+    """Decode an image with Pillow; a large one waits in ``alone`` for its turn.
+
+    Where that takes no copy, the image is fitted already.
+    """
+    try:
+        with Image.open(source, formats=_formats()) as image:
+            _check_pixels(image, where)
+            if image.width * image.height > LARGE:
+                alone.enter_context(_one_large)
             image.load()
-            return pixels_of(ImageOps.exif_transpose(image), where)
+            ImageOps.exif_transpose(image, in_place=True)
+            if fit is not None and image.mode in ("L", "RGB"):
+                return _fitted(image, *fit)
+            return pixels_of(image, where)
     except (BadImage, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -98,6 +176,25 @@ def _any_image(data: bytes, where: str) -> UInt8[np.ndarray, "h w c"]:
     except Exception as error:  # parsers fail on damaged bytes in ways that no list of types covers
         reason = " ".join(str(error).split()).rstrip(".")
         raise BadImage(reason or type(error).__name__, where) from error
+
+
+def _check_pixels(image: Image.Image, where: str) -> None:
+    """Look at the size that the file's head claims, before anything is decoded."""
+    width, height = image.size
+    # Pillow itself only warns up to twice its limit.
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+        raise BadImage(
+            f"it claims {width} x {height} pixels, more than {Image.MAX_IMAGE_PIXELS} "
+            "(a decompression bomb?)",
+            where,
+        )
+    most = GREEDY.get(image.format or "")
+    if most is not None and width * height > most:
+        raise BadImage(
+            f"it has {width} x {height} pixels, and of the format {image.format} at most {most:,} "
+            "are decoded, since that takes much memory",
+            where,
+        )
 
 
 def _plain_jpeg(data: bytes) -> UInt8[np.ndarray, "h w c"] | None:
@@ -133,7 +230,7 @@ def _jpeg_frame(data: bytes) -> tuple[str, tuple[int, int]] | None:
             if (
                 bits != 8
                 or components not in JPEG_MODES
-                or width * height == 0
+                or not 0 < width * height <= LARGE
                 or (limit is not None and width * height > limit)
             ):
                 return None
@@ -152,6 +249,21 @@ def pixels_of(image: Image.Image, where: str = "the image") -> UInt8[np.ndarray,
     Raises:
         BadImage: the mode has no agreed range of values (32-bit integers or floats).
     """
+    if image.mode == "F":
+        raise BadImage("its pixels are floating point numbers, whose range is not known", where)
+    if image.width * image.height <= BAND:
+        return _band(image, where)
+    step = max(1, BAND // image.width)
+    channels = 1 if image.mode in ("L", "1") or image.mode.startswith("I") else 3
+    pixels = np.empty((image.height, image.width, channels), dtype=np.uint8)
+    for top in range(0, image.height, step):
+        bottom = min(top + step, image.height)
+        pixels[top:bottom] = _band(image.crop((0, top, image.width, bottom)), where)
+    return pixels
+
+
+def _band(image: Image.Image, where: str) -> UInt8[np.ndarray, "h w c"]:
+    """The pixels of an image that is small, or of a part of one."""
     if image.mode in ("L", "1"):
         return np.array(image.convert("L"), dtype=np.uint8)[:, :, None]
     if image.mode.startswith("I"):
@@ -160,8 +272,6 @@ def pixels_of(image: Image.Image, where: str = "the image") -> UInt8[np.ndarray,
         if wide.min() < 0 or wide.max() > 65535:
             raise BadImage("its grey values do not fit in 16 bits", where)
         return ((wide * 255 + 32767) // 65535).astype(np.uint8)[:, :, None]
-    if image.mode == "F":
-        raise BadImage("its pixels are floating point numbers, whose range is not known", where)
     return np.array(image.convert("RGB"), dtype=np.uint8)
 
 
@@ -178,15 +288,25 @@ def fitted(
     Raises:
         Rot180Error: ``size`` is not positive or ``channels`` is neither 1 nor 3.
     """
+    checked_size(size, channels)
+    if pixels.shape[:2] == size and pixels.shape[2] == channels:
+        return pixels
+    grey = pixels.shape[2] == 1
+    return _fitted(Image.fromarray(pixels[:, :, 0] if grey else pixels), size, channels)
+
+
+def _fitted(
+    image: Image.Image, size: tuple[int, int], channels: int
+) -> UInt8[np.ndarray, "height width channels"]:
+    """Fit an image of Pillow's mode L or RGB, as ``fitted`` does."""
     height, width = checked_size(size, channels)
-    if pixels.shape[2] == 3 and channels == 1:
-        pixels = np.asarray(Image.fromarray(pixels).convert("L"))[:, :, None]
-    if pixels.shape[:2] != (height, width):
-        grey = pixels.shape[2] == 1
-        image = Image.fromarray(pixels[:, :, 0] if grey else pixels)
+    if channels == 1:
+        image = image.convert("L")
+    if image.size != (width, height):
         box = _centred_box(image.height, image.width, height, width)
-        pixels = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC, box=box))
-        pixels = pixels[:, :, None] if grey else pixels
+        image = image.resize((width, height), Image.Resampling.BICUBIC, box=box)
+    pixels = np.array(image, dtype=np.uint8)
+    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     return np.repeat(pixels, channels, axis=2) if pixels.shape[2] < channels else pixels
 
 

@@ -20,6 +20,8 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from rot180.datasets.regular import open_regular
+
 BLOCK = 64 * 1024
 BLOCKS = 64
 DIGITS = 32
@@ -30,10 +32,18 @@ def combined(parts: Iterable[str | bytes]) -> str:
     """32 hexadecimal digits for a sequence of parts; the parts' borders matter."""
     digest = hashlib.sha256()
     for part in parts:
-        data = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part
+        data = as_bytes(part) if isinstance(part, str) else part
         digest.update(len(data).to_bytes(8, "big"))
         digest.update(data)
     return digest.hexdigest()[:DIGITS]
+
+
+def as_bytes(text: str) -> bytes:
+    """Return what is hashed of a text, of a file's name its bytes."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # halves of characters, in names from Windows
+        return text.encode("utf-8", "surrogatepass")
 
 
 def of_files(paths: Sequence[Path], sizes: Sequence[int]) -> Iterator[str]:
@@ -65,11 +75,11 @@ def of_file(path: Path) -> str:
     """32 hexadecimal digits for a file: its size and up to 64 evenly spaced blocks of 64 KiB.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: the file cannot be read, or is no regular file.
     """
     size = path.stat().st_size
     parts: list[str | bytes] = [str(size)]
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         if size <= BLOCK * BLOCKS:
             parts.append(file.read())
         else:

@@ -1,7 +1,9 @@
 """Folders of image files: plain images, class folders, and train/test folders of either."""
 
 import os
-from collections.abc import Sequence
+import stat
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,14 +11,19 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from rot180.datasets.dataset import TEST_NAMES, checked_index, division
-from rot180.datasets.decode import BadImage, decode
+from rot180.datasets.dataset import TEST_NAMES, TRAIN_NAMES, checked_index, division
+from rot180.datasets.decode import BadImage, decode_file
 from rot180.datasets.fingerprints import combined, of_files
-from rot180.errors import Rot180Error
+from rot180.datasets.regular import advice
+from rot180.errors import Rot180Error, Rot180Warning, listed
+from rot180.visible import valid_name
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif")
 OTHER_SUFFIXES = (".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2")
 SUFFIXES = frozenset((*PHOTO_SUFFIXES, *OTHER_SUFFIXES))
+# Links may lead to a directory in several ways, but to all of them in this many on average.
+WAYS = 100
+ENTERED_LEAST = 1000
 
 
 @dataclass(frozen=True)
@@ -43,9 +50,9 @@ class FolderDataset:
         self, root: Path, files: Sequence[ImageFile], classes: tuple[str, ...], split: str
     ) -> None:
         self.root = root
-        self.name = f"folder {root.resolve().name}"
+        self.name = valid_name(f"folder {root.resolve().name}")
         self.split = split
-        self.classes = classes
+        self.classes = tuple(map(valid_name, classes))
         self._files = files
         self._labels = {name: label for label, name in enumerate(classes)}
 
@@ -68,12 +75,23 @@ class FolderDataset:
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         """Read and decode one file. Raises ``BadImage`` where that is not possible."""
-        where = self.where(index)
-        try:
-            data = Path(where).read_bytes()
-        except OSError as error:
-            raise BadImage(error.strerror or str(error), where) from error
-        return decode(data, where)
+        return decode_file(self._path(index), self.where(index))
+
+    def fitted_of(
+        self, numbers: range, size: tuple[int, int], channels: int
+    ) -> Iterator[UInt8[np.ndarray, "height width c"] | BadImage]:
+        """Consecutive images at the size that is wanted, or what is wrong with them.
+
+        Large files take less memory than by ``image``.
+        """
+        for number in numbers:
+            try:
+                yield decode_file(self._path(number), self.where(number), (size, channels))
+            except BadImage as error:
+                yield error
+
+    def _path(self, index: int) -> Path:
+        return self.root / self._files[checked_index(index, len(self))].path
 
     def label(self, index: int) -> int | None:
         """The number of the image's class folder; None for an image in no class folder."""
@@ -81,19 +99,22 @@ class FolderDataset:
         return None if folder is None else self._labels[folder]
 
     def where(self, index: int) -> str:
-        """The path of the file."""
-        return str(self.root / self._files[checked_index(index, len(self))].path)
+        """The path of the file, as valid text (``visible.valid_name``)."""
+        return valid_name(str(self._path(index)))
 
 
 def open_folder(root: Path, split: str) -> FolderDataset:
     """Open a directory of images.
 
-    With a subdirectory ``train`` or ``test`` (or ``validation``, ``valid``, ``val``, which count
-    as test) those are the splits; otherwise the images are divided by ``in_test`` of their path.
+    With subdirectories ``train`` (or ``training``) and ``test`` (or ``testing``, ``validation``,
+    ``valid``, ``val``, which count as test) those are the splits, and a warning names other
+    directories of images. With one of the two it is a split, unless there are images in other
+    directories, too: then it is a class like them. Data without splits are divided by ``in_test``
+    of the images' paths.
     In either case images lie in class folders (nested to any depth; the classes are the folders'
     names, sorted) or directly in the directory (no classes). Where there are class folders, images
-    beside them are left out. Hidden files and other kinds of files are ignored; the order is that
-    of the sorted paths.
+    beside them are left out. Hidden files and other kinds of files are ignored, but a link to a
+    file that is missing counts as a broken image; the order is that of the sorted paths.
 
     Raises:
         Rot180Error: there are no images, or none in this split.
@@ -127,51 +148,129 @@ def open_folder(root: Path, split: str) -> FolderDataset:
 
 def _split_folders(root: Path) -> dict[str, list[str]]:
     """The names of the subdirectories that are splits, by split; empty where there are none."""
-    names = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+    names = sorted(entry.name for entry in root.iterdir() if os.path.isdir(entry))
     parts = {
-        "train": [name for name in names if name.lower() == "train"],
+        "train": [name for name in names if name.lower() in TRAIN_NAMES],
         "test": [name for name in names if name.lower() in TEST_NAMES],
     }
-    return {part: folders for part, folders in parts.items() if folders}
+    parts = {part: folders for part, folders in parts.items() if folders}
+    splits = [name for folders in parts.values() for name in folders]
+    others = [name for name in names if name not in splits and not name.startswith(".")]
+    others = [name for name in others if any(_walk(root / name, name, name))] if splits else []
+    if others and len(parts) == 1:
+        if all(
+            "/" in file.path.removeprefix(f"{one}/") for one in splits for file in _in(root, one)
+        ):
+            _remark(
+                f"In {root} there are images in {listed(others)} beside {listed(splits)}, so these "
+                "all are taken as classes: move the split into a directory of its own if it is one."
+            )
+        return {}
+    if others:
+        _remark(
+            f"The images in {listed(others)} are left out: {root} has the splits {listed(splits)}."
+        )
+    return parts
+
+
+def _in(root: Path, folder: str) -> Iterator[ImageFile]:
+    return _walk(root / folder, folder, None)
+
+
+def _remark(text: str) -> None:
+    warnings.warn(text, Rot180Warning, stacklevel=6)  # where ``open_dataset`` is called
 
 
 def _images_in(root: Path, folders: Sequence[str]) -> list[ImageFile]:
     """The images of the class folders in ``folders``; those that lie plain where there are none."""
     found = []
     for folder in folders:
-        below = _walk(root / folder, folder, None, set())
+        below = list(_in(root, folder))
         in_classes = [file for file in below if file.folder is not None]
         found += in_classes or below
     return found
 
 
-def _walk(directory: Path, path: str, folder: str | None, above: set[str]) -> list[ImageFile]:
+@dataclass(frozen=True)
+class _Directory:
+    """A directory that is being gone through.
+
+    Attributes:
+        place: what it is, by whatever path: its device and inode.
+        path: below the root.
+        folder: the class folder that its images are in.
+        entries: those that are left.
+    """
+
+    place: tuple[int, int]
+    path: str
+    folder: str | None
+    entries: Iterator["os.DirEntry[str]"]
+
+
+def _walk(directory: Path, path: str, folder: str | None) -> Iterator[ImageFile]:
     """All images below ``directory`` in sorted order; ``folder`` is the class folder they are in.
 
     Linked directories are followed (subsets of large data sets are often made of links), except
-    round in a circle.
+    round in a circle. How deep directories lie in each other does not matter.
     """
-    here = os.path.realpath(directory)
-    if here in above:
-        return []
+    inside = [_entered(directory, path, folder)]
+    above = {inside[0].place}
+    known, entered = set(above), 1
+    while inside:
+        here = inside[-1]
+        entry = next(here.entries, None)
+        if entry is None:
+            above.discard(inside.pop().place)
+            continue
+        below = f"{here.path}/{entry.name}" if here.path else entry.name
+        if _is_directory(entry):
+            deeper = _entered(
+                Path(entry.path), below, entry.name if here.folder is None else here.folder
+            )
+            if deeper.place in above:
+                continue
+            known.add(deeper.place)
+            entered += 1
+            if entered > ENTERED_LEAST + WAYS * len(known):
+                raise Rot180Error(
+                    f"Links below {directory} lead to the same directories again and again: "
+                    "remove them, or give a directory without."
+                )
+            above.add(deeper.place)
+            inside.append(deeper)
+        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+            yield from _image_file(entry, below, here.folder)
+
+
+def _entered(directory: Path, path: str, folder: str | None) -> _Directory:
     try:
+        facts = directory.stat()
         with os.scandir(directory) as listing:
             entries = sorted((e for e in listing if not e.name.startswith(".")), key=_by_name)
     except OSError as error:
         raise Rot180Error(
-            f"Cannot read the directory {directory}: {error.strerror}. Check its permissions."
+            f"Cannot read the directory {directory}: {error.strerror}.{advice(error)}"
         ) from error
-    found = []
-    for entry in entries:
-        below = f"{path}/{entry.name}" if path else entry.name
-        if entry.is_dir():
-            inside = entry.name if folder is None else folder
-            found += _walk(directory / entry.name, below, inside, above | {here})
-        elif entry.is_file() and os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-            facts = entry.stat()
-            state = (facts.st_mtime_ns, facts.st_ino)
-            found.append(ImageFile(below, facts.st_size, state, folder))
-    return found
+    return _Directory((facts.st_dev, facts.st_ino), path, folder, iter(entries))
+
+
+def _is_directory(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link round in a circle, or into what may not be read
+        return False
+
+
+def _image_file(entry: "os.DirEntry[str]", path: str, folder: str | None) -> Iterator[ImageFile]:
+    """What is called like an image, unless it is a pipe, a socket or a device."""
+    try:
+        facts = entry.stat()
+    except OSError:  # a link to nowhere, which is told when it is to be read
+        yield ImageFile(path, 0, (0, 0), folder)
+        return
+    if stat.S_ISREG(facts.st_mode):
+        yield ImageFile(path, facts.st_size, (facts.st_mtime_ns, facts.st_ino), folder)
 
 
 def _by_name(entry: "os.DirEntry[str]") -> str:

@@ -75,6 +75,17 @@ class ReadsRuns(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsFitted(Protocol):
+    """A data set that brings images to a size with less memory than making them arrays first."""
+
+    def fitted_of(
+        self, numbers: range, size: tuple[int, int], channels: int
+    ) -> Iterator[Pixels | BadImage]:
+        """Consecutive images as ``decode.fitted`` makes them, or what is wrong with them."""
+        ...
+
+
 class Loading:
     """One pass over ranges of a data set in batches; to be iterated once.
 
@@ -218,7 +229,6 @@ class Loading:
             known = self._array.labels
             labels[:] = -1 if known is None else known[numbers.start : numbers.stop]
             return []
-        height, width, channels = self._shape
         bad = []
         labels[:] = self._labels(numbers)
         for place, result in enumerate(self._images(numbers)):
@@ -227,18 +237,24 @@ class Loading:
             if isinstance(result, BadImage):
                 bad.append(Skipped(numbers[place], result.where, result.reason))
             else:
-                images[place] = fitted(result, (height, width), channels)
+                images[place] = result
         return bad
 
     def _images(self, numbers: range) -> Iterator[Pixels | BadImage]:
-        if isinstance(self._dataset, ReadsRuns):
-            yield from self._dataset.images_of(numbers)
-            return
-        for number in numbers:
-            try:
-                yield self._dataset.image(number)
-            except BadImage as error:
-                yield error
+        """Consecutive images at the size that is wanted, or what is wrong with them."""
+        height, width, channels = self._shape
+        size = (height, width)
+        if isinstance(self._dataset, ReadsFitted):
+            yield from self._dataset.fitted_of(numbers, size, channels)
+        elif isinstance(self._dataset, ReadsRuns):
+            for result in self._dataset.images_of(numbers):
+                yield result if isinstance(result, BadImage) else fitted(result, size, channels)
+        else:
+            for number in numbers:
+                try:
+                    yield fitted(self._dataset.image(number), size, channels)
+                except BadImage as error:
+                    yield error
 
     def _labels(self, numbers: range) -> Int64[np.ndarray, " n"]:
         if isinstance(self._dataset, ReadsRuns):

@@ -1,5 +1,6 @@
 """One way to name a data set: what ``--data`` understands."""
 
+import os
 from pathlib import Path
 
 from rot180.datasets.cifar_binary import open_binary_cifar
@@ -7,6 +8,7 @@ from rot180.datasets.dataset import Dataset, checked_split
 from rot180.datasets.folders import SUFFIXES, open_folder
 from rot180.datasets.parquet import open_parquet
 from rot180.datasets.photos import open_photos
+from rot180.datasets.regular import advice
 from rot180.datasets.torchvision_sets import open_pickled_cifar, open_torchvision
 from rot180.errors import Rot180Error, listed
 
@@ -46,11 +48,15 @@ def open_dataset(spec: str, split: str = "train") -> Dataset:
         return open_torchvision("CIFAR10", split)
     if spec.startswith("torchvision:"):
         return open_torchvision(spec.removeprefix("torchvision:"), split)
-    path = Path(spec).expanduser()
-    if spec and path.is_dir():
+    path = Path(os.path.expanduser(spec))
+    if spec and os.path.isdir(path):
         return _open_directory(path, split)
-    if spec and path.is_file():
+    if spec and os.path.isfile(path):
         return _open_file(path, split)
+    if spec and os.path.lexists(path):
+        raise Rot180Error(
+            f"{path} is neither a directory nor a regular file (or a link to one): pass {FORMS}."
+        )
     raise Rot180Error(_unknown(spec))
 
 
@@ -73,8 +79,7 @@ def _open_directory(path: Path, split: str) -> Dataset:
         return open_folder(path, split)
     except OSError as error:
         raise Rot180Error(
-            f"Cannot read {error.filename or path}: {error.strerror or error}. "
-            "Check its permissions."
+            f"Cannot read {error.filename or path}: {error.strerror or error}.{advice(error)}"
         ) from error
 
 

@@ -1,12 +1,15 @@
 """Parquet files as Hugging Face publishes images: a column of image files, a column of labels.
 
 Rows are read by row group when they are asked for. The schema's metadata is the only thing that is
-trusted beyond the columns themselves, and only for the names of the classes.
+trusted beyond the columns themselves, and only for the names of the classes. What the file's own
+metadata claim (rows, columns) is compared with the size of the file and with what is read.
 """
 
 import json
+import os
 import re
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,22 +19,44 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from rot180.datasets.dataset import TEST_NAMES, checked_index, division, numbered_classes
-from rot180.datasets.decode import BadImage, decode
+from rot180.datasets.dataset import (
+    TEST_NAMES,
+    TRAIN_NAMES,
+    checked_index,
+    division,
+    numbered_classes,
+)
+from rot180.datasets.decode import BadImage, Fit, decode
 from rot180.datasets.fingerprints import combined, of_file, state_of_files
-from rot180.errors import Rot180Error, listed
+from rot180.datasets.regular import open_regular
+from rot180.errors import Rot180Error, Rot180Warning, listed
+from rot180.visible import valid_name
 
 IMAGE_COLUMNS = ("image", "img")
-LABEL_COLUMNS = ("label", "labels", "fine_label")
+LABEL_COLUMNS = ("label", "labels", "fine_label", "target", "targets", "class")
 # Row groups held in memory: two, so that threads at a border do not push each other's out.
 GROUPS_HELD = 2
 # More classes than this, and the column does not hold classes.
 CLASSES_MOST = 1_000_000
-_SPLIT_NAME = re.compile(rf"(train|{'|'.join(TEST_NAMES)})(?![a-z])", re.IGNORECASE)
+# More rows than this, and there is a byte in the file for each of them at least.
+ROWS_UNCHECKED = 1_000_000
+# More different texts than this, in more than half of the rows, are no names of classes.
+TEXTS_UNCHECKED = 100
+_SPLIT_NAME = re.compile(rf"({'|'.join((*TRAIN_NAMES, *TEST_NAMES))})(?![a-z])", re.IGNORECASE)
 
 
 class ParquetFile:
-    """One Parquet file: which column holds what, the labels, and row groups on demand."""
+    """One Parquet file: which column holds what, the labels, and row groups on demand.
+
+    Attributes:
+        path: of the file.
+        column: the name of the column of images.
+        label_column: the name of the column of classes, or None.
+        classes: their names, where the schema's metadata or the labels themselves say them.
+        texts: whether the labels are texts in the file; ``labels`` then count in ``classes``.
+        labels: (n,), the class of each row, negative for none; or None.
+        remark: why there are no classes, where a person may wonder; or "".
+    """
 
     def __init__(self, path: Path) -> None:
         """Read the schema and the labels.
@@ -41,14 +66,23 @@ class ParquetFile:
         """
         self.path = path
         self._open()
-        schema = self._file.schema_arrow
-        self.column, self._nested = _image_column(schema, path)
-        self.label_column = _label_column(schema)
-        self.classes = _class_names(schema, self.label_column)
-        metadata = self._file.metadata
-        groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        with self._reading("the schema"):
+            schema = self._file.schema_arrow
+            self.column, self._nested = _image_column(schema, path)
+            self.label_column = _label_column(schema, path)
+            self.classes = _class_names(schema, self.label_column)
+            metadata = self._file.metadata
+            groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+            others = [f"{field.name} ({field.type})" for field in schema if _could_be(field.type)]
+        self._check_rows(groups)
         self._starts = np.cumsum([0, *groups])
-        self.labels = self._read_labels()
+        self.texts, self.remark = False, ""
+        self.labels = None if self.label_column is None else self._read_labels(self.label_column)
+        if self.label_column is None and others and not self.remark:
+            self.remark = (
+                f"The images of {path.name} have no classes: no column is called "
+                f"{' or '.join(LABEL_COLUMNS)}, but there is {listed(others)}."
+            )
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -57,13 +91,14 @@ class ParquetFile:
         """The image files in consecutive rows; None where a row has none."""
         found: list[bytes | None] = []
         for group, part in _divided(rows, self._starts):
-            values = self._group(group).slice(part.start, len(part)).to_pylist()
-            if self._nested:
-                values = [None if value is None else value["bytes"] for value in values]
-            found += values
+            column = self._group(group)
+            with self._reading(f"row group {group}"):
+                found += column.slice(part.start, len(part)).to_pylist()
         return found
 
     def _group(self, group: int) -> Any:
+        import pyarrow.compute
+
         # pyarrow's readers must not be used by two threads at once.
         with self._lock:
             if group in self._held:
@@ -72,34 +107,99 @@ class ParquetFile:
             wanted = f"{self.column}.bytes" if self._nested else self.column
             with self._reading(f"row group {group}"):
                 column = self._file.read_row_group(group, columns=[wanted])[self.column]
+                if self._nested:
+                    column = pyarrow.compute.struct_field(column, "bytes")
+            self._check_count(column, f"row group {group}", int(np.diff(self._starts)[group]))
             self._held[group] = column
             while len(self._held) > GROUPS_HELD:
                 self._held.popitem(last=False)
             return column
 
-    def _read_labels(self) -> Int64[np.ndarray, " n"] | None:
-        if self.label_column is None:
+    def _check_rows(self, groups: Sequence[int]) -> None:
+        rows, size = sum(groups), self.path.stat().st_size
+        if min(groups, default=0) < 0 or rows > max(ROWS_UNCHECKED, size):
+            raise Rot180Error(
+                f"{self.path} claims {rows:,} rows in {size:,} bytes: it is damaged. "
+                "Download it again."
+            )
+
+    def _check_count(self, column: Any, what: str, rows: int) -> None:
+        if len(column) != rows:
+            raise Rot180Error(
+                f"{what[0].upper()}{what[1:]} of {self.path} holds {len(column)} values for {rows} "
+                "rows: the file is damaged. Download it again."
+            )
+
+    def _read_labels(self, name: str) -> Int64[np.ndarray, " n"] | None:
+        what = f"the column '{name}'"
+        with self._reading(what):
+            column = self._file.read(columns=[name])[name]
+        self._check_count(column, what, len(self))
+        with self._reading(what):
+            kind, column = column.type, _plain(column)
+        if column is None:
+            self.remark = f"{what} of {self.path.name} holds {kind}"
+        elif _is_textual(column.type) or _is_bytes(column.type):
+            return self._read_texts(column, what)
+        else:
+            numbers = _whole(column)
+            if numbers is not None:
+                return numbers
+            self.remark = (
+                f"{what} of {self.path.name} holds numbers ({kind}), some with a fraction or too "
+                "large"
+            )
+        self._without_classes()
+        return None
+
+    def _read_texts(self, column: Any, what: str) -> Int64[np.ndarray, " n"] | None:
+        with self._reading(what):
+            coded = column.cast("large_binary").combine_chunks().dictionary_encode()
+            names = [
+                name.decode("utf-8", "surrogateescape") for name in coded.dictionary.to_pylist()
+            ]
+            numbers = np.asarray(coded.indices.cast("int64").fill_null(-1).to_numpy(False))
+        if len(names) > max(TEXTS_UNCHECKED, len(self) // 2) or len(names) > CLASSES_MOST:
+            self.remark = (
+                f"{what} of {self.path.name} holds {len(names)} different texts in {len(self)} rows"
+            )
+            self._without_classes()
             return None
-        with self._reading(f"the column '{self.label_column}'"):
-            column = self._file.read(columns=[self.label_column])[self.label_column]
-            return np.asarray(column.cast("int64").fill_null(-1).to_numpy(), dtype=np.int64)
+        order = sorted(range(len(names)), key=names.__getitem__)
+        places = np.append(np.argsort(np.array(order, dtype=np.int64)), -1).astype(np.int64)
+        self.texts = True
+        self.classes = tuple(valid_name(names[number]) for number in order)
+        return np.asarray(places[numbers], dtype=np.int64)
+
+    def _without_classes(self) -> None:
+        """Finish the remark on a column that does not hold classes."""
+        self.remark = (
+            f"{self.remark[0].upper()}{self.remark[1:]}, not classes: the images have none."
+        )
+        self.label_column, self.classes = None, ()
 
     @contextmanager
     def _reading(self, what: str) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError) as error:
+        except Rot180Error:
+            raise
+        except Exception as error:  # pyarrow fails on damaged bytes with errors of any type
             raise Rot180Error(
-                f"Cannot read {what} of {self.path}: {_first_line(error)}. "
-                "The file is damaged: download it again."
+                f"Cannot read {what} of {self.path}: {_first_line(error)}. The file is damaged, or "
+                "of a kind that this pyarrow does not know: download it again, or write it anew."
             ) from error
 
     def _open(self) -> None:
+        import pyarrow
         import pyarrow.parquet
 
         try:
-            self._file: Any = pyarrow.parquet.ParquetFile(self.path)
-        except (OSError, ValueError) as error:
+            open_regular(self.path).close()  # pyarrow would wait for a pipe
+            # As bytes, since pyarrow refuses a text that is no valid one.
+            source = pyarrow.OSFile(os.fsencode(self.path))
+            self._file: Any = pyarrow.parquet.ParquetFile(source)
+        except Exception as error:  # of any type, see ``_reading``
             raise Rot180Error(
                 f"{self.path} is not a Parquet file that can be read ({_first_line(error)}): "
                 "download it again."
@@ -128,7 +228,7 @@ class ParquetDataset:
         split: str,
     ) -> None:
         """Take all rows of the files, or the given ones, counted through all files."""
-        self.name = name
+        self.name = valid_name(name)
         self.split = split
         self.classes = classes
         self._files = files
@@ -158,12 +258,23 @@ class ParquetDataset:
 
         Faster than ``image`` for each, because their rows are taken from the file at once.
         """
+        return self._decoded(numbers, None)
+
+    def fitted_of(
+        self, numbers: range, size: tuple[int, int], channels: int
+    ) -> Iterator[UInt8[np.ndarray, "height width c"] | BadImage]:
+        """Consecutive images at the size that is wanted, or what is wrong with them."""
+        return self._decoded(numbers, (size, channels))
+
+    def _decoded(
+        self, numbers: range, fit: Fit | None
+    ) -> Iterator[UInt8[np.ndarray, "h w c"] | BadImage]:
         for number, data in zip(numbers, self._data(numbers), strict=True):
             if data is None:
                 yield BadImage("the row holds no bytes", self.where(number))
                 continue
             try:
-                yield decode(data)
+                yield decode(data, fit=fit)
             except BadImage as error:
                 yield BadImage(error.reason, self.where(number))
 
@@ -179,7 +290,7 @@ class ParquetDataset:
     def where(self, index: int) -> str:
         """The row and its file, both as ``row 17 of train.parquet``."""
         file, row = self._place(index)
-        return f"row {row} of {file.path.name}"
+        return f"row {row} of {valid_name(file.path.name)}"
 
     def _data(self, numbers: range) -> Iterator[bytes | None]:
         rows = self._rows[numbers.start : numbers.stop]
@@ -232,6 +343,8 @@ def open_parquet(paths: Sequence[Path], split: str, name: str) -> ParquetDataset
             f"begin its name with one of train, {', '.join(TEST_NAMES)}, or pass one file."
         )
     files = {path: ParquetFile(path) for path in own + parts[""]}
+    for remark in sorted({file.remark for file in files.values() if file.remark}):
+        warnings.warn(valid_name(remark), Rot180Warning, stacklevel=5)
     if own:
         wanted = own if split == "all" else parts[split]
         rows = None
@@ -254,7 +367,7 @@ def _split_of(path: Path) -> str:
     found = _SPLIT_NAME.match(path.name)
     if found is None:
         return ""
-    return "train" if found[1].lower() == "train" else "test"
+    return "train" if found[1].lower() in TRAIN_NAMES else "test"
 
 
 def _image_column(schema: Any, path: Path) -> tuple[str, bool]:
@@ -264,6 +377,7 @@ def _image_column(schema: Any, path: Path) -> tuple[str, bool]:
     }
     named = [name for name in IMAGE_COLUMNS if name in candidates] or list(candidates)
     if named and (named[0] in IMAGE_COLUMNS or len(named) == 1):
+        _check_single(schema, named[0], path)
         return named[0], candidates[named[0]]
     there = listed((f"{field.name} ({field.type})" for field in schema), "image")
     raise Rot180Error(
@@ -277,19 +391,76 @@ def _holds_bytes(kind: Any) -> bool | None:
     from pyarrow import types
 
     if types.is_struct(kind):
-        fields = {field.name: field.type for field in kind}
-        return True if "bytes" in fields and _holds_bytes(fields["bytes"]) is False else None
-    return False if types.is_binary(kind) or types.is_large_binary(kind) else None
+        inside = [field.type for field in kind if field.name == "bytes"]
+        return True if len(inside) == 1 and _holds_bytes(inside[0]) is False else None
+    return False if _is_bytes(kind) else None
 
 
-def _label_column(schema: Any) -> str | None:
-    """The column of class numbers; a column of anything else does not count as labels."""
+def _is_bytes(kind: Any) -> bool:
     from pyarrow import types
 
-    for name in LABEL_COLUMNS:
-        if name in schema.names and types.is_integer(schema.field(name).type):
-            return name
-    return None
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def _label_column(schema: Any, path: Path) -> str | None:
+    """The column of classes: the first of whole numbers, otherwise the first."""
+    from pyarrow import types
+
+    named = [name for name in LABEL_COLUMNS if name in schema.names]
+    for name in named:
+        _check_single(schema, name, path)
+    whole = (name for name in named if types.is_integer(schema.field(name).type))
+    return next(whole, next(iter(named), None))
+
+
+def _check_single(schema: Any, name: str, path: Path) -> None:
+    count = schema.names.count(name)
+    if count > 1:
+        raise Rot180Error(
+            f"{path} has {count} columns called '{name}', so it is not clear which one is meant: "
+            "rename all but one."
+        )
+
+
+def _could_be(kind: Any) -> bool:
+    """Whether a column of this type may be one of classes under another name."""
+    from pyarrow import types
+
+    return bool(types.is_integer(kind) or types.is_dictionary(kind) or _is_textual(kind))
+
+
+def _is_textual(kind: Any) -> bool:
+    from pyarrow import types
+
+    texts = (types.is_string, types.is_large_string, types.is_string_view)
+    return any(test(kind) for test in texts)
+
+
+def _plain(column: Any) -> Any:
+    """A column as numbers or texts, or None where it holds neither."""
+    from pyarrow import types
+
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    kind = column.type
+    if types.is_null(kind) or types.is_boolean(kind) or types.is_integer(kind):
+        return column
+    if types.is_floating(kind) or types.is_decimal(kind):
+        return column.cast("float64")
+    return column if _is_textual(kind) or _is_bytes(kind) else None
+
+
+def _whole(column: Any) -> Int64[np.ndarray, " n"] | None:
+    """Whole numbers as int64, -1 for none (null, not a number); None if some are not whole."""
+    from pyarrow import ArrowInvalid, compute, types
+
+    if types.is_floating(column.type):
+        column = compute.if_else(compute.is_nan(column), None, column)
+    try:
+        whole = column.cast("int64")
+    except ArrowInvalid:  # a fraction, infinity or more than 64 bits
+        return None
+    return np.asarray(whole.fill_null(-1).to_numpy(), dtype=np.int64)
 
 
 def _class_names(schema: Any, column: str | None) -> tuple[str, ...]:
@@ -297,9 +468,11 @@ def _class_names(schema: Any, column: str | None) -> tuple[str, ...]:
     try:
         info = json.loads((schema.metadata or {})[b"huggingface"])
         names = info["info"]["features"][column]["names"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):  # absent, or not as they write it
         return ()
-    return tuple(names) if isinstance(names, list) and all(map(_is_text, names)) else ()
+    if not isinstance(names, list) or len(names) > CLASSES_MOST or not all(map(_is_text, names)):
+        return ()
+    return tuple(map(valid_name, names))
 
 
 def _is_text(name: object) -> bool:
@@ -307,18 +480,41 @@ def _is_text(name: object) -> bool:
 
 
 def _all_classes(files: Sequence[ParquetFile]) -> tuple[str, ...]:
-    """The class names that the files agree on, or as many numbered ones as there are labels."""
+    """The class names that the files agree on, or as many numbered ones as there are labels.
+
+    Labels that are texts get their numbers here, the same in all files.
+    """
+    labelled = [file for file in files if file.labels is not None]
+    texts = [file for file in labelled if file.texts]
+    if texts:
+        return _common_texts(labelled, texts)
     largest = -1
-    for file in files:
+    for file in labelled:
         if file.labels is not None:
             largest = max(largest, int(file.labels.max(initial=-1)))
     if largest >= CLASSES_MOST:
         raise Rot180Error(
-            f"The column '{files[0].label_column}' of {files[0].path.name} holds {largest}, which "
-            "is not the number of a class: rename the column if it holds something else."
+            f"The column '{labelled[0].label_column}' of {labelled[0].path.name} holds {largest}, "
+            "which is not the number of a class: rename the column if it holds something else."
         )
     names = next((file.classes for file in files if file.classes), ())
     return names + numbered_classes(largest + 1)[len(names) :]
+
+
+def _common_texts(labelled: Sequence[ParquetFile], texts: Sequence[ParquetFile]) -> tuple[str, ...]:
+    other = next((file for file in labelled if not file.texts), None)
+    if other is not None:
+        raise Rot180Error(
+            f"The classes are texts in {texts[0].path.name} and numbers in {other.path.name}: "
+            "write them alike."
+        )
+    classes = tuple(sorted({name for file in texts for name in file.classes}))
+    number = {name: place for place, name in enumerate(classes)}
+    for file in texts:
+        # One more at the end, for -1.
+        places = np.array([*(number[name] for name in file.classes), -1], dtype=np.int64)
+        file.labels = places[file.labels]
+    return classes
 
 
 def _first_line(error: Exception) -> str:
