@@ -191,7 +191,7 @@ def checked_history(found: Any) -> list[dict[str, float]]:
     Raises:
         Rot180Error: it is something else.
     """
-    rows: list[Any] = found if isinstance(found, list) else [found]
+    rows: list[Any] = found if isinstance(found, list) else [None]
     for row in rows:
         if not isinstance(row, dict) or not all(_is_number(one) for one in row.values()):
             raise Rot180Error(
