@@ -362,6 +362,12 @@ def test_explain_walks_and_writes(tmp_path: Path) -> None:
         (("--kernel-size", "5x5"), "5x5 does not fit into the image, which is 3x3"),
         (("--padding", "much"), "no padding 'much'"),
         (("--svg", "."), "it is a directory"),
+        (("--size", "9" * 5000 + "x3"), "A size is HEIGHTxWIDTH"),
+        (("--kernel-size", "99999x99999"), "does not fit into the image"),
+        (("--padding", "9" * 5000), "no padding"),
+        (("--padding", "999999999"), "too many to be explained"),
+        (("--stride", "9" * 400), "below 2 to the power of 63"),
+        (("--image", "a" * 5000), "There is no file"),
     ],
 )
 def test_explain_says_what_is_wrong(words: tuple[str, ...], said: str) -> None:

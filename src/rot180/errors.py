@@ -5,6 +5,9 @@ from difflib import get_close_matches
 from operator import index
 from typing import Any
 
+LARGEST = 2**63
+"""Whole numbers stay below it: NumPy, PyTorch and SQLite hold no larger ones."""
+
 
 class Rot180Error(Exception):
     """Something the user can put right: the message says what was wrong and what to do."""
@@ -43,6 +46,18 @@ def whole_number(value: Any, what: str) -> int:
     try:
         if isinstance(value, bool):
             raise TypeError
-        return index(value)
+        number = index(value)
     except TypeError:
-        raise Rot180Error(f"{what} has to be a whole number, not {value!r}.") from None
+        raise Rot180Error(f"{what} has to be a whole number, not {shortened(value)}.") from None
+    if abs(number) >= LARGEST:
+        raise Rot180Error(f"{what} has to be a whole number below 2 to the power of 63.")
+    return number
+
+
+def shortened(value: Any, most: int = 80) -> str:
+    """Return how Python writes a value, cut where it is long: for sentences about input."""
+    try:
+        words = repr(value)
+    except (ValueError, RecursionError):  # whole numbers of thousands of digits; deep lists
+        return f"a {type(value).__name__} that is too long to be shown"
+    return words if len(words) <= most else f"{words[:most]}…"

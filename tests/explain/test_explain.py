@@ -252,6 +252,14 @@ def test_the_document_compiles(tmp_path: Path, stride: int) -> None:
         ({"stride": 0}, "stride"),
         ({"size": (0, 3)}, "does not fit"),
         ({"size": (1, 1), "kernel_size": (1, 1), "stride": 2, "padding": 1}, "covers a pixel"),
+        ({"kernel_size": (99999, 99999)}, "99999x99999 does not fit into the image"),
+        ({"size": (99999, 99999), "kernel_size": (99999, 99999)}, "too many to be explained"),
+        ({"size": (99999, 99999)}, "too many to be explained"),
+        ({"kernel_size": (99999, 99999), "padding": 49999}, "too much to be explained"),
+        ({"padding": 10**9, "stride": 10**9}, "too much to be explained"),
+        ({"padding": 10**400}, "below 2 to the power of 63"),
+        ({"stride": 10**400}, "below 2 to the power of 63"),
+        ({"seed": 10**5000}, "below 2 to the power of 63"),
     ],
 )
 def test_what_cannot_be_explained_is_said(given, said: str) -> None:

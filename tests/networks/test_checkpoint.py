@@ -2,6 +2,10 @@
 
 import json
 import pickle
+import resource
+import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -155,3 +159,156 @@ def test_safetensors_of_others_and_missing_files(tmp_path: Path) -> None:
         rot180.load(tmp_path / "a.safetensors")
     with pytest.raises(Rot180Error, match=r"no model .two-layr.. With rot180 comes two-layer"):
         rot180.load("two-layr")
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"size": [1e400, 8]}, "A side of an image's size has to be a whole number, not inf"),
+        ({"size": [2**70, 8]}, "whole number below 2 to the power of 63"),
+        ({"size": 8}, "'size' has to be a list, not 8"),
+        ({"hidden": float("inf")}, "hidden neurons has to be a whole number, not inf"),
+        ({"hidden": 10**400}, "whole number below 2 to the power of 63"),
+        ({"std": []}, "std is one finite number for each channel"),
+        ({"std": [1e-320]}, "out of proportion"),
+        ({"std": [0.2, 0.2]}, "as many means as deviations"),
+        ({"mean": [float("nan")]}, "mean is one finite number for each channel"),
+        ({"mean": [10**400]}, "mean is one number for each channel"),
+        ({"mean": [1e38]}, "out of proportion"),
+        ({"classes": ["a", 2, "c"]}, "Names of classes are text"),
+        ({"classes": "abc"}, "'classes' has to be a list"),
+        ({"history": [{"loss": float("nan")}]}, "finite numbers by name"),
+        ({"history": [{"loss": 10**400}]}, "finite numbers by name"),
+        ({"history": {}}, "finite numbers by name"),
+        ({"data": {"name": []}}, "fingerprint of the data are text"),
+        ({"notes": []}, "'notes' has to be a mapping"),
+        ({"recipe": None}, "'recipe' has to be a mapping, not None"),
+    ],
+)
+def test_metadata_of_no_network_are_said_in_one_sentence(checkpoint, tmp_path, about, said) -> None:
+    path = tmp_path / "x.safetensors"
+    checkpoint.save(path)
+    _rewritten(path, about)
+    with pytest.raises(Rot180Error, match=f"metadata of .* are damaged.*{said}") as caught:
+        rot180.load(path)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("depth", [900, 100_000])
+def test_metadata_of_any_depth_are_refused_or_kept(checkpoint, tmp_path: Path, depth: int) -> None:
+    path = tmp_path / "x.safetensors"
+    checkpoint.save(path)
+    with safe_open(path, "pt") as opened:
+        held = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    save_file(held, path, {"rot180": "[" * depth + "]" * depth})
+    with pytest.raises(Rot180Error, match=r"cannot be read as a safetensors file|are damaged"):
+        rot180.load(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (torch.complex64, "'conv1.bias' in .* are of the type complex64"),
+        (torch.int32, "'conv1.bias' in .* are of the type int32"),
+        (torch.float64, "'conv1.bias' in .* infinite or NaN in float32"),
+    ],
+)
+def test_weights_of_types_that_a_network_does_not_have(checkpoint, tmp_path, kind, said) -> None:
+    path = tmp_path / "x.safetensors"
+    checkpoint.save(path)
+    values = torch.full((32,), 1e300, dtype=torch.float64)
+    bias = values if kind == torch.float64 else torch.ones(32).to(kind)
+    _rewritten(path, conv1__bias=bias)
+    with pytest.raises(Rot180Error, match=said):
+        rot180.load(path)
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.bfloat16, torch.float64])
+def test_weights_of_other_precisions_are_read_rightly(checkpoint, tmp_path: Path, kind) -> None:
+    path = tmp_path / "x.safetensors"
+    checkpoint.save(path)
+    bias = torch.linspace(-1, 1, 32).to(kind)
+    _rewritten(path, conv1__bias=bias)
+    found = rot180.load(path).model.conv1.bias
+    assert found.dtype == torch.float32
+    assert torch.equal(found, bias.float())
+    assert found.requires_grad
+
+
+def _with_header(path: Path, header: dict, data: bytes = b"") -> None:
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+@pytest.mark.parametrize("kind", ["F4", "F6_E2M3", "F8_E8M0", "Q7"])
+def test_numbers_that_nothing_computes_with(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.safetensors"
+    one = {"dtype": kind, "shape": [8], "data_offsets": [0, {"F4": 4, "F6_E2M3": 6}.get(kind, 8)]}
+    _with_header(path, {"a": one}, bytes(one["data_offsets"][1]))
+    with pytest.raises(Rot180Error, match=f"type {kind}, which cannot|cannot be read as a safete"):
+        rot180.load(path)
+
+
+def test_names_of_classes_do_nothing(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    checkpoint.save(path)
+    _rewritten(
+        path,
+        {
+            "classes": ["caf\udce9", "\x1b]0;owned\x07", "two\nlines"],
+            "data": {"name": "\ud800\x1b[2J", "fingerprint": "0"},
+            "notes": {"\udc80": ["\x9b"]},
+        },
+    )
+    found = rot180.load(path)
+    assert found.classes == (r"caf\xe9", r"\x1b]0;owned\x07", r"two\nlines")
+    assert found.data["name"] == r"\ud800\x1b[2J"
+    assert found.notes == {r"\x80": [r"\x9b"]}
+    found.save(path)
+    assert rot180.load(path).classes == found.classes
+
+
+_MEASURED = """
+import resource, sys
+import rot180, rot180.networks.checkpoint
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    rot180.load(sys.argv[1])
+except rot180.Rot180Error as error:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count memory otherwise")
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        (
+            {"classes": [f"class{k}" for k in range(200_000)], "hidden": 0, "size": [32, 32]},
+            "'head.weight'",
+        ),
+        ({"hidden": 2**20, "size": [4096, 4096]}, "'hidden.0.weight'"),
+    ],
+)
+def test_a_checkpoint_that_promises_much_costs_little(checkpoint, tmp_path, about, said) -> None:
+    path = tmp_path / "x.safetensors"
+    checkpoint.save(path)
+    _rewritten(path, about)
+    run = subprocess.run(
+        [sys.executable, "-c", _MEASURED, str(path)], capture_output=True, text=True, check=True
+    )
+    kilobytes, _, words = run.stdout.partition(" ")
+    assert said in words
+    assert int(kilobytes) < 200_000
+
+
+def test_a_header_of_a_hundred_megabytes_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", 90_000_000))
+        file.truncate(90_000_008)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(Rot180Error, match="its header would have 90000000 bytes"):
+        rot180.load(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000

@@ -350,3 +350,27 @@ def test_a_published_network_answers_as_it_was_trained_to() -> None:
     with torch.no_grad():
         scores = found.model(found.prepare(fitted(data.chelsea(), (224, 224), 3))[None])
     assert int(scores.argmax()) in (281, 282, 285)  # tabby, tiger cat, Egyptian cat
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "9" * 400,
+        f"{'a/' * 3000}b",
+        "x" * 5000 + ".safetensors",
+        "a" * 400 + ".py:f",
+        "a\0b",
+        "\ud800",
+    ],
+)
+def test_a_name_that_no_file_can_have_is_said(name: str) -> None:
+    with pytest.raises(Rot180Error, match=r"There is no (model|checkpoint|file)") as caught:
+        named_model(name, device="cpu")
+    assert len(str(caught.value)) < 1500 or name.endswith(".py:f")
+
+
+def test_a_number_of_thousands_of_digits_is_no_model() -> None:
+    with pytest.raises(Rot180Error, match="A model is named by text"):
+        named_model(10**5000, device="cpu")
+    with pytest.raises(Rot180Error, match="below 2 to the power of 63"):
+        named_model("torchvision:resnet18", size=10**5000, device="cpu")

@@ -3,6 +3,7 @@
 import os
 import pickle
 import types
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -204,3 +205,40 @@ def test_a_model_that_refuses_to_be_filled(tmp_path: Path) -> None:
     torch.save(small().state_dict(), tmp_path / "w.pt")
     with pytest.raises(Rot180Error, match=r"does not take the weights .*: division by zero"):
         load_weights(model, tmp_path / "w.pt", "the model")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"0.bias": torch.ones(4, dtype=torch.complex64)}, "'0.bias' .* are complex"),
+        ({"0.bias": torch.full((4,), 1e300, dtype=torch.float64)}, "infinite or NaN in float32"),
+        ({"0.bias": torch.full((4,), torch.nan).to(torch.float8_e4m3fn)}, "'0.bias' .* NaN"),
+        ({"1.num_batches_tracked": torch.tensor(1.5)}, "float32, and the model's are int64"),
+    ],
+)
+def test_weights_that_would_change_on_the_way(tmp_path: Path, change: dict, said: str) -> None:
+    save_file({**small().state_dict(), **change}, tmp_path / "w.safetensors")
+    with pytest.raises(Rot180Error, match=said):
+        load_weights(small(), tmp_path / "w.safetensors", "the model")
+
+
+def test_weights_of_other_precisions_are_taken(tmp_path: Path) -> None:
+    held = {
+        "0.bias": torch.linspace(-1, 1, 4).to(torch.float8_e4m3fn),
+        "5.bias": torch.arange(4),
+        "1.num_batches_tracked": torch.tensor(7.0, dtype=torch.float16),
+    }
+    save_file({**small().state_dict(), **held}, tmp_path / "w.safetensors")
+    model = small()
+    load_weights(model, tmp_path / "w.safetensors", "the model")
+    assert torch.equal(model[0].bias, held["0.bias"].float())
+    assert torch.equal(model[5].bias, torch.arange(4.0))
+    assert int(model[1].num_batches_tracked) == 7
+
+
+def test_an_archive_that_unpacks_to_much_is_not_opened(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("w/data/0", bytes(100 * 2**20))
+    with pytest.raises(Rot180Error, match="it would unpack to 104,857,600 bytes"):
+        read_weights(path)

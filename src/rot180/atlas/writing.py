@@ -3,7 +3,6 @@
 import json
 import os
 import sqlite3
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from rot180.atlas.rows import Fields
 from rot180.atlas.schema import APPLICATION_ID, TABLES, VERSION
 from rot180.atlas.state import State
 from rot180.errors import Rot180Error, Rot180Warning
+from rot180.files import confirm, is_file, private_folder
 
 _RESULTS = ("feature", "example", "peak", "response", "partner", "sample_image", "sample", "state")
 
@@ -69,6 +69,11 @@ class Writer:
                 reason = "the disk is full"
             elif getattr(error, "sqlite_errorname", "") in _BUSY:
                 reason, kind = "another program reads it or writes to it", Held
+            if not is_file(self.path):
+                raise Rot180Error(
+                    f"Cannot write {self.path}: it is not there any more. Something has moved or "
+                    "removed it meanwhile."
+                ) from error
             raise kind(
                 f"Cannot write {self.path}: {reason}. What was saved before is intact; give the "
                 "same command again to go on from there."
@@ -253,8 +258,8 @@ def appearing(path: Path) -> Iterator[Path]:
         Rot180Error: the directory cannot be written to, or another file has appeared meanwhile.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as directory:
-            new = Path(directory) / path.name
+        with private_folder(path) as directory:
+            new = directory / path.name
             yield new
             try:
                 # Unlike a renaming, a link takes no other's place.
@@ -267,6 +272,7 @@ def appearing(path: Path) -> Iterator[Path]:
                 os.replace(new, path)
             except OSError:  # a file system without links
                 os.replace(new, path)
+            confirm([path.parent])
     except OSError as error:
         raise Rot180Error(f"Cannot write {path}: {error.strerror or error}.") from error
 

@@ -17,9 +17,11 @@ from rot180.cli.options import (
     one_image,
     position_of,
     size_of,
+    whole,
 )
 from rot180.console import page, say, sentences
 from rot180.errors import Rot180Error, listed
+from rot180.files import is_file
 
 if TYPE_CHECKING:
     from rot180.datasets import ArrayDataset
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from rot180.networks.checkpoint import Checkpoint
 
 _KINDS = ("z", "delta", "weight", "bias", "projection")
+_LARGEST_GRID = 4 * 2**20
+"""Bytes of a file of numbers."""
 _TITLE = "Back-propagation through a convolution"
 
 
@@ -73,7 +77,7 @@ def explain(
             size_of(size),
             size_of(kernel_size),
             stride,
-            int(padding) if padding.isdecimal() else padding,
+            padding if whole(padding) is None else whole(padding),
             operation,
             activation,
             seed,
@@ -203,11 +207,11 @@ def _grid(words: str | None, what: str) -> Any:
         return None
     text = words
     if re.search("[a-zA-Z]{2}", words):  # the name of a file
-        if not Path(words).is_file():
+        if not is_file(Path(words)):
             raise Rot180Error(
-                f'There is no file {words}. The {what} is one, or numbers as "1 2 3; 4 5 6".'
+                f'There is no file {words[:200]}. The {what} is one, or numbers as "1 2 3; 4 5 6".'
             )
-        text = Path(words).read_text(encoding="utf-8", errors="replace")
+        text = _text_of(Path(words), what)
     rows = [row.replace(",", " ").split() for row in text.replace("\n", ";").split(";")]
     try:
         return [[float(one) for one in row] for row in rows if row]
@@ -218,10 +222,20 @@ def _grid(words: str | None, what: str) -> Any:
         ) from None
 
 
+def _text_of(path: Path, what: str) -> str:
+    """Read a file of numbers."""
+    try:
+        if path.stat().st_size > _LARGEST_GRID:
+            raise Rot180Error(f"{path} is too large for the numbers of the {what}.")
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise Rot180Error(f"The {what} cannot be read from {path}: {error.strerror}.") from error
+
+
 def _index(words: str) -> tuple[int, ...]:
-    parts = words.split(",")
-    if not all(one.strip().isdecimal() for one in parts):
+    numbers = [whole(one) for one in words.split(",")]
+    if any(one is None for one in numbers):
         raise Rot180Error(
-            f"An index is whole numbers with commas, as 3,5,7; this one is '{words}'."
+            f"An index is whole numbers with commas, as 3,5,7; this one is '{words[:80]}'."
         )
-    return tuple(map(int, parts))
+    return tuple(one for one in numbers if one is not None)

@@ -7,6 +7,7 @@ import typer
 
 from rot180.console import Bar, say
 from rot180.errors import Rot180Error, listed
+from rot180.files import is_file
 
 if TYPE_CHECKING:
     from rot180.atlas.reading import Atlas
@@ -157,7 +158,7 @@ def one_image(path: Path, named: "NamedModel") -> "ArrayDataset":
     """Read an image file as a data set of one, at the size that the network takes."""
     from rot180.datasets import ArrayDataset, decode_file
 
-    if not path.is_file():
+    if not is_file(path):
         raise Rot180Error(f"There is no file {path}.")
     found = decode_file(path, fit=(named.size, named.channels))
     return ArrayDataset(found[None], name=path.name, where=lambda _: path.name)
@@ -166,22 +167,32 @@ def one_image(path: Path, named: "NamedModel") -> "ArrayDataset":
 def size_of(words: str) -> tuple[int, int]:
     """Return (height, width) of words like 32x32."""
     height, cross, width = words.lower().partition("x")
-    if cross and height.isdecimal() and width.isdecimal() and int(height) and int(width):
-        return int(height), int(width)
-    raise Rot180Error(f"A size is HEIGHTxWIDTH, as 32x32; this one is '{words}'.")
+    sides = whole(height), whole(width)
+    if cross and sides[0] and sides[1]:
+        return sides[0], sides[1]
+    raise Rot180Error(f"A size is HEIGHTxWIDTH, as 32x32; this one is '{words[:80]}'.")
+
+
+def whole(words: str) -> int | None:
+    """Return the whole number that a word is; None if it is none, or one of over 18 digits."""
+    words = words.strip()
+    return int(words) if words.isascii() and words.isdecimal() and len(words) <= 18 else None
 
 
 def _side_or_size(words: str | None) -> int | tuple[int, int] | None:
     """Return the side of a square of words like 224, and (height, width) of words like 224x256."""
     if words is None:
         return None
-    if words.isascii() and words.isdecimal():
-        return int(words)
-    height, cross, width = words.lower().partition("x")
-    if cross and all(one.isascii() and one.isdecimal() for one in (height, width)):
-        return int(height), int(width)
+    side = whole(words)
+    if side is not None:
+        return side
+    first, cross, second = words.lower().partition("x")
+    height, width = whole(first), whole(second)
+    if cross and height is not None and width is not None:
+        return height, width
     raise Rot180Error(
-        f"A size is HEIGHTxWIDTH, as 224x224, or one number for a square; this one is '{words}'."
+        f"A size is HEIGHTxWIDTH, as 224x224, or one number for a square; this one is "
+        f"'{words[:80]}'."
     )
 
 
@@ -193,7 +204,7 @@ def _numbers_of(words: str | None, what: str) -> tuple[float, ...] | None:
         return tuple(float(one) for one in words.split(","))
     except ValueError:
         raise Rot180Error(
-            f"--{what} is one number for each channel, as 0.5,0.5,0.5; this is '{words}'."
+            f"--{what} is one number for each channel, as 0.5,0.5,0.5; this is '{words[:80]}'."
         ) from None
 
 
@@ -201,10 +212,11 @@ def position_of(words: str) -> Any:
     """Return None of "map", "peak" of itself, and (y, x) of words like 3,5."""
     if words in ("map", "peak"):
         return None if words == "map" else "peak"
-    y, comma, x = words.partition(",")
-    if not (comma and y.strip().isdecimal() and x.strip().isdecimal()):
-        raise Rot180Error(f"A position is map, peak, or Y,X as 3,5; this one is '{words}'.")
-    return int(y), int(x)
+    first, comma, second = words.partition(",")
+    y, x = whole(first), whole(second)
+    if not comma or y is None or x is None:
+        raise Rot180Error(f"A position is map, peak, or Y,X as 3,5; this one is '{words[:80]}'.")
+    return y, x
 
 
 def formats_of(words: str) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from rot180.cli.options import (
     Std,
     Weights,
     the_model,
+    whole,
 )
 from rot180.console import Bar, page, say, sentences
 from rot180.errors import Rot180Error
@@ -305,10 +306,11 @@ def compare(
 
 
 def _shard(words: str) -> tuple[int, int]:
-    number, slash, parts = words.partition("/")
-    if not (slash and number.isdecimal() and parts.isdecimal()):
-        raise Rot180Error(f"A part is i/n, as 2/8; this one is '{words}'.")
-    return int(number), int(parts)
+    first, slash, last = words.partition("/")
+    number, parts = whole(first), whole(last)
+    if not slash or number is None or parts is None:
+        raise Rot180Error(f"A part is i/n, as 2/8; this one is '{words[:80]}'.")
+    return number, parts
 
 
 def _number(value: float | None) -> str:

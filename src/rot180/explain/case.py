@@ -1,6 +1,7 @@
 """A small convolution to be explained: given, or drawn at random from whole numbers."""
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from rot180 import equations
 from rot180.equations.convolution import Array
 from rot180.equations.equivalence import CUT, connections
-from rot180.equations.geometry import OPERATIONS, Padding, margins, out_size, pair, seed_of
+from rot180.equations.geometry import OPERATIONS, Margins, Padding, margins, out_size, pair, seed_of
 from rot180.errors import Rot180Error, check_name
 
 ACTIVATIONS = {
@@ -82,22 +83,22 @@ def case(
     """
     check_name(operation, "operation", OPERATIONS)
     check_name(activation, "activation", ACTIVATIONS)
+    image = None if image is None else _numbers(image, "image")
+    kernel = None if kernel is None else _numbers(kernel, "kernel")
+    size = pair(size, "size", 0) if image is None else image.shape
+    kernel_size = pair(kernel_size, "size of the kernel") if kernel is None else kernel.shape
+    steps = pair(stride, "stride")
+    borders = margins(padding, kernel_size, steps, operation == "convolution")
+    above = out_size(size, kernel_size, steps, borders)
+    _check_amount(size, kernel_size, borders, above)
     rng = np.random.default_rng(seed_of(seed))
     small = 0.1 if activation in ("sigmoid", "tanh") else 1.0  # large sums would saturate these
     drawn_image = rng.integers(1, 6, size) * small
     count = kernel_size[0] * kernel_size[1]
     signs = rng.choice([-1, 1, 1], count)
     drawn_kernel = (signs * (1 + rng.permutation(count))).reshape(kernel_size) * small
-    image = _numbers(image, "image") if image is not None else drawn_image
-    kernel = _numbers(kernel, "kernel") if kernel is not None else drawn_kernel
-    steps = pair(stride, "stride")
-    borders = margins(padding, kernel.shape, steps, operation == "convolution")
-    above = out_size(image.shape, kernel.shape, steps, borders)
-    if image.size * above[0] * above[1] > _MOST:
-        raise Rot180Error(
-            f"{image.size} inputs and {above[0] * above[1]} outputs are too many to be explained; "
-            f"their product is to be at most {_MOST}."
-        )
+    image = drawn_image if image is None else image
+    kernel = drawn_kernel if kernel is None else kernel
     wires = connections((1, *image.shape), (1, 1, *kernel.shape), steps, borders)
     if not (wires.weight != CUT).any():
         raise Rot180Error("With this stride and border no window covers a pixel of the image.")
@@ -120,6 +121,24 @@ def case(
     # Off the target by small whole numbers, none of them zero, so that units have errors.
     off = rng.integers(1, 4, above) * rng.choice([-1, 1], above) * small
     return replace(made, target=fed_forward(made)[1][0, 0] - off)
+
+
+def _check_amount(
+    size: tuple[int, ...], kernel: tuple[int, ...], borders: Margins, above: tuple[int, int]
+) -> None:
+    """Raise Rot180Error if there is more than anybody reads; nothing has been made of it yet."""
+    inputs, outputs, weights = prod(size), prod(above), prod(kernel)
+    if inputs * outputs > _MOST:
+        raise Rot180Error(
+            f"{inputs} inputs and {outputs} outputs are too many to be explained; their product is "
+            f"to be at most {_MOST}."
+        )
+    padded = prod(one + sum(border) for one, border in zip(size, borders, strict=True))
+    if weights * outputs > _MOST or padded > _MOST:
+        raise Rot180Error(
+            f"A kernel of {weights} weights at {outputs} places, on {padded} pixels with their "
+            f"border, is too much to be explained: at most {_MOST} products and pixels."
+        )
 
 
 def network_of(case: Case) -> equations.Network:

@@ -1,28 +1,30 @@
 """A trained network in one safetensors file, with all that later commands need."""
 
 import copy
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from rot180 import equations
 from rot180.device import chosen_device
-from rot180.errors import Rot180Error, listed
-from rot180.files import written_whole
+from rot180.errors import Rot180Error, listed, shortened, whole_number
+from rot180.files import is_file
 from rot180.networks.engines import equations_network
 from rot180.networks.model import NamedModel
+from rot180.networks.preprocessing import image_size, per_channel
+from rot180.networks.stored import load_tensors, save_tensors
 from rot180.networks.two_layer import TwoLayer
+from rot180.visible import visible
 
 FORMAT = "rot180 checkpoint 1"
 SHIPPED = {"two-layer": "two-layer-cifar10.safetensors"}
 """Names of trained networks inside the package, and their files."""
+_FAR = 1e30
+"""No number in a history comes near it."""
 
 
 @dataclass
@@ -93,93 +95,129 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
     path = _file(name)
     tensors, about = load_tensors(path)
     if about.get("format") != FORMAT or about.get("architecture") != "two-layer":
-        found = about.get("architecture") or "no rot180 architecture"
+        named = about.get("architecture")
+        found = shortened(named) if named else "no rot180 architecture"
         raise Rot180Error(
             f"{path} is not a checkpoint of the two-layer network: its metadata name {found}. Make "
             "one with 'rot180 train'; weights of another model are given with --weights, and "
             "--model names the model that they belong to."
         )
-    try:
-        size = (int(about["size"][0]), int(about["size"][1]))
-        with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and replaced below
-            model = TwoLayer(len(about["classes"]), len(about["mean"]), size, int(about["hidden"]))
-        checkpoint = Checkpoint(
-            model,
-            tuple(map(str, about["classes"])),
-            tuple(map(float, about["mean"])),
-            tuple(map(float, about["std"])),
-            size,
-            dict(about["data"]),
-            dict(about["recipe"]),
-            list(about["history"]),
-            dict(about["notes"]),
-            name=name,
-        )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise Rot180Error(f"The metadata of {path} are damaged ({error!r}).") from error
-    fill(checkpoint.model, tensors, path)
+    checkpoint = _described(about, path, name)
+    weights = fitting(checkpoint.model.state_dict(), tensors, path)
+    copies = {one: x.clone() for one, x in weights.items()}
+    checkpoint.model.load_state_dict(copies, assign=True)
     checkpoint.model.to(place, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     return checkpoint
 
 
-def fill(model: TwoLayer, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Copy weights into a model.
+def fitting(
+    wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path
+) -> dict[str, Tensor]:
+    """Return weights from a file in float32, after names, shapes and types were compared.
+
+    Args:
+        wanted: what a model has; of these, names and shapes count.
+        tensors: from the file.
+        path: of the file.
 
     Raises:
-        Rot180Error: names, shapes or values are not those of this architecture.
+        Rot180Error: names, shapes, types or values are not those of this architecture.
     """
-    wanted = model.state_dict()
     for name in [*wanted, *tensors]:
         shapes = [tuple(x[name].shape) if name in x else None for x in (wanted, tensors)]
         if shapes[0] != shapes[1]:
+            said = ["absent" if one is None else shortened(one) for one in shapes]
             raise Rot180Error(
-                f"{path} does not hold the weights that its metadata promise: '{name}' should be "
-                f"{shapes[0] or 'absent'} and is {shapes[1] or 'absent'}."
+                f"{path} does not hold the weights that its metadata promise: '{name[:80]}' should "
+                f"be {said[0]} and is {said[1]}."
             )
-        if not torch.isfinite(tensors[name]).all():
+        if not tensors[name].is_floating_point():
+            kind = str(tensors[name].dtype).removeprefix("torch.")
             raise Rot180Error(
-                f"The weights '{name}' in {path} hold values that are infinite or NaN."
+                f"The weights '{name}' in {path} are of the type {kind}; they have to be real "
+                "floating-point numbers."
             )
-    model.load_state_dict(tensors)
+    found = {name: x.float() for name, x in tensors.items()}
+    for name, x in found.items():
+        if not torch.isfinite(x).all():
+            raise Rot180Error(
+                f"The weights '{name}' in {path} hold values that are infinite or NaN in float32."
+            )
+    return found
 
 
-def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], about: dict[str, Any]) -> None:
-    """Write tensors with a description, whole or not at all."""
-    plain = {name: one.detach().cpu().contiguous() for name, one in tensors.items()}
-    with written_whole(path) as beside:
-        try:
-            save_file(plain, beside, {"rot180": json.dumps(about)})
-        except SafetensorError as error:  # it wraps the operating system's errors
-            raise OSError(str(error)) from error
-
-
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what :func:`save_tensors` wrote. Nothing in the file is executed.
+def _described(about: dict[str, Any], path: Path, name: str) -> Checkpoint:
+    """Read the metadata: a checkpoint whose weights have shapes, and no memory yet.
 
     Raises:
-        Rot180Error: it is no safetensors file, or a damaged one.
+        Rot180Error: something is missing in them or is not what it should be.
     """
     try:
-        with safe_open(path, framework="pt") as opened:
-            about = json.loads((opened.metadata() or {}).get("rot180", "{}"))
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise Rot180Error(
-            f"{path} cannot be read as a safetensors file: it is damaged, cut short, or of another "
-            f"kind ({error})."
-        ) from error
-    if not isinstance(about, dict):
-        raise Rot180Error(f"The metadata of {path} are damaged.")
-    return tensors, about
+        mean, std = (per_channel(about[one], one) for one in ("mean", "std"))
+        if len(mean) != len(std):
+            raise Rot180Error("There are as many means as deviations.")
+        size = image_size(tuple(_of_kind(about, "size", list)))
+        classes = _of_kind(about, "classes", list)
+        hidden = whole_number(about["hidden"], "The number of hidden neurons")
+        if not all(isinstance(one, str) for one in classes):
+            raise Rot180Error("Names of classes are text.")
+        data = _of_kind(about, "data", dict)
+        if not all(isinstance(one, str) for one in data.values()):
+            raise Rot180Error("The name and the fingerprint of the data are text.")
+        history = checked_history(about["history"])
+        recipe, notes = _of_kind(about, "recipe", dict), _of_kind(about, "notes", dict)
+    except KeyError as error:
+        raise Rot180Error(f"The metadata of {path} are damaged: {error} is missing.") from error
+    except Rot180Error as error:
+        raise Rot180Error(f"The metadata of {path} are damaged. {error}") from error
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            model = TwoLayer(len(classes), len(mean), size, hidden)
+    except Rot180Error as error:
+        raise Rot180Error(f"The metadata of {path} name no such network. {error}") from error
+    return Checkpoint(
+        model, in_one_line(classes), mean, std, size, data, recipe, history, notes, name=name
+    )
+
+
+def in_one_line(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names of classes as a checkpoint has them: nothing in them does anything."""
+    return tuple(visible(one).replace("\n", r"\n").replace("\t", r"\t") for one in names)
+
+
+def checked_history(found: Any) -> list[dict[str, float]]:
+    """Return what is the history of a training, numbers by name for each epoch.
+
+    Raises:
+        Rot180Error: it is something else.
+    """
+    rows: list[Any] = found if isinstance(found, list) else [None]
+    for row in rows:
+        if not isinstance(row, dict) or not all(_is_number(one) for one in row.values()):
+            raise Rot180Error(
+                f"The history has finite numbers by name for each epoch, not {shortened(row)}."
+            )
+    return rows
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and -_FAR < value < _FAR  # false for NaN, too
+
+
+def _of_kind(about: dict[str, Any], name: str, kind: type) -> Any:
+    if not isinstance(about[name], kind):
+        what = "a list" if kind is list else "a mapping"
+        raise Rot180Error(f"'{name}' has to be {what}, not {shortened(about[name])}.")
+    return about[name]
 
 
 def _file(name: str) -> Path:
     if name in SHIPPED:
         return Path(__file__).parent / SHIPPED[name]
     path = Path(name)
-    if not path.is_file():
+    if not is_file(path):
         raise Rot180Error(
-            f"There is no checkpoint at {path}. Give the path of a safetensors file that "
+            f"There is no checkpoint at {name[:300]}. Give the path of a safetensors file that "
             f"'rot180 train' wrote, or a name: {listed(SHIPPED, name)}."
         )
     return path

@@ -19,6 +19,7 @@ from typing import Any
 from torch import nn
 
 from rot180.errors import Rot180Error, listed
+from rot180.files import is_directory, is_file
 from rot180.networks.libraries import Found, seeded
 
 
@@ -90,8 +91,10 @@ def _check_arguments(found: Any, name: str) -> None:
 
 
 def _run_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        near = sorted(str(one) for one in path.parent.glob("*.py"))
+    if not is_file(path):
+        near = []
+        if is_directory(path.parent):
+            near = sorted(str(one) for one in path.parent.glob("*.py"))
         there = f" Beside it: {listed(near, str(path))}." if near else ""
         raise Rot180Error(f"There is no file {path}, which would make the model.{there}")
     name = f"_rot180_model_{path.stem}"

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rot180 import equations
-from rot180.errors import Rot180Error, listed
+from rot180.errors import Rot180Error, listed, whole_number
 from rot180.networks.optimizer import Orthogonal
 from rot180.networks.recipe import Recipe
 from rot180.networks.two_layer import TwoLayer
@@ -34,7 +34,11 @@ class Engine(Protocol):
         """Return what is remembered between steps, besides the weights."""
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what :meth:`state` returned."""
+        """Take back what :meth:`state` returned.
+
+        Raises:
+            Rot180Error: this is the state of another network, or of none.
+        """
 
     def close(self) -> None:
         """Let go of threads."""
@@ -84,10 +88,16 @@ class TorchEngine:
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take it back."""
+        smooth, kernels = (
+            [w for group in one.param_groups for w in group["params"]] for one in self.optimizers
+        )
+        wanted = {f"0.{place}.momentum_buffer": w.shape for place, w in enumerate(smooth)}
+        wanted |= {f"1.{place}.average": w.shape for place, w in enumerate(kernels)}
+        _check_state(state, wanted)
         states: list[dict[int, dict[str, Any]]] = [{} for _ in self.optimizers]
         for key, one in state.items():
             number, place, name = key.split(".", 2)
-            states[int(number)].setdefault(int(place), {})[name] = one
+            states[int(number)].setdefault(int(place), {})[name] = one.clone()
         for optimizer, found in zip(self.optimizers, states, strict=True):
             optimizer.load_state_dict({**optimizer.state_dict(), "state": found})
 
@@ -135,15 +145,19 @@ class EquationsEngine:
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take it back."""
+        wanted: dict[str, tuple[int, ...]] = {"steps": ()}
+        for name, w in self.network.weights.items():
+            second = name == "conv2.w"
+            wanted[f"second:{name}/mean" if second else f"others:{name}/velocity"] = w.shape
+        _check_state(state, wanted)
         for key, one in state.items():
             what, _, name = key.partition(":")
             if what == "steps":
-                self.team.steps = int(one)
+                self.team.steps = whole_number(one.item(), "The number of steps")
             else:
+                values = one.numpy().copy()
                 memory = getattr(self, what).state
-                memory[name] = (
-                    equations.channels_last(one.numpy()) if one.ndim == 4 else one.numpy()
-                )
+                memory[name] = equations.channels_last(values) if values.ndim == 4 else values
 
     def close(self) -> None:
         """End the team's threads."""
@@ -174,6 +188,26 @@ def check_engine(name: str) -> None:
     """
     if name not in ENGINES:
         raise Rot180Error(f"There is no engine '{name}'. There are: {listed(ENGINES, name)}.")
+
+
+def _check_state(state: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """See that what was remembered is of this network.
+
+    Raises:
+        Rot180Error: names, shapes, types or values are others.
+    """
+    for name in [*wanted, *state]:
+        shapes = [tuple(wanted[name]) if name in wanted else None]
+        shapes.append(tuple(state[name].shape) if name in state else None)
+        if shapes[0] != shapes[1]:
+            said = ["absent" if one is None else str(one)[:80] for one in shapes]
+            raise Rot180Error(f"'{name[:80]}' should be {said[0]} and is {said[1]}.")
+        one = state[name]
+        whole = name == "steps"
+        if one.dtype != (torch.int64 if whole else torch.float32):
+            raise Rot180Error(f"'{name}' is of the type {str(one.dtype).removeprefix('torch.')}.")
+        if not torch.isfinite(one).all() or (whole and int(one) < 1):
+            raise Rot180Error(f"'{name}' holds values that no step leaves.")
 
 
 def equations_network(model: TwoLayer, smoothing: float = 0.0) -> equations.Network:

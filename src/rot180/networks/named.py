@@ -10,6 +10,7 @@ from torch import nn
 
 from rot180.device import chosen_device
 from rot180.errors import Rot180Error, Rot180Warning, listed
+from rot180.files import is_file
 from rot180.networks import preprocessing
 from rot180.networks.checkpoint import SHIPPED, Checkpoint
 from rot180.networks.checkpoint import load as load_checkpoint
@@ -22,6 +23,8 @@ FORMS = (
     "two-layer, a checkpoint that 'rot180 train' wrote, torchvision:NAME[:WEIGHTS], "
     "timm:NAME[:pretrained], package.module:callable or path/to/file.py:callable"
 )
+_LONGEST = 200
+"""Characters of a name that an error repeats."""
 _LIBRARIES = {"torchvision:": from_torchvision, "timm:": from_timm}
 
 
@@ -42,7 +45,7 @@ def named_model(
     Raises:
         Rot180Error: as :func:`load`.
     """
-    name, place = str(name), chosen_device(device)
+    name, place = _text(name), chosen_device(device)
     if is_checkpoint(name):
         given = {"weights": weights, "size": size, "mean": mean, "std": std, "classes": classes}
         for option, value in given.items():
@@ -164,23 +167,32 @@ def is_checkpoint(name: str) -> bool:
             f"{name} holds weights without a model by its ending: name the model with --model, and "
             "give this file with --weights."
         )
-    if path.is_file() or path.suffix.lower() == ".safetensors":
+    if is_file(path) or path.suffix.lower() == ".safetensors":
         return True
     if ":" in name:
         return False
     raise Rot180Error(_unknown(name))
 
 
+def _text(name: Any) -> str:
+    """Return a model's name as text."""
+    try:
+        return str(name)
+    except ValueError:  # a whole number of thousands of digits
+        raise Rot180Error(f"A model is named by text: {FORMS}.") from None
+
+
 def _unknown(name: str) -> str:
     from torchvision import models
 
+    shown = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…"
     if not name:
         return f"The name of the model is empty: give {FORMS}."
     if "/" in name or "\\" in name:
-        return f"There is no checkpoint at {name}: check the path, or give {FORMS}."
+        return f"There is no checkpoint at {shown}: check the path, or give {FORMS}."
     return (
-        f"There is no model '{name}'. With rot180 comes {', '.join(SHIPPED)}; torchvision has, "
-        f"written torchvision:NAME, {listed(models.list_models(), name, limit=4)}. Understood are "
+        f"There is no model '{shown}'. With rot180 comes {', '.join(SHIPPED)}; torchvision has, "
+        f"written torchvision:NAME, {listed(models.list_models(), shown, limit=4)}. Understood are "
         f"{FORMS}."
     )
 

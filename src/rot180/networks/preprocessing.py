@@ -7,13 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from rot180.errors import Rot180Error, whole_number
+from rot180.errors import Rot180Error, shortened, whole_number
 
 SIZE = (224, 224)
 USUAL = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226,))}
 """Mean and deviation by the number of channels: ImageNet's, by which most published networks were
 trained; for one channel the means of these."""
 LARGEST = 2**12
+_LARGEST_LIST = 16 * 2**20
+"""Bytes of a file of classes."""
+_FAR = 1e6
+"""Means beyond it, and deviations beyond it or below its inverse, leave nothing of an image in
+float32."""
 
 
 def image_size(size: Any) -> tuple[int, int]:
@@ -25,7 +30,9 @@ def image_size(size: Any) -> tuple[int, int]:
     one_number = np.ndim(size) == 0 and not isinstance(size, str)
     sides = (size, size) if one_number else size
     if isinstance(sides, str) or np.shape(sides) != (2,):
-        raise Rot180Error(f"A size is (height, width), or one number; this one is {size!r}.")
+        raise Rot180Error(
+            f"A size is (height, width), or one number; this one is {shortened(size)}."
+        )
     height, width = (whole_number(one, "A side of an image's size") for one in sides)
     if not (1 <= height <= LARGEST and 1 <= width <= LARGEST):
         raise Rot180Error(
@@ -49,16 +56,23 @@ def per_channel(values: Any, what: str) -> tuple[float, ...]:
         if isinstance(values, str):
             raise TypeError
         numbers = tuple(float(one) for one in values)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise Rot180Error(
             f"The {what} is one number for each channel, as (0.5, 0.5, 0.5); this one is "
-            f"{values!r}."
+            f"{shortened(values)}."
         ) from None
+    shown = shortened(numbers)
     if not numbers or not all(map(isfinite, numbers)):
-        raise Rot180Error(f"The {what} is one finite number for each channel, not {numbers}.")
+        raise Rot180Error(f"The {what} is one finite number for each channel, not {shown}.")
     if what == "std" and min(numbers) <= 0:
         raise Rot180Error(
-            f"A standard deviation is greater than 0: pixels are divided by it. It is {numbers}."
+            f"A standard deviation is greater than 0: pixels are divided by it. It is {shown}."
+        )
+    least = 1 / _FAR if what == "std" else 0
+    if not all(least <= abs(one) <= _FAR or one == 0 for one in numbers):
+        raise Rot180Error(
+            f"The {what} {shown} is out of proportion for values from 0 to 1: it is at most "
+            f"{_FAR:g}{f', at least {least:g}' if least else ''}."
         )
     return numbers
 
@@ -81,8 +95,12 @@ def class_names(classes: Any) -> tuple[str, ...]:
     if isinstance(classes, str | Path):
         path = Path(classes)
         try:
+            if path.stat().st_size > _LARGEST_LIST:
+                raise Rot180Error(
+                    f"{path} is larger than {_LARGEST_LIST >> 20} MB: that is no list of names."
+                )
             lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
             raise Rot180Error(f"The classes cannot be read from {path}: {reason}.") from error
         names = tuple(line.strip() for line in lines if line.strip())
@@ -90,5 +108,5 @@ def class_names(classes: Any) -> tuple[str, ...]:
             raise Rot180Error(f"There is no class in {path}: write one name a line.")
         return names
     if not isinstance(classes, Sequence) or not all(isinstance(one, str) for one in classes):
-        raise Rot180Error(f"Classes are names, or a file of them; these are {classes!r}.")
+        raise Rot180Error(f"Classes are names, or a file of them; these are {shortened(classes)}.")
     return tuple(classes)

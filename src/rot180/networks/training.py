@@ -13,24 +13,27 @@ from torch import Tensor
 
 from rot180.datasets import ArrayDataset
 from rot180.device import chosen_device
-from rot180.errors import Rot180Error
-from rot180.files import check_writable
+from rot180.errors import Rot180Error, shortened
+from rot180.files import check_writable, is_file
 from rot180.networks.augment import moved, recoloured
 from rot180.networks.checkpoint import (
     Checkpoint,
-    fill,
+    checked_history,
+    fitting,
+    in_one_line,
     load,
-    load_tensors,
-    save_tensors,
 )
 from rot180.networks.engines import Engine, engine_of
 from rot180.networks.model import normalised
 from rot180.networks.patches import principal_kernels
 from rot180.networks.recipe import Recipe
+from rot180.networks.stored import harmless, load_tensors, save_tensors
 from rot180.networks.two_layer import TwoLayer
 
 _FIRST_LENGTH = 0.3
 """Length of the first layer's kernels at the start."""
+_KEPT = {"epoch", "loss", "accuracy", "held_out", "seconds", "images_per_second"}
+"""What a history has of each epoch."""
 
 
 @runtime_checkable
@@ -295,26 +298,81 @@ def _take_up(run: _Run, best: Checkpoint, path: Path, out: Path) -> None:
     """Read what :func:`_lay_down` wrote.
 
     Raises:
-        Rot180Error: there is none, or it belongs to another recipe or other data.
+        Rot180Error: there is none, it belongs to another recipe or other data, it is damaged, or
+            the checkpoint at ``out`` is not of the same run.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise Rot180Error(
             f"There is nothing to resume: {path} does not exist (a run that has ended removes it)."
         )
-    if not out.is_file():
-        raise Rot180Error(f"The best epoch of the run in {path} is gone: there is no {out}.")
     tensors, about = load_tensors(path)
-    about = {**about, "engine": about.get("notes", {}).get("engine")}
-    wanted = {"recipe": best.recipe, "data": best.data, "engine": best.notes["engine"]}
+    notes = about.get("notes")
+    about = {**about, "engine": notes.get("engine") if isinstance(notes, dict) else None}
+    wanted = harmless({"recipe": best.recipe, "data": best.data, "engine": best.notes["engine"]})
     for what, mine in wanted.items():
         if about.get(what) != mine:
             raise Rot180Error(
-                f"{path} was written with another {what}: {about.get(what)} instead of {mine}."
+                f"{path} was written with another {what}: {shortened(about.get(what), 300)} "
+                f"instead of {shortened(mine, 300)}."
             )
-    fill(run.model, _part(tensors, "model"), path)
-    fill(run.average, _part(tensors, "average"), path)
-    run.engine.restore(_part(tensors, "engine"))
-    run.history[:] = about["history"]
+    try:
+        history = checked_history(about.get("history"))
+        if not 1 <= len(history) <= best.recipe["epochs"]:
+            raise Rot180Error(f"It is of {len(history)} epochs of {best.recipe['epochs']}.")
+        if [row.get("epoch") for row in history] != list(range(1, len(history) + 1)) or any(
+            row.keys() != _KEPT for row in history
+        ):
+            raise Rot180Error("Its history is not that of a training.")
+        parts = {what: _part(tensors, what) for what in ("model", "average", "engine")}
+        if sum(map(len, parts.values())) < len(tensors):
+            raise Rot180Error("It holds tensors that no training has.")
+        state = run.model.state_dict()
+        model, average = (fitting(state, parts[one], path) for one in ("model", "average"))
+        _own(load(out) if is_file(out) else None, history, best, out)
+        run.engine.restore(parts["engine"])
+    except Rot180Error as error:
+        raise Rot180Error(f"The run in {path} cannot be taken up. {error}") from error
+    run.model.load_state_dict(model)
+    run.average.load_state_dict(average)
+    run.history[:] = history
+
+
+def _own(
+    found: Checkpoint | None, history: list[dict[str, float]], best: Checkpoint, out: Path
+) -> Checkpoint:
+    """Return a checkpoint, if it is the best epoch of the run that has this history.
+
+    Histories tell runs apart: they hold the seconds of each epoch.
+
+    Raises:
+        Rot180Error: another run, or nobody, wrote it.
+    """
+    if found is None:
+        raise Rot180Error(f"Its best epoch so far is gone: there is no {out}.")
+    marks = [one["held_out"] for one in history]
+    # A run may be killed after it wrote the checkpoint, and before it wrote down that it did.
+    counts = {marks.index(max(marks)) + 1, len(history) + 1}
+    if len(history) == best.recipe["epochs"]:
+        counts.add(len(history))
+    same = (
+        found.classes == in_one_line(best.classes)
+        and (found.mean, found.std, found.size) == (best.mean, best.std, best.size)
+        and (found.data, found.recipe) == (harmless(best.data), harmless(best.recipe))
+        and found.notes.get("engine") == best.notes["engine"]
+        and _shapes(found) == _shapes(best)
+        and len(found.history) in counts
+        and all(one == other for one, other in zip(found.history, history, strict=False))
+    )
+    if not same:
+        raise Rot180Error(
+            f"{out} is not its best epoch, but a checkpoint that something else wrote. Put the "
+            "right one there, or train anew, to another file."
+        )
+    return found
+
+
+def _shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(x.shape) for name, x in checkpoint.model.state_dict().items()}
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -324,7 +382,8 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _finished(best: Checkpoint, held_out: ArrayDataset, out: Path, state: Path) -> Checkpoint:
     """Put the whole history into the file and return it as it is there."""
-    written = load(out, best.device)
+    written = load(out, best.device) if is_file(out) else None
+    written = _own(written, best.history, best, out)
     written.history = best.history
     written.notes["held_out_with_flips"] = accuracy(written, held_out, flips=True)
     written.save(out)

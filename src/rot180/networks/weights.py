@@ -8,13 +8,15 @@ from os import environ
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from rot180.errors import Rot180Error
-from rot180.networks.checkpoint import load_tensors
+from rot180.files import is_directory, is_file
+from rot180.networks.stored import load_tensors
 
 PICKLED = (".pt", ".pth", ".bin")
 """Endings of files that torch.save wrote."""
@@ -23,6 +25,8 @@ _NESTED = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "model.", "_orig_mod.")
 """What DataParallel, Lightning and torch.compile put before each name."""
 _SHOWN = 3
+_SPARE = 64 * 2**20
+"""Bytes by which an archive may be smaller than its content: those of TorchScript compress text."""
 _FORCED, _WAIVED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
@@ -46,7 +50,7 @@ def load_weights(model: nn.Module, path: Any, name: str) -> None:
         for one, x in wanted.items()
         if one in tensors and not is_lazy(x) and tensors[one].shape != x.shape
     ]
-    fitting = {} if reshaped else tensors
+    fitting = {} if reshaped else _converted(tensors, wanted, path)
     try:
         result = model.load_state_dict(fitting, strict=False)  # the model may rename old names
     except Exception as error:
@@ -73,10 +77,53 @@ def load_weights(model: nn.Module, path: Any, name: str) -> None:
             "the file that belongs to this model, or the model that belongs to this file."
         )
     for one, x in tensors.items():
-        if x.is_floating_point() and not torch.isfinite(x.float()).all():
+        if one not in wanted and not _finite(x):
             raise Rot180Error(
                 f"The weights '{one}' in {path} hold values that are infinite or NaN."
             )
+
+
+def _converted(
+    tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path
+) -> dict[str, Tensor]:
+    """Return weights in the model's types.
+
+    Raises:
+        Rot180Error: that would change more than digits, or values are not finite there.
+    """
+    found = {}
+    for one, x in tensors.items():
+        if one not in wanted:  # the model may rename it
+            found[one] = x
+            continue
+        kind = wanted[one].dtype
+        if x.is_complex() and not kind.is_complex:
+            raise Rot180Error(
+                f"The weights '{one}' in {path} are complex, and the model's are {_kind(kind)}: "
+                "their imaginary part would be lost."
+            )
+        found[one] = cast = x.to(kind)
+        if not torch.can_cast(x.dtype, kind) and not torch.equal(cast.to(x.dtype), x):
+            raise Rot180Error(
+                f"The weights '{one}' in {path} are {_kind(x.dtype)}, and the model's are "
+                f"{_kind(kind)}: these values would be changed."
+            )
+        if not _finite(cast):
+            raise Rot180Error(
+                f"The weights '{one}' in {path} hold values that are infinite or NaN"
+                f"{'' if kind == x.dtype else f' in {_kind(kind)}'}."
+            )
+    return found
+
+
+def _finite(x: Tensor) -> bool:
+    exact = not (x.is_floating_point() or x.is_complex())
+    # PyTorch does not ask this of numbers of eight bits.
+    return exact or bool(torch.isfinite(x.float() if x.itemsize == 1 else x).all())
+
+
+def _kind(kind: torch.dtype) -> str:
+    return str(kind).removeprefix("torch.")
 
 
 def read_weights(path: Any) -> dict[str, Tensor]:
@@ -91,8 +138,8 @@ def read_weights(path: Any) -> dict[str, Tensor]:
             than tensors; such a file is not opened, since it could run anything.
     """
     path = Path(path)
-    if not path.is_file():
-        found = "a directory" if path.is_dir() else "no such file"
+    if not is_file(path):
+        found = "a directory" if is_directory(path) else "no such file"
         raise Rot180Error(
             f"The weights cannot be read from {path}: it is {found}. Give a safetensors file, or "
             "one that torch.save wrote."
@@ -121,6 +168,7 @@ def tensors_only() -> Iterator[None]:
 
 
 def _unpickled(path: Path) -> Any:
+    _check_packed(path)
     try:
         with tensors_only(), warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -140,6 +188,23 @@ def _unpickled(path: Path) -> Any:
             f"{path} cannot be read as weights: it is damaged, cut short, or of another kind "
             f"({reason})."
         ) from error
+
+
+def _check_packed(path: Path) -> None:
+    """Raise Rot180Error if a ZIP archive says that its content is much larger than itself.
+
+    torch.save compresses nothing.
+    """
+    try:
+        with ZipFile(path) as packed:
+            content = sum(one.file_size for one in packed.infolist())
+    except (BadZipFile, OSError, ValueError, NotImplementedError):
+        return  # of the older kind, or damaged, which its reader says
+    if content > path.stat().st_size + _SPARE:
+        raise Rot180Error(
+            f"{path} is not opened: it would unpack to {content:,} bytes, more than it has. "
+            "torch.save writes no such files."
+        )
 
 
 def _state_dict(held: Any, path: Path) -> dict[str, Tensor]:

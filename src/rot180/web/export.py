@@ -14,6 +14,7 @@ from pathlib import Path
 from rot180 import __version__
 from rot180.atlas.asked import matching
 from rot180.errors import Rot180Error, check_name
+from rot180.files import confirm
 from rot180.projection.rules import METHODS, UNPOOLINGS, Rules
 from rot180.web import lessons as taught
 from rot180.web import pages
@@ -140,6 +141,7 @@ def _put_in_place(new: Path, out: Path) -> None:
             shutil.rmtree(old, ignore_errors=True)
     else:
         new.replace(out)
+    confirm([out.parent])
 
 
 class _Site:
