@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from math import isfinite
+from itertools import pairwise
+from sys import float_info
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -72,8 +73,8 @@ class Partner(NamedTuple):
 
 
 def is_number(value: Any) -> bool:
-    """Say whether a value of a file is a number, and finite."""
-    return isinstance(value, int | float) and isfinite(value)
+    """Say whether a value of a file is a number, and finite as a float."""
+    return isinstance(value, int | float) and abs(value) <= float_info.max
 
 
 STATISTICS = (
@@ -93,6 +94,25 @@ STATISTICS = (
     "brightness",
 )
 """The columns of the statistics of a feature; see :mod:`rot180.atlas.statistics`."""
+
+_SHARES = ("firing_positions", "firing_images")
+
+
+def can_be(name: str, value: Any, classes: int) -> bool:
+    """Say whether a statistic of a feature can have a value that a file holds.
+
+    Args:
+        name: of the statistic.
+        value: as SQLite gives it.
+        classes: how many classes there are.
+    """
+    if value is None:
+        return True
+    if name == "best_class":
+        return isinstance(value, int) and 0 <= value < classes
+    if name == "dead":
+        return isinstance(value, int) and value in (0, 1)
+    return is_number(value) and (name not in _SHARES or 0 <= value <= 1)
 
 
 class Feature:
@@ -122,11 +142,9 @@ class Feature:
         self._atlas.check(whose == [(self.layer, self.channel)], "feature")
         statistics = dict(zip(STATISTICS, found[0][2:], strict=True))
         for name, value in statistics.items():
-            self._atlas.check(value is None or is_number(value), f"feature.{name}")
-        dead, best = statistics["dead"], statistics["best_class"]
-        self._atlas.check(dead in (None, 0, 1), "feature.dead")
-        known = best is None or best in range(len(self._atlas.classes))
-        self._atlas.check(known, "feature.best_class")
+            good = can_be(name, value, len(self._atlas.classes))
+            self._atlas.check(good, f"feature.{name}")
+        dead = statistics["dead"]
         statistics["dead"] = None if dead is None else bool(dead)
         return statistics
 
@@ -175,6 +193,11 @@ class Feature:
         for low, high, images in found:
             ends = all(one is None or is_number(one) for one in (low, high))
             self._atlas.check(ends and isinstance(images, int) and images >= 0, "peak")
+            self._atlas.check(low is None or high is None or low <= high, "peak")
+        # A bin begins where the one before it ends, or later.
+        touching = [(one[1], two[0]) for one, two in pairwise(found)]
+        ascending = all(None not in both and both[0] <= both[1] for both in touching)
+        self._atlas.check(ascending, "peak")
         return tuple(Peaks(*one) for one in found)
 
     @cached_property
@@ -271,12 +294,10 @@ class AtlasLayer(Sequence[Feature]):
             name: list(values)
             for name, values in zip(STATISTICS, zip(*found, strict=True), strict=True)
         }
+        classes = len(self._atlas.classes)
         for name, values in columns.items():
-            good = all(one is None or is_number(one) for one in values)
+            good = all(can_be(name, one, classes) for one in values)
             self._atlas.check(good, f"feature.{name}")
-        known = range(len(self._atlas.classes))
-        best = all(one is None or one in known for one in columns["best_class"])
-        self._atlas.check(best, "feature.best_class")
         return columns
 
     @cached_property

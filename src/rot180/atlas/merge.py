@@ -89,8 +89,7 @@ def _write(parts: Sequence[Atlas], path: Path) -> None:
 
     def pictures(numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         for number in numbers:
-            query = "SELECT picture FROM image WHERE number = ?"
-            ((data,),) = homes[number].rows(query, number)
+            data = homes[number].picture_file(number)
             if data is not None:
                 yield number, data
 

@@ -1,6 +1,7 @@
 """Pages as HTML, of the server and of exported sites alike."""
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 from rot180.atlas.orders import ORDERS
@@ -199,6 +200,8 @@ def _short(value: float | None) -> float | int | None:
     if value is None:
         return None
     rounded = float(f"{value:.{_DIGITS}g}")
+    if abs(rounded) >= 10**_DIGITS:  # short as it is, or beyond what a number can be
+        return rounded if isfinite(rounded) else value
     return int(rounded) if rounded == int(rounded) else rounded
 
 

@@ -66,7 +66,7 @@ def layer_view(
     check_name(zoom, "zoom", ZOOMS)
     rules = Rules(method, unpool)
     rows = layer_rows(book)
-    number = book.atlas.place_of(name)
+    number = book.atlas.place_of(layer.name)
     statistics = layer.statistics
     return LayerView(
         book.name,
