@@ -39,6 +39,8 @@ def merge(parts: Any, path: Any) -> Atlas:
         for one in paths:
             opened.append(open_atlas(one))
         _check(opened)
+        for atlas in opened:
+            atlas.check_pages()
         _write(opened, path)
     finally:
         for atlas in opened:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float16, UInt8
 
 from rot180.atlas import notebook
-from rot180.atlas.connecting import DAMAGED, connected, unreadable
+from rot180.atlas.connecting import DAMAGED, check_pages, connected, reason_of, unreadable
 from rot180.atlas.features import AtlasLayer, Feature, is_number
 from rot180.atlas.layout import Layout
 from rot180.atlas.pictures import told_size
@@ -391,6 +391,14 @@ class Atlas(Mapping[str, AtlasLayer]):
         self.check(bool(where.all()), "state")
         return state
 
+    def check_pages(self) -> None:
+        """See that every page and row of the file is where it should be; all of it is read.
+
+        Raises:
+            Rot180Error: the file is damaged.
+        """
+        check_pages(self.path, self._connection)
+
     def rows(self, query: str, *values: Any) -> list[Any]:
         """Return what a query finds.
 
@@ -404,7 +412,7 @@ class Atlas(Mapping[str, AtlasLayer]):
                 raise Rot180Error(f"{self.path} was closed; open it again.") from error
             if "locked" in str(error) or "interrupted" in str(error):
                 raise unreadable(self.path, error) from error
-            raise Rot180Error(f"{self.path} is damaged ({error}).") from error
+            raise Rot180Error(f"{self.path} is damaged ({reason_of(error)}).") from error
 
     def check(self, good: bool, what: str) -> None:
         """Raise Rot180Error unless what was read is as it should be."""
