@@ -98,21 +98,22 @@ STATISTICS = (
 _SHARES = ("firing_positions", "firing_images")
 
 
-def can_be(name: str, value: Any, classes: int) -> bool:
-    """Say whether a statistic of a feature can have a value that a file holds.
+def can_be(name: str, values: Sequence[Any], classes: int) -> bool:
+    """Say whether a statistic of features can have the values that a file holds.
 
     Args:
         name: of the statistic.
-        value: as SQLite gives it.
+        values: as SQLite gives them, one for each feature.
         classes: how many classes there are.
     """
-    if value is None:
-        return True
-    if name == "best_class":
-        return isinstance(value, int) and 0 <= value < classes
-    if name == "dead":
-        return isinstance(value, int) and value in (0, 1)
-    return is_number(value) and (name not in _SHARES or 0 <= value <= 1)
+    there = [one for one in values if one is not None]
+    if name in ("best_class", "dead"):
+        count = classes if name == "best_class" else 2
+        return all(isinstance(one, int) and 0 <= one < count for one in there)
+    if not all(isinstance(one, int | float) for one in there):
+        return False
+    least, most = (0.0, 1.0) if name in _SHARES else (-float_info.max, float_info.max)
+    return all(least <= one <= most for one in there)
 
 
 class Feature:
@@ -142,7 +143,7 @@ class Feature:
         self._atlas.check(whose == [(self.layer, self.channel)], "feature")
         statistics = dict(zip(STATISTICS, found[0][2:], strict=True))
         for name, value in statistics.items():
-            good = can_be(name, value, len(self._atlas.classes))
+            good = can_be(name, (value,), len(self._atlas.classes))
             self._atlas.check(good, f"feature.{name}")
         dead = statistics["dead"]
         statistics["dead"] = None if dead is None else bool(dead)
@@ -296,8 +297,7 @@ class AtlasLayer(Sequence[Feature]):
         }
         classes = len(self._atlas.classes)
         for name, values in columns.items():
-            good = all(can_be(name, one, classes) for one in values)
-            self._atlas.check(good, f"feature.{name}")
+            self._atlas.check(can_be(name, values, classes), f"feature.{name}")
         return columns
 
     @cached_property

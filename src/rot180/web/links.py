@@ -43,6 +43,9 @@ class Links(Protocol):
     def layer(self, atlas: str, layer: str) -> str:
         """A layer."""
 
+    def layer_from(self, atlas: str, layer: str, first: int, **state: Any) -> str:
+        """A layer's page that begins so many features further on, in the order of a state."""
+
     def feature(self, atlas: str, layer: str, channel: int | str) -> str:
         """A feature."""
 
@@ -111,6 +114,10 @@ class ServedLinks:
     def layer(self, atlas: str, layer: str) -> str:
         """A layer."""
         return f"{self.network(atlas)}/layers/{part(word_of(layer))}"
+
+    def layer_from(self, atlas: str, layer: str, first: int, **state: Any) -> str:
+        """A layer's page that begins so many features further on, in the order of a state."""
+        return f"{self.layer(atlas, layer)}{query({**state, 'first': first or None})}"
 
     def feature(self, atlas: str, layer: str, channel: int | str) -> str:
         """A feature."""

@@ -70,7 +70,7 @@ def search_view(links: Links, book: Book, asked: str) -> SearchView:
         for layer, channel, best, selectivity in found:
             known = layer in atlas.layers and isinstance(channel, int)
             atlas.check(known and 0 <= channel < len(atlas.layers[layer]), "feature")
-            good = can_be("class_selectivity", selectivity, len(atlas.classes))
+            good = can_be("class_selectivity", (selectivity,), len(atlas.classes))
             atlas.check(good and isinstance(best, int), "feature.class_selectivity")
             said = f"{atlas.classes[best]}, selectivity {selectivity:.2f}"
             address = links.feature(book.name, layer, channel)
