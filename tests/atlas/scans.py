@@ -129,6 +129,7 @@ def read_everything(path: Path) -> None:
         for name in TABLES:
             atlas.table(name)
         repr((atlas.model, atlas.data, atlas.scanned, atlas.complete, atlas.finished))
+        repr((atlas.seconds, atlas.connections, atlas.skipped))
         if atlas.rows("SELECT 1 FROM state LIMIT 1"):
             atlas.state()
 

@@ -12,13 +12,17 @@ from typing import Any
 import pytest
 from PIL import Image
 
+import rot180
+from rot180.atlas import reading
+from rot180.atlas.identity import Identity
+from rot180.errors import Rot180Error
 from tests.atlas.scans import (
     change,
     read_everything,
     refused,
 )
 
-Copy = Callable[[], Path]
+Copy = Callable[[str], Path]
 
 
 WRONG = [
@@ -54,6 +58,8 @@ WRONG = [
     "UPDATE feature SET best_class = 4 WHERE id = 7",
     "UPDATE feature SET best_class = -1 WHERE id = 7",
     "UPDATE feature SET best_class = 0.5 WHERE id = 7",
+    *(f"UPDATE feature SET firing_images = {value} WHERE id = 7" for value in ("1e308", "-0.1")),
+    "UPDATE feature SET firing_positions = 1.5 WHERE id = 7",
     "UPDATE feature SET channel = 77 WHERE id = 7",
     "UPDATE feature SET layer = 'head' WHERE id = 13",
     "UPDATE feature SET layer = x'ff' WHERE id = 7",
@@ -82,6 +88,10 @@ WRONG = [
     ),
     "UPDATE peak SET low = 'low' WHERE feature = 7",
     "UPDATE peak SET high = -9e999 WHERE feature = 7",
+    "UPDATE peak SET high = -1 WHERE feature = 7",
+    "UPDATE peak SET low = 1e308, high = 5e-324 WHERE feature = 7",
+    "UPDATE peak SET low = 1 WHERE feature = 7",
+    "UPDATE peak SET low = NULL WHERE feature = 7",
     "UPDATE peak SET images = -1 WHERE feature = 7",
     "UPDATE peak SET images = 1.5 WHERE feature = 7",
     "UPDATE response SET class = 4 WHERE feature = 7 AND rank = 0",
@@ -161,6 +171,19 @@ def test_pictures_of_another_size_or_kind(copy: Path) -> None:
         read_everything(copy)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP"])
+def test_a_picture_of_another_size_is_not_decoded(
+    copy: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(*given: Any) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(reading, "decode", decode)
+    change(copy, ("UPDATE image SET picture = ?", (picture(900, 900, "1", kind),)))
+    with rot180.open(copy) as atlas, pytest.raises(Rot180Error, match=r"image\.picture"):
+        atlas.picture(atlas["one"][0].examples[0].image)
+
+
 ABOUT: list[tuple[str, str]] = [
     *((key, value) for key in ("layout", "network", "images") for value in ("null", "[]", "5.5")),
     *((key, value) for key in ("layout", "network") for value in ("{}", '"text"', "[[1]]")),
@@ -173,6 +196,11 @@ ABOUT: list[tuple[str, str]] = [
     ("images", "NaN"),
     ("images", "Infinity"),
     ("images", "1" * 5000),
+    ("images", "1" + "0" * 400),
+    ("about", "[" * 40 + "]" * 40),
+    ("network", '{"input": [3, 12, 1' + "0" * 400 + "]}"),
+    ("network", '{"input": [5, 12, 12]}'),
+    ("seconds", "1" + "0" * 400),
     ("network", '{"input": [3, 12]}'),
     ("network", '{"input": [3, 12, -12]}'),
     ("network", '{"input": [3, 12, 1e400]}'),
@@ -183,8 +211,53 @@ ABOUT: list[tuple[str, str]] = [
 
 @pytest.mark.parametrize(("key", "value"), ABOUT)
 def test_facts_of_the_wrong_shape(copy: Path, key: str, value: str) -> None:
-    change(copy, ("UPDATE about SET value = ? WHERE key = ?", (value, key)))
+    change(copy, ("INSERT OR REPLACE INTO about VALUES (?, ?)", (key, value)))
     refused(copy)
+
+
+IDENTITY: list[tuple[str, Any]] = [
+    ("network", 5),
+    ("data", None),
+    ("layers", "one"),
+    ("layers", [1]),
+    ("examples", "3"),
+    ("preprocessing", []),
+    ("preprocessing", [[0.5], [0.5]]),
+    ("preprocessing", [0.5, 0.5, 12]),
+    ("preprocessing", [["a"], [0.5], [12]]),
+    ("preprocessing", [[0.5], [0.5], [float("nan")]]),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), IDENTITY)
+def test_identities_that_cannot_be(copy: Path, name: str, value: Any) -> None:
+    with closing(sqlite3.connect(copy)) as file:
+        ((told,),) = file.execute("SELECT value FROM about WHERE key = 'identity'").fetchall()
+    who = json.dumps(json.loads(told) | {name: value})
+    change(copy, ("UPDATE about SET value = ? WHERE key = 'identity'", (who,)))
+    with rot180.open(copy) as atlas, pytest.raises(Rot180Error, match="damaged"):
+        Identity.of(atlas)
+
+
+@pytest.fixture
+def loose(copy: Path) -> Copy:
+    """Copies whose columns take any value: only the text of the schema forbids some."""
+    with closing(sqlite3.connect(copy)) as file, file:
+        found = file.execute("SELECT sql, name FROM sqlite_schema WHERE type = 'table'").fetchall()
+        file.execute("PRAGMA writable_schema = ON")
+        file.execute(
+            "UPDATE sqlite_schema SET sql = replace(replace(sql, ' NOT NULL', ''), 'REAL', '')"
+        )
+
+    def changed(statement: str) -> Path:
+        with closing(sqlite3.connect(copy)) as file, file:
+            file.execute("PRAGMA foreign_keys = OFF")
+            assert file.execute(statement).rowcount > 0
+            file.execute("PRAGMA writable_schema = ON")
+            file.executemany("UPDATE sqlite_schema SET sql = ? WHERE name = ?", found)
+        return copy
+
+    return changed
 
 
 LAYOUT: list[Callable[[dict[str, Any]], Any]] = [
@@ -219,6 +292,31 @@ def test_layouts_that_cannot_be(copy: Path, number: int) -> None:
     LAYOUT[number](layout)
     change(copy, ("UPDATE about SET value = ? WHERE key = 'layout'", (json.dumps(layout),)))
     refused(copy)
+
+
+LOOSE = [
+    *(
+        f"UPDATE {table} SET {column} = NULL WHERE {which}"
+        for table, columns, which in (
+            ("layer", ("kind", "channels", "sees_width", "every_y"), "name = 'two'"),
+            ("field", ("start", "stop"), "layer = 'two'"),
+            ("example", ("image", "activation", "y", "top"), "feature = 7"),
+            ("peak", ("images",), "feature = 7"),
+            ("response", ("class", "mean_peak"), "feature = 7"),
+            ("partner", ("other", "correlation"), "feature = 7"),
+            ("class", ("name", "images"), "number = 3"),
+            ("image", ("name",), "1"),
+            ("sample", ("peaks",), "layer = 'two'"),
+        )
+        for column in columns
+    ),
+    "UPDATE feature SET max = '1.0' WHERE id = 7",
+]
+
+
+@pytest.mark.parametrize("statement", LOOSE)
+def test_values_that_the_schema_forbids(loose: Copy, statement: str) -> None:
+    refused(loose(statement))
 
 
 STATE = [

@@ -154,6 +154,7 @@ def shared_peaks(first: Atlas, second: Atlas, one: str, two: str) -> tuple[np.nd
 def _dead(atlas: Atlas, layer: str) -> list[Any]:
     found = atlas.rows("SELECT dead FROM feature WHERE layer = ? ORDER BY channel", layer)
     atlas.check(len(found) == len(atlas[layer]), "feature")
+    atlas.check(all(one in (None, 0, 1) for (one,) in found), "feature.dead")
     return found
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from rot180.atlas.schema import APPLICATION_ID, TABLES, VERSION
 from rot180.errors import Rot180Error
+from rot180.visible import visible
 
 DAMAGED = (sqlite3.DatabaseError, UnicodeDecodeError)
 """What SQLite's module raises: the second, where it cannot decode the error's own words."""
@@ -27,6 +28,20 @@ _JOURNAL = bytes.fromhex("d9d505f920a163d7")
 _STEPS, _STEPS_A_PAGE, _AT_ONCE = 10**8, 10**5, 10**6
 """How many steps of SQLite's machine a query may take, whatever the size of the file, and for each
 of its pages (of at most some thousand values); how often they are counted."""
+
+
+_LONGEST = 2**27
+"""Bytes that a value or a row may have in a file of any size: one that is being scanned grows. In
+larger files it is the size of the file."""
+
+_CHECKED_WHOLE = 2**24
+"""Bytes up to which every page of a file is checked when it is opened. It takes about 0.4 s for
+100 MB that lie in memory, and reads all of a file; so larger ones are checked only before a scan
+goes on with them, or they are merged."""
+
+
+_MOST_WORDS = 120
+"""Letters of what SQLite says that a sentence takes over."""
 
 
 class _Connection(sqlite3.Connection):
@@ -61,10 +76,27 @@ def connected(path: Path) -> sqlite3.Connection:
     connection = _opened(path)
     try:
         _check_kind(path, connection)
+        if path.stat().st_size <= _CHECKED_WHOLE:
+            check_pages(path, connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def check_pages(path: Path, connection: sqlite3.Connection) -> None:
+    """See that every page and row of a file is where it should be (SQLite's ``quick_check``).
+
+    Raises:
+        Rot180Error: the file is damaged.
+    """
+    try:
+        found = connection.execute("PRAGMA quick_check(1)").fetchall()
+    except DAMAGED as error:
+        raise unreadable(path, error) from error
+    if found != [("ok",)]:
+        reason = _one_line(str(found[0][0])) if found else "no answer"
+        raise Rot180Error(f"{path} is damaged ({reason}): use a copy from before.")
 
 
 def check_side_files(path: Path) -> None:
@@ -178,7 +210,9 @@ def _read_only(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
-        connection.most = _STEPS + _STEPS_A_PAGE * min(pages, path.stat().st_size)
+        size = path.stat().st_size
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max(size, _LONGEST))
+        connection.most = _STEPS + _STEPS_A_PAGE * min(pages, size)
         connection.set_progress_handler(connection.is_over, _AT_ONCE)
     except BaseException:
         connection.close()
@@ -199,7 +233,10 @@ def _harden(connection: sqlite3.Connection) -> None:
         (sqlite3.SQLITE_LIMIT_COMPOUND_SELECT, 10),
         (sqlite3.SQLITE_LIMIT_COLUMN, 100),
         (sqlite3.SQLITE_LIMIT_VDBE_OP, 25_000),
+        (sqlite3.SQLITE_LIMIT_FUNCTION_ARG, 8),
+        (sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 32_766),
         (sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 50),
+        (sqlite3.SQLITE_LIMIT_WORKER_THREADS, 0),
     )
     for limit, most in limits:
         connection.setlimit(limit, most)
@@ -250,4 +287,17 @@ def unreadable(path: Path, error: Exception) -> Rot180Error:
         return Rot180Error(f"{path} cannot be read: check its permissions.")
     if "interrupted" in str(error):
         return Rot180Error(f"{path} is damaged: a query takes longer than one of an atlas can.")
-    return Rot180Error(f"{path} is not an atlas, or a damaged one ({error}).")
+    return Rot180Error(f"{path} is not an atlas, or a damaged one ({reason_of(error)}).")
+
+
+def reason_of(error: Exception) -> str:
+    """Return what SQLite says, in a line, without what it quotes of the file."""
+    words = str(error)
+    if isinstance(error, UnicodeError) or "UTF-8" in words:
+        return "a text in it is not UTF-8"
+    return _one_line(words)
+
+
+def _one_line(words: str) -> str:
+    short = " ".join(visible(words).split()).rstrip(".")
+    return short if len(short) <= _MOST_WORDS else f"{short[:_MOST_WORDS]} …"

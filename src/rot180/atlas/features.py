@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from math import isfinite
+from itertools import pairwise
+from sys import float_info
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -72,8 +73,8 @@ class Partner(NamedTuple):
 
 
 def is_number(value: Any) -> bool:
-    """Say whether a value of a file is a number, and finite."""
-    return isinstance(value, int | float) and isfinite(value)
+    """Say whether a value of a file is a number, and finite as a float."""
+    return isinstance(value, int | float) and abs(value) <= float_info.max
 
 
 STATISTICS = (
@@ -93,6 +94,26 @@ STATISTICS = (
     "brightness",
 )
 """The columns of the statistics of a feature; see :mod:`rot180.atlas.statistics`."""
+
+_SHARES = ("firing_positions", "firing_images")
+
+
+def can_be(name: str, values: Sequence[Any], classes: int) -> bool:
+    """Say whether a statistic of features can have the values that a file holds.
+
+    Args:
+        name: of the statistic.
+        values: as SQLite gives them, one for each feature.
+        classes: how many classes there are.
+    """
+    there = [one for one in values if one is not None]
+    if name in ("best_class", "dead"):
+        count = classes if name == "best_class" else 2
+        return all(isinstance(one, int) and 0 <= one < count for one in there)
+    if not all(isinstance(one, int | float) for one in there):
+        return False
+    least, most = (0.0, 1.0) if name in _SHARES else (-float_info.max, float_info.max)
+    return all(least <= one <= most for one in there)
 
 
 class Feature:
@@ -122,11 +143,9 @@ class Feature:
         self._atlas.check(whose == [(self.layer, self.channel)], "feature")
         statistics = dict(zip(STATISTICS, found[0][2:], strict=True))
         for name, value in statistics.items():
-            self._atlas.check(value is None or is_number(value), f"feature.{name}")
-        dead, best = statistics["dead"], statistics["best_class"]
-        self._atlas.check(dead in (None, 0, 1), "feature.dead")
-        known = best is None or best in range(len(self._atlas.classes))
-        self._atlas.check(known, "feature.best_class")
+            good = can_be(name, (value,), len(self._atlas.classes))
+            self._atlas.check(good, f"feature.{name}")
+        dead = statistics["dead"]
         statistics["dead"] = None if dead is None else bool(dead)
         return statistics
 
@@ -175,6 +194,11 @@ class Feature:
         for low, high, images in found:
             ends = all(one is None or is_number(one) for one in (low, high))
             self._atlas.check(ends and isinstance(images, int) and images >= 0, "peak")
+            self._atlas.check(low is None or high is None or low <= high, "peak")
+        # A bin begins where the one before it ends, or later.
+        touching = [(one[1], two[0]) for one, two in pairwise(found)]
+        ascending = all(None not in both and both[0] <= both[1] for both in touching)
+        self._atlas.check(ascending, "peak")
         return tuple(Peaks(*one) for one in found)
 
     @cached_property
@@ -271,12 +295,9 @@ class AtlasLayer(Sequence[Feature]):
             name: list(values)
             for name, values in zip(STATISTICS, zip(*found, strict=True), strict=True)
         }
+        classes = len(self._atlas.classes)
         for name, values in columns.items():
-            good = all(one is None or is_number(one) for one in values)
-            self._atlas.check(good, f"feature.{name}")
-        known = range(len(self._atlas.classes))
-        best = all(one is None or one in known for one in columns["best_class"])
-        self._atlas.check(best, "feature.best_class")
+            self._atlas.check(can_be(name, values, classes), f"feature.{name}")
         return columns
 
     @cached_property

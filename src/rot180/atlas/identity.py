@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rot180.atlas.features import is_number
 from rot180.datasets import Dataset
 from rot180.errors import Rot180Error
 from rot180.graph.fingerprint import fingerprint
@@ -51,13 +52,23 @@ class Identity:
         """
         given = atlas.about.get("identity")
         names = {one.name for one in fields(cls)}
-        if not isinstance(given, dict) or set(given) != names:
+        if not isinstance(given, dict) or set(given) != names or not _can_be(given):
             raise Rot180Error(f"{atlas.path} does not say what it is a scan of: it is damaged.")
         tuples = {
             name: _tuples(value) if isinstance(value, list) else value
             for name, value in given.items()
         }
         return cls(**tuples)
+
+
+def _can_be(given: dict[str, Any]) -> bool:
+    """Say whether the values of an identity are of the right kinds."""
+    words = all(isinstance(given[one], str) for one in ("network", "data", "pictures"))
+    counts = all(isinstance(given[one], int) for one in ("examples", "sample", "batch"))
+    layers, rows = given["layers"], given["preprocessing"]
+    named = isinstance(layers, list) and all(isinstance(one, str) for one in layers)
+    three = isinstance(rows, list) and len(rows) == 3 and all(isinstance(r, list) for r in rows)
+    return words and counts and named and three and all(is_number(n) for row in rows for n in row)
 
 
 def _tuples(value: Any) -> Any:

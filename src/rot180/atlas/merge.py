@@ -39,6 +39,8 @@ def merge(parts: Any, path: Any) -> Atlas:
         for one in paths:
             opened.append(open_atlas(one))
         _check(opened)
+        for atlas in opened:
+            atlas.check_pages()
         _write(opened, path)
     finally:
         for atlas in opened:
@@ -89,8 +91,7 @@ def _write(parts: Sequence[Atlas], path: Path) -> None:
 
     def pictures(numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         for number in numbers:
-            query = "SELECT picture FROM image WHERE number = ?"
-            ((data,),) = homes[number].rows(query, number)
+            data = homes[number].picture_file(number)
             if data is not None:
                 yield number, data
 

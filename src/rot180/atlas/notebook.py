@@ -17,7 +17,6 @@ _TILE = 64
 
 def of_atlas(atlas: "Atlas") -> str:
     """Return a table of the layers."""
-    dead = dict(atlas.rows("SELECT layer, SUM(dead) FROM feature GROUP BY layer"))
     rows = [
         (
             one.name,
@@ -25,7 +24,7 @@ def of_atlas(atlas: "Atlas") -> str:
             one.channels,
             f"{one.height}×{one.width}",
             f"{one.receptive_field[0]}×{one.receptive_field[1]}",
-            dead.get(one.name) or 0,
+            sum(filter(None, one.statistics["dead"])),
         )
         for one in atlas.layers.values()
     ]

@@ -16,9 +16,10 @@ import numpy as np
 from jaxtyping import Float16, UInt8
 
 from rot180.atlas import notebook
-from rot180.atlas.connecting import DAMAGED, connected, unreadable
+from rot180.atlas.connecting import DAMAGED, check_pages, connected, reason_of, unreadable
 from rot180.atlas.features import AtlasLayer, Feature, is_number
 from rot180.atlas.layout import Layout
+from rot180.atlas.pictures import told_size
 from rot180.atlas.state import State
 from rot180.atlas.writing import unpacked
 from rot180.datasets import BadImage, decode, fitted
@@ -27,7 +28,15 @@ from rot180.errors import Rot180Error, listed, whole_number
 READ = ("layer", "feature", "example", "peak", "response", "partner", "class", "skipped")
 """The tables that :meth:`Atlas.table` gives; and ``image`` without its pictures."""
 
-_LARGEST_PICTURE = 2**26
+_LARGEST_SIDE, _MOST_IMAGES = 2**20, 2**53
+"""Of pictures, in pixels, and in a data set: no network takes larger ones, no float counts more."""
+
+_LARGEST_PICTURE, _BYTES_A_PIXEL, _BYTES_BESIDE = 2**26, 16, 2**16
+"""What the file of a picture may have in bytes: in all, and by the pixels that it has to hold.
+Without any compression it would be 8 a pixel at most."""
+
+_DEEPEST = 16
+"""Levels of lists in what an atlas says of itself."""
 
 
 class Picture(NamedTuple):
@@ -74,6 +83,7 @@ class Atlas(Mapping[str, AtlasLayer]):
                 self.about[key] = json.loads(value)
             except (TypeError, ValueError, RecursionError) as error:
                 raise self.damaged("about") from error
+            self.check(_is_shallow(self.about[key], _DEEPEST), "about")
         try:
             self.layout = Layout.from_numbers(self.about.get("layout"))
         except Rot180Error as error:
@@ -93,13 +103,14 @@ class Atlas(Mapping[str, AtlasLayer]):
         self.classes: tuple[str, ...] = tuple(one[1] for one in classes)
         self.class_images: tuple[int, ...] = tuple(one[2] for one in classes)
         self.images: int = self.about.get("images", -1)
-        self.check(isinstance(self.images, int) and self.images >= 0, "about.images")
+        counted = isinstance(self.images, int) and 0 <= self.images <= _MOST_IMAGES
+        self.check(counted, "about.images")
         self.progress = self._read_progress()
         given = self.about.get("network", {})
         shape = given.get("input") if isinstance(given, dict) else None
         shape = shape if isinstance(shape, list) else []
-        whole = all(isinstance(n, int) and n > 0 for n in shape)
-        self.check(len(shape) == 3 and whole, "about.network")
+        whole = all(isinstance(n, int) and 0 < n <= _LARGEST_SIDE for n in shape)
+        self.check(len(shape) == 3 and whole and shape[0] in (1, 3), "about.network")
         self.size: tuple[int, int] = (shape[1], shape[2])
         self.channels: int = shape[0]
 
@@ -212,17 +223,43 @@ class Atlas(Mapping[str, AtlasLayer]):
         """
         number = whole_number(image, "The number of an image")
         name, label = self.named(number)
+        data = self.picture_file(number)
+        return Picture(number, name, label, None if data is None else self._decoded(number, data))
+
+    def picture_file(self, number: int) -> bytes | None:
+        """Return the file of an image's picture, which is of the right size by its header.
+
+        None where the atlas holds no picture of it. Nothing large is read before its size is known.
+
+        Raises:
+            Rot180Error: there is no such image, or its picture is damaged.
+        """
+        found = self.rows(
+            "SELECT typeof(picture), length(picture) FROM image WHERE number = ?", number
+        )
+        self.check(len(found) == 1, "image")
+        ((kind, length),) = found
+        if kind == "null":
+            return None
+        most = _BYTES_BESIDE + _BYTES_A_PIXEL * self.size[0] * self.size[1]
+        good = kind == "blob" and length <= min(most, _LARGEST_PICTURE)
+        self.check(good, "image.picture")
+        data: bytes
         ((data,),) = self.rows("SELECT picture FROM image WHERE number = ?", number)
-        pixels = None
-        if data is not None:
-            self.check(isinstance(data, bytes) and len(data) <= _LARGEST_PICTURE, "image.picture")
-            try:
-                pixels = decode(data, f"image {number} of {self.path}")
-            except BadImage as error:
-                raise self.damaged("image.picture") from error
-            self.check(pixels.shape[:2] == self.size, "image.picture")
-            pixels = fitted(pixels, self.size, self.channels)  # WebP stores grey as three channels
-        return Picture(number, name, label, pixels)
+        try:
+            told = told_size(data)
+        except Rot180Error as error:
+            raise self.damaged("image.picture") from error
+        self.check(told == self.size, "image.picture")
+        return data
+
+    def _decoded(self, number: int, data: bytes) -> UInt8[np.ndarray, "h w c"]:
+        try:
+            pixels = decode(data, f"image {number} of {self.path}")
+        except BadImage as error:
+            raise self.damaged("image.picture") from error
+        self.check(pixels.shape[:2] == self.size, "image.picture")
+        return fitted(pixels, self.size, self.channels)  # WebP stores grey as three channels
 
     def named(self, image: int) -> tuple[str, int | None]:
         """Return the name and the class of an image that is an example of some feature.
@@ -354,6 +391,14 @@ class Atlas(Mapping[str, AtlasLayer]):
         self.check(bool(where.all()), "state")
         return state
 
+    def check_pages(self) -> None:
+        """See that every page and row of the file is where it should be; all of it is read.
+
+        Raises:
+            Rot180Error: the file is damaged.
+        """
+        check_pages(self.path, self._connection)
+
     def rows(self, query: str, *values: Any) -> list[Any]:
         """Return what a query finds.
 
@@ -367,7 +412,7 @@ class Atlas(Mapping[str, AtlasLayer]):
                 raise Rot180Error(f"{self.path} was closed; open it again.") from error
             if "locked" in str(error) or "interrupted" in str(error):
                 raise unreadable(self.path, error) from error
-            raise Rot180Error(f"{self.path} is damaged ({error}).") from error
+            raise Rot180Error(f"{self.path} is damaged ({reason_of(error)}).") from error
 
     def check(self, good: bool, what: str) -> None:
         """Raise Rot180Error unless what was read is as it should be."""
@@ -377,6 +422,14 @@ class Atlas(Mapping[str, AtlasLayer]):
     def damaged(self, what: str) -> Rot180Error:
         """Return the error that says so."""
         return Rot180Error(f"{self.path} is damaged: its {what} holds what it should not.")
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    """Say whether a value of JSON has no more than so many levels of lists in one another."""
+    inner = value.values() if isinstance(value, dict) else value
+    if not isinstance(value, dict | list):
+        return True
+    return levels > 0 and all(_is_shallow(one, levels - 1) for one in inner)
 
 
 _ARROW = {"INTEGER": "int64", "REAL": "float64", "TEXT": "string"}

@@ -156,6 +156,7 @@ class _Scan:
                 if atlas.finished:
                     take_back(self.path)
                     return open_atlas(self.path)
+                atlas.check_pages()
                 state = atlas.state()
                 saved = atlas.progress  # of the same moment
             writer = Writer(self.path)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rot180.atlas.identity import Identity
+from rot180.atlas.offline import NotHere, check_torchvision, is_missing, offline
 from rot180.atlas.reading import Atlas
 from rot180.errors import Rot180Error
 from rot180.graph.fingerprint import fingerprint
@@ -26,7 +27,8 @@ def model_of(
 ) -> NamedModel:
     """Load the model that was scanned; what is not given is as the atlas says.
 
-    A checkpoint that is not where it was is looked for beside the atlas.
+    A checkpoint that is not where it was is looked for beside the atlas. Weights that only the
+    atlas names are not downloaded: they are used if they are on this machine already.
 
     Args:
         atlas: the atlas.
@@ -35,13 +37,19 @@ def model_of(
 
     Raises:
         Rot180Error: the atlas does not name the model, or names code, which is not run because a
-            file says so; or the model cannot be loaded. That it is the same is checked by
-            :class:`Scanned`.
+            file says so, or weights that are not on this machine; or the model cannot be loaded.
+            That it is the same is checked by :class:`Scanned`.
     """
+    told = model is None
     if model is None:
         if not atlas.model:
             raise Rot180Error(
                 f"{atlas.path} does not name the model that was scanned: name it with --model."
+            )
+        if not _can_be(atlas.model):
+            raise Rot180Error(
+                f"{atlas.path} names a model that cannot be ({atlas.model[:60]!r}): name the one "
+                "that was scanned with --model."
             )
         model = _beside(atlas.model, atlas.path)
         if is_code(model):
@@ -53,7 +61,31 @@ def model_of(
     if not is_checkpoint(model):
         by_mean, by_std, _ = Identity.of(atlas).preprocessing
         size, mean, std = size or atlas.size, mean or by_mean, std or by_std
-    return named_model(model, weights, size, mean, std, classes, device)
+    if not told:
+        return named_model(model, weights, size, mean, std, classes, device)
+    try:
+        with offline():
+            check_torchvision(model)
+            return named_model(model, weights, size, mean, std, classes, device)
+    except (NotHere, Rot180Error) as error:
+        if not is_missing(error):
+            raise
+        raise Rot180Error(
+            f"{atlas.path} is a scan of {model}, whose weights are not on this machine, and "
+            "nothing is downloaded because a file says so. To download them, say it yourself: "
+            f"--model {model}."
+        ) from error
+
+
+def _can_be(name: str) -> bool:
+    """Say whether a file's name of a model can be one: printed in a line, and short enough."""
+    return name.isprintable() and all(
+        len(part.encode()) <= _LONGEST for part in name.replace("\\", "/").split("/")
+    )
+
+
+_LONGEST = 255
+"""Bytes in the name of a file or folder, on all usual file systems."""
 
 
 def is_code(name: str) -> bool:

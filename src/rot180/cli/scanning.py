@@ -196,6 +196,8 @@ def _features(
 ) -> Any:
     from rich.table import Table
 
+    from rot180.atlas.features import is_number
+
     column, direction = order
     marks = ", ".join("?" * len(names))
     condition = "dead" if dead else f"NOT dead AND {column} IS NOT NULL"
@@ -217,7 +219,7 @@ def _features(
     table.add_column("responds to")
     for row in found:
         numbers = (*row[1:5], *row[6:])
-        atlas.check(all(one is None or isinstance(one, int | float) for one in numbers), "feature")
+        atlas.check(all(one is None or is_number(one) for one in numbers), "feature")
         name, channel, largest, places, images, best, selective, r2, *colours = row
         table.add_row(
             name,
@@ -247,6 +249,8 @@ def _responds(explained: float | None, colours: list[float | None]) -> str:
 def _pairs(atlas: "Atlas", names: list[str], most: int) -> Any:
     from rich.table import Table
 
+    from rot180.atlas.features import is_number
+
     marks = ", ".join("?" * len(names))
     found = atlas.rows(
         "SELECT layer, channel, other, correlation FROM partners "
@@ -259,7 +263,7 @@ def _pairs(atlas: "Atlas", names: list[str], most: int) -> Any:
     for name in ("feature", "and", "correlation"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, one, two, value in found:
-        atlas.check(isinstance(value, float), "partner")
+        atlas.check(is_number(value), "partner")
         table.add_row(name, str(one), str(two), f"{value:.3f}")
     return table
 

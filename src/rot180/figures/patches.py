@@ -281,7 +281,7 @@ class _Plates:
         x, y = block.corner(place)
         line, number = y + block.height + 12, f"{feature.channel}"
         sheet.text(x, line, number, 12, weight="bold")
-        sheet.text(x + block.whole, line, f"{feature.max:.3g}", _SMALL, ha="right")
+        sheet.text(x + block.whole, line, f"{feature.firing[0].activation:.3g}", _SMALL, ha="right")
         fires, says = firing_words(self.atlas, feature), feature_words(self.atlas, feature)
         if block.pairs:
             sheet.text(x + 9 * len(number) + 6, line, fires, _SMALL)

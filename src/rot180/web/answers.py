@@ -6,6 +6,7 @@ from fastapi import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from rot180.errors import Rot180Error
+from rot180.visible import visible
 from rot180.web.failures import Busy, status_of
 from rot180.web.links import Links
 from rot180.web.render import render
@@ -16,7 +17,7 @@ _UNFORESEEN = "Something went wrong that was not foreseen; the server's log says
 def failed(request: Request, error: Exception, links: Links) -> Response:
     """Say what went wrong."""
     status = status_of(error)
-    words = str(error) if isinstance(error, Rot180Error) else _UNFORESEEN
+    words = visible(str(error)) if isinstance(error, Rot180Error) else _UNFORESEEN
     headers = {"Cache-Control": "no-store"}
     if status == Busy.status:
         headers["Retry-After"] = "2"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log, sqrt
+from sys import float_info
 
 from rot180.atlas.features import Peaks
 from rot180.web.render import number
@@ -51,10 +52,10 @@ def histogram(peaks: Sequence[Peaks]) -> tuple[list[Bar], list[Tick]]:
     most = max(most, silent)
     if firing:
         first = log(firing[0].low or 1e-30)
-        last = max(log(one.high or (one.low or 1) * 2) for one in firing)
+        last = max(log(_end(one)) for one in firing)
         scale = (WIDTH - left) / max(last - first, 1e-9)
         for one in firing:
-            low, high = one.low or 0.0, one.high or (one.low or 1) * 2
+            low, high = one.low or 0.0, _end(one)
             x = left + (log(low) - first) * scale
             width = max((log(high) - log(low)) * scale - 1, 1)
             words = f"{number(one.low)} to {number(one.high)}: {_images(one.images)}"
@@ -66,6 +67,11 @@ def histogram(peaks: Sequence[Peaks]) -> tuple[list[Bar], list[Tick]]:
 
 def _fires(one: Peaks) -> bool:
     return one.low is not None and one.low > 0
+
+
+def _end(one: Peaks) -> float:
+    """Return where the bar of a bin ends: one without a bound is an octave wide."""
+    return one.high or min((one.low or 1) * 2, float_info.max)
 
 
 def _images(count: int) -> str:
@@ -97,6 +103,6 @@ def effects(statistics: Mapping[str, float | bool | None]) -> list[Effect]:
     largest = max((abs(one) for one in values.values()), default=0.0) or 1.0
     found = []
     for name, value in values.items():
-        width = round(120 * abs(value) / largest, 1)
+        width = round(120 * (abs(value) / largest), 1)
         found.append(Effect(name, value, 210 - width if value < 0 else 210, width))
     return found

@@ -27,7 +27,7 @@ from rot180.web.shelf import Book
 from rot180.web.views.feature import feature_view
 from rot180.web.views.image import image_view
 from rot180.web.views.images import images_view
-from rot180.web.views.layer import ZOOMS, layer_view
+from rot180.web.views.layer import PAGE, ZOOMS, layer_view
 from rot180.web.views.network import NetworkView, network_view
 
 MARK = "rot180-site.json"
@@ -182,7 +182,9 @@ class _Site:
         after = self.asked.layers[at + 1] if at + 1 < len(self.asked.layers) else None
         view = replace(view, before=before, after=after)
         links = self.links.below(1)
-        self._file(self.links.layer("", name), pages.layer_page(links, self.book, view))
+        for first in range(0, len(view.order), PAGE):
+            page = pages.layer_page(links, self.book, view, first)
+            self._file(self.links.layer_from("", name, first), page)
 
     def _feature(self, pool: ThreadPoolExecutor, layer: str, channel: int) -> None:
         rules = self.asked.rules[0] if self.asked.rules else Rules()

@@ -60,6 +60,10 @@ class FolderLinks:
         """A layer."""
         return self._to(f"layers/{self._files[layer]}.html")
 
+    def layer_from(self, atlas: str, layer: str, first: int, **state: Any) -> str:
+        """A layer's page that begins so many features further on, in the order of their numbers."""
+        return self._to(f"layers/{self._files[layer]}{f'-from-{first}' if first else ''}.html")
+
     def feature(self, atlas: str, layer: str, channel: int | str) -> str:
         """A feature."""
         return self._to(f"features/{self._files[layer]}/{part(channel)}.html")

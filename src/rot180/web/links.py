@@ -5,6 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 from urllib.parse import quote, urlencode
 
 from rot180.projection.rules import METHODS, UNPOOLINGS
+from rot180.web.names import word_of
 from rot180.web.render import version_of_static
 
 
@@ -41,6 +42,9 @@ class Links(Protocol):
 
     def layer(self, atlas: str, layer: str) -> str:
         """A layer."""
+
+    def layer_from(self, atlas: str, layer: str, first: int, **state: Any) -> str:
+        """A layer's page that begins so many features further on, in the order of a state."""
 
     def feature(self, atlas: str, layer: str, channel: int | str) -> str:
         """A feature."""
@@ -109,11 +113,15 @@ class ServedLinks:
 
     def layer(self, atlas: str, layer: str) -> str:
         """A layer."""
-        return f"{self.network(atlas)}/layers/{part(layer)}"
+        return f"{self.network(atlas)}/layers/{part(word_of(layer))}"
+
+    def layer_from(self, atlas: str, layer: str, first: int, **state: Any) -> str:
+        """A layer's page that begins so many features further on, in the order of a state."""
+        return f"{self.layer(atlas, layer)}{query({**state, 'first': first or None})}"
 
     def feature(self, atlas: str, layer: str, channel: int | str) -> str:
         """A feature."""
-        return f"{self.network(atlas)}/features/{part(layer)}/{part(channel)}"
+        return f"{self.network(atlas)}/features/{part(word_of(layer))}/{part(channel)}"
 
     def tile(self, atlas: str, layer: str, channel: int | str, show: str) -> str:
         """A picture of a feature; ``show`` says what of it."""

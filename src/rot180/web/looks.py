@@ -70,6 +70,7 @@ def looked_at(
     Raises:
         NotFound: there is no such image, layer, feature or position.
     """
+    layer = book.layer(layer).name
     for channel in channels:
         book.feature(layer, channel)
     if isinstance(look.position, tuple):

@@ -1,6 +1,7 @@
 """Pages as HTML, of the server and of exported sites alike."""
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 from rot180.atlas.orders import ORDERS
@@ -16,16 +17,19 @@ from rot180.web.links import Links
 from rot180.web.render import render
 from rot180.web.shelf import Book
 from rot180.web.uploads import MOST_BYTES, too_many_bytes
-from rot180.web.views.choosing import NAMED, PRESETS
+from rot180.web.views.choosing import NAMED, PRESETS, order_of
 from rot180.web.views.compare import CompareView, SeriesView
 from rot180.web.views.feature import FeatureView
 from rot180.web.views.image import ImageView
 from rot180.web.views.images import PAGE, ImagesView
+from rot180.web.views.layer import PAGE as FEATURES
 from rot180.web.views.layer import ZOOMS, LayerView
 from rot180.web.views.network import Availability, NetworkView
 from rot180.web.views.search import SearchView
 
 METHOD_TITLES = {name: one.words for name, one in METHOD_FORMULAS.items()}
+_AT_HAND = 5000
+"""Features of a layer up to which its page holds their statistics, to sort without the server."""
 _DIGITS = 4
 """Of statistics that a page holds for sorting."""
 
@@ -46,8 +50,18 @@ def network_page(links: Links, book: Book, view: NetworkView) -> str:
     )
 
 
-def layer_page(links: Links, book: Book, view: LayerView) -> str:
-    """Return the page of a layer."""
+def layer_page(links: Links, book: Book, view: LayerView, first: int = 0) -> str:
+    """Return the page of a layer, with some of its features.
+
+    Args:
+        links: addresses, as the page writes them.
+        book: the atlas.
+        view: the layer; its order says which features there are to show.
+        first: how many of them come before those on this page.
+    """
+    first = max(0, min(first, len(view.order) - 1)) // FEATURES * FEATURES
+    column = order_of(view.sort)[0]
+    at_hand = view.layer.channels <= _AT_HAND if links.served else first == 0
     rules = f"{view.method}-{view.unpool}"
     number = 9 if view.show == "mean" else ZOOMS[view.zoom]
     alone = view.show == "patches" or not _projected(links, view.network)
@@ -57,11 +71,17 @@ def layer_page(links: Links, book: Book, view: LayerView) -> str:
         **_around(links, book),
         view=view,
         shown=shown,
+        first=first,
+        channels=view.order[first : first + FEATURES],
+        page=FEATURES,
+        values=[] if column == "channel" else view.statistics[column],
+        state=_layer_state(view),
         projected=_projected(links, view.network),
         told={
-            "columns": {
-                name: [_short(x) for x in column] for name, column in view.statistics.items()
-            },
+            "columns": {name: [_short(x) for x in one] for name, one in view.statistics.items()}
+            if at_hand
+            else None,
+            "page": FEATURES,
             "orders": {name: f"{'-' if down else ''}{one}" for name, (one, down) in NAMED.items()},
             "examples": ZOOMS,
         },
@@ -69,6 +89,15 @@ def layer_page(links: Links, book: Book, view: LayerView) -> str:
         presets=PRESETS,
         json_link=f"{links.layer(book.name, view.layer.name)}.json",
     )
+
+
+def _layer_state(view: LayerView) -> dict[str, str | None]:
+    """Return what an address of a layer's page says, but for what is usual."""
+    usual = {"sort": "channel", "where": "", "show": "patches", "zoom": "medium"}
+    usual |= {"method": "deconvnet", "unpool": "switches"}
+    return {
+        one: None if getattr(view, one) == of else getattr(view, one) for one, of in usual.items()
+    }
 
 
 def feature_page(links: Links, book: Book, view: FeatureView) -> str:
@@ -199,6 +228,8 @@ def _short(value: float | None) -> float | int | None:
     if value is None:
         return None
     rounded = float(f"{value:.{_DIGITS}g}")
+    if abs(rounded) >= 10**_DIGITS:  # short as it is, or beyond what a number can be
+        return rounded if isfinite(rounded) else value
     return int(rounded) if rounded == int(rounded) else rounded
 
 

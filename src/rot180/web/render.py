@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from rot180.atlas.words import share
+from rot180.web.names import word_of
 
 TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -57,6 +58,7 @@ def _environment() -> Environment:
         data_attribute=plain_json,
         short_name=short_name,
         breakable=breakable,
+        word=word_of,
     )
     return made
 

@@ -17,6 +17,7 @@ from rot180.web.cache import Cache
 from rot180.web.encoding import File, size_of
 from rot180.web.failures import NotFound
 from rot180.web.live import Live, Loader, Opened, bytes_of
+from rot180.web.names import layer_of
 
 MEGABYTE = 2**20
 
@@ -82,15 +83,19 @@ class Book:
     def layer(self, name: str) -> AtlasLayer:
         """Return a layer.
 
+        Args:
+            name: of it, or the word by which addresses call it.
+
         Raises:
             NotFound: there is none of this name.
         """
-        if name not in self.atlas.layers:
+        found = layer_of(name, self.atlas.layers)
+        if found is None:
             raise NotFound(
                 f"There is no layer '{name}' in {self.name}. It has: "
                 f"{listed(self.atlas.layers, name)}."
             )
-        return self.atlas.layers[name]
+        return self.atlas.layers[found]
 
     def feature(self, layer: str, channel: int) -> Feature:
         """Return a feature.

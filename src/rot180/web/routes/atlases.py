@@ -98,12 +98,14 @@ def search_page(request: Request, atlas: str, q: str = "") -> Response:
 
 
 @_pages.get("/atlas/{atlas}/layers/{layer:path}")
-def layer_page(request: Request, atlas: str, layer: str) -> HTMLResponse:
-    """Show a layer."""
+def layer_page(
+    request: Request, atlas: str, layer: str, first: Annotated[int, Query(ge=0, le=2**31)] = 0
+) -> HTMLResponse:
+    """Show a layer, a page of its features at a time."""
     found = explorer(request)
     asked = _asked(request, "sort", "where", "show", "zoom", "method", "unpool")
     view = layer_view(found.shelf[atlas], layer, **asked)
-    return html(pages.layer_page(found.links, found.shelf[atlas], view))
+    return html(pages.layer_page(found.links, found.shelf[atlas], view, first))
 
 
 @_pages.get("/atlas/{atlas}/features/{layer:path}/{channel:int}")

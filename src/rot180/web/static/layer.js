@@ -29,13 +29,18 @@ function startLayer() {
   const list = document.querySelector("#layer-tiles");
   const form = document.querySelector("#layer-controls");
   if (!list || !form) return;
-  const { columns, orders, examples } = jsonOf(document.querySelector("#layer-data"));
+  const { columns, orders, examples, page } = jsonOf(document.querySelector("#layer-data"));
   const { tile, feature, pictures, projected } = list.dataset;
   const where = form.querySelector("input[name=where]");
   const chips = document.querySelector("[data-chips]");
   const labels = new Map([...form.querySelectorAll("[data-condition=column] option")].map((one) => [one.value, one.textContent]));
   const items = new Map();
-  for (const item of list.children) items.set(Number(item.querySelector("span").textContent), item);
+  for (const item of list.children) items.set(Number(item.querySelector("span").firstChild.textContent), item);
+  const more = document.querySelector("#layer-more");
+  const end = document.createElement("div"); // once it is near, more is shown
+  more.after(end);
+  let order = [];
+  let draw = () => {};
 
   function shown(kind, zoom) {
     const { method, unpool } = chosenRules(form);
@@ -93,31 +98,62 @@ function startLayer() {
     update();
   }
 
+  /** Show as many features more as a page has; the others follow when they are scrolled to. */
+  function showMore() {
+    const fragment = document.createDocumentFragment();
+    const from = list.childElementCount;
+    for (const channel of order.slice(from, from + page)) fragment.append(draw(channel));
+    list.append(fragment);
+    watchPictures(list);
+    return list.childElementCount < order.length;
+  }
+
+  /** Fetch the next page of a layer whose statistics are too many to be in the page. */
+  async function fetchMore() {
+    const next = more.querySelector("[data-more]");
+    if (!next) return false;
+    const answer = await fetch(next.href, { headers: { accept: "text/html" }, priority: "high" }).catch(() => null);
+    if (!answer?.ok) return false; // the link is still there
+    const found = new DOMParser().parseFromString(await answer.text(), "text/html");
+    list.append(...found.querySelectorAll("#layer-tiles > li"));
+    more.replaceChildren(...found.querySelectorAll("#layer-more > *"));
+    watchPictures(list);
+    return true;
+  }
+
+  const following = new IntersectionObserver(async ([entry]) => {
+    if (!entry.isIntersecting) return;
+    following.unobserve(end);
+    if (columns ? showMore() : await fetchMore()) following.observe(end);
+  }, { rootMargin: "800px" });
+
   function update() {
+    showConditions();
+    if (!columns) return form.requestSubmit();
     const data = new FormData(form);
     const [kind, zoom, sort] = [data.get("show"), data.get("zoom"), data.get("sort")];
     const named = orders[sort] ?? sort;
-    const order = chosenFeatures(columns, named, where.value);
+    order = chosenFeatures(columns, named, where.value);
     const column = named.replace(/^-/, "");
     const show = shown(kind, zoom);
-    const fragment = document.createDocumentFragment();
-    for (const channel of order) {
+    draw = (channel) => {
       const item = itemOf(channel);
       caption(item, channel, column);
       const image = item.querySelector("img");
       if (image) showPicture(image, filled(tile, { channel, show }));
-      fragment.append(item);
-    }
-    list.replaceChildren(fragment);
+      return item;
+    };
+    list.replaceChildren();
+    more.replaceChildren();
+    following.unobserve(end);
+    if (showMore()) following.observe(end);
     list.className = `tiles zoom-${zoom}${kind === "mean" && projected ? " wide" : ""}`;
     for (const part of form.querySelectorAll("[data-for-projections]")) part.hidden = kind === "patches";
     document.querySelector("#layer-empty").hidden = order.length > 0;
     document.querySelector("#layer-count").textContent = `${order.length} of ${columns.max.length} features`;
-    showConditions();
     const { method, unpool } = chosenRules(form);
     const rules = kind === "patches" ? { method: null, unpool: null } : { method, unpool };
-    keepState({ sort: sort === "channel" ? null : sort, where: where.value, show: kind === "patches" ? null : kind, zoom: zoom === "medium" ? null : zoom, ...rules });
-    watchPictures(list);
+    keepState({ sort: sort === "channel" ? null : sort, where: where.value, show: kind === "patches" ? null : kind, zoom: zoom === "medium" ? null : zoom, first: null, ...rules });
   }
 
   // What the address says, where the page lies in a folder and no server has looked at it.
@@ -132,7 +168,7 @@ function startLayer() {
   form.addEventListener("change", (event) => {
     if (!event.target.dataset.condition) update();
   });
-  form.addEventListener("submit", (event) => event.preventDefault());
+  if (columns) form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (button?.dataset.where) toggle(button.dataset.where);
@@ -141,7 +177,11 @@ function startLayer() {
       if (at("value") !== "") toggle(`${at("column")}${at("sign")}${Number(at("value"))}`);
     }
   });
-  update();
+  if (columns) update();
+  else {
+    showConditions();
+    following.observe(end);
+  }
 }
 
 startLayer();

@@ -20,7 +20,8 @@ function startLooking() {
   const chosen = { channel: null, y: null, x: null, pixel: null };
 
   const part = encodeURIComponent;
-  const layer = () => layers.value;
+  const layer = () => layers.value; // the word by which addresses call it
+  const layerName = () => layers.selectedOptions[0].dataset.name;
   const lookAddress = (channel, look, form = "webp") => `${image}/features/${part(layer())}/${channel}/${look}.${form}`;
   const pageOf = (channel) => filled(feature, { layer: part(layer()), channel });
 
@@ -118,8 +119,9 @@ function startLooking() {
   }
 
   async function showPixel(y, x) {
+    const asked = layer();
     const found = await ask("pixel", `${image}/pixels/${part(layer())}/${y}/${x}.json`);
-    if (found?.layer !== layer()) return; // another layer was chosen meanwhile
+    if (!found || asked !== layer()) return; // another layer was chosen meanwhile
     chosen.pixel = [y, x];
     place(field, found.box);
     place(edge, found.box);
@@ -130,7 +132,7 @@ function startLooking() {
     const { method, unpool } = chosenRules(controls);
     at("at-pixel").hidden = false;
     at("at-pixel-title").textContent = `At pixel (${y}, ${x})`;
-    const words = `${found.firing} features of ${layer()} fire at position (${row}, ${column}), whose receptive field is framed`;
+    const words = `${found.firing} features of ${layerName()} fire at position (${row}, ${column}), whose receptive field is framed`;
     const most = found.units.length < found.firing ? `; the ${found.units.length} strongest` : "";
     const grey = method === "deconvnet" ? "" : " All grey: nothing comes back, as at the upper end of a rectifier.";
     at("at-pixel-words").textContent = `${words}${most}. Click one to see it over the image.${grey}`;
@@ -163,9 +165,10 @@ function startLooking() {
   }
 
   async function showLayer() {
-    at("all-title").textContent = `Every feature of ${layer()} on this image, the strongest first`;
+    at("all-title").textContent = `Every feature of ${layerName()} on this image, the strongest first`;
+    const asked = layer();
     const found = await ask("layer", `${image}/layers/${part(layer())}.json`);
-    if (found?.layer !== layer()) return;
+    if (!found || asked !== layer()) return;
     peaks = found.peaks;
     const named = found.answers.map((one) => `${one.name} (${(100 * one.probability).toFixed(one.probability < 0.1 ? 1 : 0)} %)`);
     at("answers").textContent = named.length ? `The network takes it for ${named.slice(0, 3).join(", ")}.` : "";
@@ -210,7 +213,7 @@ function startLooking() {
       const next = layers.selectedIndex + (event.key === "l" ? 1 : -1);
       layers.selectedIndex = (next + layers.options.length) % layers.options.length;
       layers.dispatchEvent(new Event("change"));
-      say(`layer ${layer()}`);
+      say(`layer ${layerName()}`);
     }
   });
 

@@ -11,7 +11,9 @@ import numpy as np
 
 from rot180.atlas.compare import LIKE, Comparison, compare, correlated, shared_peaks
 from rot180.errors import Rot180Error, listed
+from rot180.visible import visible
 from rot180.web.failures import NotFound
+from rot180.web.names import layer_of
 from rot180.web.shelf import Book, Shelf
 from rot180.web.views.network import Availability
 
@@ -145,10 +147,9 @@ def compare_view(
         )
     one = shelf[first or names[0]]
     two = shelf[second or next(name for name in reversed(names) if name != one.name)]
-    layer = layer or _usual(one, two)
+    layer = one.layer(layer).name if layer else _usual(one, two)
     other = other or (layer if layer in two.atlas.layers else next(iter(two.atlas.layers)))
-    one.layer(layer)
-    two.layer(other)
+    layer, other = one.layer(layer).name, two.layer(other).name
     sides = _side(one, layer), _side(two, other)
     try:
         found = compared(one, two, layer, other)
@@ -179,7 +180,7 @@ def compare_view(
 def _side(book: Book, layer: str) -> Side:
     return Side(
         book.name,
-        book.atlas.model,
+        visible(book.atlas.model),
         list(book.atlas.layers),
         layer,
         Availability.of(book).state != "absent",
@@ -228,6 +229,7 @@ def series_view(
     ]
     if not common:
         raise NotFound(_NO_SERIES)
+    layer = layer_of(layer, common) or layer
     if layer and layer not in common:
         raise NotFound(
             f"No two atlases over the data of {own.name} have a layer '{layer}'. They have: "

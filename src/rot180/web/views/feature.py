@@ -90,6 +90,7 @@ def feature_view(
         Rot180Error: there is no such feature, method or unpooling.
     """
     feature, atlas = book.feature(layer, channel), book.atlas
+    layer = feature.layer
     rules = Rules(method, unpool)
     examples = []
     for rank, one in enumerate(feature.firing):

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from rot180.atlas.features import Example
+from rot180.atlas.features import Example, is_number
+from rot180.atlas.reading import Atlas
 from rot180.figures.scanned import Pixels
 from rot180.graph.boxes import Box
 from rot180.web.failures import NotFound
@@ -135,15 +136,7 @@ def image_view(book: Book, image: str) -> ImageView:
     name, label, examples = "your picture", None, []
     if image.isdecimal():
         name, label = book.atlas.named(int(image))
-        examples = [
-            ExampleOf(*row)
-            for row in book.atlas.rows(
-                "SELECT layer, channel, rank, activation FROM examples WHERE image = ? "
-                "AND activation > 0 ORDER BY rank, activation DESC LIMIT ?",
-                int(image),
-                MOST_EXAMPLES,
-            )
-        ]
+        examples = _example_of(book.atlas, int(image))
     kind = None if label is None else book.atlas.classes[label]
     return ImageView(
         book.name,
@@ -158,6 +151,21 @@ def image_view(book: Book, image: str) -> ImageView:
     )
 
 
+def _example_of(atlas: Atlas, image: int) -> list[ExampleOf]:
+    """Return the features that an image excites more than nearly all others."""
+    found = atlas.rows(
+        "SELECT layer, channel, rank, activation FROM examples WHERE image = ? "
+        "AND activation > 0 ORDER BY rank, activation DESC LIMIT ?",
+        image,
+        MOST_EXAMPLES,
+    )
+    for layer, channel, rank, activation in found:
+        whole = all(isinstance(one, int) and one >= 0 for one in (channel, rank))
+        known = layer in atlas.layers and whole and channel < len(atlas.layers[layer])
+        atlas.check(known and is_number(activation), "example")
+    return [ExampleOf(*row) for row in found]
+
+
 def opened_image(book: Book, image: str) -> Opened:
     """Return an image with its forward pass, as far as that was needed so far."""
     return book.live.open(image, lambda: image_pixels(book, image))
@@ -165,7 +173,7 @@ def opened_image(book: Book, image: str) -> Opened:
 
 def image_layer_view(book: Book, image: str, layer: str) -> ImageLayerView:
     """Look at what a layer makes of an image; the forward pass goes on up to there."""
-    book.layer(layer)
+    layer = book.layer(layer).name
     opened = opened_image(book, image)
     maps = book.live.maps(opened, layer)
     answers = book.live.answers(opened)
@@ -189,6 +197,7 @@ def pixel_view(book: Book, image: str, layer: str, y: int, x: int) -> PixelView:
         NotFound: there is no such pixel.
     """
     part = book.layer(layer)
+    layer = part.name
     height, width = book.atlas.size
     if not (0 <= y < height and 0 <= x < width):
         raise NotFound(f"There is no pixel ({y}, {x}): the image has {height} x {width}.")

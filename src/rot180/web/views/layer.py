@@ -9,6 +9,8 @@ from rot180.web.views.choosing import chosen
 from rot180.web.views.network import Availability, LayerRow, layer_rows
 
 SHOWN = ("patches", "projections", "mean")
+PAGE = 500
+"""Features on a page; scripts and links bring the next ones."""
 ZOOMS = {"small": 1, "medium": 4, "large": 9}
 """How large tiles are, and how many examples each shows."""
 
@@ -66,7 +68,7 @@ def layer_view(
     check_name(zoom, "zoom", ZOOMS)
     rules = Rules(method, unpool)
     rows = layer_rows(book)
-    number = book.atlas.place_of(name)
+    number = book.atlas.place_of(layer.name)
     statistics = layer.statistics
     return LayerView(
         book.name,

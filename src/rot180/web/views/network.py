@@ -6,6 +6,7 @@ from typing import Literal
 
 from rot180.atlas.words import BY_COLOUR, IMAGES_OF_CLASS, SELECTIVE
 from rot180.figures.subject import colour_entropy
+from rot180.visible import visible
 from rot180.web.shelf import Book
 
 STRIP = 8
@@ -30,7 +31,7 @@ class Availability:
     def of(cls, book: Book) -> "Availability":
         """Say how it is now."""
         live = book.live
-        return cls(live.state, live.reason, list(live.remarks))
+        return cls(live.state, visible(live.reason), [visible(one) for one in live.remarks])
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,8 @@ def network_view(book: Book) -> NetworkView:
     atlas = book.atlas
     return NetworkView(
         book.name,
-        atlas.model or "a network without a name",
-        atlas.data,
+        visible(atlas.model) or "a network without a name",
+        visible(atlas.data),
         atlas.images,
         atlas.scanned,
         atlas.finished,
@@ -149,6 +150,9 @@ def layer_rows(book: Book) -> list[LayerRow]:
         IMAGES_OF_CLASS,
     )
     counts = {name: numbers for name, *numbers in counted}
+    for name, layer in atlas.layers.items():
+        for one in counts.get(name, ()):
+            atlas.check(isinstance(one, int) and 0 <= one <= len(layer), "feature")
     ranked = atlas.rows(
         "SELECT layer, channel FROM (SELECT layer, channel, ROW_NUMBER() OVER "
         "(PARTITION BY layer ORDER BY max DESC, channel) AS place FROM feature WHERE NOT dead) "
@@ -157,6 +161,8 @@ def layer_rows(book: Book) -> list[LayerRow]:
     )
     strongest: dict[str, list[int]] = {}
     for name, channel in ranked:
+        known = name in atlas.layers and isinstance(channel, int)
+        atlas.check(known and 0 <= channel < len(atlas.layers[name]), "feature.channel")
         strongest.setdefault(name, []).append(channel)
     rows = []
     for number, layer in enumerate(atlas.layers.values()):

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from rot180.atlas.features import can_be
 from rot180.web.links import Links
 from rot180.web.shelf import Book
 
@@ -67,6 +68,10 @@ def search_view(links: Links, book: Book, asked: str) -> SearchView:
             MOST,
         )
         for layer, channel, best, selectivity in found:
+            known = layer in atlas.layers and isinstance(channel, int)
+            atlas.check(known and 0 <= channel < len(atlas.layers[layer]), "feature")
+            good = can_be("class_selectivity", (selectivity,), len(atlas.classes))
+            atlas.check(good and isinstance(best, int), "feature.class_selectivity")
             said = f"{atlas.classes[best]}, selectivity {selectivity:.2f}"
             address = links.feature(book.name, layer, channel)
             features.append(Hit(layer, channel, address, said))
