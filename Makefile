@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo check test coverage docs bench dist clean browser
+.PHONY: demo check test hostile coverage docs bench dist clean browser
 
 demo: $(INSTALLED)  ## train the two-layer network, draw and scan its features, into demo/
 	$(BIN)/rot180 demo
@@ -19,6 +19,9 @@ test: $(INSTALLED) browser  ## lint, types, all tests; pictures of pages in demo
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+hostile: $(INSTALLED)  ## damaged files, failing calls, lost power, rude clients; a table of what was found
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.hostile
 
 coverage: $(INSTALLED) browser  ## which lines the tests run; it doubles their time
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov=rot180 --cov-report=term
