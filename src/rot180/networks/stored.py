@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from rot180.errors import Rot180Error
@@ -31,11 +31,9 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], about: dict[st
         Rot180Error: the file cannot be written.
     """
     plain = {name: one.detach().cpu().contiguous() for name, one in tensors.items()}
+    data = save(plain, {"rot180": json.dumps(harmless(about))})
     with written_whole(path) as beside:
-        try:
-            save_file(plain, beside, {"rot180": json.dumps(harmless(about))})
-        except SafetensorError as error:  # it wraps the operating system's errors
-            raise OSError(str(error)) from error
+        beside.write_bytes(data)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
