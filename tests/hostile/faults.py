@@ -75,7 +75,8 @@ def _try(runner: Runner, job: str, wanted: Any, tally: Tally, what: str, **words
         told = runner.run(job, folder, **words)
         status, said = told["status"], told["said"]
         tally.note({FINISHED: "went on", SAID: "said so"}.get(status, "ended otherwise"))
-        memory = "fail_block" in words and status in (NO_MEMORY, RAISED)
+        # Without memory a library may even end the process, as those written in Rust do.
+        memory = "fail_block" in words and (status in (NO_MEMORY, RAISED) or status < 0)
         if status not in (FINISHED, SAID) and not memory:
             tally.wrong.append(f"{what}: status {status}: {said}")
         JOBS[job].check(folder)

@@ -116,7 +116,8 @@ def _checkpoint(path: Path) -> Any:
     assert isinstance(found, Checkpoint)
     tensors = {name: one.tolist() for name, one in found.model.state_dict().items()}
     for epoch in found.history:
-        epoch.pop("seconds", None)
+        for name in ("seconds", "images_per_second"):
+            epoch.pop(name, None)
     return tensors, found.history
 
 

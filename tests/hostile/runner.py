@@ -38,6 +38,7 @@ class Runner:
             stdout=subprocess.PIPE,
             text=True,
             cwd=Path(__file__).resolve().parents[2],
+            stderr=subprocess.DEVNULL,  # libraries without memory have much to say
             env={**os.environ, "LD_PRELOAD": str(shim), "OMP_NUM_THREADS": "1"},
         )
         self._answer()

@@ -11,6 +11,7 @@ import torch
 import rot180
 from rot180 import Rot180Error
 from rot180.datasets import ArrayDataset
+from rot180.errors import Rot180Warning
 from rot180.networks.augment import moved, recoloured
 from rot180.networks.checkpoint import Checkpoint
 from rot180.networks.engines import ENGINES
@@ -462,3 +463,28 @@ def test_principal_kernels_are_the_singular_vectors_of_the_patches() -> None:
     wanted = np.linalg.svd(patches - patches.mean(0), full_matrices=False)[2][:5]
     found = kernels[:5].reshape(5, -1).double().numpy()
     assert np.allclose(np.abs(found @ wanted.T), np.eye(5), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_right_before_its_end_is_taken_up(
+    tmp_path: Path, monkeypatch
+) -> None:
+    """All epochs are done, and the file that says so is still there."""
+    data = stripes(96, 0), stripes(32, 1)
+    path = tmp_path / "x.safetensors"
+    state = Path(f"{path}.resume")
+
+    def held(one: Path, missing_ok: bool = False) -> None:
+        if one == state:
+            raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", held)
+        with pytest.warns(Rot180Warning, match="not needed any more, but cannot be removed"):
+            found = train(*data, RECIPE, path)
+    assert state.exists()
+    again = train(*data, RECIPE, path, resume=True)
+    assert again.history == found.history
+    assert not state.exists()
+    for one, other in zip(again.model.parameters(), found.model.parameters(), strict=True):
+        assert torch.equal(one, other)

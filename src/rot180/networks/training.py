@@ -2,6 +2,7 @@
 
 import copy
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from rot180.datasets import ArrayDataset
 from rot180.device import chosen_device
-from rot180.errors import Rot180Error, shortened
+from rot180.errors import Rot180Error, Rot180Warning, shortened
 from rot180.files import check_writable, is_file
 from rot180.networks.augment import moved, recoloured
 from rot180.networks.checkpoint import (
@@ -335,6 +336,7 @@ def _take_up(run: _Run, best: Checkpoint, path: Path, out: Path) -> None:
     run.model.load_state_dict(model)
     run.average.load_state_dict(average)
     run.history[:] = history
+    best.history = run.history
 
 
 def _own(
@@ -387,5 +389,13 @@ def _finished(best: Checkpoint, held_out: ArrayDataset, out: Path, state: Path) 
     written.history = best.history
     written.notes["held_out_with_flips"] = accuracy(written, held_out, flips=True)
     written.save(out)
-    state.unlink(missing_ok=True)
+    try:
+        state.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        warnings.warn(
+            f"{state} is not needed any more, but cannot be removed: {reason}.",
+            Rot180Warning,
+            stacklevel=3,
+        )
     return written
