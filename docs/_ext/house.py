@@ -26,10 +26,10 @@ ROOMS = (
 )
 """The packages in the order of the design: each uses what stands above it."""
 
-GROUND = ("errors", "files", "device")
+GROUND = ("errors", "visible", "files", "device")
 """Modules that any package may use; they use only each other, upwards in this list."""
 
-BESIDE = {"console": "cli", "visible": "cli", "__main__": "cli"}
+BESIDE = {"console": "cli", "__main__": "cli"}
 """Modules that belong to a package though they lie beside it."""
 
 DOWNWARDS = {("networks/model", "graph/capture"), ("networks/model", "graph/network")}
