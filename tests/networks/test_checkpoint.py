@@ -166,6 +166,7 @@ def test_safetensors_of_others_and_missing_files(tmp_path: Path) -> None:
     [
         ({"size": [1e400, 8]}, "A side of an image's size has to be a whole number, not inf"),
         ({"size": [2**70, 8]}, "whole number below 2 to the power of 63"),
+        ({"size": [8, [12]]}, "image's size has to be a whole number"),
         ({"size": 8}, "'size' has to be a list, not 8"),
         ({"hidden": float("inf")}, "hidden neurons has to be a whole number, not inf"),
         ({"hidden": 10**400}, "whole number below 2 to the power of 63"),
