@@ -186,3 +186,18 @@ def test_what_a_killed_writer_left_where_nobody_may_write(whole: Path, somebody:
     somebody.chmod(0o555)
     become_nobody()
     read_everything(path)
+
+
+def test_an_atlas_that_was_removed_while_it_was_written_is_not_called_intact(
+    whole: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.atlas"
+    shutil.copy(whole, path)
+    with Writer(path) as writer:
+        path.unlink()
+        with (
+            pytest.raises(Rot180Error, match="it is not there any more") as caught,
+            writer.transaction() as file,
+        ):
+            file.execute("DELETE FROM peak")
+        assert "intact" not in str(caught.value)

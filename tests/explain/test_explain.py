@@ -256,6 +256,7 @@ def test_the_document_compiles(tmp_path: Path, stride: int) -> None:
         ({"size": (99999, 99999), "kernel_size": (99999, 99999)}, "too many to be explained"),
         ({"size": (99999, 99999)}, "too many to be explained"),
         ({"kernel_size": (99999, 99999), "padding": 49999}, "too much to be explained"),
+        ({"size": (300, 300), "kernel_size": (300, 300)}, "too much to be explained"),
         ({"padding": 10**9, "stride": 10**9}, "too much to be explained"),
         ({"padding": 10**400}, "below 2 to the power of 63"),
         ({"stride": 10**400}, "below 2 to the power of 63"),

@@ -166,6 +166,7 @@ def test_safetensors_of_others_and_missing_files(tmp_path: Path) -> None:
     [
         ({"size": [1e400, 8]}, "A side of an image's size has to be a whole number, not inf"),
         ({"size": [2**70, 8]}, "whole number below 2 to the power of 63"),
+        ({"size": [8, [12]]}, "image's size has to be a whole number"),
         ({"size": 8}, "'size' has to be a list, not 8"),
         ({"hidden": float("inf")}, "hidden neurons has to be a whole number, not inf"),
         ({"hidden": 10**400}, "whole number below 2 to the power of 63"),
@@ -312,3 +313,19 @@ def test_a_header_of_a_hundred_megabytes_is_not_read(tmp_path: Path) -> None:
     with pytest.raises(Rot180Error, match="its header would have 90000000 bytes"):
         rot180.load(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+@pytest.mark.parametrize("text", ["[" + "[]," * 200_000 + "[]]", "[" + "1," * 3_000_000 + "1]"])
+def test_metadata_that_are_larger_than_any_are_not_taken_apart(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.safetensors"
+    _with_header(path, {"__metadata__": {"rot180": text}})
+    with pytest.raises(Rot180Error, match="larger than those of any network"):
+        rot180.load(path)
+
+
+def test_more_tensors_than_any_network_has_are_not_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    _with_header(path, {f"a{k}": empty for k in range(30_000)})
+    with pytest.raises(Rot180Error, match="holds 30000 tensors; at most 20000"):
+        rot180.load(path)

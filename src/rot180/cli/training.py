@@ -19,6 +19,7 @@ from rot180.cli.options import (
 from rot180.console import Bar, say, sentences
 from rot180.device import chosen_device
 from rot180.errors import Rot180Error
+from rot180.files import is_file
 
 if TYPE_CHECKING:
     import torch
@@ -182,6 +183,8 @@ def _train(
             raise Rot180Error(
                 "Interrupted before an epoch was over; nothing was written."
             ) from None
+        if not is_file(out):
+            raise Rot180Error(f"Interrupted, and {out} is gone: train anew.") from None
         raise Rot180Error(
             f"Interrupted: {out} holds the best epoch so far; 'rot180 train' goes on with --resume."
         ) from None

@@ -20,6 +20,8 @@ ACTIVATIONS = {
 }
 _MOST = 100_000
 """Connections between all inputs and outputs that are worked out."""
+_LARGEST = 1000
+"""Numbers of one grid that are written out."""
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,10 @@ def _check_amount(
             f"to be at most {_MOST}."
         )
     padded = prod(one + sum(border) for one, border in zip(size, borders, strict=True))
-    if weights * outputs > _MOST or padded > _MOST:
+    if weights * outputs > _MOST or max(padded, weights) > _LARGEST:
         raise Rot180Error(
-            f"A kernel of {weights} weights at {outputs} places, on {padded} pixels with their "
-            f"border, is too much to be explained: at most {_MOST} products and pixels."
+            f"A kernel of {weights} weights on {padded} pixels with their border is too much to be "
+            f"explained: at most {_LARGEST} of each are written out."
         )
 
 

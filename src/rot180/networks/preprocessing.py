@@ -5,8 +5,6 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rot180.errors import Rot180Error, shortened, whole_number
 
 SIZE = (224, 224)
@@ -27,9 +25,9 @@ def image_size(size: Any) -> tuple[int, int]:
     Raises:
         Rot180Error: it is neither, not positive, or more than 4096.
     """
-    one_number = np.ndim(size) == 0 and not isinstance(size, str)
-    sides = (size, size) if one_number else size
-    if isinstance(sides, str) or np.shape(sides) != (2,):
+    size = size.tolist() if hasattr(size, "tolist") else size  # of NumPy or PyTorch
+    sides = tuple(size) if isinstance(size, Sequence) else (size, size)
+    if isinstance(size, str) or len(sides) != 2:
         raise Rot180Error(
             f"A size is (height, width), or one number; this one is {shortened(size)}."
         )

@@ -15,7 +15,9 @@ from rot180.visible import visible
 
 _LARGEST_HEADER = 10 * 2**20
 """Bytes of names, shapes and description: reading them takes ten times as many."""
-_MOST_TENSORS = 50_000
+_MOST_TENSORS = 20_000
+_LARGEST_TEXT, _MOST_PARTS = 4 * 2**20, 100_000
+"""Characters of a description, and lists and mappings in it."""
 _READ = {
     *("BOOL", "U8", "U16", "U32", "U64", "I8", "I16", "I32", "I64"),
     *("F16", "BF16", "F32", "F64", "C64"),
@@ -49,7 +51,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     _check_header(path)
     try:
         with safe_open(path, framework="pt") as opened:
-            about = harmless(json.loads((opened.metadata() or {}).get("rot180", "{}")))
+            text = (opened.metadata() or {}).get("rot180", "{}")
+            if len(text) > _LARGEST_TEXT or text.count("[") + text.count("{") > _MOST_PARTS:
+                raise Rot180Error(f"The metadata of {path} are larger than those of any network.")
+            about = harmless(json.loads(text))
             names = list(opened.keys())
             if len(names) > _MOST_TENSORS:
                 raise Rot180Error(
