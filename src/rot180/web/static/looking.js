@@ -165,6 +165,7 @@ function startLooking() {
   }
 
   async function showLayer() {
+    peaks = []; // those of the layer before are not to be drawn as this one's
     at("all-title").textContent = `Every feature of ${layerName()} on this image, the strongest first`;
     const asked = layer();
     const found = await ask("layer", `${image}/layers/${part(layer())}.json`);
