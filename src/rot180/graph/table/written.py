@@ -53,7 +53,7 @@ def _named(names: str) -> frozenset[Any]:
 
 _STRAIGHT = _named("add.Tensor sub.Tensor rsub.Scalar rsub.Tensor mul.Tensor div.Tensor neg")
 _SAME = _named("alias clone dropout feature_dropout")
-_CASTS = _named("_to_copy type_as")
+_CASTS = _named("_to_copy to.dtype to.dtype_layout")
 _FILLED = {
     **dict.fromkeys(_named("zeros_like new_zeros"), 0.0),
     **dict.fromkeys(_named("ones_like new_ones"), 1.0),
