@@ -99,7 +99,23 @@ PAGES = (
     "/features/two/1",
     "/features/two/1.json",
     "/features/two/1/patches-4.webp",
+    "/images/0",
+    "/images/0.json",
 )
+VALUES = [
+    "UPDATE peak SET high = -1 WHERE feature = 7",
+    "UPDATE feature SET class_selectivity = '' WHERE best_class = 0",
+    "UPDATE feature SET channel = x'ff' WHERE id = 7",
+    "UPDATE feature SET dead = 1e308",
+    "UPDATE feature SET max = 1.7976931348623157e308",
+    "UPDATE feature SET red = 1.7976931348623157e308, green = -1.7976931348623157e308",
+    "UPDATE response SET mean_peak = 1.7976931348623157e308",
+    "UPDATE example SET activation = 'strong'",
+    "UPDATE example SET x = 0",
+    "UPDATE example SET rank = rank - 5",
+    "UPDATE about SET value = '\"\\ud800\"' WHERE key = 'model'",
+    "UPDATE about SET value = '{\"name\": \"\\ud800\"}' WHERE key = 'data'",
+]
 SECONDS, LONGEST = 12.0, 2.0
 
 
@@ -130,6 +146,16 @@ def test_flipped_bytes_get_a_sentence_or_do_nothing(
         assert "\n" not in _sentence(path)
         _ask(path)
         assert time.process_time() - began < LONGEST
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("statement", VALUES)
+def test_absurd_values_get_a_sentence_on_every_page(
+    copy: Path, tmp_path: Path, quiet: None, statement: str
+) -> None:
+    path = copy.rename(tmp_path / "flipped.atlas")
+    change(path, statement)
+    _ask(path)
 
 
 def _sentence(path: Path) -> str:

@@ -69,6 +69,10 @@ WRONG = [
     *(
         f"UPDATE example SET {change} WHERE feature = 7 AND rank = 1"
         for change in (
+            "y = (y + 2) % 4",
+            "x = (x + 2) % 4",
+            "top = 0, bottom = 12",
+            '"left" = 0, "right" = 1',
             "y = 4",
             "y = -1",
             "x = 4",

@@ -164,7 +164,7 @@ class Feature:
     @cached_property
     def examples(self) -> tuple[Example, ...]:
         """The images that excite it most, best first."""
-        layer, (height, width) = self._atlas.layers[self.layer], self._atlas.size
+        layer = self._atlas.layers[self.layer]
         found = []
         for values in self._atlas.rows(
             'SELECT image, y, x, top, "left", bottom, "right", activation FROM example '
@@ -175,9 +175,10 @@ class Feature:
             self._atlas.check(is_number(values[7]), "example.activation")
             image, y, x, top, left, bottom, right, activation = values
             inside = 0 <= y < layer.height and 0 <= x < layer.width
-            framed = 0 <= top <= bottom <= height and 0 <= left <= right <= width
-            self._atlas.check(inside and framed, "example")
-            found.append(Example(image, activation, (y, x), Box(top, left, bottom, right)))
+            self._atlas.check(inside, "example")
+            box = Box(top, left, bottom, right)
+            self._atlas.check(box == layer.fields.box((y, x)), "example")
+            found.append(Example(image, activation, (y, x), box))
         return tuple(found)
 
     @property
