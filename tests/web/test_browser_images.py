@@ -176,7 +176,7 @@ def test_what_is_no_picture_is_said(
     path = tmp_path / "picture.png"
     path.write_bytes(b"no picture")
     page.locator("input[type=file]").set_input_files(path)
-    expect(page.get_by_role("alert")).to_contain_text("no picture that can be read")
+    expect(page.get_by_role("alert")).to_contain_text("it is no JPEG, PNG, WebP, GIF or BMP file")
     assert all("415" in one for one in errors)
     forgiven(page, errors)
     page.goto(f"{address}/atlas/late/images/uforgotten")
