@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
+from threading import RLock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,6 +78,9 @@ class Atlas(Mapping[str, AtlasLayer]):
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path, self._connection = path, connection
+        # One query at a time: SQLite, which holds its own lock, calls Python back as it counts
+        # steps, and Python, which holds its lock, waits for SQLite's in a second query.
+        self._one_query = RLock()
         self.about: dict[str, Any] = {}
         for key, value in self.rows("SELECT key, value FROM about"):
             try:
@@ -135,7 +139,8 @@ class Atlas(Mapping[str, AtlasLayer]):
 
     def close(self) -> None:
         """Close the file."""
-        self._connection.close()
+        with self._one_query:
+            self._connection.close()
 
     def _repr_html_(self) -> str:
         return notebook.of_atlas(self)
@@ -368,7 +373,8 @@ class Atlas(Mapping[str, AtlasLayer]):
             self.progress = self._read_progress()
             found = self.rows("SELECT name, type, shape, numbers FROM state")
         finally:
-            self._connection.rollback()
+            with self._one_query:
+                self._connection.rollback()
         if not found:
             raise Rot180Error(
                 f"{self.path} holds no state to go on from: it covers its whole data set, or "
@@ -397,7 +403,8 @@ class Atlas(Mapping[str, AtlasLayer]):
         Raises:
             Rot180Error: the file is damaged.
         """
-        check_pages(self.path, self._connection)
+        with self._one_query:
+            check_pages(self.path, self._connection)
 
     def rows(self, query: str, *values: Any) -> list[Any]:
         """Return what a query finds.
@@ -406,7 +413,8 @@ class Atlas(Mapping[str, AtlasLayer]):
             Rot180Error: the file is closed, damaged, or being written to.
         """
         try:
-            return self._connection.execute(query, values).fetchall()
+            with self._one_query:
+                return self._connection.execute(query, values).fetchall()
         except (*DAMAGED, OverflowError) as error:
             if "closed" in str(error):
                 raise Rot180Error(f"{self.path} was closed; open it again.") from error
