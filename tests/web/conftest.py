@@ -115,7 +115,7 @@ def watched(page: Page, errors: list[str]) -> None:
 def screenshot(page: Page, name: str, whole: bool = True) -> None:
     """Leave a picture of a page, to be looked at."""
     PICTURES.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=PICTURES / f"{name}.png", full_page=whole)
+    page.screenshot(path=PICTURES / f"{name}.png", full_page=whole, timeout=60_000)
 
 
 def forgiven(page: Page, errors: list[str]) -> None:
