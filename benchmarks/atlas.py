@@ -232,7 +232,7 @@ def state() -> None:
     def observed(numbers: np.ndarray, made: Sequence[Any]) -> Observed:
         peak, samples, colours = made[int(numbers[0]) // BATCH % batches]
         fired = np.full(peak.shape, 9, np.int32)
-        summary = Summary(peak, fired, peak * 0.25, fired)
+        summary = Summary(peak, fired, peak * 0.25, fired, peak)
         return Observed(numbers, numbers % 1000, summary, samples, colours)
 
     made = []

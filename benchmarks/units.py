@@ -129,7 +129,7 @@ def exactness(net: Any, model: nn.Module, image: Tensor, layer: str, channel: in
     wanted = NeuronDeconvolution(model, rectifier).attribute(image[None].clone(), unit)[0]
     found = []
     for source in (image, net.open(image)):
-        p = rot180.project(net, source, layer, channel, position)
+        p = rot180.project(net, source, layer, channel, position, method="deconvnet")
         found.append(apart(p.full(), wanted * p.activation))
     return found
 
@@ -238,10 +238,10 @@ def batch(model: nn.Module, size: int, rounds: int) -> None:
 
         def alone(number: int, chosen: list[Unit] = chosen) -> Any:
             image, layer, channel, position = chosen[number]
-            return rot180.project(net, images[image], layer, channel, position)
+            return rot180.project(net, images[image], layer, channel, position, method="deconvnet")
 
         def together(chosen: list[Unit] = chosen, sample: list[int] = sample) -> list[Any]:
-            every = enumerate(rot180.project_units(net, images, chosen))
+            every = enumerate(rot180.project_units(net, images, chosen, method="deconvnet"))
             return [p for number, p in every if number in sample]
 
         one, all_, largest = [], [], 0.0

@@ -117,6 +117,8 @@ class _Interpreter(fx.Interpreter):
         super().__init__(module)
         self.method, self.unpool = method, unpool
         (self.last,) = [node for node in module.graph.nodes if node.name == step]
+        self.start: Tensor | None = None
+        self.current: fx.Node | None = None
         self.needed = {self.last}
         for node in reversed(module.graph.nodes):
             if node in self.needed:
@@ -133,6 +135,7 @@ class _Interpreter(fx.Interpreter):
         return value
 
     def _run(self, node: fx.Node) -> Any:
+        self.current = node
         if node.target is aten.mul.Tensor:
             for value, gate in (node.args, node.args[::-1]):
                 if getattr(gate, "target", None) in GATES and gate.args[0] is value:
@@ -165,6 +168,8 @@ class _Interpreter(fx.Interpreter):
         return super().call_function(target, args, kwargs)
 
     def _rectified(self, z: Tensor, call: Callable[[Tensor], Tensor]) -> Tensor:
+        if self.current is self.last:
+            self.start = z
         return _Ruled.apply(z, call, self.method)
 
     def _repeated(self, target: Any, given: dict, args: tuple, kwargs: dict) -> Any:
@@ -203,7 +208,8 @@ class Reference:
     """The exported graph of a model, for batches of the size that it is given.
 
     ``project`` carries entries of a step's output (by its name in the graph) back, starting with
-    themselves. The names are those of the graph that rot180 reads, unless it is decomposed.
+    themselves; where the step is a rectifier, they start before it. The names are those of the
+    graph that rot180 reads, unless it is decomposed.
     """
 
     def __init__(self, model: nn.Module, images: Tensor, decomposed: bool = False) -> None:
@@ -218,10 +224,10 @@ class Reference:
     ) -> tuple[Tensor, Tensor]:
         """Return the values at an index of a step's output, and their projection (n, c, h, w)."""
         pixels = images.clone().requires_grad_()
-        value = _Interpreter(self.module, step, method, unpool).run(
-            pixels, enable_io_processing=False
-        )
+        interpreter = _Interpreter(self.module, step, method, unpool)
+        value = interpreter.run(pixels, enable_io_processing=False)
         value = value[0] if isinstance(value, tuple) else value
         chosen = value[index]
-        (found,) = torch.autograd.grad(chosen, pixels, chosen.detach())
+        start = chosen if interpreter.start is None else interpreter.start[index]
+        (found,) = torch.autograd.grad(start, pixels, chosen.detach())
         return chosen.detach(), found

@@ -398,7 +398,9 @@ def test_trace_shows_the_products_of_a_trained_network() -> None:
 def test_trace_of_errors_and_projections() -> None:
     checkpoint = rot180.load("two-layer")
     image = checkpoint.prepare(rot180.open_dataset("photos", "test").image(1))
-    projection = rot180.project(checkpoint.network(), image, "conv2", 40, position="peak")
+    projection = rot180.project(
+        checkpoint.network(), image, "conv2", 40, position="peak", method="deconvnet"
+    )
     y, x = projection.box.top + 3, projection.box.left + 3
     pixel = float(projection.full()[1, y, x])
     words = ("projection", "conv2", f"1,{y},{x}", "--feature", 40, "--position", "peak")

@@ -21,6 +21,7 @@ from campaign.watching import eager, exported
 from rot180.graph.twin import tensors_of
 
 METHODS = ("gradient", "deconvnet", "guided")
+_BEFORE = "before the rectifier of "
 TOLERANCE = {
     torch.float64: 1e-7,
     torch.float32: 5e-3,
@@ -184,14 +185,19 @@ class Judge:
         if coarsest != torch.float64:
             self.verdict.notes.append(f"goes through {coarsest}: compared to {self.tolerance}")
         maps = {name: self.net.maps(images, name) for name in self.names}
+        rectified = [name for name in self.names if self.net.layers[name].rectified]
+        before = {name: self.net.maps(images, name, before_rectifier=True) for name in rectified}
         self.ruled = Ruled(self.case, self.dtype, images[:1])
         self.tangents: list[dict[str, Tangents]] = []
         for number in (0, 1):
             image, wanted = images[number : number + 1], {k: v[number] for k, v in maps.items()}
+            wanted |= {_BEFORE + k: v[number] for k, v in before.items()}
             found = tangents(run, image, self.directions, wanted)
             missing = {name: one for name, one in wanted.items() if name not in found}
             if missing and self.ruled.graph is not None:
                 found |= tangents(exported(self.ruled.graph), image, self.directions, missing)
+            for name in before:
+                self._start_before(name, found)
             self.tangents.append(found)
         for name in self.names:
             known = [name in one for one in self.tangents]
@@ -203,6 +209,16 @@ class Judge:
                 )
                 self.tangents[0].pop(name, None)
         self.ruled.look_at(maps)
+
+    def _start_before(self, name: str, found: dict[str, Tangents]) -> None:
+        """Take a layer's changes along the directions before its rectifier: there signals start."""
+        early = found.pop(_BEFORE + name, None)
+        if name in found and early is not None:
+            doubt = max(found[name].doubt, early.doubt)
+            found[name] = found[name]._replace(along=early.along, doubt=doubt, how=early.how)
+        elif name in found:
+            self._note(f"{name}: its values before the rectifier are none that the model computes")
+            del found[name]
 
     def _layer(self, name: str) -> None:
         maps = self.tangents[0][name].maps

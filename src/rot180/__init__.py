@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rot180.graph.capture import capture
     from rot180.graph.network import Layer, Network
     from rot180.networks.named import load
+    from rot180.projection.automatic import use_sample
     from rot180.projection.project import project
     from rot180.projection.result import Projection, Projections
     from rot180.projection.units import project_units
@@ -38,6 +39,7 @@ _HOME = {
     "Projection": "rot180.projection.result",
     "Projections": "rot180.projection.result",
     "scan": "rot180.atlas.scan",
+    "use_sample": "rot180.projection.automatic",
 }
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "project",
     "project_units",
     "scan",
+    "use_sample",
 ]
 
 

@@ -71,6 +71,7 @@ def summary_of(maps: Sequence[np.ndarray]) -> Summary:
         np.concatenate([one.argmax(2) for one in flat], axis=1),
         np.concatenate([one.astype(np.float64).mean(2) for one in flat], axis=1),
         np.concatenate([(one > 0).sum(2) for one in flat], axis=1),
+        np.concatenate([one.max(2) for one in flat], axis=1).astype(np.float32),
     )
 
 

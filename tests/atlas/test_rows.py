@@ -137,7 +137,8 @@ def test_examples_are_the_best_images_with_what_their_peaks_see() -> None:
                 y, x = np.unravel_index(own[image].argmax(), own[image].shape)
                 top, bottom = images.fields[part.name].rows[y]
                 left, right = images.fields[part.name].columns[x]
-                expected = (feature, rank, image, own[image, y, x], y, x, top, left, bottom, right)
+                peak = own[image, y, x]
+                expected = (feature, rank, image, peak, peak, y, x, top, left, bottom, right)
                 assert tuple(found[2 * feature + rank].values()) == expected
             feature += 1
 

@@ -90,7 +90,7 @@ def test_the_tiles_are_the_projections(subject, drawn) -> None:
     sheet = np.asarray(Image.open(drawn / "2-first-layer.png"))
     scales = numbers(drawn, "2-first-layer")["tile_scale"]
     for channel in (0, 9, 31):
-        signal = rot180.project(net, x, "conv1", channel).full().numpy()
+        signal = rot180.project(net, x, "conv1", channel, method="deconvnet").full().numpy()
         assert scales[channel] == pytest.approx(np.abs(signal).max(), rel=1e-5)
         left, top = 2 * (16 + (channel % 8) * 104), 2 * (40 + channel // 8 * 120)
         tile = sheet[top + 6 : top + 192 : 12, left + 6 : left + 192 : 12]

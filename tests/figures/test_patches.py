@@ -124,7 +124,12 @@ def test_the_page_shows_these_tiles_and_the_projections_of_the_same_units(
             assert (shown[~there][:, 3] == 56).all()  # the mount
 
             projection = rot180.project(
-                net, model.prepare(pixels), "conv2", feature.channel, example.position
+                net,
+                model.prepare(pixels),
+                "conv2",
+                feature.channel,
+                example.position,
+                method="deconvnet",
             )
             assert projection.activation == pytest.approx(example.activation, rel=1e-3)
             assert projection.box == example.box
@@ -159,7 +164,7 @@ def test_large_fields_are_made_smaller_and_stay_at_their_place(tmp_path: Path) -
         assert (tiles.height, tiles.width) == (112, 112)
         for y, x in ((0, 0), (12, 15), (24, 29), (0, 29)):
             box = net.receptive_field(net.layer("0"), (y, x))
-            tile = tiles.patch(images[0], Example(0, 1.0, (y, x), box))
+            tile = tiles.patch(images[0], Example(0, 1.0, (y, x), box, 1.0))
             rows, columns = (tile[..., 3].any(axis) for axis in (1, 0))
             for found, place, size in ((rows, y, 200), (columns, x, 240)):
                 at = 112 / 151 * (np.arange(112) / (112 / 151) - 75 + 8 * place)  # of its pixels

@@ -113,8 +113,8 @@ def test_an_own_derivative_is_kept_where_it_is_another() -> None:
     found = rot180.project(net, x.detach(), "c", 2, method="gradient").full()
     assert relative_error(found, wanted) < 1e-12
     with pytest.raises(Rot180Error, match="'deconvnet' is not defined for the operator Rounded"):
-        rot180.project(net, x[0].detach(), "c", 2)
-    rot180.project(net, x[0].detach(), "a", 2)
+        rot180.project(net, x[0].detach(), "c", 2, method="deconvnet")
+    rot180.project(net, x[0].detach(), "a", 2, method="deconvnet")
 
 
 @pytest.mark.slow

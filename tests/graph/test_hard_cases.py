@@ -86,8 +86,8 @@ def test_what_changes_nothing_does_not_hand_on_memory_that_is_then_written_to() 
     _, net = capture(lambda s, x: s.a(F.relu(F.avg_pool2d(x, 1))))
     x = image(3, 8, 8)
     before = x.clone()
-    rot180.project(net, net.open(x), "a")
-    rot180.project(net, x, "a", 0, (3, 3))
+    rot180.project(net, net.open(x), "a", method="deconvnet")
+    rot180.project(net, x, "a", 0, (3, 3), method="deconvnet")
     assert torch.equal(x, before)
 
 
@@ -106,21 +106,21 @@ def test_a_network_is_the_model_as_it_was() -> None:
     model, net = capture(lambda s, x: s.c(F.relu(s.b(F.relu(s.a(x)) + s.gain))))
     x = image(3, 8, 8)
     opened = net.open(x)
-    before = [rot180.project(net, x, name, 1, (4, 4)) for name in "abc"]
+    before = [rot180.project(net, x, name, 1, (4, 4), method="deconvnet") for name in "abc"]
     changes(model)
     for source in (x, opened):
         for name, wanted in zip("abc", before, strict=True):
-            found = rot180.project(net, source, name, 1, (4, 4))
+            found = rot180.project(net, source, name, 1, (4, 4), method="deconvnet")
             assert relative_error(found.full(), wanted.full()) < 1e-13
 
 
 def test_an_opened_image_is_the_image_as_it_was() -> None:
     _, net = capture(lambda s, x: s.b(F.relu(s.a(x))))
     x = image(1, 3, 8, 8).contiguous(memory_format=torch.channels_last)[0]
-    wanted = rot180.project(net, x, "b", 1, (4, 4))
+    wanted = rot180.project(net, x, "b", 1, (4, 4), method="deconvnet")
     opened = net.open(x)
     x.zero_()
-    found = rot180.project(net, opened, "b", 1, (4, 4))
+    found = rot180.project(net, opened, "b", 1, (4, 4), method="deconvnet")
     assert relative_error(found.pixels, wanted.pixels) < 1e-13
 
 
@@ -183,15 +183,15 @@ def test_units_that_see_nothing_but_padding() -> None:
     net = rot180.capture(model, image(1, 3, 4, 4))
     opened = net.open(image(3, 4, 4))
     for place in ((3, 3), (2, 2), (0, 3)):
-        cold = rot180.project(net, image(3, 4, 4), "1", 1, place)
-        open_ = rot180.project(net, opened, "1", 1, place)
+        cold = rot180.project(net, image(3, 4, 4), "1", 1, place, method="deconvnet")
+        open_ = rot180.project(net, opened, "1", 1, place, method="deconvnet")
         assert cold.activation == pytest.approx(open_.activation)
         assert relative_error(cold.full(), open_.full()) < 1e-12 or not open_.full().any()
     model = nn.Sequential(
         nn.Conv2d(3, 4, 1, stride=2, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 1, stride=2, padding=1)
     ).double()
     net = rot180.capture(model, image(1, 3, 8, 8))
-    p = rot180.project(net, image(3, 8, 8), "2", 1, (0, 0))
+    p = rot180.project(net, image(3, 8, 8), "2", 1, (0, 0), method="deconvnet")
     assert not p.full().any()
     assert p.activation == pytest.approx(float(model(image(1, 3, 8, 8))[0, 1, 0, 0].detach()))
 

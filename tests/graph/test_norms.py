@@ -24,7 +24,7 @@ from rot180.graph.operators.calls import Derived, Unlisted
 from rot180.graph.operators.normalisation import BatchNorm, GroupNorm, LayerNorm, OwnNorm
 from rot180.graph.operators.pooling import Along
 from rot180.graph.ways import DERIVED, LINEAR, way_back
-from rot180.projection.rules import METHODS, Rules
+from rot180.projection.rules import WAYS_BACK, Rules
 from tests.models import image, relative_error, seeded
 from tests.projection.styles import normalised
 
@@ -290,7 +290,7 @@ def test_units_and_whole_maps_are_the_differences_of_the_model(name: str) -> Non
             maps = model(image_[None])[0]
         slopes = central_differences(model, image_[None]).reshape(3, 6, 7, *image_.shape)
         opened = net.open(image_)
-        for method in METHODS:
+        for method in WAYS_BACK:
             for channel, place in units:
                 wanted = maps[channel, *place] * slopes[channel, *place]
                 for source in (image_, opened):
@@ -338,7 +338,7 @@ def test_a_transposed_signal_goes_through_a_norm(norm: Callable[[], nn.Module]) 
     model, x = seeded(Tokens, norm), image(1, 3, 5, 5, seed=2)
     net = rot180.capture(model, x)
     slopes, score = central_differences(model, x)[2], model(x)[0, 2].detach()
-    for method in METHODS:
+    for method in WAYS_BACK:
         p = rot180.project(net, x[0], "head", 2, None, method)
         assert relative_error(p.full(), (score * slopes).reshape(3, 5, 5)) < 1e-7
 
@@ -378,7 +378,7 @@ def test_local_response_norm_is_read_without_autograd() -> None:
         "average pooling",
     ]
     assert all(one.local for one in operators)
-    assert net.report().layers[-1].methods == METHODS
+    assert net.report().layers[-1].methods == WAYS_BACK
 
 
 @pytest.mark.slow

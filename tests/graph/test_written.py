@@ -18,7 +18,7 @@ from rot180.graph.fingerprint import fingerprint
 from rot180.graph.operators.activations import Pointwise, Rectifier
 from rot180.graph.operators.base import Kept, Operator, Part
 from rot180.graph.table.rectifying import rectifies
-from rot180.projection.rules import METHODS, Rules
+from rot180.projection.rules import WAYS_BACK, Rules
 from tests.graph.test_capture import Written
 from tests.models import image, relative_error, seeded
 
@@ -161,7 +161,7 @@ def test_a_rectifier_that_is_written_out_is_that_one(name: str) -> None:
     below = net.needed(net.layers[f"{place}.c"].step)
     found = [net.steps[one].operator for one in below]
     assert [one.name for one in found if isinstance(one, Rectifier)] == ["ReLU", WRITTEN[name][2]]
-    for method in METHODS:
+    for method in WAYS_BACK:
         for source, as_well in ((x, x), (opened, plainly)):
             for at in (None, (0, 0), (4, 5)):
                 one = rot180.project(net, source, f"{place}.c", 1, at, method)
@@ -184,7 +184,7 @@ def test_a_layer_ends_with_the_rectifier_that_is_written_out() -> None:
     for place, (_, _, rectifier) in enumerate(some):
         name = f"{place}.a"
         assert [one.layers[name].rectifier for one in nets] == [rectifier, rectifier]
-        for method in METHODS:
+        for method in WAYS_BACK:
             one, two = (rot180.project(net, image(2, 3, 8, 8), name, method=method) for net in nets)
             assert relative_error(one.full(), two.full()) < 1e-12
 
@@ -399,7 +399,7 @@ def test_a_rectifier_of_ones_own_takes_the_rule_of_each_method(
     model, net = network(rectify)
     assert sum(isinstance(one, Rectifier) for one in needed(net)) == 2
     x = image(1, 3, 8, 8, seed=3)
-    for method in METHODS:
+    for method in WAYS_BACK:
         pixels = x.clone().requires_grad_()
         y = model.b(Ruled.apply(model.a(pixels), F.relu, 1.0, method)) * 3
         maps = model.c(Ruled.apply(y, rectify, size, method))[0, 2]
@@ -446,7 +446,7 @@ def test_what_is_no_rectifier_goes_by_its_derivative_whatever_is_inside(bend: Fu
     maps = model(pixels)[0, 1]
     (wanted,) = torch.autograd.grad((maps * maps.detach()).sum(), pixels)
     digits = 1e-7 if bend is hard_sigmoid else 1e-12  # PyTorch's own has a sixth in float32
-    for method in METHODS:
+    for method in WAYS_BACK:
         found = rot180.project(net, x[0], "b", 1, method=method)
         assert relative_error(found.full(), wanted[0]) < digits
         unit = rot180.project(net, x[0], "b", 1, (7, 2), method)
@@ -528,7 +528,7 @@ def test_the_gradient_of_a_pooling_by_powers_is_finite(power: float) -> None:
     net, x = rot180.capture(model, image(1, 3, 12, 12)), image(1, 3, 12, 12)
     silent = F.max_pool2d(model[:2](x), 2) == 0
     assert silent.any()
-    for method in METHODS:
+    for method in WAYS_BACK:
         assert rot180.project(net, x[0], "3", method=method).full().isfinite().all()
     unit = rot180.project(net, x[0], "3", 1, (2, 2), "gradient")
     step, wanted = 1e-6, torch.zeros(3, 12, 12, dtype=torch.float64)
@@ -544,7 +544,7 @@ def test_the_gradient_of_a_pooling_by_powers_is_finite(power: float) -> None:
 def test_roots_have_the_derivative_zero_at_zero(function: Function) -> None:
     model = seeded(Written, lambda s, x: s.b(function(F.relu(s.a(x)))))
     net, x = rot180.capture(model, image(1, 3, 8, 8)), image(3, 8, 8)
-    for method in METHODS:
+    for method in WAYS_BACK:
         assert rot180.project(net, x, "b", method=method).full().isfinite().all()
 
 
@@ -556,7 +556,7 @@ def test_a_gated_linear_unit_goes_by_its_derivative(axis: int) -> None:
     pixels = x.clone().requires_grad_()
     value = model(pixels)[0, 1, 3, 4]
     (wanted,) = torch.autograd.grad(value, pixels, value.detach())
-    for method in METHODS:
+    for method in WAYS_BACK:
         found = rot180.project(net, x[0], "b", 1, (3, 4), method)
         assert relative_error(found.full(), wanted[0]) < 1e-12
 

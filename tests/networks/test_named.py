@@ -80,7 +80,7 @@ def test_a_model_from_a_file_is_shown_pictures(code: Path, name: str) -> None:
     wanted = (image / 255 - np.array(found.mean)) / np.array(found.std)
     assert np.allclose(x.permute(1, 2, 0), wanted, atol=1e-5)
     layer = next(iter(found.network().layers))
-    assert rot180.project(found.network(), x, layer, 2).full().shape == x.shape
+    assert rot180.project(found.network(), x, layer, 2, method="deconvnet").full().shape == x.shape
     assert found.network() is found.network()
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import rot180
 from rot180.graph.operators.base import MAPS
 from rot180.graph.operators.pooling import MaxPool
-from rot180.projection.rules import METHODS, UNPOOLINGS
+from rot180.projection.rules import UNPOOLINGS, WAYS_BACK
 from tests.models import image, relative_error, seeded
 from tests.projection.stacks import BLOCKS, Stack
 from tests.projection.styles import SIZE, STYLES, Several
@@ -65,9 +65,13 @@ class Compared:
             (n % 2, int(maps[n % 2, :, y, x].abs().argmax()), (y, x))
             for n, (y, x) in enumerate(places)
         ]
+        ranked = maps
+        if layer.saturates:
+            ranked = self.net.maps(self.images, layer.name, before_rectifier=True)
         for n in range(9, UNITS):
             channel = (0, layer.channels - 1)[n % 4 // 2]
-            found.append((n % 2, channel, divmod(int(maps[n % 2, channel].argmax()), layer.width)))
+            peak = divmod(int(ranked[n % 2, channel].argmax()), layer.width)
+            found.append((n % 2, channel, peak))
         return found
 
     def wanted(self, layer: rot180.Layer, units: list[Unit], method: str, unpool: str) -> tuple:
@@ -87,7 +91,7 @@ class Compared:
         units = self.units(layer)
         rules = {"method": method, "unpool": unpool}
         activations, signals = self.wanted(layer, units, method, unpool)
-        shift = METHODS.index(method)
+        shift = WAYS_BACK.index(method)
         for k, (n, channel, place) in enumerate(units[:9]):
             way, channels = (k + k // 3 + shift) % 3, [channel, 0, layer.channels - 1]
             source = self.images[n] if way == 0 else self.opened[n]
@@ -143,7 +147,7 @@ def layers_of(style: str, dtype: torch.dtype) -> Iterator[tuple[Compared, rot180
 @pytest.mark.parametrize("style", STYLES)
 def test_a_unit_from_its_receptive_field_is_that_of_whole_maps(style: str) -> None:
     for both, layer in layers_of(style, torch.float64):
-        for method in METHODS:
+        for method in WAYS_BACK:
             for unpool in both.unpoolings(layer):
                 both.check(layer, method, unpool)
 
@@ -151,7 +155,7 @@ def test_a_unit_from_its_receptive_field_is_that_of_whole_maps(style: str) -> No
 @pytest.mark.parametrize("style", GROUPS[6])
 def test_in_single_precision_too(style: str) -> None:
     for both, layer in layers_of(style, torch.float32):
-        for method in METHODS:
+        for method in WAYS_BACK:
             both.check(layer, method, "switches")
 
 
@@ -173,6 +177,6 @@ def test_of_blocks_in_any_order(drawn) -> None:
     names, shape, seed = drawn
     both = Compared(seeded(Stack, names, shape, seed=seed), image(2, *shape, seed=seed), 1e-12)
     for layer in both.net.layers.values():
-        for method in METHODS:
+        for method in WAYS_BACK:
             for unpool in both.unpoolings(layer):
                 both.check(layer, method, unpool)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import rot180
-from rot180.projection.rules import METHODS
+from rot180.projection.rules import WAYS_BACK
 from tests.models import Functional, TwoConvolutions, Varied, image, relative_error, seeded
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
@@ -35,7 +35,7 @@ def test_of_one_convolution_it_is_the_activation_times_the_kernel(dtype: torch.d
     fired = (maps > 0).nonzero().tolist()
     assert len(fired) > 100
     for channel, y, x_ in fired[::7]:
-        p = rot180.project(net, x, "0", channel, (y, x_))
+        p = rot180.project(net, x, "0", channel, (y, x_), method="deconvnet")
         assert p.box == (2 * y, x_, 2 * y + 5, x_ + 3)
         wanted = maps[channel, y, x_] * model[0].weight[channel].detach()
         lost = float(maps.max() / maps[channel, y, x_])  # digits of a small remainder of a sum
@@ -93,7 +93,7 @@ def _captum(method: str, model: nn.Module, module: str):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", WAYS_BACK)
 @pytest.mark.parametrize(
     "rectify",
     [("functional", "inplace"), ("module", "module"), ("clamp", "clamp_min"), ("inplace", "clamp")],
@@ -111,7 +111,7 @@ def test_captum_gives_the_plain_gradient_where_the_rectifier_is_functional() -> 
     """The case that rot180 must not share: were it to change, the documentation would be wrong."""
     model, x = Functional(seeded(TwoConvolutions), ("functional", "functional")), image(3, 12, 12)
     net = rot180.capture(model, x[None])
-    p = rot180.project(net, x, "conv2", 1, "peak")
+    p = rot180.project(net, x, "conv2", 1, "peak", method="deconvnet")
     gradient = rot180.project(net, x, "conv2", 1, "peak", method="gradient")
     theirs = captum.attr.NeuronDeconvolution(model, model.conv2).attribute(
         x[None], (1, *p.position)

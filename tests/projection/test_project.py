@@ -43,25 +43,33 @@ def test_a_batch_gives_what_single_calls_give(net, position, method: str, unpool
 
 def test_chosen_features_of_a_batch(net) -> None:
     x = image(2, 3, 12, 12)
-    found = rot180.project(net, x, "conv1", [4, 1])
+    found = rot180.project(net, x, "conv1", [4, 1], method="deconvnet")
     assert found.shape == (2, 2)
     assert [one.channel for one in found] == [4, 1, 4, 1]
-    assert torch.equal(found[2].full(), rot180.project(net, x[1:], "conv1", 4)[0].full())
+    assert torch.equal(
+        found[2].full(), rot180.project(net, x[1:], "conv1", 4, method="deconvnet")[0].full()
+    )
 
 
 def test_numbers_of_numpy_and_torch_count_as_numbers(net) -> None:
     x = image(3, 12, 12)
     for zero in (np.int64(0), torch.tensor(0), np.array(0)):
-        found = rot180.project(net, x, "conv2", zero, np.array([1, 2]))
+        found = rot180.project(net, x, "conv2", zero, np.array([1, 2]), method="deconvnet")
         assert isinstance(found, rot180.Projection)
         assert (found.channel, found.position) == (0, (1, 2))
 
 
 def test_large_batches_go_in_parts_with_the_same_result(net, monkeypatch) -> None:
     x = image(5, 3, 12, 12)
-    whole = [rot180.project(net, x, "conv2", 3), rot180.project(net, x[0], "conv2")]
+    whole = [
+        rot180.project(net, x, "conv2", 3, method="deconvnet"),
+        rot180.project(net, x[0], "conv2", method="deconvnet"),
+    ]
     monkeypatch.setattr(module, "_MEMORY", 2 * 6 * 12 * 12)
-    parts = [rot180.project(net, x, "conv2", 3), rot180.project(net, x[0], "conv2")]
+    parts = [
+        rot180.project(net, x, "conv2", 3, method="deconvnet"),
+        rot180.project(net, x[0], "conv2", method="deconvnet"),
+    ]
     for one, other in zip(whole, parts, strict=True):
         assert relative_error(one.full(), other.full()) < 1e-12
 
@@ -73,7 +81,7 @@ def test_nothing_of_a_unit_lies_outside_its_receptive_field(net, unpool: str) ->
     fired = (net.maps(x, "conv2")[0] > 0).nonzero().tolist()
     for channel, *unit in fired[::5]:
         whole = over_whole_maps(net, x, "conv2", channel, tuple(unit), Rules(unpooling=unpool))
-        p = rot180.project(net, x, "conv2", channel, tuple(unit), unpool=unpool)
+        p = rot180.project(net, x, "conv2", channel, tuple(unit), unpool=unpool, method="deconvnet")
         assert p.box == net.receptive_field(net.layers["conv2"], tuple(unit))
         assert p.pixels.shape[1:] == (p.box.height, p.box.width)
         outside = torch.ones_like(whole, dtype=torch.bool)
@@ -102,8 +110,10 @@ def test_the_signal_starts_with_the_activation_and_ignores_biases() -> None:
         model.conv2.bias.zero_()
     net = rot180.capture(model, image(1, 3, 12, 12))
     x = image(3, 12, 12)
-    one = rot180.project(net, x, "conv2", 2)
-    two = rot180.project(net, 2 * x, "conv2", 2)  # without biases all activations double
+    one = rot180.project(net, x, "conv2", 2, method="deconvnet")
+    two = rot180.project(
+        net, 2 * x, "conv2", 2, method="deconvnet"
+    )  # without biases all activations double
     assert relative_error(two.full(), 2 * one.full()) < 1e-12
     assert two.activation == pytest.approx(2 * one.activation)
 
@@ -111,18 +121,18 @@ def test_the_signal_starts_with_the_activation_and_ignores_biases() -> None:
 def test_a_silent_unit_gives_nothing(net) -> None:
     maps = net.maps(image(3, 12, 12), "conv1")[0]
     channel, y, x = (maps == 0).nonzero()[0].tolist()
-    p = rot180.project(net, image(3, 12, 12), "conv1", channel, (y, x))
+    p = rot180.project(net, image(3, 12, 12), "conv1", channel, (y, x), method="deconvnet")
     assert p.activation == 0
     assert not p.pixels.any()
 
 
 def test_it_shows_itself_in_a_notebook(net) -> None:
-    p = rot180.project(net, image(3, 12, 12), "conv2", 1)
+    p = rot180.project(net, image(3, 12, 12), "conv2", 1, method="deconvnet")
     shown = np.asarray(Image.open(io.BytesIO(p._repr_png_())))
     factor = 256 // 12
     assert shown.shape == (12 * factor, 12 * factor, 3)
     assert np.array_equal(shown[::factor, ::factor], p.picture())
-    many = rot180.project(net, image(3, 12, 12), "conv2")
+    many = rot180.project(net, image(3, 12, 12), "conv2", method="deconvnet")
     assert Image.open(io.BytesIO(many._repr_png_())).size[0] > 4 * 12
     assert "feature 1" in repr(p)
 
@@ -179,4 +189,4 @@ def test_values_that_overflow_are_traced_to_the_step() -> None:
         model.conv2.weight.mul_(1e300)
     net = rot180.capture(model, image(1, 3, 12, 12))
     with pytest.raises(Rot180Error, match=r"first in the step conv2d_1 \(convolution\)"):
-        rot180.project(net, image(3, 12, 12) * 1e10, "conv2", 0)
+        rot180.project(net, image(3, 12, 12) * 1e10, "conv2", 0, method="deconvnet")

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from rot180.graph.boxes import Box, Window
 from rot180.graph.operators.pooling import MaxPool
-from rot180.projection.rules import METHODS, Rules, repeated, to_switches
+from rot180.projection.rules import WAYS_BACK, Rules, repeated, to_switches
 from tests.graph.parts import boxes, inner_product_error, laid, part_of, taken
 from tests.models import image, relative_error
 from tests.reference import sums_over_windows
@@ -91,7 +91,7 @@ def test_repetition_fills_windows_that_do_not_overlap_exactly(height, width, k) 
 
 
 @pytest.mark.parametrize("spare", [False, True])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", WAYS_BACK)
 def test_what_a_signal_becomes_at_a_rectifier(method: str, spare: bool) -> None:
     signal, slope = image(50, seed=1), image(50, seed=2)
     given = signal.clone()

@@ -63,16 +63,16 @@ def test_many_units_of_one_image_take_one_pass_of_it_and_give_the_same(images) -
 def test_the_peak_is_the_strongest_position(net, images) -> None:
     units = [(n, "body.0", c, "peak") for n in (3, 0) for c in (1, 7)]
     for (number, layer, channel, _), p in zip(
-        units, rot180.project_units(net, images, units), strict=True
+        units, rot180.project_units(net, images, units, method="deconvnet"), strict=True
     ):
-        alone = rot180.project(net, images[number], layer, channel, "peak")
+        alone = rot180.project(net, images[number], layer, channel, "peak", method="deconvnet")
         assert p.position == alone.position
         assert relative_error(p.pixels, alone.pixels) < 1e-12
 
 
 def test_a_unit_that_is_asked_for_twice_comes_twice(net, images) -> None:
     unit = (1, "stem.0", 3, (4, 4))
-    one, two = rot180.project_units(net, images, [unit, unit])
+    one, two = rot180.project_units(net, images, [unit, unit], method="deconvnet")
     assert torch.equal(one.pixels, two.pixels)
 
 
@@ -91,22 +91,26 @@ class Reading:
 def test_images_are_read_when_they_are_needed_and_once(net) -> None:
     images = Reading()
     units = [(n % 7, "stem.0", n % 8, (n % 9, 3)) for n in range(300)]
-    found = rot180.project_units(net, images, iter(units))
+    found = rot180.project_units(net, images, iter(units), method="deconvnet")
     assert not images.read
     for (number, layer, channel, place), p in zip(units, found, strict=True):
-        alone = rot180.project(net, image(3, 21, 26, seed=number), layer, channel, place)
+        alone = rot180.project(
+            net, image(3, 21, 26, seed=number), layer, channel, place, method="deconvnet"
+        )
         assert relative_error(p.pixels, alone.pixels) < 1e-12
     assert sorted(images.read) == list(range(7))
 
 
 def test_images_by_name_of_a_number(net) -> None:
-    (p,) = rot180.project_units(net, {9: image(3, 21, 26)}, [(9, "stem.0", 0, (1, 1))])
+    (p,) = rot180.project_units(
+        net, {9: image(3, 21, 26)}, [(9, "stem.0", 0, (1, 1))], method="deconvnet"
+    )
     assert p.layer == "stem.0"
 
 
 def test_the_good_ones_come_before_the_error(net, images) -> None:
     units = [(0, "stem.0", 0, (1, 1)), (0, "stem.0", 1, (1, 1)), (0, "stem.0", 99, (1, 1))]
-    found = rot180.project_units(net, images, units)
+    found = rot180.project_units(net, images, units, method="deconvnet")
     assert next(found).channel == 0
     assert next(found).channel == 1
     with pytest.raises(Rot180Error, match="no feature 99"):
@@ -128,7 +132,7 @@ def test_the_good_ones_come_before_the_error(net, images) -> None:
 )
 def test_a_bad_unit_gets_a_sentence(net, images, unit, words: str) -> None:
     with pytest.raises(Rot180Error, match=words):
-        list(rot180.project_units(net, images, [unit]))
+        list(rot180.project_units(net, images, [unit], method="deconvnet"))
 
 
 def test_bad_arguments_get_a_sentence(net, images) -> None:
@@ -144,4 +148,4 @@ def test_bad_arguments_get_a_sentence(net, images) -> None:
     with pytest.raises(Rot180Error, match="no method 'None'"):
         rot180.project_units(net, images, unit, None)
     with pytest.raises(Rot180Error, match="not numbers"):
-        list(rot180.project_units(net, images * float("nan"), unit))
+        list(rot180.project_units(net, images * float("nan"), unit, method="deconvnet"))

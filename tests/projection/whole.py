@@ -20,20 +20,20 @@ def over_whole_maps(
 ) -> Tensor:
     """Return the projection (c, h, w) of one unit; below its layer every step is on whole maps."""
     place, opened = net.layer(layer), net.open(image)
-    chosen, aim = slice(channel, channel + 1), net.aim(place, None, rules.method)
+    chosen, aim = slice(channel, channel + 1), net.aim(place, None, rules.backward)
     maps = opened.maps(place)[:, chosen]
     signal = torch.zeros_like(maps)
     signal[..., *position] = maps[..., *position]
     if place.rectified:
         rectifier = net.steps[place.step].operator.of_channels(chosen)
         inputs = ()
-        if rectifier.looks_at(rules.method).inputs:
+        if rectifier.looks_at(rules.backward).inputs:
             inputs = (place.as_maps(opened.value(net.steps[place.step].inputs[0]))[:, chosen],)
         (signal,) = rectifier.backward(signal, Kept(inputs, maps), rules, aim.part)
     back = carried_back(
         aim.plan,
         net.operator(place).units_back(signal, chosen, aim.part),
-        lambda work: opened.kept(aim.plan, work, rules.method, [0], [(aim.rows, aim.columns)]),
+        lambda work: opened.kept(aim.plan, work, rules.backward, [0], [(aim.rows, aim.columns)]),
         rules,
     )
     found = image.new_zeros(image.shape)

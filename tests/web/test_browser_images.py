@@ -64,7 +64,11 @@ def test_a_click_on_a_pixel_and_on_a_unit(page: Page, address: str, shelf: Shelf
     with page.expect_download() as download:
         page.get_by_text("Save this picture").click()
     saved = np.asarray(Image.open(download.value.path()))
-    signal = rot180.project(book.live.network, image, "conv2", best, (y, x)).full().numpy()
+    signal = (
+        rot180.project(book.live.network, image, "conv2", best, (y, x), method="deconvnet")
+        .full()
+        .numpy()
+    )
     drawn = overlay(signal, book.atlas.picture(number).pixels)
     assert np.abs(saved.astype(int) - drawn.astype(int)).max() <= 1
     screenshot(page, "image")

@@ -23,6 +23,8 @@ class Example(NamedTuple):
     Attributes:
         image: its number in the data set.
         activation: the feature's largest on it.
+        strength: what ranks it among the examples: the value before a rectifier that has an upper
+            limit, as ReLU6 has; else the activation.
         position: (y, x) of that in the map.
         box: the receptive field there, in pixels of the image.
     """
@@ -31,6 +33,7 @@ class Example(NamedTuple):
     activation: float
     position: tuple[int, int]
     box: Box
+    strength: float
 
 
 class Peaks(NamedTuple):
@@ -167,18 +170,18 @@ class Feature:
         layer = self._atlas.layers[self.layer]
         found = []
         for values in self._atlas.rows(
-            'SELECT image, y, x, top, "left", bottom, "right", activation FROM example '
+            'SELECT image, y, x, top, "left", bottom, "right", activation, strength FROM example '
             "WHERE feature = ? ORDER BY rank",
             self.number,
         ):
             self._atlas.check(all(isinstance(one, int) for one in values[:7]), "example")
-            self._atlas.check(is_number(values[7]), "example.activation")
-            image, y, x, top, left, bottom, right, activation = values
+            self._atlas.check(all(map(is_number, values[7:])), "example.activation")
+            image, y, x, top, left, bottom, right, activation, strength = values
             inside = 0 <= y < layer.height and 0 <= x < layer.width
             self._atlas.check(inside, "example")
             box = Box(top, left, bottom, right)
             self._atlas.check(box == layer.fields.box((y, x)), "example")
-            found.append(Example(image, activation, (y, x), box))
+            found.append(Example(image, activation, (y, x), box, strength))
         return tuple(found)
 
     @property

@@ -99,6 +99,7 @@ def example_rows(state: State, fields: dict[str, Fields]) -> Rows:
             rank + 0 * feature,
             state.best_image[of],
             state.best[of].astype(np.float64),
+            state.best_strength[of].astype(np.float64),
             y,
             x,
             rows[y, 0],

@@ -9,7 +9,7 @@ it, and the views ``examples``, ``responses``, ``partners`` and ``peaks`` by lay
 APPLICATION_ID = 0x72313830
 """The letters r180."""
 
-VERSION = 1
+VERSION = 2
 
 TABLES = """
 -- What was scanned, and how: one fact a row, values in JSON.
@@ -70,6 +70,8 @@ CREATE TABLE example (
   rank INTEGER NOT NULL,         -- from 0
   image INTEGER NOT NULL REFERENCES image (number),
   activation REAL NOT NULL,
+  strength REAL NOT NULL,        -- what ranks it: the activation; before a rectifier that has an
+                                 -- upper limit, as ReLU6 has, the value before it
   y INTEGER NOT NULL,            -- position of the peak in the map
   x INTEGER NOT NULL,
   top INTEGER NOT NULL,          -- its receptive field in the image, cut to it; bottom and right
@@ -134,8 +136,8 @@ CREATE TABLE progress (first INTEGER PRIMARY KEY, stop INTEGER NOT NULL, next IN
 CREATE TABLE state (name TEXT PRIMARY KEY, type TEXT NOT NULL, shape TEXT NOT NULL,
   numbers BLOB NOT NULL);
 
-CREATE VIEW examples AS SELECT layer, channel, rank, image, activation, y, x, top, "left", bottom,
-  "right" FROM example JOIN feature ON feature = id;
+CREATE VIEW examples AS SELECT layer, channel, rank, image, activation, strength, y, x,
+  top, "left", bottom, "right" FROM example JOIN feature ON feature = id;
 CREATE VIEW responses AS SELECT layer, channel, rank, name AS class, response.mean_peak
   FROM response JOIN feature ON feature = id JOIN class ON class = number;
 CREATE VIEW partners AS SELECT one.layer, one.channel, rank, two.channel AS other, correlation

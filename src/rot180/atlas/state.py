@@ -40,8 +40,9 @@ class State:
         layout: the features, and their scales.
         images: number of images.
         class_images: (classes + 1), images of each class; the last: those without one.
-        best, best_image, best_where: (features, examples), the largest peaks, best first, their
-            images (-1: none yet) and positions.
+        best, best_strength, best_image, best_where: (features, examples), the peaks of the images
+            that excite each feature most, what they are ranked by (see :class:`Summary`), the
+            images (-1: none yet) and the positions, best first.
         mean: (features), sum of the mean activations of the images, in units.
         peaks: (classes + 1, features), sum of the peaks of each class, in units.
         fired, fired_images: (features), positions and images where the feature fired.
@@ -58,6 +59,7 @@ class State:
         self.class_images: Int64[np.ndarray, " k"] = np.zeros(classes, np.int64)
         shape = (features, layout.examples)
         self.best: Float32[np.ndarray, "f k"] = np.full(shape, -np.inf, np.float32)
+        self.best_strength: Float32[np.ndarray, "f k"] = np.full(shape, -np.inf, np.float32)
         self.best_image: Int64[np.ndarray, "f k"] = np.full(shape, _NO_IMAGE)
         self.best_where: Int64[np.ndarray, "f k"] = np.zeros(shape, np.int64)
         self.mean: Int64[np.ndarray, " f"] = np.zeros(features, np.int64)
@@ -94,6 +96,7 @@ class State:
             self.layout.scales,
             units,
             self.best,
+            self.best_strength,
             self.best_image,
             self.best_where,
             self.mean,
@@ -145,16 +148,16 @@ class State:
         found.images = self.images + other.images
         for name in ("class_images", "mean", "peaks", "fired", "fired_images", "histogram"):
             setattr(found, name, getattr(self, name) + getattr(other, name))
-        best, image, where = (
+        best, strength, image, where = (
             np.concatenate([getattr(self, name), getattr(other, name)], axis=1)
-            for name in ("best", "best_image", "best_where")
+            for name in ("best", "best_strength", "best_image", "best_where")
         )
         last = np.iinfo(np.int64).max
-        order = np.lexsort((np.where(image < 0, last, image), -best), axis=1)
+        order = np.lexsort((np.where(image < 0, last, image), -strength), axis=1)
         order = order[:, : self.layout.examples]
-        found.best, found.best_image, found.best_where = (
+        found.best, found.best_strength, found.best_image, found.best_where = (
             np.ascontiguousarray(np.take_along_axis(one, order, axis=1))
-            for one in (best, image, where)
+            for one in (best, strength, image, where)
         )
         found.sample_images, found.sample_peaks = _smallest(
             self.layout.sample,
@@ -214,6 +217,7 @@ class State:
 _ARRAYS = (
     "class_images",
     "best",
+    "best_strength",
     "best_image",
     "best_where",
     "mean",
@@ -301,9 +305,11 @@ def _update(
     where,
     mean,
     fired,
+    strength,
     scales,
     units,
     best,
+    best_strength,
     best_image,
     best_where,
     mean_sum,
@@ -327,18 +333,20 @@ def _update(
             fired_sum[f] += fired[i, f]
             fired_images[f] += value > 0
             histogram[f, _bin(value * in_scales)] += 1
-            k = last
-            if value < best[f, k] or (value == best[f, k] and 0 <= best_image[f, k] < number):
+            k, rank = last, strength[i, f]
+            least = best_strength[f, k]
+            if rank < least or (rank == least and 0 <= best_image[f, k] < number):
                 continue
             while k > 0 and (
-                value > best[f, k - 1]
+                rank > best_strength[f, k - 1]
                 or best_image[f, k - 1] < 0
-                or (value == best[f, k - 1] and number < best_image[f, k - 1])
+                or (rank == best_strength[f, k - 1] and number < best_image[f, k - 1])
             ):
                 best[f, k] = best[f, k - 1]
+                best_strength[f, k] = best_strength[f, k - 1]
                 best_image[f, k] = best_image[f, k - 1]
                 best_where[f, k] = best_where[f, k - 1]
                 k -= 1
-            best[f, k] = value
+            best[f, k], best_strength[f, k] = value, rank
             best_image[f, k] = number
             best_where[f, k] = where[i, f]

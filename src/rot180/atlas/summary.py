@@ -4,6 +4,7 @@ On a processor the loops are compiled (by Numba), because each PyTorch reduction
 again from memory; on other devices they are PyTorch's reductions.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
@@ -27,12 +28,15 @@ class Summary(NamedTuple):
         where: its position, y times width plus x; of equal ones the first.
         mean: the mean over all positions.
         fired: the number of positions where the activation is above 0.
+        strength: by what images are ranked: the largest value before the rectifier of layers whose
+            rectifier has an upper limit (``where`` is its position then), else the peak.
     """
 
     peak: Float32[np.ndarray, "n c"]
     where: Int32[np.ndarray, "n c"]
     mean: Float64[np.ndarray, "n c"]
     fired: Int32[np.ndarray, "n c"]
+    strength: Float32[np.ndarray, "n c"]
 
     @classmethod
     def empty(cls, images: int, features: int) -> "Summary":
@@ -43,6 +47,7 @@ class Summary(NamedTuple):
             np.empty(shape, np.int32),
             np.empty(shape, np.float64),
             np.empty(shape, np.int32),
+            np.empty(shape, np.float32),
         )
 
     def part(self, images: slice, features: slice) -> "Summary":
@@ -51,18 +56,29 @@ class Summary(NamedTuple):
 
 
 def summarise(maps: Float[Tensor, "n c h w"], into: Summary) -> None:
-    """Write the summary of maps into arrays (n, c).
+    """Write the summary of maps into arrays (n, c); the strength is the peak.
 
     Sums are float64. A position that is not a number makes its mean one, too.
     """
     if maps.device.type == "cpu":
-        _on_processor(positions_first(maps), into)
+        _on_processor(_summarise, positions_first(maps), into[:4])
+    else:
+        flat = maps.flatten(2)
+        peak, where = flat.max(2)
+        exact = torch.float32 if maps.device.type == "mps" else torch.float64
+        found = (peak, where, flat.mean(2, dtype=exact), (flat > 0).sum(2))
+        for mine, its in zip(into[:4], found, strict=True):
+            mine[:] = its.cpu().numpy()
+    into.strength[:] = into.peak
+
+
+def rank(values: Float[Tensor, "n c h w"], into: Summary) -> None:
+    """Write the strengths of values before a rectifier, and where they are, into arrays (n, c)."""
+    arrays = (into.strength, into.where)
+    if values.device.type == "cpu":
+        _on_processor(_peaks, positions_first(values), arrays)
         return
-    flat = maps.flatten(2)
-    peak, where = flat.max(2)
-    exact = torch.float32 if maps.device.type == "mps" else torch.float64
-    found = (peak, where, flat.mean(2, dtype=exact), (flat > 0).sum(2))
-    for mine, its in zip(into, found, strict=True):
+    for mine, its in zip(arrays, values.flatten(2).max(2), strict=True):
         mine[:] = its.cpu().numpy()
 
 
@@ -73,24 +89,26 @@ def positions_first(maps: Float[Tensor, "n c h w"]) -> Float[np.ndarray, "n p c"
     return found
 
 
-def _on_processor(values: np.ndarray, into: Summary) -> None:
+def _on_processor(
+    kernel: Callable[..., None], values: np.ndarray, into: tuple[np.ndarray, ...]
+) -> None:
+    """Let a compiled loop go through values (image, position, channel), by several threads."""
     images, _, channels = values.shape
     threads = torch.get_num_threads()
     if threads == 1 or values.size < _WORTH_TWO:
-        _summarise(values, 0, channels, *into)
+        kernel(values, 0, channels, *into)
         return
     parts: list[tuple[Any, ...]]
     if images >= threads:
         borders = [images * k // threads for k in range(threads + 1)]
         parts = [
-            (values[a:b], 0, channels, *into.part(slice(a, b), slice(None)))
-            for a, b in pairwise(borders)
+            (values[a:b], 0, channels, *(one[a:b] for one in into)) for a, b in pairwise(borders)
         ]
     else:  # in multiples of a cache line
         borders = [min(channels, -(-channels * k // threads // 16) * 16) for k in range(threads)]
         parts = [(values, a, b, *into) for a, b in pairwise([*borders, channels]) if b > a]
-    waiting = [_pool(threads).submit(_summarise, *one) for one in parts[1:]]
-    _summarise(*parts[0])
+    waiting = [_pool(threads).submit(kernel, *one) for one in parts[1:]]
+    kernel(*parts[0])
     for one in waiting:
         one.result()
 
@@ -126,6 +144,25 @@ def _summarise(values, first, last, peak, where, mean, fired):
                 count[k] += np.int32(value > 0)
         peak[i, first:last], where[i, first:last] = top, at
         mean[i, first:last], fired[i, first:last] = total / positions, count
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _peaks(values, first, last, peak, where):
+    """Find the largest values of (image, position, channel) and their positions, as above."""
+    images, positions, _ = values.shape
+    channels = last - first
+    top, at = np.empty(channels, values.dtype), np.empty(channels, np.int32)
+    for i in range(images):
+        top[:], at[:] = -np.inf, 0
+        for p in range(positions):
+            row, here = values[i, p, first:last], np.int32(p)
+            for k in range(channels):
+                value = row[k]
+                if value > top[k]:
+                    top[k] = value
+                    at[k] = here
+        peak[i, first:last], where[i, first:last] = top, at
 
 
 @njit(nogil=True, cache=True)

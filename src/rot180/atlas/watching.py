@@ -10,7 +10,7 @@ from torch import Tensor
 from rot180.atlas.layout import Layout, Part, scale_of
 from rot180.atlas.observed import Observed
 from rot180.atlas.rows import Fields
-from rot180.atlas.summary import Summary, local_colours, pixels_of, positions_first, summarise
+from rot180.atlas.summary import Summary, local_colours, pixels_of, positions_first, rank, summarise
 from rot180.errors import Rot180Error
 from rot180.graph.network import Layer, Network
 from rot180.graph.running import Running
@@ -90,15 +90,24 @@ class Watching:
     ) -> Summary:
         """Run a batch, and write the samples of each layer into its array."""
         summary = Summary.empty(len(inputs), self._layout.features)
+        ranked: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+
+        def before(layer: int, first: int, values: Tensor) -> None:
+            found = Summary.empty(len(values), self.parts[layer].channels)
+            rank(values, found)
+            ranked[layer, first] = found.strength, found.where
 
         def seen(layer: int, first: int, maps: Tensor) -> None:
             images = slice(first, first + len(maps))
-            summarise(maps, summary.part(images, self._layout.of(layer)))
+            part = summary.part(images, self._layout.of(layer))
+            summarise(maps, part)
+            if (layer, first) in ranked:
+                part.strength[:], part.where[:] = ranked.pop((layer, first))
             if wanted:
                 positions, samples = wanted[layer]
                 samples[images] = _sampled(maps, positions[images])
 
-        self._running.run(inputs, seen)
+        self._running.run(inputs, seen, before)
         if not np.isfinite(summary.mean).all():
             self._refuse(inputs, summary)
         return summary

@@ -50,7 +50,7 @@ class Difference(NamedTuple):
 class _Gradient:
     """The rules of the gradient."""
 
-    method = "gradient"
+    backward, method = "gradient", "gradient"
 
     def rectify(
         self, signal: Tensor, derived: Callable[[Tensor], Tensor], spare: bool = False

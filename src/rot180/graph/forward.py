@@ -93,9 +93,18 @@ class ForwardPass:
             self._finite.add(layer.step)
         return maps
 
+    def strengths(self, layer: "Layer") -> Float[Tensor, "n c h w"]:
+        """Return the values by which units of a layer are ranked: see :attr:`Layer.ranking`.
+
+        Raises:
+            Rot180Error: as for :meth:`maps`.
+        """
+        maps = self.maps(layer)
+        return layer.as_maps(self.value(layer.ranking)) if layer.saturates else maps
+
     def peak(self, layer: "Layer", image: int, channel: int) -> tuple[int, int]:
         """Return where a feature is strongest on an image: the first of equal ones, row by row."""
-        return divmod(int(self.maps(layer)[image, channel].argmax()), layer.width)
+        return divmod(int(self.strengths(layer)[image, channel].argmax()), layer.width)
 
     def kept(
         self,

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 Remembered = TypeVar("Remembered")
 
+PREPARE = "how images are prepared"
+"""Under this name ``Network.measured`` holds a function from 8-bit images to the network's input,
+where one is known."""
+
 _REMEMBERED = 20_000
 """What is made for units that may be asked for again: plans of 25 kB, and 2 kB for each unit."""
 
@@ -47,6 +51,7 @@ class Layer:
         linear: the place of the convolution among the steps.
         step: the place whose output the feature maps are.
         axes: which axes of that output are rows and columns; None: it is a vector.
+        saturates: whether the rectifier has an upper limit, as ReLU6 does.
     """
 
     name: str
@@ -60,6 +65,16 @@ class Layer:
     linear: int
     step: int
     axes: Axes | None = MAPS
+    saturates: bool = False
+
+    @property
+    def ranking(self) -> int:
+        """The place whose values rank units by strength.
+
+        It is the output, unless the rectifier has an upper limit: then it is the step before, since
+        activations at the limit are all equal.
+        """
+        return self.linear if self.saturates else self.step
 
     @property
     def rectified(self) -> bool:
@@ -116,6 +131,8 @@ class Network:
         dtype, device: of its parameters.
         error: the largest difference from the model's own output that was found when it was
             captured, over the largest value.
+        measured: what was found out about it later and is kept with it; see
+            :mod:`rot180.projection.automatic`.
     """
 
     steps: tuple[Step, ...]
@@ -127,6 +144,7 @@ class Network:
     error: float = 0.0
     notes: tuple[str, ...] = ()
     output_numbers: tuple[int, ...] = (0,)
+    measured: dict[Any, Any] = field(default_factory=dict, repr=False)
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
@@ -209,19 +227,24 @@ class Network:
             raise Rot180Error(f"One image is opened at a time; these are {len(batch)}.")
         return ForwardPass(self, batch.clone())
 
-    def maps(self, images: Tensor, layer: str) -> Float[Tensor, "n c h w"]:
+    def maps(
+        self, images: Tensor, layer: str, before_rectifier: bool = False
+    ) -> Float[Tensor, "n c h w"]:
         """Return the feature maps of a layer, after its normalisation and its rectifier.
 
         Args:
             images: a normalised image (c, h, w), or a batch (n, c, h, w).
             layer: name of the layer.
+            before_rectifier: return the values that go into the layer's rectifier, if it has one.
 
         Raises:
             Rot180Error: the layer does not exist, or the images are not of the captured size.
         """
         place = self.layer(layer)
-        passed = ForwardPass(self, self.batch(images), "deconvnet", frozenset({place.step}))
-        return passed.maps(place)
+        held = frozenset({place.step, place.linear})
+        passed = ForwardPass(self, self.batch(images), "deconvnet", held)
+        maps = passed.maps(place)
+        return place.as_maps(passed.value(place.linear)) if before_rectifier else maps
 
     @torch.no_grad()
     def outputs_for(self, images: Tensor) -> list[Tensor]:
@@ -268,6 +291,7 @@ class Network:
         """Return the plan of all steps on whole maps; see :class:`ForwardPass`."""
         if held is None:
             held = frozenset(layer.step for layer in self.layers.values())
+        held |= {one.ranking for one in self.layers.values() if one.step in held}
         key = ("whole", method, held)
         if key not in self._cache:
             targets = {*self.outputs, *(layer.step for layer in self.layers.values()), *held}

@@ -585,6 +585,7 @@ def _layer(network: Network, name: str, linear: int, place: int, rectifier: str)
     step = network.steps[place]
     channels = step.shape[-1] if step.axes != MAPS else step.shape[0]
     field, stride = network.seen(place)
+    last = step.operator
     return Layer(
         name,
         network.steps[linear].operator.kind,
@@ -597,4 +598,5 @@ def _layer(network: Network, name: str, linear: int, place: int, rectifier: str)
         linear,
         place,
         step.axes,
+        place != linear and isinstance(last, Rectifier) and last.saturates,
     )

@@ -235,7 +235,7 @@ def _whole_from(network: Network) -> tuple[str, tuple[str, str]] | None:
 class _NoRules:
     """Stands for the rules where a step has no use for them."""
 
-    method = "gradient"
+    backward, method = "gradient", "gradient"
 
     def rectify(
         self, signal: Tensor, derived: Callable[[Tensor], Tensor], spare: bool = False

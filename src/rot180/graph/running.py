@@ -43,11 +43,16 @@ _MAY_FAIL = (Pointwise, Derived, OwnNorm, Unlisted)
 
 
 class _Do(NamedTuple):
-    """One step, or a convolution with the rectifier after it: what is done for some images."""
+    """One step, or a convolution with the rectifier after it: what is done for some images.
+
+    ``layers`` are those whose maps it gives, ``before`` those whose values before a rectifier that
+    has an upper limit.
+    """
 
     work: Work
     place: int
     layers: tuple[int, ...]
+    before: tuple[int, ...] = ()
     rectifier: str = ""
 
 
@@ -99,8 +104,11 @@ class Running:
     def _fused(self, plan: Plan) -> list[_Do]:
         """Put rectifiers into the convolutions that they follow."""
         wanted: dict[int, list[int]] = {}
+        before: dict[int, list[int]] = {}
         for number, layer in enumerate(self.layers):
             wanted.setdefault(layer.step, []).append(number)
+            if layer.saturates:
+                before.setdefault(layer.ranking, []).append(number)
         uses: dict[int, list[Work]] = {}
         for work in plan.works:
             for source in work.sources:
@@ -119,11 +127,13 @@ class Running:
                 and isinstance(only, Rectifier)
                 and only.name in _IN_ONE_CALL
                 and work.place not in wanted
+                and work.place not in before
                 and not work.empty
             ):
                 place, rectifier = after[0].place, only.name
                 done.add(place)
-            found.append(_Do(work, place, tuple(wanted.get(place, ())), rectifier))
+            layers, early = tuple(wanted.get(place, ())), tuple(before.get(place, ()))
+            found.append(_Do(work, place, layers, early, rectifier))
         return found
 
     def _cut(self, steps: list[_Do]) -> list[_Segment]:
@@ -170,17 +180,21 @@ class Running:
         return {at: tuple(places) for at, places in found.items()}
 
     @torch.no_grad()
-    def run(self, images: Float[Tensor, "n c h w"], seen: Seen) -> None:
+    def run(self, images: Float[Tensor, "n c h w"], seen: Seen, before: Seen | None = None) -> None:
         """Send a batch of normalised images through, and show the maps of each layer.
 
         Args:
             images: on the network's device, in its precision; no more than ``batch``.
             seen: called with each layer's maps, in the order of the steps, for some of the images
                 at a time.
+            before: called likewise, and earlier, with the values before the rectifier of layers
+                whose rectifier has an upper limit.
         """
-        self._through(len(self._segments) - 1, laid_out_for_speed(images), 0, seen)
+        self._through(len(self._segments) - 1, laid_out_for_speed(images), 0, seen, before)
 
-    def _through(self, number: int, images: Tensor, first: int, seen: Seen) -> dict[int, Any]:
+    def _through(
+        self, number: int, images: Tensor, first: int, seen: Seen, before: Seen | None
+    ) -> dict[int, Any]:
         """Run the segments up to one for images that begin at a place in the batch."""
         if number < 0:
             return {-1: images}
@@ -188,9 +202,14 @@ class Running:
         parts = []
         for start in range(0, len(images), segment.images):
             some = images[start : start + segment.images]
-            values = self._through(number - 1, some, first + start, seen)
+            values = self._through(number - 1, some, first + start, seen, before)
             for do in segment.steps:
                 values[do.place] = self._done(do, values)
+                for layer in do.before:
+                    if before is None:
+                        break
+                    maps = self.layers[layer].as_maps(values[do.place])
+                    before(layer, first + start, maps)
                 for layer in do.layers:
                     seen(layer, first + start, self.layers[layer].as_maps(values[do.place]))
                 for place in self._frees.get(do.place, ()):

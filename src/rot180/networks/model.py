@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rot180.errors import Rot180Error
 from rot180.graph.capture import capture
-from rot180.graph.network import Network
+from rot180.graph.network import PREPARE, Network
 
 
 @dataclass
@@ -81,6 +81,7 @@ class NamedModel:
             generator = torch.Generator().manual_seed(0)
             example = torch.randn(1, self.channels, *self.size, generator=generator)
             self._network = capture(self.model, example.to(self.device, self.dtype))
+            self._network.measured[PREPARE] = self.prepare
         return self._network
 
     def answer(self, image: Float[Tensor, "c h w"]) -> tuple[str, float] | None:

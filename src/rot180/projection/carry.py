@@ -10,6 +10,7 @@ from math import isfinite
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from rot180.errors import Rot180Error
@@ -48,13 +49,21 @@ def carried_from_patches(
     requests: Sequence[Request],
     cut: Callable[[int, Box], Tensor],
     rules: Rules,
+    signals: Sequence[Tensor] | None = None,
 ) -> list[Projection]:
     """Carry units back, each from its receptive field alone.
 
-    ``cut(image, box)`` gives the box of an image as a batch of one. The projections come in the
-    order of the requests.
+    Args:
+        network: the network.
+        requests: the units.
+        cut: ``cut(image, box)`` gives the box of an image as a batch of one.
+        rules: of the way back.
+        signals: the one (1, 1, 1) that each begins with; None: its activation.
+
+    Returns:
+        The projections, in the order of the requests.
     """
-    aims = [network.aim(one.layer, one.position, rules.method) for one in requests]
+    aims = [network.aim(one.layer, one.position, rules.backward) for one in requests]
     found: list[Projection | None] = [None] * len(requests)
     for group in _groups(aims):
         number: dict[tuple[int, Box], int] = {}
@@ -65,7 +74,8 @@ def carried_from_patches(
         patch = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
         check_finite(patch)
         aim, channels = aims[group[0]], [requests[n].channel for n in group]
-        activations, pixels = _from_patches(network, aim, patch, which, channels, rules)
+        start = None if signals is None else torch.stack([signals[n] for n in group])
+        activations, pixels = _from_patches(network, aim, patch, which, channels, rules, start)
         if not all(map(isfinite, activations)):
             whole = cut(requests[group[0]].image, Box(0, 0, *network.input_shape[1:]))
             raise Rot180Error(network.first_not_finite(whole, aim.layer.step))
@@ -81,6 +91,7 @@ def _from_patches(
     which: list[int],
     channels: list[int],
     rules: Rules,
+    start: Tensor | None,
 ) -> tuple[list[float], Tensor]:
     """Return activation and signal of each unit; ``which`` of the patches it looks at."""
     values, switches = aim.plan.run(patches)
@@ -101,25 +112,50 @@ def _from_patches(
     a = z if rectifier is None else rectifier.forward((z,), aim.part)[0]
 
     def kept(work: Work) -> Kept:
-        found = aim.plan.kept_of(work, rules.method, values, switches)
+        found = aim.plan.kept_of(work, rules.backward, values, switches)
         if gather is None:
             return found
         return Kept(
             tuple(one[gather] for one in found.inputs), each(found.output), each(found.switches)
         )
 
-    return a.flatten().tolist(), _to_pixels(network, aim, index, (z, a), kept, rules)
+    start = a if start is None else start
+    return a.flatten().tolist(), _to_pixels(network, aim, index, start, kept, rules)
+
+
+@torch.no_grad()
+def strengths_of_patches(
+    network: Network, aim: Aim, patches: Float[Tensor, "n c h w"], channel: int
+) -> list[float]:
+    """Return the value of a unit, before its layer's rectifier, on patches of its receptive field.
+
+    Args:
+        network: the network.
+        aim: of the unit.
+        patches: normalised, of the size of the receptive field.
+        channel: the unit's feature.
+    """
+    below = aim.plan.run(patches)[0][aim.plan.target]
+    below = below if aim.cut is None else below[aim.cut]
+    index = slice(channel, channel + 1)
+    values = network.operator(aim.layer).units(below, index, aim.part)
+    return [float(one) for one in values.flatten().tolist()]
 
 
 @torch.no_grad()
 def carried(
-    network: Network, passed: ForwardPass, requests: Sequence[Request], rules: Rules
+    network: Network,
+    passed: ForwardPass,
+    requests: Sequence[Request],
+    rules: Rules,
+    signals: Sequence[Tensor] | None = None,
 ) -> list[Projection]:
     """Carry units or whole maps back from what a forward pass of whole images left.
 
-    They come in the order of the requests.
+    They come in the order of the requests. ``signals`` are those (1, h, w) that they begin
+    with; None: their activations.
     """
-    aims = [network.aim(one.layer, one.position, rules.method) for one in requests]
+    aims = [network.aim(one.layer, one.position, rules.backward) for one in requests]
     found: list[Projection | None] = [None] * len(requests)
     for group in _groups(aims):
         these = [requests[n] for n in group]
@@ -128,10 +164,6 @@ def carried(
         images = [one.image for one in these]
         starts = [(aims[n].rows, aims[n].columns) for n in group]
         a = _units_of(passed.maps(layer), these)
-        rectifier, z = _rectifier(network, layer, index), a
-        if rectifier is not None and rectifier.looks_at(rules.method).inputs:
-            source = passed.value(network.steps[layer.step].inputs[0])
-            z = _units_of(layer.as_maps(source), these)
 
         def kept(
             work: Work,
@@ -139,9 +171,10 @@ def carried(
             images: list[int] = images,
             starts: list[tuple[dict[int, int], dict[int, int]]] = starts,
         ) -> Kept:
-            return passed.kept(aim.plan, work, rules.method, images, starts)
+            return passed.kept(aim.plan, work, rules.backward, images, starts)
 
-        pixels = _to_pixels(network, aim, index, (z, a), kept, rules)
+        start = a if signals is None else torch.stack([signals[n] for n in group])
+        pixels = _to_pixels(network, aim, index, start, kept, rules)
         strongest = a.flatten(1).amax(1) if a.shape[-2:].numel() > 1 else a.flatten()
         for n, value, signal in zip(group, strongest.tolist(), pixels, strict=True):
             found[n] = _projection(network, aims[n], requests[n], signal, value, rules)
@@ -200,33 +233,31 @@ def _to_pixels(
     network: Network,
     aim: Aim,
     index: Chosen,
-    values: tuple[Tensor, Tensor],
+    activations: Tensor,
     kept: Callable[[Work], Kept],
     rules: Rules,
 ) -> Tensor:
-    """Carry k units or maps of a layer back, starting with the activations themselves.
+    """Carry k units or maps of a layer back, starting before the layer's own rectifier.
+
+    The signal there is the activation, after the rectifier. What a rectifier with an upper limit
+    cuts off is nothing that the pixels did; its derivative of 0 would leave the picture empty.
 
     Args:
         network, aim: what they are parts of.
         index: their features.
-        values: of the layer before its rectifier and after it, (k, 1, h, w) each.
+        activations: of the units or maps, (k, 1, h, w).
         kept: gives what the forward pass left for a step below the layer.
         rules: of the way back.
     """
-    signal = values[1]
-    rectifier = _rectifier(network, aim.layer, index)
-    if rectifier is not None:  # which must not write to the activations: they may be kept
-        part = aim.part._replace(spare_signal=False)
-        (signal,) = rectifier.backward(signal, Kept(values[:1], signal), rules, part)
     back = None
     if aim.part.needs[0].height and aim.part.needs[0].width:  # else it sees nothing but padding
-        back = network.operator(aim.layer).units_back(signal, index, aim.part)
+        back = network.operator(aim.layer).units_back(activations, index, aim.part)
         if aim.cut is not None:
             back = aim.plan.spread(back, aim.plan.target, aim.cut)
     pixels = carried_back(aim.plan, back, kept, rules)
     if pixels is not None:
         return pixels
-    return signal.new_zeros(len(signal), network.input_shape[0], *aim.plan.size(-1))
+    return activations.new_zeros(len(activations), network.input_shape[0], *aim.plan.size(-1))
 
 
 def _projection(

@@ -11,7 +11,9 @@ from rot180.errors import Rot180Error, whole_number
 from rot180.graph.boxes import Box
 from rot180.graph.forward import ForwardPass
 from rot180.graph.network import Layer, Network
-from rot180.projection.carry import Request, carried, carried_from_patches, cut_out
+from rot180.projection.automatic import rules_at
+from rot180.projection.carry import Request, cut_out
+from rot180.projection.compound import projected, projected_from_patches
 from rot180.projection.result import Projection, Projections
 from rot180.projection.rules import rules as named_rules
 
@@ -29,7 +31,7 @@ def project(
     layer: str,
     channel: int,
     position: Position = None,
-    method: str = "deconvnet",
+    method: str = "auto",
     unpool: str = "switches",
 ) -> Projection: ...
 @overload
@@ -39,7 +41,7 @@ def project(
     layer: str,
     channel: int | Sequence[int] | None = None,
     position: Position = None,
-    method: str = "deconvnet",
+    method: str = "auto",
     unpool: str = "switches",
 ) -> Projection | Projections: ...
 def project(
@@ -48,7 +50,7 @@ def project(
     layer: Any,
     channel: Any = None,
     position: Any = None,
-    method: Any = "deconvnet",
+    method: Any = "auto",
     unpool: Any = "switches",
 ) -> Projection | Projections:
     """Carry a feature back to the pixels that made it fire.
@@ -65,7 +67,9 @@ def project(
         channel: the feature; several; or None for all features of the layer.
         position: None for the whole feature map, "peak" for its strongest unit (the first of equal
             ones, row by row), or (y, x).
-        method: "deconvnet", "gradient" or "guided"; see :mod:`rot180.projection.rules`.
+        method: one of :data:`rot180.projection.rules.METHODS`, or "auto": the one that was measured
+            to be the most faithful at this layer (see :mod:`rot180.projection.automatic`). That
+            takes some seconds for a deep layer, once; ``rules.method`` of the result names it.
         unpool: "switches" or "repeat".
 
     Returns:
@@ -95,7 +99,7 @@ def project(
         raise Rot180Error(
             f"project takes a network that rot180.capture returned, not {type(network).__name__}."
         )
-    rules = named_rules(method, unpool)
+    named_rules("deconvnet" if method == "auto" else method, unpool)  # says at once what is wrong
     place = network.layer(layer)
     opened = image if isinstance(image, ForwardPass) else None
     if opened is not None and opened.network is not network:
@@ -111,6 +115,7 @@ def project(
     if not chosen:
         raise Rot180Error("No feature is chosen; channel=None stands for all of them.")
     position = checked_position(place, position)
+    rules = rules_at(network, place, method, unpool)
 
     if opened is None and isinstance(position, tuple):
         requests = [Request(n, place, c, position) for n in range(len(batch)) for c in chosen]
@@ -118,17 +123,17 @@ def project(
         def cut(number: int, box: Box) -> Tensor:
             return cut_out(batch[number : number + 1], box)
 
-        found = carried_from_patches(network, requests, cut, rules)
+        found = projected_from_patches(network, requests, cut, rules)
     else:
         found = []
         for images in [batch] if opened is not None else torch.split(batch, _at_once(network)):
-            passed = opened or ForwardPass(network, images, method, frozenset({place.step}))
+            passed = opened or ForwardPass(network, images, rules.backward, frozenset({place.step}))
             requests = [
                 Request(n, place, c, passed.peak(place, n, c) if position == "peak" else position)
                 for n in range(len(images))
                 for c in chosen
             ]
-            found += carried(network, passed, requests, rules)
+            found += projected(network, passed, requests, rules)
     if not several and single:
         return found[0]
     shape = (len(batch),) * several + (len(chosen),) * (not single)

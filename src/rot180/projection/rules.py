@@ -16,6 +16,12 @@ method         at any           at ReLU that is                                s
                                                                                al., ICLR-W 2015
 =============  ===============  =============================================  =================
 
+The signal starts before the layer's own rectifier, with the activation as its value: what a rectifier
+with an upper limit (ReLU6) cuts off is nothing that the pixels did, and its derivative of 0 there
+would leave the picture empty. For ReLU that makes no difference. Two more methods are made from
+projections by ``gradient``; see :mod:`rot180.projection.compound`. Which method tells most at a layer
+is measured by :mod:`rot180.projection.faithfulness`; ``"auto"`` takes that one.
+
 The sources know ReLU only. For its kin (ReLU6, LeakyReLU, PReLU, ELU, CELU, SELU, GELU, SiLU,
 Hardswish, Mish, Softplus, a clamp at zero) the middle column is what rot180 does: the deconvnet
 rectifies the signal and asks nothing of the forward pass, so it is the same for all of them; the
@@ -60,7 +66,13 @@ from rot180.graph.operators.pooling import AdaptiveMaxPool, MaxPool
 
 _pool_backward = torch.ops.aten.max_pool2d_with_indices_backward.default
 
-METHODS = ("deconvnet", "gradient", "guided")
+WAYS_BACK = ("deconvnet", "gradient", "guided")
+METHODS = (*WAYS_BACK, "gradient_times_image", "smoothgrad_squared")
+AUTO = "auto"
+"""Stands for the method that was measured to be the best at a layer; see ``faithfulness``."""
+_BACKWARD = {"gradient_times_image": "gradient", "smoothgrad_squared": "gradient"}
+"""Methods that are made from projections by another one; see :mod:`rot180.projection.compound`."""
+
 UNPOOLINGS = ("switches", "repeat")
 
 
@@ -69,7 +81,7 @@ class Rules:
     """A method and an unpooling, chosen by name.
 
     Attributes:
-        method: "deconvnet", "gradient" or "guided".
+        method: one of ``METHODS``.
         unpooling: "switches" or "repeat".
 
     Raises:
@@ -89,6 +101,11 @@ class Rules:
                     f"There is no {what} '{name}'. There are: {listed(known, str(name))}."
                 )
 
+    @property
+    def backward(self) -> str:
+        """The method of the way back itself: "deconvnet", "gradient" or "guided"."""
+        return _BACKWARD.get(self.method, str(self.method))
+
     def rectify(
         self, signal: Tensor, derived: Callable[[Tensor], Tensor], spare: bool = False
     ) -> Tensor:
@@ -96,10 +113,10 @@ class Rules:
 
         A ``spare`` signal may be overwritten.
         """
-        if self.method == "gradient":
+        if self.backward == "gradient":
             return derived(signal)
         rectified = signal.clamp_(min=0) if spare else signal.clamp(min=0)
-        return rectified if self.method == "deconvnet" else derived(rectified)
+        return rectified if self.backward == "deconvnet" else derived(rectified)
 
     def unpool(
         self, signal: Tensor, switches: Tensor, pool: MaxPool | AdaptiveMaxPool, part: Part

@@ -9,8 +9,10 @@ from torch import Tensor
 from rot180.errors import Rot180Error, whole_number
 from rot180.graph.boxes import Box
 from rot180.graph.forward import ForwardPass
-from rot180.graph.network import Network, check_finite
-from rot180.projection.carry import Request, carried, carried_from_patches, cut_out
+from rot180.graph.network import Layer, Network, check_finite
+from rot180.projection.automatic import rules_at
+from rot180.projection.carry import Request, cut_out
+from rot180.projection.compound import projected, projected_from_patches
 from rot180.projection.project import checked_position
 from rot180.projection.result import Projection
 from rot180.projection.rules import Rules
@@ -24,7 +26,7 @@ def project_units(
     network: Any,
     images: Any,
     units: Any,
-    method: Any = "deconvnet",
+    method: Any = "auto",
     unpool: Any = "switches",
 ) -> Iterator[Projection]:
     """Carry many units back to the pixels that made them fire.
@@ -65,7 +67,7 @@ def project_units(
             "project_units takes a network that rot180.capture returned, not "
             f"{type(network).__name__}."
         )
-    rules = named_rules(method, unpool)
+    named_rules("deconvnet" if method == "auto" else method, unpool)  # says at once what is wrong
     if not hasattr(images, "__getitem__"):
         raise Rot180Error(
             "The images have to be a batch, or something that gives an image for images[i]; not "
@@ -80,7 +82,7 @@ def project_units(
             f"project_units takes a batch of images (n, c, h, w); this has the shape "
             f"{tuple(images.shape)}."
         )
-    return _made(_Work(network, images, rules), iter(units))
+    return _made(_Work(network, images, method, unpool), iter(units))
 
 
 def _made(work: "_Work", units: Iterator[Any]) -> Iterator[Projection]:
@@ -104,8 +106,12 @@ def _made(work: "_Work", units: Iterator[Any]) -> Iterator[Projection]:
 class _Work:
     """The images at hand, and what is asked of them."""
 
-    def __init__(self, network: Network, images: Any, rules: Rules) -> None:
-        self.network, self.images, self.rules = network, images, rules
+    def __init__(self, network: Network, images: Any, method: Any, unpool: Any) -> None:
+        self.network, self.images, self._asked = network, images, (method, unpool)
+
+    def rules(self, layer: Layer) -> Rules:
+        """Return the rules at a layer."""
+        return rules_at(self.network, layer, *self._asked)
 
     def request(self, unit: Any) -> Request:
         """Check one unit; a position "peak" is found later, and stands as None until then."""
@@ -130,24 +136,35 @@ class _Work:
         channels, height, width = self.network.input_shape
         if request.position is None:
             return channels * height * width
-        box = self.network.aim(request.layer, request.position, self.rules.method).box
+        backward = self.rules(request.layer).backward
+        box = self.network.aim(request.layer, request.position, backward).box
         return channels * box.height * box.width
 
     def made(self, requests: Sequence[Request]) -> list[Projection]:
-        """Make some, reading each image once."""
+        """Make some; those of layers with the same rules together."""
+        of: dict[Rules, list[int]] = {}
+        for n, one in enumerate(requests):
+            of.setdefault(self.rules(one.layer), []).append(n)
+        found: dict[int, Projection] = {}
+        for rules, these in of.items():
+            some = self._made_by(rules, [requests[n] for n in these])
+            found |= zip(these, some, strict=True)
+        return [found[n] for n in range(len(requests))]
+
+    def _made_by(self, rules: Rules, requests: Sequence[Request]) -> list[Projection]:
+        """Make some by the same rules, reading each image once."""
         found: dict[int, Projection] = {}
         patches: dict[tuple[int, Box], Tensor] = {}
         local: list[int] = []
         order = sorted(range(len(requests)), key=lambda n: requests[n].image)
         for image, group in groupby(order, key=lambda n: requests[n].image):
             these, batch = list(group), self.image(image)
-            if self._worth_a_whole_pass([requests[n] for n in these]):
-                found |= zip(these, self._opened(batch, requests, these), strict=True)
+            if self._worth_a_whole_pass([requests[n] for n in these], rules):
+                found |= zip(these, self._opened(batch, requests, these, rules), strict=True)
                 continue
             for n in these:
-                box = self.network.aim(
-                    requests[n].layer, requests[n].position, self.rules.method
-                ).box
+                aim = self.network.aim(requests[n].layer, requests[n].position, rules.backward)
+                box = aim.box
                 if (image, box) not in patches:  # a copy, so that the image need not be held
                     patches[image, box] = cut_out(batch, box).clone()
             local += these
@@ -156,7 +173,7 @@ class _Work:
             patch = patches.get((image, box))
             return cut_out(self.image(image), box) if patch is None else patch
 
-        made = carried_from_patches(self.network, [requests[n] for n in local], cut, self.rules)
+        made = projected_from_patches(self.network, [requests[n] for n in local], cut, rules)
         found |= zip(local, made, strict=True)
         return [found[n] for n in range(len(requests))]
 
@@ -171,28 +188,28 @@ class _Work:
             raise Rot180Error(f"Image {number} is a batch of {len(batch)}, not one image.")
         return batch
 
-    def _worth_a_whole_pass(self, requests: Sequence[Request]) -> bool:
+    def _worth_a_whole_pass(self, requests: Sequence[Request], rules: Rules) -> bool:
         """Say whether one pass of the whole image is less work than the receptive fields."""
         if any(one.position is None for one in requests):
             return True
         whole = max(self.network.multiply_adds(one.layer) for one in requests)
         apart = {(one.layer.name, one.position): one for one in requests}
         return whole < sum(
-            self.network.aim(one.layer, one.position, self.rules.method).plan.multiply_adds
+            self.network.aim(one.layer, one.position, rules.backward).plan.multiply_adds
             for one in apart.values()
         )
 
     def _opened(
-        self, batch: Tensor, requests: Sequence[Request], these: Sequence[int]
+        self, batch: Tensor, requests: Sequence[Request], these: Sequence[int], rules: Rules
     ) -> list[Projection]:
         """Carry units of one image back from its forward pass."""
         check_finite(batch)
         held = frozenset(requests[n].layer.step for n in these)
-        passed = ForwardPass(self.network, batch, self.rules.method, held)
+        passed = ForwardPass(self.network, batch, rules.backward, held)
         placed = []
         for n in these:
             one = requests[n]._replace(image=0)
             if one.position is None:
                 one = one._replace(position=passed.peak(one.layer, 0, one.channel))
             placed.append(one)
-        return carried(self.network, passed, placed, self.rules)
+        return projected(self.network, passed, placed, rules)

@@ -5,8 +5,10 @@ What ``deconvnet`` and ``guided`` do at a rectifier is said in :mod:`rot180.proj
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from rot180.graph.operators.base import Kept, Looks, Operator, Part, Rules
@@ -34,6 +36,14 @@ class Rectifier(Operator):
     def kind(self) -> str:
         """What it is."""
         return f"rectifier ({self.name})"
+
+    @cached_property
+    def saturates(self) -> bool:
+        """Whether it has an upper limit, as ReLU6 does, so that large values become equal."""
+        device = self.parameters[0].device if self.parameters else None
+        large = torch.tensor([2.0**20, 2.0**30], dtype=torch.float64, device=device)
+        first, second = self.function(large.reshape(2, 1, 1, 1), *self.parameters)
+        return bool((first == second).any())
 
     def looks_at(self, method: str | None) -> Looks:
         """The deconvnet looks at nothing; the others at the place of the derivative."""

@@ -97,7 +97,12 @@ class Rules(Protocol):
 
     @property
     def method(self) -> str:
-        """Name of the method."""
+        """Name of the method, for messages."""
+        ...
+
+    @property
+    def backward(self) -> str:
+        """The method of the way back: "deconvnet", "gradient" or "guided"."""
         ...
 
     def rectify(

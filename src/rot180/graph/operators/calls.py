@@ -168,7 +168,7 @@ class Unlisted(_Called):
         self, signal: Tensor, kept: Kept, rules: Rules, part: Part
     ) -> tuple[Tensor | None, ...]:
         """Differentiate the operator at the kept inputs."""
-        if rules.method != "gradient":
+        if rules.backward != "gradient":
             raise Rot180Error(
                 f"The method '{rules.method}' is not defined for the operator {self.name}"
                 f"{self.where}. Use method='gradient', which autograd knows there, or a layer "

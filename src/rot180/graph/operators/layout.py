@@ -338,7 +338,7 @@ class Detach(Operator):
 
     def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[None, ...]:
         """Stop the gradient, as autograd does; no other method is defined."""
-        if rules.method != "gradient":
+        if rules.backward != "gradient":
             raise Rot180Error(
                 f"The model calls detach(), where the method '{rules.method}' is not defined. Use "
                 "method='gradient', or a layer below it."

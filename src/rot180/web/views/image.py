@@ -225,4 +225,4 @@ def example_box(book: Book, layer: str, position: tuple[int, int]) -> Example:
             f"There is no position ({y}, {x}) in layer '{layer}', whose maps are {part.height} x "
             f"{part.width}."
         )
-    return Example(-1, 0.0, position, part.fields.box(position))
+    return Example(-1, 0.0, position, part.fields.box(position), 0.0)

@@ -1,0 +1,124 @@
+"""``method="auto"``: the method whose pictures of a layer are the most faithful, by measurement.
+
+For each layer that is asked for, the methods are tested once (see
+:mod:`rot180.projection.faithfulness`) on a sample of images that belongs to the network, and the
+result is kept with it. So the choice depends on the network and its sample alone, and not on the
+image that is looked at or on what was asked before. Without a sample of its own a network is tested
+on the eight photographs that come with scikit-image.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rot180.datasets import decode, fitted
+from rot180.datasets.photos import photograph_paths
+from rot180.errors import Rot180Error
+from rot180.graph.network import PREPARE, Layer, Network
+from rot180.projection.faithfulness import Faithfulness, faithfulness, strong_units, switched
+from rot180.projection.rules import AUTO, Rules
+from rot180.projection.rules import rules as named_rules
+
+LIGHT, HEAVY = 8, 4
+"""Units that are tested at a layer: below this many products, and above it."""
+_HEAVY = 2**31
+
+_MOST = 32
+"""Images of a sample that are looked at."""
+
+
+def use_sample(network: Any, images: Any) -> None:
+    """Say on which images ``method="auto"`` tests the methods for a network.
+
+    They should be like those that the network is used on. Eight are enough, 32 are looked at at
+    most; what was measured on others before is forgotten.
+
+    Args:
+        network: from :func:`rot180.capture`.
+        images: normalised, (n, c, h, w).
+
+    Raises:
+        Rot180Error: they are no such images.
+    """
+    if not isinstance(network, Network):
+        raise Rot180Error(
+            f"use_sample takes a network that rot180.capture returned, not "
+            f"{type(network).__name__}."
+        )
+    batch = network.batch(images)
+    if len(batch) == 0:
+        raise Rot180Error("The sample holds no image.")
+    prepare = network.measured.get(PREPARE)
+    network.measured.clear()
+    if prepare is not None:
+        network.measured[PREPARE] = prepare
+    network.measured[_SAMPLE] = batch[:_MOST].clone()
+
+
+def sample_of(network: Network) -> Float[Tensor, "n c h w"]:
+    """Return the images on which the methods are tested."""
+    if _SAMPLE not in network.measured:
+        network.measured[_SAMPLE] = _photographs(network)
+    found: Tensor = network.measured[_SAMPLE]
+    return found
+
+
+_SAMPLE = "sample of images"
+
+
+def _photographs(network: Network) -> Float[Tensor, "n c h w"]:
+    """Return the photographs as the network takes them.
+
+    Where nobody said how its images are normalised, every channel of the photographs together gets
+    mean 0 and deviation 1. An image that has neither 1 nor 3 channels gets grey ones.
+    """
+    channels, *size = network.input_shape
+    made = channels if channels in (1, 3) else 1
+    pictures = np.stack(
+        [
+            fitted(decode(path.read_bytes(), str(path)), (size[0], size[1]), made)
+            for path in photograph_paths()
+        ]
+    )
+    prepare = network.measured.get(PREPARE)
+    if prepare is not None and made == channels:
+        return network.batch(prepare(pictures))
+    values = torch.from_numpy(pictures).permute(0, 3, 1, 2).double()
+    mean = values.mean((0, 2, 3), keepdim=True)
+    values = (values - mean) / values.std((0, 2, 3), keepdim=True)
+    return network.batch(values.expand(-1, channels, -1, -1))
+
+
+def measured(network: Network, layer: Layer) -> Faithfulness | None:
+    """Test the methods at a layer, once; None where no unit of it fires on the sample."""
+    key = ("faithfulness", layer.name)
+    if key not in network.measured:
+        images = sample_of(network)
+        most = LIGHT if network.multiply_adds(layer) < _HEAVY else HEAVY
+        units = strong_units(network, [layer], images, most)[layer.name]
+        network.measured[key] = faithfulness(network, layer, images, units)
+    found: Faithfulness | None = network.measured[key]
+    return found
+
+
+def best(network: Network, layer: Layer) -> str:
+    """Return the method that "auto" stands for at a layer.
+
+    Where nothing can be measured, it is the deconvnet if its pictures depend on the image there,
+    else the gradient.
+    """
+    found = measured(network, layer)
+    if found is not None:
+        return found.method
+    return "deconvnet" if switched(network, layer) else "gradient"
+
+
+def rules_at(network: Network, layer: Layer, method: Any, unpooling: Any) -> Rules:
+    """Return the rules of a method at a layer; "auto" becomes the method that it stands for."""
+    if isinstance(method, str) and method == AUTO:
+        Rules("deconvnet", unpooling)  # refuses an unpooling that does not exist, at once
+        method = best(network, layer)
+    return named_rules(method, unpooling)

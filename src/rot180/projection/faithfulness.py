@@ -1,0 +1,320 @@
+"""How faithful the pictures of a layer are: whether its units need the pixels that they mark.
+
+A projection claims to mark the pixels that made a unit fire. That is tested on strong units of some
+images, by the unit's own value before its rectifier:
+
+- *deletion*: the marked fifth of the unit's receptive field is blurred; the share of the value that
+  is **left** should be small;
+- *insertion*: all but the marked fifth is blurred; the share that is **kept** should be large.
+
+Marked are the pixels with the most energy, which is the sum of the signal's squares over the
+colours, smoothed. Two rows beside the methods say what the numbers mean: ``chance`` marks smoothed
+noise, and ``map`` is no projection but the layer's own feature map, enlarged to the image.
+
+Both tests follow Petsiuk et al., RISE, BMVC 2018, at one fraction of the pixels. A blurred image
+replaces the marked pixels there, too, since a grey patch would bring edges of its own.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from rot180.errors import Rot180Error
+from rot180.graph.boxes import Box
+from rot180.graph.forward import ForwardPass
+from rot180.graph.network import Layer, Network
+from rot180.graph.running import Running
+from rot180.projection.carry import Request, cut_out, strengths_of_patches
+from rot180.projection.compound import projected, projected_from_patches
+from rot180.projection.effective import effective_box
+from rot180.projection.rules import METHODS, Rules
+
+MARKED = 0.2
+"""The share of a receptive field that is marked."""
+
+_SMOOTHED, _BLURRED = 1 / 56, 1 / 22
+"""Deviations over the longer side: of the smoothing of energies, by the receptive field's, and of
+the blur that replaces pixels, by the image's. At 224 pixels these are 4 and 10 pixels."""
+
+_COSTLY, _ENOUGH = ("smoothgrad_squared",), 0.75
+"""Methods that cost many times as much, tested only where no other score is as large as this."""
+
+_CLEAR = 0.05
+"""Scores that differ by less are called equal: medians over a few units are no more exact."""
+
+
+class Score(NamedTuple):
+    """What became of a unit's value, as shares of it; medians over units.
+
+    Attributes:
+        left: after the marked pixels were blurred; small is good.
+        kept: when all other pixels were blurred; large is good.
+    """
+
+    left: float
+    kept: float
+
+    @property
+    def value(self) -> float:
+        """Kept less left, each between 0 and 1: 1 is the best."""
+        return min(max(self.kept, 0.0), 1.0) - min(max(self.left, 0.0), 1.0)
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """How faithful the pictures of a layer are.
+
+    Attributes:
+        layer: name of the layer.
+        units: how many units were tested.
+        scores: by method.
+        map: of the enlarged feature map.
+        chance: of smoothed noise.
+        method: the best method for this layer; see :func:`best_method`.
+        effective: the typical side of its effective receptive fields, in pixels.
+    """
+
+    layer: str
+    units: int
+    scores: Mapping[str, Score]
+    map: Score
+    chance: Score
+    method: str
+    effective: float
+
+    @property
+    def beats_chance(self) -> bool:
+        """Whether the best method marks better than noise does."""
+        return self.scores[self.method].value > self.chance.value + _CLEAR
+
+    @property
+    def beats_map(self) -> bool:
+        """Whether the best method marks at least as well as the layer's own map."""
+        return self.scores[self.method].value >= self.map.value - _CLEAR
+
+
+def best_method(scores: Mapping[str, Score], by_image: Callable[[str], bool]) -> str:
+    """Return the method whose score is the best; of nearly equal ones the first of ``METHODS``.
+
+    Args:
+        scores: by method.
+        by_image: whether a method's way back depends on the image; what does not, as the deconvnet
+            without max pooling, is taken only where it is clearly better.
+    """
+    best = max(one.value for one in scores.values())
+    good = [name for name in METHODS if name in scores and scores[name].value >= best - _CLEAR]
+    return next((name for name in good if by_image(name)), good[0])
+
+
+def faithfulness(
+    network: Network,
+    layer: Layer,
+    images: Float[Tensor, "n c h w"],
+    units: Sequence[Request],
+    methods: Sequence[str] = METHODS,
+) -> Faithfulness | None:
+    """Test the methods on units of a layer; None where there is no unit.
+
+    Args:
+        network, layer: whose pictures these are.
+        images: normalised.
+        units: strong units of the layer, as :func:`strong_units` finds them.
+        methods: to be tested.
+    """
+    if not units:
+        return None
+    units = [one for one in units if _sees(network, one)]
+    tested = [_Unit(network, images, one, number) for number, one in enumerate(units)]
+    found: dict[str, list[tuple[float, float]]] = {}
+    sides: dict[str, list[int]] = {}
+
+    def cut(image: int, box: Box) -> Tensor:
+        return cut_out(images[image : image + 1], box)
+
+    passed = None
+    if len(methods) * _work(network, units) > len(images) * network.multiply_adds(layer):
+        passed = ForwardPass(network, images, None, frozenset({layer.step}))
+
+    def test(name: str) -> None:
+        try:
+            if passed is None:
+                signals = projected_from_patches(network, units, cut, Rules(name))
+            else:
+                signals = projected(network, passed, units, Rules(name))
+        except Rot180Error:  # the method refuses a step of this network
+            return
+        for unit, signal in zip(tested, signals, strict=True):
+            pair = unit.test(signal.pixels.float().square().sum(0))
+            side = effective_box(signal.pixels, signal.box)
+            if pair is not None:
+                found.setdefault(name, []).append(pair)
+                sides.setdefault(name, []).append(max(side.height, side.width))
+
+    for name in methods:
+        if name not in _COSTLY:
+            test(name)
+    for name in methods:
+        if name in _COSTLY and all(one.value < _ENOUGH for one in _medians(found).values()):
+            test(name)
+    scores = _medians(found)
+    if not scores:
+        return None
+    others = {
+        "map": [unit.test(unit.enlarged_map()) for unit in tested],
+        "chance": [unit.test(unit.noise()) for unit in tested],
+    }
+    beside = _medians({name: [p for p in pairs if p] for name, pairs in others.items()})
+    chance, map_ = beside["chance"], beside["map"]
+    chosen = best_method(scores, lambda name: name != "deconvnet" or switched(network, layer))
+    effective = float(np.median(sides[chosen]))
+    return Faithfulness(layer.name, len(units), scores, map_, chance, chosen, effective)
+
+
+def _work(network: Network, units: Sequence[Request]) -> int:
+    """Return how many products the forward passes of units' receptive fields sum."""
+    aims = [network.aim(one.layer, one.position, "gradient") for one in units]
+    return sum(one.plan.multiply_adds for one in aims)
+
+
+def _medians(pairs: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, Score]:
+    return {name: Score(*np.median(some, axis=0).tolist()) for name, some in pairs.items()}
+
+
+def _sees(network: Network, unit: Request) -> bool:
+    """Say whether a unit sees anything of the image."""
+    box = network.aim(unit.layer, unit.position, "deconvnet").box
+    return box.height > 0 and box.width > 0
+
+
+def switched(network: Network, layer: Layer) -> bool:
+    """Say whether a layer's deconvnet pictures depend on the image as much as the gradient's do.
+
+    They do by switches and derivatives on the way back; and in a first layer, where the signal
+    meets neither, both methods give the same.
+    """
+    looks = {
+        method: any(work.looks for work in network.aim(layer, None, method).plan.works)
+        for method in ("deconvnet", "gradient")
+    }
+    return looks["deconvnet"] or not looks["gradient"]
+
+
+def strong_units(
+    network: Network, layers: Sequence[Layer], images: Float[Tensor, "n c h w"], most: int
+) -> dict[str, list[Request]]:
+    """Choose units of each layer that are strong on an image, each of another feature.
+
+    On every image that feature is taken which exceeds its mean over the images most, in its own
+    deviations; of the feature its strongest position.
+
+    Args:
+        network, layers: whose units.
+        images: normalised; a few, from which the features' means are taken.
+        most: units of each layer.
+    """
+    peaks: dict[int, list[Tensor]] = {}
+    places: dict[int, list[Tensor]] = {}
+
+    def before(number: int, first: int, values: Tensor) -> None:
+        found = values.flatten(2).max(2)
+        peaks.setdefault(number, []).append(found.values.float().cpu())
+        places.setdefault(number, []).append(found.indices.cpu())
+
+    def seen(number: int, first: int, maps: Tensor) -> None:
+        if not layers[number].saturates:
+            before(number, first, maps)
+
+    Running(network, layers, len(images)).run(images, seen, before)
+    chosen = {}
+    for number, layer in enumerate(layers):
+        peak, place = torch.cat(peaks[number]), torch.cat(places[number])
+        spread = peak.std(0, correction=0) if len(peak) > 1 else peak.abs().amax(0)
+        excess = (peak - peak.mean(0) * (len(peak) > 1)) / spread.clamp(min=1e-12)
+        excess[peak <= 0] = -torch.inf
+        requests = []
+        for turn in range(most):
+            image = turn % len(peak)
+            channel = int(excess[image].argmax())
+            if excess[image, channel] == -torch.inf:
+                continue
+            excess[:, channel] = -torch.inf
+            position = divmod(int(place[image, channel]), layer.width)
+            requests.append(Request(image, layer, channel, position))
+        chosen[layer.name] = requests
+    return chosen
+
+
+class _Unit:
+    """A unit under test."""
+
+    def __init__(
+        self, network: Network, images: Float[Tensor, "n c h w"], request: Request, number: int
+    ) -> None:
+        assert request.position is not None
+        self._network, self._request = network, request
+        self._aim = network.aim(request.layer, request.position, "deconvnet")
+        image = images[request.image : request.image + 1]
+        box = self._aim.box
+        self._patch = cut_out(image, box)
+        self._blurred = cut_out(blurred(image, _BLURRED * max(image.shape[-2:])), box)
+        self._image, self._box, self._number = image, box, number
+        (self._whole,) = self._values(self._patch)
+
+    def test(self, energy: Float[Tensor, "h w"]) -> tuple[float, float] | None:
+        """Return (left, kept) for the pixels with the most energy, on the receptive field.
+
+        None where the unit's value is not positive, as it may be below a softplus.
+        """
+        if not self._whole > 0:
+            return None
+        box, area = self._box, self._box.height * self._box.width
+        energy = blurred(energy[None, None], _SMOOTHED * max(box.height, box.width))
+        marked = torch.zeros(area, dtype=torch.bool, device=energy.device)
+        marked[energy.flatten().topk(ceil(MARKED * area)).indices] = True
+        marked = marked.reshape(box.height, box.width)
+        pieces = [
+            torch.where(marked, self._blurred, self._patch),
+            torch.where(marked, self._patch, self._blurred),
+        ]
+        left, kept = self._values(torch.cat(pieces))
+        return left / self._whole, kept / self._whole
+
+    def _values(self, patches: Tensor) -> list[float]:
+        return strengths_of_patches(self._network, self._aim, patches, self._request.channel)
+
+    def noise(self) -> Float[Tensor, "h w"]:
+        """Return noise on the receptive field, another for each unit."""
+        generator = torch.Generator().manual_seed(self._number)
+        found = torch.rand(self._box.height, self._box.width, generator=generator)
+        return found.to(self._patch.device)
+
+    def enlarged_map(self) -> Float[Tensor, "h w"]:
+        """Return the unit's feature map at the size of the image, on its receptive field."""
+        maps = self._network.maps(self._image, self._request.layer.name)
+        one = maps[:, self._request.channel : self._request.channel + 1].float().clamp(min=0)
+        size = self._network.input_shape[1:]
+        large = F.interpolate(one, size=size, mode="bilinear", align_corners=False)
+        return cut_out(large, self._box)[0, 0]
+
+
+def blurred(images: Float[Tensor, "n c h w"], deviation: float) -> Float[Tensor, "n c h w"]:
+    """Blur images by a Gaussian of a deviation in pixels; beyond the border they are repeated."""
+    found = images
+    for axis in (-2, -1):
+        reach = max(1, ceil(3 * deviation))
+        offsets = torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
+        weights = torch.exp(-0.5 * (offsets / max(deviation, 1e-3)) ** 2)
+        shape = [1, 1, 1, 1]
+        shape[axis] = -1
+        kernel = (weights / weights.sum()).reshape(shape)
+        pad = (0, 0, reach, reach) if axis == -2 else (reach, reach, 0, 0)
+        flat = F.pad(found.reshape(-1, 1, *found.shape[-2:]), pad, mode="replicate")
+        found = F.conv2d(flat, kernel).reshape(images.shape)
+    return found
