@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rot180.cli.options import Classes, Device, Mean, Size, Std, Weights, the_model
+from rot180.cli.options import Device, Mean, OutputClasses, Size, Std, Weights, the_model
 from rot180.console import page, say, sentences
 from rot180.errors import Rot180Error
 
@@ -28,7 +28,7 @@ def inspect(
     size: Size = None,
     mean: Mean = None,
     std: Std = None,
-    classes: Classes = None,
+    output_classes: OutputClasses = None,
     out: Annotated[
         Path | None, typer.Option("--json", help="Write the report to this file, too.")
     ] = None,
@@ -39,7 +39,7 @@ def inspect(
     With a table of its layers and their receptive fields.
     """
     with sentences():
-        named = the_model(model, weights, size, mean, std, classes, device)
+        named = the_model(model, weights, size, mean, std, output_classes, device)
         report = named.network().report()
         console = page()
         console.print(str(report), markup=False)

@@ -23,6 +23,7 @@ from rot180.figures.scanned import Carrying, Source
 from rot180.figures.sheet import MARGIN, Sheet, drawable, shortened
 from rot180.figures.tiles import Tile, Tiles
 from rot180.projection.rules import rules as named_rules
+from rot180.titles import feature_label
 
 MOST = 9
 """So many examples of a feature are shown at most."""
@@ -270,7 +271,8 @@ class _Plates:
                 "fires": firing_words(self.atlas, feature),
             }
             statistics = feature.statistics
-            found.append({"channel": feature.channel, **words, **statistics, "units": about})
+            called = {"channel": feature.channel, "title": feature.title}
+            found.append({**called, **words, **statistics, "units": about})
         return found
 
     def _write(self, sheet: Sheet, block: _Block, place: int, feature: Feature) -> None:
@@ -279,7 +281,9 @@ class _Plates:
         Where there is little room, how often it fires has a line of its own.
         """
         x, y = block.corner(place)
-        line, number = y + block.height + 12, f"{feature.channel}"
+        line, number = y + block.height + 12, feature_label(feature.channel, feature.name)
+        if feature.name:
+            number = shortened(number, block.whole / 2, 12, "bold")
         sheet.text(x, line, number, 12, weight="bold")
         sheet.text(x + block.whole, line, f"{feature.firing[0].activation:.3g}", _SMALL, ha="right")
         fires, says = firing_words(self.atlas, feature), feature_words(self.atlas, feature)

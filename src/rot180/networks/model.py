@@ -23,6 +23,7 @@ class NamedModel:
         size: (height, width) of the images.
         name: how it was named, as ``--model`` takes it.
         remarks: sentences about what was assumed or changed when it was loaded.
+        weights: name of the file that its weights were loaded from; "" where none was given.
     """
 
     model: nn.Module
@@ -32,6 +33,7 @@ class NamedModel:
     size: tuple[int, int]
     name: str = field(default="", kw_only=True)
     remarks: tuple[str, ...] = field(default=(), kw_only=True)
+    weights: str = field(default="", kw_only=True)
     _network: Network | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
@@ -82,6 +84,13 @@ class NamedModel:
             example = torch.randn(1, self.channels, *self.size, generator=generator)
             self._network = capture(self.model, example.to(self.device, self.dtype))
         return self._network
+
+    def output_name(self, layer: str, channel: int) -> str:
+        """Return the class whose score a feature of a layer is; "" for any other feature."""
+        scores = self.network().score_layer
+        if scores is None or layer != scores.name or scores.channels != len(self.classes):
+            return ""
+        return self.classes[channel]
 
     def answer(self, image: Float[Tensor, "c h w"]) -> tuple[str, float] | None:
         """Return the most probable class of a prepared image, and its probability.
