@@ -87,10 +87,15 @@ class NamedModel:
 
     def output_name(self, layer: str, channel: int) -> str:
         """Return the class whose score a feature of a layer is; "" for any other feature."""
+        return self.classes[channel] if layer and layer == self.output_layer else ""
+
+    @property
+    def output_layer(self) -> str:
+        """Name of the layer whose features are the scores of the classes; "" if none is known."""
         scores = self.network().score_layer
-        if scores is None or layer != scores.name or scores.channels != len(self.classes):
+        if scores is None or scores.channels != len(self.classes):
             return ""
-        return self.classes[channel]
+        return scores.name
 
     def answer(self, image: Float[Tensor, "c h w"]) -> tuple[str, float] | None:
         """Return the most probable class of a prepared image, and its probability.
