@@ -23,7 +23,6 @@ from rot180.figures.scanned import Carrying, Source
 from rot180.figures.sheet import MARGIN, Sheet, drawable, shortened
 from rot180.figures.tiles import Tile, Tiles
 from rot180.projection.rules import rules as named_rules
-from rot180.titles import feature_label
 
 MOST = 9
 """So many examples of a feature are shown at most."""
@@ -281,9 +280,11 @@ class _Plates:
         Where there is little room, how often it fires has a line of its own.
         """
         x, y = block.corner(place)
-        line, number = y + block.height + 12, feature_label(feature.channel, feature.name)
+        line, number = y + block.height + 12, f"{feature.channel}"
         if feature.name:
-            number = shortened(number, block.whole / 2, 12, "bold")
+            behind = f" ({feature.channel})"
+            room = block.whole * (0.5 if block.pairs else 0.8) - 9 * len(behind)
+            number = shortened(feature.name, room, 12, "bold") + behind
         sheet.text(x, line, number, 12, weight="bold")
         sheet.text(x + block.whole, line, f"{feature.firing[0].activation:.3g}", _SMALL, ha="right")
         fires, says = firing_words(self.atlas, feature), feature_words(self.atlas, feature)
