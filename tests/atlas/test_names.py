@@ -248,3 +248,22 @@ def test_sheets_say_the_class_of_a_score(tmp_path: Path) -> None:
         titles = {one["channel"]: one["title"] for one in page.numbers["features"]}
         assert titles
         assert all(title == f"head · {WORDS[n]} ({n})" for n, title in titles.items())
+
+
+@pytest.mark.slow
+def test_inspect_and_project_say_the_class_of_a_score(tmp_path: Path) -> None:
+    code = put(tmp_path / "nets.py", CODE.encode())
+    table = put(tmp_path / "classes.txt", TABLE.encode())
+    put(tmp_path / "x.png", encoded(pictures(1)[0]))
+    options = ("--output-classes", table, "--size", 12)
+    printed = run("inspect", f"{code}:net", *options, "--json", tmp_path / "report.json")
+    said = "features of head are scores of classes: head · tench (0), shark (1), cock (2), … crane"
+    assert said in " ".join(printed.split())
+    told = json.loads((tmp_path / "report.json").read_text())
+    assert told["outputs"] == {"layer": "head", "names": WORDS}
+    printed = run(
+        *("project", "head", 3, "--picture", tmp_path / "x.png", "--model", f"{code}:net"),
+        *(*options, "--out", tmp_path / "p.png"),
+    )
+    assert "head · hen (3) for image 0" in printed
+    assert json.loads((tmp_path / "p.json").read_text())["title"] == "head · hen (3)"

@@ -202,6 +202,14 @@ def test_what_is_given_for_one_atlas_leaves_the_others_alone(
         }
 
 
+def test_a_page_without_pictures_does_not_say_where_the_atlas_lies(tmp_path: Path) -> None:
+    path = scanned(tmp_path / "a.atlas", images="none")
+    with rot180.open(path) as atlas:
+        said = Shelf([atlas])["a"].pictures_missing
+    assert said.startswith("a.atlas holds no pictures")
+    assert str(tmp_path) not in said
+
+
 def test_what_is_true_of_no_atlas_is_refused(late_path: Path, tmp_path: Path) -> None:
     for option, value in (("--mean", "0.1,0.2,0.3"), ("--std", "1,1,1"), ("--size", "64")):
         done = CliRunner().invoke(app, ["serve", "--no-open", str(late_path), option, value])

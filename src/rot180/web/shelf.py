@@ -67,7 +67,8 @@ class Book:
         except Rot180Error as error:
             if data is not None:
                 raise
-            self.pictures_missing = str(error)
+            # Pages are for others, who need not know where the file lies.
+            self.pictures_missing = str(error).replace(str(atlas.path), atlas.path.name)
         self.tiles = lru_cache(maxsize=64)(self._tiles)
 
     def pixels(self, image: int) -> Pixels:
