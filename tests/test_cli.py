@@ -173,7 +173,7 @@ def test_project_a_feature_of_any_model(tmp_path: Path) -> None:
         *("project", "2", 3, "--picture", tmp_path / "x.png", "--position", "peak"),
         *("--model", f"{tmp_path / 'nets.py'}:plain", "--weights", tmp_path / "w.pth"),
         *("--size", "20x20", "--mean", "0.1,0.2,0.3", "--std", "0.5,0.6,0.7"),
-        *("--classes", tmp_path / "names.txt", "--out", tmp_path / "out.png"),
+        *("--output-classes", tmp_path / "names.txt", "--out", tmp_path / "out.png"),
     )
     assert status == 0, printed
     assert "Assumed" not in printed
@@ -225,7 +225,10 @@ def test_project_with_a_data_set_and_random_weights(folder: Path, tmp_path: Path
         ("--model {dir}/nets.py:plain --std 1,0,1", "deviation is greater than 0"),
         ("--model {dir}/nets.py:plain --weights {dir}/no.pth", "it is no such file"),
         ("--model {dir}/nets.py:plain --weights {dir}/full.pth", "full.pth is not opened"),
-        ("--model {dir}/nets.py:plain --size 9 --classes {dir}/nets.py", "names of classes, but"),
+        (
+            "--model {dir}/nets.py:plain --size 9 --output-classes {dir}/nets.py",
+            "names of classes, but",
+        ),
         ("--model {dir}/full.pth", "give this file with --weights"),
         ("--model torchvision:resnet", "torchvision has no model 'resnet'. It has: resnet"),
         ("--model two-layer --size 64", "holds its own size: leave out --size"),

@@ -26,7 +26,7 @@ ROOMS = (
 )
 """The packages in the order of the design: each uses what stands above it."""
 
-GROUND = ("visible", "errors", "files", "device")
+GROUND = ("visible", "titles", "errors", "files", "device")
 """Modules that any package may use; they use only each other, upwards in this list."""
 
 BESIDE = {"console": "cli", "__main__": "cli"}

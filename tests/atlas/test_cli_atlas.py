@@ -60,7 +60,8 @@ def test_scan_says_what_it_did(scanned: tuple[Path, str], folder: Path) -> None:
     assert "07.png: it is not an image of a known kind" in printed
     assert "106 features of 3 layers" in printed
     assert "over 120 of 120 images." in printed
-    assert f"Next: rot180 serve {path}, or rot180 features {path}" in printed
+    assert f"Next: rot180 features {path}, or in the browser:" in printed
+    assert printed.splitlines()[-1] == f"rot180 serve {path}"
     with rot180.open(path) as atlas:
         assert atlas.complete
         assert atlas.classes == ("bright", "dark")

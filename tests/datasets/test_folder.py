@@ -197,7 +197,9 @@ def test_real_photographs(imagenet_sample: Path) -> None:
     dataset = open_dataset(str(imagenet_sample), "all")
     assert len(dataset) >= len(dataset.classes) > 1
     assert dataset.image(0).shape[2] in (1, 3)
-    assert dataset.classes[dataset.label(0) or 0] == Path(dataset.where(0)).parent.name
+    assert isinstance(dataset, folders.FolderDataset)
+    assert dataset.folders[dataset.label(0) or 0] == Path(dataset.where(0)).parent.name
+    assert dataset.classes[dataset.label(0) or 0] == Path(dataset.where(0)).stem
 
 
 def test_names_that_are_no_text_are_shown_as_text_and_read_all_the_same(tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ class Subject:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    weights: str = ""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -97,7 +98,9 @@ def subject_of(model: Any, mean: Any, std: Any) -> Subject:
             raise Rot180Error(
                 f"{model.name or 'The model'} knows its own mean and std: leave them out."
             )
-        return Subject(model.network(), model.name, model.classes, model.mean, model.std)
+        return Subject(
+            model.network(), model.name, model.classes, model.mean, model.std, model.weights
+        )
     if not isinstance(model, Network):
         raise Rot180Error(
             f"scan takes what rot180.load or rot180.capture returned, not {type(model).__name__}."

@@ -125,6 +125,8 @@ class Feature:
     Attributes:
         layer: name of the layer.
         channel: its number.
+        name: of the class whose score it is; "" for any other feature.
+        title: what it is called, as "fc · tench (0)", or "conv1, feature 3".
         statistics: by name; see there. Each is an attribute, too: ``feature.max``,
             ``feature.class_selectivity``.
     """
@@ -132,6 +134,16 @@ class Feature:
     def __init__(self, atlas: "Atlas", layer: str, channel: int) -> None:
         self.layer, self.channel, self._atlas = layer, channel, atlas
         self.number = atlas.layout.starts[atlas.place_of(layer)] + channel
+
+    @property
+    def name(self) -> str:
+        """The class whose score it is; "" for any other feature."""
+        return self._atlas.name_of(self.layer, self.channel)
+
+    @property
+    def title(self) -> str:
+        """What it is called."""
+        return self._atlas.title(self.layer, self.channel)
 
     @cached_property
     def statistics(self) -> dict[str, Any]:
@@ -162,7 +174,7 @@ class Feature:
 
     def __repr__(self) -> str:
         largest = "none" if self.max is None else f"{self.max:.3g}"
-        return f"<feature {self.channel} of {self.layer}, largest activation {largest}>"
+        return f"<{self.title}: largest activation {largest}>"
 
     @cached_property
     def examples(self) -> tuple[Example, ...]:

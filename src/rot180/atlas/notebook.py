@@ -6,6 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from rot180.projection.pictures import enlarged, png
+from rot180.titles import feature_label
 
 if TYPE_CHECKING:
     from rot180.atlas.features import AtlasLayer, Feature
@@ -39,7 +40,7 @@ def of_layer(layer: "AtlasLayer") -> str:
     found = sorted(layer, key=lambda one: -(one.max if one.max is not None else float("-inf")))
     rows = [
         (
-            one.channel,
+            feature_label(one.channel, one.name),
             _number(one.max),
             _percent(one.firing_positions),
             _percent(one.firing_images),
@@ -80,8 +81,7 @@ def of_feature(feature: "Feature", atlas: "Atlas") -> str:
     ]
     if feature.best_class is not None:
         rows.append(("best class", atlas.classes[feature.best_class]))
-    head = f"Feature {feature.channel} of {feature.layer}"
-    return _titled(head) + f"<div>{''.join(tiles)}</div>" + _table(("statistic", ""), rows)
+    return _titled(feature.title) + f"<div>{''.join(tiles)}</div>" + _table(("statistic", ""), rows)
 
 
 def _titled(words: str) -> str:

@@ -25,6 +25,7 @@ from rot180.atlas.state import State
 from rot180.atlas.writing import unpacked
 from rot180.datasets import BadImage, decode, fitted
 from rot180.errors import Rot180Error, listed, whole_number
+from rot180.titles import feature_label, feature_title
 
 READ = ("layer", "feature", "example", "peak", "response", "partner", "class", "skipped")
 """The tables that :meth:`Atlas.table` gives; and ``image`` without its pictures."""
@@ -68,6 +69,10 @@ class Atlas(Mapping[str, AtlasLayer]):
         about: what it says about itself: model, data, versions, times.
         layers: by name, in the order of the network.
         classes: names of the classes of the data set.
+        folders: names of their folders, where these are other words; else empty.
+        outputs: names of the network's outputs, which are the features of ``output_layer``; empty
+            where they are not known.
+        output_layer: name of that layer; "" likewise.
         class_images: number of scanned images of each class.
         images: number of images of the whole data set.
         size: (height, width) of the images as the network takes them, in pixels.
@@ -106,6 +111,9 @@ class Atlas(Mapping[str, AtlasLayer]):
         self.check(all(isinstance(one[2], int) and one[2] >= 0 for one in classes), "class")
         self.classes: tuple[str, ...] = tuple(one[1] for one in classes)
         self.class_images: tuple[int, ...] = tuple(one[2] for one in classes)
+        self.folders: tuple[str, ...] = self._names(self.about.get("folders", []), "folders")
+        self.check(len(self.folders) in (0, len(self.classes)), "about.folders")
+        self.output_layer, self.outputs = self._read_outputs()
         self.images: int = self.about.get("images", -1)
         counted = isinstance(self.images, int) and 0 <= self.images <= _MOST_IMAGES
         self.check(counted, "about.images")
@@ -177,6 +185,33 @@ class Atlas(Mapping[str, AtlasLayer]):
     def model(self) -> str:
         """How the model was named; "" where it was not."""
         return str(self.about.get("model", ""))
+
+    @property
+    def weights(self) -> str:
+        """Name of the file of the model's weights; "" where none was given."""
+        found = self.about.get("weights", "")
+        return found if isinstance(found, str) else ""
+
+    def name_of(self, layer: str, channel: int) -> str:
+        """Return the class whose score a feature is; "" for any other feature."""
+        names = self.names_of(layer)
+        if not names:
+            return ""
+        inside = isinstance(channel, int) and 0 <= channel < len(names)
+        self.check(inside, "feature.channel")
+        return names[channel]
+
+    def names_of(self, layer: str) -> tuple[str, ...]:
+        """Return the classes whose scores a layer's features are; empty for any other layer."""
+        return self.outputs if layer == self.output_layer else ()
+
+    def title(self, layer: str, channel: int) -> str:
+        """Return what a feature is called: "fc · tench (0)", or "conv1, feature 3"."""
+        return feature_title(layer, channel, self.name_of(layer, channel))
+
+    def label(self, layer: str, channel: int) -> str:
+        """Return what a feature is called where its layer is known: "tench (0)", or "3"."""
+        return feature_label(channel, self.name_of(layer, channel))
 
     @property
     def data(self) -> str:
@@ -353,6 +388,23 @@ class Atlas(Mapping[str, AtlasLayer]):
         peaks = np.frombuffer(data, "<f2").reshape(len(numbers), len(part))
         self.check(bool(np.isfinite(peaks).all()), "sample")
         return numbers, peaks.astype(np.float16)
+
+    def _names(self, given: Any, what: str) -> tuple[str, ...]:
+        """Check that these are names."""
+        good = isinstance(given, list) and all(isinstance(one, str) for one in given)
+        self.check(good, f"about.{what}")
+        return tuple(given)
+
+    def _read_outputs(self) -> tuple[str, tuple[str, ...]]:
+        given = self.about.get("outputs")
+        if given is None:
+            return "", ()
+        layer = given.get("layer") if isinstance(given, dict) else None
+        if not isinstance(layer, str) or layer not in self.layers:
+            raise self.damaged("about.outputs")
+        names = self._names(given.get("names"), "outputs")
+        self.check(len(names) == len(self.layers[layer]), "about.outputs")
+        return layer, names
 
     def _read_progress(self) -> list[tuple[int, int, int]]:
         found = self.rows("SELECT first, stop, next FROM progress ORDER BY first")

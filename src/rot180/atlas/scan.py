@@ -23,13 +23,16 @@ from rot180.atlas.crew import in_order
 from rot180.atlas.identity import Identity
 from rot180.atlas.layout import Layout
 from rot180.atlas.observed import Observed
+from rot180.atlas.outputs import named_outputs
 from rot180.atlas.pictures import encoded
 from rot180.atlas.reading import Atlas, open_atlas
 from rot180.atlas.rows import Fields
+from rot180.atlas.scanned import portable_model
 from rot180.atlas.state import State
 from rot180.atlas.watching import Watching
 from rot180.atlas.writing import Held, Writer, appearing, create, take_back
 from rot180.datasets import BadImage, Dataset, fitted
+from rot180.datasets.dataset import image_name
 from rot180.datasets.loading import Batch, Loading
 from rot180.errors import Rot180Error, Rot180Warning
 from rot180.graph.connections import connections
@@ -81,7 +84,8 @@ def scan(
     """Pass a network over a data set once, and write what excites its features into one file.
 
     A scan that was interrupted or killed goes on from its last checkpoint when it is started again
-    with the same arguments, and ends with the same file. It costs little more than the forward
+    with the same arguments, and ends with the same file. One that is over takes other names of
+    classes, if these are given then. It costs little more than the forward
     passes; its memory does not depend on the number of images.
 
     Args:
@@ -153,13 +157,19 @@ class _Scan:
             with open_atlas(self.path) as atlas:
                 identity.check_same(Identity.of(atlas), who, self.path)
                 self._check_shard(atlas)
+                named_anew = self._named_anew(atlas)
                 if atlas.finished:
                     take_back(self.path)
+                    if named_anew:
+                        with Writer(self.path) as writer:
+                            self._rename(writer)
                     return open_atlas(self.path)
                 atlas.check_pages()
                 state = atlas.state()
                 saved = atlas.progress  # of the same moment
             writer = Writer(self.path)
+            if named_anew:
+                self._rename(writer)
         else:
             layout = self._layout()
             saved, state = self._ranges(), State(layout)
@@ -170,6 +180,26 @@ class _Scan:
             whole = _covers(writer.progress(), len(self.data))
             writer.finish({"finished": now()}, keep_state=not whole)
         return open_atlas(self.path)
+
+    def _names(self) -> dict[str, Any]:
+        """Return what an atlas says of names: of the network's outputs, and of class folders."""
+        found: dict[str, Any] = {}
+        outputs = named_outputs(self.network, self.subject.classes, self.data)
+        if outputs is not None and outputs.layer in self.fields:
+            found["outputs"] = outputs.as_numbers()
+        folders = getattr(self.data, "folders", ())
+        if folders and folders != self.data.classes:
+            found["folders"] = list(folders)
+        return found
+
+    def _named_anew(self, atlas: Atlas) -> bool:
+        """Say whether names are given that the atlas does not have."""
+        other = any(atlas.about.get(key) != value for key, value in self._names().items())
+        return other or atlas.classes != self.data.classes
+
+    def _rename(self, writer: Writer) -> None:
+        """Take the names that are given now: nothing has to be scanned again for them."""
+        writer.rename(self._names(), self.data.classes)
 
     def _identity(self) -> Identity:
         return identity.of_scan(
@@ -222,8 +252,9 @@ class _Scan:
     def _created(self, who: Identity, layout: Layout) -> Writer:
         about = {
             "identity": who.as_numbers(),
-            "model": self.subject.name,
-            "answers": list(self.subject.classes),
+            "model": portable_model(self.subject.name, self.path.parent),
+            "weights": self.subject.weights,
+            **self._names(),
             "data": {"name": self.data.name, "split": self.data.split},
             "images": len(self.data),
             "network": {
@@ -265,7 +296,7 @@ class _Scan:
         return Writer(self.path)
 
     def _named(self, number: int) -> tuple[str, int | None]:
-        return self.data.where(number), self.data.label(number)
+        return image_name(self.data, number), self.data.label(number)
 
     def _scanned(
         self, writer: Writer, state: State, saved: list[Range], progress: Progress | None
@@ -325,8 +356,8 @@ class _Scan:
         return self.watching.observed(batch.numbers, batch.labels, batch.images, inputs)
 
     def _take(self, batch: Batch, observed: Observed | None, state: State) -> None:
-        for number, where, reason in batch.bad:
-            self.skipped[number] = (where, reason)
+        for number, _, reason in batch.bad:
+            self.skipped[number] = (image_name(self.data, number), reason)
         if observed is not None:
             state.update(observed)
 

@@ -8,11 +8,18 @@ from typing import Any
 from rot180.atlas.identity import Identity
 from rot180.atlas.offline import NotHere, check_torchvision, is_missing, offline
 from rot180.atlas.reading import Atlas
+from rot180.datasets.dataset import portable
 from rot180.errors import Rot180Error
+from rot180.files import is_file
 from rot180.graph.fingerprint import fingerprint
 from rot180.graph.network import Network
+from rot180.networks.checkpoint import SHIPPED
 from rot180.networks.model import NamedModel
 from rot180.networks.named import is_checkpoint, named_model
+
+
+class OtherNetwork(Rot180Error):
+    """A model that is not the one that was scanned."""
 
 
 def model_of(
@@ -53,20 +60,35 @@ def model_of(
             )
         model = _beside(atlas.model, atlas.path)
         if is_code(model):
+            unknown = "" if "weights" in atlas.about else " (and --weights, where it had any)"
+            had = f" --weights PATH/{atlas.weights}" if atlas.weights else unknown
+            place = "PATH/" if ".py:" in model else ""
             raise Rot180Error(
                 f"{atlas.path} is a scan of {model}, which is code, and code is not run because a "
-                f"file says so. Say it yourself: --model {model}"
-                f"{'' if weights is not None else ' (and --weights, where it had any)'}."
+                f"file says so. Say it yourself: --model {place}{model}"
+                f"{'' if weights is not None else had}."
+            )
+        path = Path(model)
+        if path.suffix.lower() == ".safetensors" and not is_file(path):
+            raise Rot180Error(
+                f"{atlas.path} is a scan of {path.name}, which is neither beside it nor here: say "
+                f"where it is, with --model PATH/{path.name}."
+            )
+        if weights is None and atlas.weights:
+            raise Rot180Error(
+                f"{atlas.path} is a scan of {model} with weights of {atlas.weights}: give both, "
+                f"--model {model} --weights PATH/{atlas.weights}."
             )
     if not is_checkpoint(model):
         by_mean, by_std, _ = Identity.of(atlas).preprocessing
         size, mean, std = size or atlas.size, mean or by_mean, std or by_std
     if not told:
-        return named_model(model, weights, size, mean, std, classes, device)
+        return _with_names(named_model(model, weights, size, mean, std, classes, device), atlas)
     try:
         with offline():
             check_torchvision(model)
-            return named_model(model, weights, size, mean, std, classes, device)
+            found = named_model(model, weights, size, mean, std, classes, device)
+            return _with_names(found, atlas)
     except (NotHere, Rot180Error) as error:
         if not is_missing(error):
             raise
@@ -93,12 +115,47 @@ def is_code(name: str) -> bool:
     return not is_checkpoint(name) and not name.startswith(("torchvision:", "timm:"))
 
 
+def _with_names(found: NamedModel, atlas: Atlas) -> NamedModel:
+    """Call a model's classes as the atlas calls its outputs, if nothing else does."""
+    if not found.classes:
+        found.classes = atlas.outputs
+    return found
+
+
 def _beside(model: str, atlas: Path) -> str:
+    """Return where a checkpoint is: as the atlas says, seen from its own directory or from here."""
     path = Path(model)
-    if path.suffix.lower() != ".safetensors" or path.exists():
+    if path.suffix.lower() != ".safetensors":
         return model
-    other = atlas.parent / path.name
-    return str(other) if other.exists() else model
+    places = (atlas.parent / path, path, atlas.parent / path.name)
+    return str(next((one for one in places if is_file(one)), path))
+
+
+def found_again(atlas: Atlas, model: str) -> bool:
+    """Say whether :func:`model_of` finds a model by what its atlas says, without being told."""
+    if model in SHIPPED or model.startswith(("torchvision:", "timm:")):
+        return atlas.model == model
+    found, given = Path(_beside(atlas.model, atlas.path)), Path(model)
+    return is_file(found) and is_file(given) and found.samefile(given)
+
+
+def portable_model(name: str, directory: Path) -> str:
+    """Return a model's name as an atlas holds it, which others may read.
+
+    Of a path that is what lies below the atlas's own directory, or else the name of the file.
+    """
+    if name.startswith(("torchvision:", "timm:")):
+        *words, last = name.split(":")
+        return ":".join([*words, portable(last)])
+    place, colon, attribute = name.rpartition(":") if ".py:" in name else (name, "", "")
+    path = Path(place)
+    if path.name == place:
+        return name
+    try:
+        shown = path.resolve().relative_to(directory.resolve()).as_posix()
+    except (ValueError, OSError):
+        shown = path.name
+    return f"{shown}{colon}{attribute}"
 
 
 @dataclass(frozen=True)
@@ -120,14 +177,15 @@ class Scanned:
         """Capture a model, and see that it is the one that was scanned.
 
         Raises:
-            Rot180Error: it is another network, or has other weights.
+            OtherNetwork: it is another network, or has other weights.
+            Rot180Error: it cannot be captured.
         """
         if not isinstance(model, NamedModel):
             raise Rot180Error(f"The model is what rot180.load returns, not {type(model).__name__}.")
         network, who = model.network(), Identity.of(atlas)
         if fingerprint(network) != who.network:
             size = "x".join(map(str, network.input_shape[1:]))
-            raise Rot180Error(
+            raise OtherNetwork(
                 f"{model.name or 'This model'} at {size} is another network than that of "
                 f"{atlas.path}, which is a scan of {atlas.model or 'a network without a name'} at "
                 f"{atlas.size[0]}x{atlas.size[1]}: give the same model, with the same weights."

@@ -224,6 +224,18 @@ class Writer:
         """Add to what the file says about itself."""
         self._change(lambda file: _insert(file, "about", _as_json(facts), "OR REPLACE "))
 
+    def rename(self, facts: Mapping[str, Any], classes: Sequence[str]) -> None:
+        """Call the classes otherwise, and change what the file says about itself."""
+
+        def change(file: sqlite3.Connection) -> None:
+            _insert(file, "about", _as_json(facts), "OR REPLACE ")
+            file.executemany(
+                "UPDATE class SET name = ? WHERE number = ?",
+                [(name, number) for number, name in enumerate(classes)],
+            )
+
+        self._change(change)
+
     def finish(self, facts: Mapping[str, Any], keep_state: bool) -> None:
         """Say that the scan is over, and give back the room that its state took."""
 

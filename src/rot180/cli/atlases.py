@@ -9,10 +9,10 @@ import typer
 from rot180.cli.options import (
     SORTS,
     AtlasFile,
-    Classes,
     Device,
     Mean,
     Method,
+    OutputClasses,
     Size,
     Std,
     Unpool,
@@ -63,7 +63,7 @@ def sheet(
     size: Size = None,
     mean: Mean = None,
     std: Std = None,
-    classes: Classes = None,
+    output_classes: OutputClasses = None,
     device: Device = "auto",
 ) -> None:
     """Draw the strongest patches of a layer's features, and these units carried back to pixels."""
@@ -77,7 +77,7 @@ def sheet(
         with open_atlas(atlas) as opened:
             numbers = None if features is None else _numbers(features, len(opened[layer]))
             dataset = None if data is None else open_dataset(data, split)
-            given = (weights, size, mean, std, classes, device)
+            given = (weights, size, mean, std, output_classes, device)
             named = scanned_model(opened, model, *given) if projections else None
             pages = patches(
                 opened,

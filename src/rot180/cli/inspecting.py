@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rot180.cli.options import Classes, Device, Mean, Size, Std, Weights, the_model
+from rot180.cli.options import Device, Mean, OutputClasses, Size, Std, Weights, the_model
 from rot180.console import page, say, sentences
 from rot180.errors import Rot180Error
+from rot180.titles import feature_label, feature_title
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from rot180.graph.report import Report
+    from rot180.networks.model import NamedModel
 
 
 def inspect(
@@ -28,7 +30,7 @@ def inspect(
     size: Size = None,
     mean: Mean = None,
     std: Std = None,
-    classes: Classes = None,
+    output_classes: OutputClasses = None,
     out: Annotated[
         Path | None, typer.Option("--json", help="Write the report to this file, too.")
     ] = None,
@@ -39,7 +41,7 @@ def inspect(
     With a table of its layers and their receptive fields.
     """
     with sentences():
-        named = the_model(model, weights, size, mean, std, classes, device)
+        named = the_model(model, weights, size, mean, std, output_classes, device)
         report = named.network().report()
         console = page()
         console.print(str(report), markup=False)
@@ -47,9 +49,16 @@ def inspect(
         console.print(_table(report))
         console.print()
         console.print(_LEGEND, markup=False)
+        called = _outputs(named)
+        if called:
+            console.print()
+            console.print(called, markup=False)
         if out is not None:
+            scores = named.output_layer
+            outputs = {"layer": scores, "names": list(named.classes)} if scores else None
             try:
-                out.write_text(json.dumps(report.as_numbers(), indent=2) + "\n")
+                numbers = {**report.as_numbers(), "outputs": outputs}
+                out.write_text(json.dumps(numbers, indent=2) + "\n")
             except OSError as error:
                 raise Rot180Error(f"{out} cannot be written: {error.strerror}.") from error
             say(f"Written: {out}")
@@ -84,6 +93,17 @@ def _table(report: "Report") -> "Table":
             f"{100 * one.share:.3g} %" if one.share else "",
         )
     return table
+
+
+def _outputs(named: "NamedModel") -> str:
+    """Say what the network's outputs are called; "" where that is not known."""
+    layer, count = named.output_layer, len(named.classes)
+    if not layer:
+        return ""
+    shown = [feature_title(layer, 0, named.classes[0])]
+    shown += [feature_label(n, named.classes[n]) for n in range(1, min(3, count))]
+    more = f", … {feature_label(count - 1, named.classes[-1])}" if count > 3 else ""
+    return f"The {count} features of {layer} are scores of classes: {', '.join(shown)}{more}."
 
 
 _LEGEND = (

@@ -50,8 +50,21 @@ Mean = Annotated[
     typer.Option(help="Of each channel, as 0.485,0.456,0.406, for values from 0 to 1."),
 ]
 Std = Annotated[str | None, typer.Option(help="Likewise, as 0.229,0.224,0.225.")]
-Classes = Annotated[
-    Path | None, typer.Option(help="A text file of the names of the model's classes, one a line.")
+OutputClasses = Annotated[
+    Path | None,
+    typer.Option(
+        "--output-classes",
+        help="A file of the names of the model's classes: one a line, or a table with their "
+        "numbers (index, folder, name).",
+    ),
+]
+DataClasses = Annotated[
+    Path | None,
+    typer.Option(
+        "--classes",
+        help="A file that says what class folders are called, as n01440764 and tench; by default "
+        "classes.txt or classes.json among them.",
+    ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto: the GPU where there is one.")]
 OnBadImage = Annotated[str, typer.Option(help="What to do with a broken image: skip or fail.")]

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from rot180.cli.options import (
-    Classes,
     Data,
     Device,
     Formats,
@@ -15,6 +14,7 @@ from rot180.cli.options import (
     Method,
     Model,
     OnBadImage,
+    OutputClasses,
     Size,
     Std,
     TwoLayerModel,
@@ -83,7 +83,7 @@ def project(
     size: Size = None,
     mean: Mean = None,
     std: Std = None,
-    classes: Classes = None,
+    output_classes: OutputClasses = None,
     out: Annotated[
         Path | None, typer.Option(help="The picture to write (.png, .svg, .pdf).")
     ] = None,
@@ -100,7 +100,7 @@ def project(
         formats = formats_of(out.suffix.removeprefix(".").lower() or out.name)
         if picture is not None and picture.exists() and out.exists() and out.samefile(picture):
             raise Rot180Error(f"--out {out} would overwrite the image itself; give another name.")
-        named = the_model(model, weights, size, mean, std, classes, device)
+        named = the_model(model, weights, size, mean, std, output_classes, device)
         if picture is None:
             images = decoded_with_bar(data, "test", named.size, named.channels, "skip")
         elif image is None and image_class is None:

@@ -1,5 +1,6 @@
 """The commands that make atlases, and look into them."""
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,10 +10,11 @@ import typer
 from rot180.cli.options import (
     SORTS,
     AtlasFile,
-    Classes,
+    DataClasses,
     Device,
     Mean,
     OnBadImage,
+    OutputClasses,
     Size,
     Std,
     Weights,
@@ -25,6 +27,7 @@ from rot180.errors import Rot180Error
 if TYPE_CHECKING:
     from rot180.atlas.reading import Atlas
     from rot180.atlas.scan import Going
+    from rot180.datasets import Dataset
 
 _MODEL = (
     "two-layer, a checkpoint, torchvision:NAME[:WEIGHTS], timm:NAME[:pretrained], "
@@ -65,7 +68,8 @@ def scan(
     size: Size = None,
     mean: Mean = None,
     std: Std = None,
-    classes: Classes = None,
+    output_classes: OutputClasses = None,
+    classes: DataClasses = None,
     device: Device = "auto",
     on_bad_image: OnBadImage = "skip",
 ) -> None:
@@ -76,11 +80,10 @@ def scan(
     """
     with sentences():
         from rot180.atlas.scan import scan as run
-        from rot180.datasets import open_dataset
 
         part = _shard(shard)
-        named = the_model(model, weights, size, mean, std, classes, device)
-        found = open_dataset(data, split)
+        named = the_model(model, weights, size, mean, std, output_classes, device)
+        found = _opened(data, split, classes, output_classes)
         say(
             f"Scanning {len(found)} images of {found.name} ({found.split}) with {model} on "
             f"{named.device}{'' if part == (1, 1) else f', part {part[0]} of {part[1]}'}."
@@ -119,6 +122,43 @@ def scan(
                 ) from None
         with atlas:
             _tell(atlas, last, time.perf_counter() - started)
+            if atlas.complete:
+                say(f"Next: rot180 features {shlex.quote(str(out))}, or in the browser:")
+                say(_serving(atlas, model, weights, data, split))
+
+
+def _opened(data: str, split: str, classes: Path | None, output_classes: Path | None) -> "Dataset":
+    """Open the data; a table of the model's classes names their folders where nothing else does."""
+    from rot180.datasets import open_dataset
+    from rot180.datasets.class_names import read_class_file
+
+    found = open_dataset(data, split, classes)
+    folders = getattr(found, "folders", ())
+    if output_classes is None or not folders or getattr(found, "class_file", None) is not None:
+        return found
+    table = read_class_file(output_classes)
+    if any(line.key in folders for line in table.lines):
+        return open_dataset(data, split, output_classes)
+    return found
+
+
+def _serving(atlas: "Atlas", model: str, weights: Path | None, data: str, split: str) -> str:
+    """Return the command that shows an atlas, as a shell takes it.
+
+    It has the options for what the atlas does not hold: where the model's code and weights are, and
+    the images, if it is without. Size, mean, deviation and the names of the outputs stand in it.
+    """
+    from rot180.atlas.identity import Identity
+    from rot180.atlas.scanned import found_again
+
+    words = ["rot180", "serve", str(atlas.path)]
+    if weights is not None or not found_again(atlas, model):
+        words += ["--model", model]
+    if weights is not None:
+        words += ["--weights", str(weights)]
+    if Identity.of(atlas).pictures == "none":
+        words += ["--data", data, "--split", split]
+    return shlex.join(words)
 
 
 def _tell(atlas: "Atlas", last: "list[Going]", seconds: float) -> None:
@@ -145,9 +185,12 @@ def _tell(atlas: "Atlas", last: "list[Going]", seconds: float) -> None:
         f"Written: {atlas.path}, {_size(whole)}, of which {_size(size or 0)} are {pictures} "
         "pictures of examples."
     )
-    if atlas.complete:
-        say(f"Next: rot180 serve {atlas.path}, or rot180 features {atlas.path}")
-    else:
+    if atlas.outputs:
+        say(
+            f"The {len(atlas.outputs)} features of {atlas.output_layer} are called by the classes "
+            f"of {atlas.about['outputs'].get('source')}, as {atlas.title(atlas.output_layer, 0)}."
+        )
+    if not atlas.complete:
         say("It is a part: join it with the others by 'rot180 merge'.")
 
 
@@ -223,7 +266,7 @@ def _features(
         name, channel, largest, places, images, best, selective, r2, *colours = row
         table.add_row(
             name,
-            str(channel),
+            atlas.label(name, channel),
             _number(largest),
             _percent(places),
             _percent(images),
@@ -264,7 +307,7 @@ def _pairs(atlas: "Atlas", names: list[str], most: int) -> Any:
         table.add_column(name, justify="right", no_wrap=True)
     for name, one, two, value in found:
         atlas.check(is_number(value), "partner")
-        table.add_row(name, str(one), str(two), f"{value:.3f}")
+        table.add_row(name, atlas.label(name, one), atlas.label(name, two), f"{value:.3f}")
     return table
 
 
@@ -286,14 +329,15 @@ def compare(
             found = run(one, two, layer, other)
         for comparison in found:
             say(str(comparison))
-            for words, channels in (
-                ("vanished", comparison.vanished),
-                ("appeared", comparison.appeared),
-                ("died", comparison.died),
-                ("revived", comparison.revived),
+            for words, channels, whose in (
+                ("vanished", comparison.vanished, one),
+                ("appeared", comparison.appeared, two),
+                ("died", comparison.died, one),
+                ("revived", comparison.revived, two),
             ):
                 if channels and most:
-                    shown = ", ".join(map(str, channels[:most]))
+                    name = comparison.layer if whose is one else comparison.other_layer
+                    shown = ", ".join(whose.label(name, channel) for channel in channels[:most])
                     say(f"  {words}: {shown}{' …' if len(channels) > most else ''}")
             if not most:
                 continue
@@ -301,10 +345,14 @@ def compare(
             for name in ("feature", "goes with", "correlation"):
                 table.add_column(name, justify="right", no_wrap=True)
             ranked = sorted(comparison.matches, key=lambda m: (m.other is None, -m.correlation))
-            for match in [one for one in ranked if one.other is not None][:most]:
+            for match in [each for each in ranked if each.other is not None][:most]:
                 mark = "" if match.mutual else " (not mutual)"
+                assert match.other is not None
+                partner = two.label(comparison.other_layer, match.other)
                 table.add_row(
-                    str(match.channel), f"{match.other}{mark}", f"{match.correlation:.3f}"
+                    one.label(comparison.layer, match.channel),
+                    f"{partner}{mark}",
+                    f"{match.correlation:.3f}",
                 )
             page().print(table)
 

@@ -6,6 +6,8 @@ import sys
 import webbrowser
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
+from math import isclose
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,9 +15,9 @@ import typer
 
 from rot180.cli.options import (
     AtlasFile,
-    Classes,
     Device,
     Mean,
+    OutputClasses,
     Size,
     Std,
     model_options,
@@ -26,6 +28,7 @@ from rot180.errors import Rot180Error
 if TYPE_CHECKING:
     from rot180.atlas.reading import Atlas
     from rot180.networks.model import NamedModel
+    from rot180.web.shelf import Book
 
 Models = Annotated[
     list[str] | None,
@@ -75,7 +78,7 @@ def serve(
     size: Size = None,
     mean: Mean = None,
     std: Std = None,
-    classes: Classes = None,
+    output_classes: OutputClasses = None,
     data: ScannedData = None,
     split: DataSplit = "all",
     device: Device = "auto",
@@ -92,10 +95,10 @@ def serve(
             raise Rot180Error("A token has 8 letters or more; this one can be guessed.")
         if token is None and host not in _LOOPBACK:
             token = secrets.token_urlsafe(16)
-        given = (size, mean, std, classes, device)
-        loaders = _loaders(model or [], weights or [], given)
         dataset = None if data is None else open_dataset(data, split)
         opened = [open_atlas(one) for one in atlases or []]
+        _check_preprocessing(opened, model_options(size, mean, std, None, device))
+        loaders = _loaders(model or [], weights or [], output_classes, device)
         shelf = Shelf(opened, loaders, dataset, Stores(memory))
         listening = bound(host, port)
         known = {*_LOOPBACK, host, *(allow_host or ()), *_names_of_this_machine(host)}
@@ -105,7 +108,7 @@ def serve(
         say(f"Open {address} (Ctrl-C ends)")
         if show and _has_a_screen():
             webbrowser.open(address)
-        run(application(shelf, known, token), listening)
+        run(application(shelf, known, token, _tell_of_absence), listening)
 
 
 def export(
@@ -133,7 +136,7 @@ def export(
     size: Size = None,
     mean: Mean = None,
     std: Std = None,
-    classes: Classes = None,
+    output_classes: OutputClasses = None,
     data: ScannedData = None,
     split: DataSplit = "all",
     device: Device = "auto",
@@ -147,8 +150,9 @@ def export(
         from rot180.web.shelf import Shelf
 
         dataset = None if data is None else open_dataset(data, split)
-        loaders = _loaders(model or [], weights or [], (size, mean, std, classes, device))
+        loaders = _loaders(model or [], weights or [], output_classes, device)
         with open_atlas(atlas) as opened:
+            _check_preprocessing([opened], model_options(size, mean, std, None, device))
             (book,) = Shelf([opened], loaders, dataset).values()
             asked = wanted(
                 book,
@@ -171,11 +175,54 @@ def export(
         say(f"Written: {page}, {len(files)} files, {size_of_all / 1e6:.1f} MB")
 
 
+def _tell_of_absence(book: "Book") -> None:
+    """Say why an atlas is shown without projections, if it is."""
+    if book.live.state == "absent":
+        say(f"{book.name}: there is no network to project with. {book.live.reason}")
+
+
+def _check_preprocessing(atlases: "Sequence[Atlas]", given: dict[str, Any]) -> None:
+    """See that what is said of the images is true of an atlas; each says itself how it was scanned.
+
+    Raises:
+        Rot180Error: a size, mean or deviation is that of none of them.
+    """
+    from rot180.atlas.identity import Identity
+    from rot180.networks.preprocessing import image_size, per_channel
+
+    for what in ("size", "mean", "std"):
+        if given[what] is None or not atlases:
+            continue
+        value: tuple[float, ...] = (
+            image_size(given[what]) if what == "size" else per_channel(given[what], what)
+        )
+        known: list[tuple[float, ...]] = []
+        for atlas in atlases:
+            mean, std, _ = Identity.of(atlas).preprocessing
+            known.append({"size": atlas.size, "mean": mean, "std": std}[what])
+        if not any(
+            len(one) == len(value) and all(map(partial(isclose, rel_tol=1e-5), one, value))
+            for one in known
+        ):
+            sign = "x" if what == "size" else ","
+            shown = sign.join(f"{one:g}" for one in known[0])
+            raise Rot180Error(
+                f"--{what} {sign.join(f'{one:g}' for one in value)} is not how the images of "
+                f"{'these atlases' if len(atlases) > 1 else atlases[0].path} were prepared: "
+                f"{atlases[0].path} says --{what} {shown}. Leave it out: an atlas knows it."
+            )
+
+
 def _loaders(
-    models: Sequence[str], weights: Sequence[Path], given: tuple[Any, ...]
+    models: Sequence[str], weights: Sequence[Path], classes: Path | None, device: str
 ) -> "list[Callable[[Atlas], NamedModel]]":
-    """Return what may load the model of an atlas: those that are given, then what it names."""
+    """Return what may load the model of an atlas: what it names itself, then those that are given.
+
+    Which of them an atlas takes is decided by the fingerprint of the network that was scanned, so
+    what is given for one of several atlases takes nothing from the others.
+    """
     from rot180.atlas.scanned import model_of
+    from rot180.networks.preprocessing import class_names
 
     if weights and len(models) not in (0, 1, len(weights)):
         raise Rot180Error(
@@ -187,12 +234,18 @@ def _loaders(
         names: list[str | None] = [*models] or [None]
         several = names * len(weights) if len(names) == 1 else names
         pairs = list(zip(several, weights, strict=True))
-    if not any(one is None for one, _ in pairs):
-        pairs.append((None, None))
-    options = model_options(*given)
+    pairs.insert(0, (None, None))
+    called = () if classes is None else class_names(classes)
 
     def loader(model: str | None, file: Path | None) -> "Callable[[Atlas], NamedModel]":
-        return lambda atlas: model_of(atlas, model, file, **options)
+        def load(atlas: "Atlas") -> "NamedModel":
+            found = model_of(atlas, model, file, device=device)
+            layer = found.network().score_layer if called else None
+            if layer is not None and layer.channels == len(called):
+                found.classes = called
+            return found
+
+        return load
 
     return [loader(*pair) for pair in pairs]
 

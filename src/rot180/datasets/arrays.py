@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from rot180.datasets.dataset import checked_index, checked_split, numbered_classes
+from rot180.datasets.class_names import ClassFile
+from rot180.datasets.dataset import checked_index, checked_split, numbered_classes, portable
 from rot180.datasets.fingerprints import combined
 from rot180.errors import Rot180Error
 from rot180.visible import valid_name
@@ -22,7 +23,11 @@ class ArrayDataset:
         bad: (where, reason) of every image of the original data set that could not be decoded.
         sources: (n,), int64: the index of each image in the original data set.
         name, split, classes, fingerprint: as for every ``Dataset``.
+        folders, class_file: where the classes were folders, these and what calls them otherwise.
     """
+
+    folders: tuple[str, ...] = ()
+    class_file: ClassFile | None = None
 
     images: UInt8[np.ndarray, "n h w c"]
     labels: Int64[np.ndarray, " n"] | None
@@ -40,6 +45,7 @@ class ArrayDataset:
         sources: Int64[np.ndarray, " n"] | None = None,
         bad: Sequence[tuple[str, str]] = (),
         fingerprint: str | None = None,
+        names: Callable[[int], str] | None = None,
     ) -> None:
         """Take the arrays as they are (no copy).
 
@@ -53,6 +59,7 @@ class ArrayDataset:
             sources: index of each image in the original data set; 0, 1, 2, … by default.
             bad: (where, reason) of images that are left out.
             fingerprint: by default made from the content, which is read once.
+            names: names the image within its data set, as ``where`` does; by default as that.
 
         Raises:
             Rot180Error: a wrong dtype, shape, length or label.
@@ -69,7 +76,7 @@ class ArrayDataset:
         self.sources = np.arange(count, dtype=np.int64) if sources is None else sources
         if len(self.sources) != count:
             raise Rot180Error(f"There are {count} images but {len(self.sources)} sources.")
-        self._where = where
+        self._where, self._names = where, names
         self.fingerprint = fingerprint if fingerprint is not None else self._of_content()
 
     def __len__(self) -> int:
@@ -94,6 +101,11 @@ class ArrayDataset:
         """How to name one image to a person."""
         source = int(self.sources[checked_index(index, len(self))])
         return self._where(source) if self._where is not None else f"{self.name}, image {source}"
+
+    def image_name(self, index: int) -> str:
+        """What the image is called within its data set; see ``dataset.image_name``."""
+        source = int(self.sources[checked_index(index, len(self))])
+        return portable(self.where(index) if self._names is None else self._names(source))
 
     def _of_content(self) -> str:
         labels = b"none" if self.labels is None else self.labels.tobytes()

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
+from pathlib import PurePath
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -23,7 +24,10 @@ class Dataset(Protocol):
     """Images in a fixed order, some of them with a class. Indices run from 0 to ``len - 1``.
 
     A data set of files may have an attribute ``state``, a text that moves whenever they change on
-    this machine: decoded images are then decoded again.
+    this machine: decoded images are then decoded again. One of class folders may have ``folders``,
+    their names in the order of ``classes``, and ``class_file``, which says what they are called;
+    one of files ``image_name(index)``, which names an image within the data set (see
+    :func:`image_name`).
     """
 
     @property
@@ -59,6 +63,21 @@ class Dataset(Protocol):
     def where(self, index: int) -> str:
         """Name one image to a person: a file path, ``row 17 of train.parquet``."""
         ...
+
+
+def image_name(data: Dataset, index: int) -> str:
+    """Return what an image is called within its data set, wherever that lies on this machine.
+
+    It is what atlases hold. Data sets that say no more than :meth:`Dataset.where` are taken by
+    that; of a path that begins at the root of the disk it is the last part.
+    """
+    own = getattr(data, "image_name", None)
+    return portable(data.where(index) if own is None else str(own(index)))
+
+
+def portable(name: str) -> str:
+    """Return a name, without the directories of a path that begins at the root of the disk."""
+    return PurePath(name).name if PurePath(name).is_absolute() else name
 
 
 def checked_split(split: str) -> str:

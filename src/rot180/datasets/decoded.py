@@ -1,13 +1,14 @@
 """A whole data set as one array of one size, decoded once and kept in the cache directory."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
 from rot180.datasets.arrays import ArrayDataset
-from rot180.datasets.dataset import Dataset
+from rot180.datasets.dataset import Dataset, image_name
 from rot180.datasets.decode import BadImage, bad_image_policy, checked_size
 from rot180.datasets.fingerprints import combined
 from rot180.datasets.loading import Loading
@@ -91,7 +92,7 @@ def _assembled(
     kept = np.ones(len(dataset), dtype=bool)
     kept[[index for index, _ in bad]] = False
     sources = np.flatnonzero(kept).astype(np.int64)
-    return ArrayDataset(
+    found = ArrayDataset(
         images,
         _labels(dataset, sources),
         dataset.classes,
@@ -101,7 +102,11 @@ def _assembled(
         sources=sources,
         bad=[(dataset.where(index), reason) for index, reason in bad],
         fingerprint=combined([key, *(str(index) for index, _ in bad)]),
+        names=partial(image_name, dataset),
     )
+    found.folders = getattr(dataset, "folders", ())
+    found.class_file = getattr(dataset, "class_file", None)
+    return found
 
 
 def _labels(dataset: Dataset, sources: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"] | None:

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
+from rot180.datasets.class_names import ClassFile, class_file_beside, read_class_file
 from rot180.datasets.dataset import TEST_NAMES, TRAIN_NAMES, checked_index, division
 from rot180.datasets.decode import BadImage, decode_file
 from rot180.datasets.fingerprints import combined, of_files
@@ -47,23 +49,30 @@ class FolderDataset:
     """Image files below one directory; they are read when they are asked for."""
 
     def __init__(
-        self, root: Path, files: Sequence[ImageFile], classes: tuple[str, ...], split: str
+        self,
+        root: Path,
+        files: Sequence[ImageFile],
+        folders: tuple[str, ...],
+        split: str,
+        class_file: ClassFile | None = None,
     ) -> None:
         self.root = root
         self.name = valid_name(f"folder {root.resolve().name}")
         self.split = split
-        self.classes = tuple(map(valid_name, classes))
+        self.folders = tuple(map(valid_name, folders))
+        self.class_file = class_file
+        self.classes = self.folders if class_file is None else class_file.names_of(self.folders)
         self._files = files
-        self._labels = {name: label for label, name in enumerate(classes)}
+        self._labels = {name: label for label, name in enumerate(folders)}
 
     @cached_property
     def fingerprint(self) -> str:
-        """Made of paths, sizes and content; see ``fingerprints``."""
+        """Made of paths, sizes and content, not of classes' names; see ``fingerprints``."""
         listing = (f"{file.path}\0{file.size}" for file in self._files)
         content = of_files(
             [self.root / file.path for file in self._files], [file.size for file in self._files]
         )
-        return combined(["folder", self.split, "\0".join(self.classes), *listing, *content])
+        return combined(["folder", self.split, "\0".join(self.folders), *listing, *content])
 
     @cached_property
     def state(self) -> str:
@@ -102,8 +111,12 @@ class FolderDataset:
         """The path of the file, as valid text (``visible.valid_name``)."""
         return valid_name(str(self._path(index)))
 
+    def image_name(self, index: int) -> str:
+        """The path of the file below the root, as valid text."""
+        return valid_name(self._files[checked_index(index, len(self))].path)
 
-def open_folder(root: Path, split: str) -> FolderDataset:
+
+def open_folder(root: Path, split: str, classes: Any = None) -> FolderDataset:
     """Open a directory of images.
 
     With subdirectories ``train`` (or ``training``) and ``test`` (or ``testing``, ``validation``,
@@ -116,8 +129,14 @@ def open_folder(root: Path, split: str) -> FolderDataset:
     beside them are left out. Hidden files and other kinds of files are ignored, but a link to a
     file that is missing counts as a broken image; the order is that of the sorted paths.
 
+    A file ``classes.txt`` or ``classes.json`` in the directory says what the class folders are
+    called (see :mod:`rot180.datasets.class_names`), or one beside it where it is called like a
+    split; one that says nothing about them is left alone, with a warning. ``classes`` is the path
+    of another such file.
+
     Raises:
-        Rot180Error: there are no images, or none in this split.
+        Rot180Error: there are no images, or none in this split, or ``classes`` says nothing about
+            the folders.
     """
     parts = _split_folders(root)
     if parts:
@@ -142,8 +161,31 @@ def open_folder(root: Path, split: str) -> FolderDataset:
             + ": use the split 'all'"
             + (" or add the folder." if own else ".")
         )
-    classes = tuple(sorted({file.folder for file in found if file.folder is not None}))
-    return FolderDataset(root, files, classes, split)
+    folders = tuple(sorted({file.folder for file in found if file.folder is not None}))
+    if classes is not None:
+        if not folders:
+            raise Rot180Error(
+                f"The images of {root} lie in no class folders, so there is nothing that {classes} "
+                "could name: leave out --classes."
+            )
+        return FolderDataset(root, files, folders, split, read_class_file(classes))
+    return FolderDataset(root, files, folders, split, _class_file(root, folders))
+
+
+def _class_file(root: Path, folders: tuple[str, ...]) -> ClassFile | None:
+    """Read the file that says what the class folders are called, if there is one that does."""
+    path = class_file_beside(root) if folders else None
+    if path is None and folders and root.name.lower() in (*TRAIN_NAMES, *TEST_NAMES):
+        path = class_file_beside(root.parent)
+    if path is None:
+        return None
+    try:
+        found = read_class_file(path)
+        found.names_of([valid_name(one) for one in folders])
+    except Rot180Error as error:
+        _remark(f"The classes keep the names of their folders: {error}")
+        return None
+    return found
 
 
 def _split_folders(root: Path) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from rot180.datasets.cifar_binary import open_binary_cifar
 from rot180.datasets.dataset import Dataset, checked_split
@@ -19,7 +20,7 @@ FORMS = (
 )
 
 
-def open_dataset(spec: str, split: str = "train") -> Dataset:
+def open_dataset(spec: str, split: str = "train", classes: Any = None) -> Dataset:
     """Open a data set by its name or path.
 
     Args:
@@ -30,6 +31,9 @@ def open_dataset(spec: str, split: str = "train") -> Dataset:
             validation split have it counted as test. Data that come without splits are divided:
             about one image in six is a test image, by a hash of its name or row
             (``dataset.in_test``).
+        classes: a file that says what class folders are called, as WordNet identifiers and names
+            (see :mod:`rot180.datasets.class_names`). By default ``classes.txt`` or
+            ``classes.json`` in the directory, where there is one.
 
     Raises:
         Rot180Error: the name, path or split is unknown, or the data cannot be used; the sentence
@@ -42,15 +46,20 @@ def open_dataset(spec: str, split: str = "train") -> Dataset:
         (1600, (32, 32, 3), 'astronaut')
     """
     checked_split(split)
+    path = Path(os.path.expanduser(spec))
+    if classes is not None and not (spec not in NAMES and spec and os.path.isdir(path)):
+        raise Rot180Error(
+            f"--classes says what class folders are called, and '{spec}' is no directory of them: "
+            "leave it out."
+        )
     if spec == "photos":
         return open_photos(split)
     if spec == "cifar10":
         return open_torchvision("CIFAR10", split)
     if spec.startswith("torchvision:"):
         return open_torchvision(spec.removeprefix("torchvision:"), split)
-    path = Path(os.path.expanduser(spec))
     if spec and os.path.isdir(path):
-        return _open_directory(path, split)
+        return _open_directory(path, split, classes)
     if spec and os.path.isfile(path):
         return _open_file(path, split)
     if spec and os.path.lexists(path):
@@ -60,9 +69,11 @@ def open_dataset(spec: str, split: str = "train") -> Dataset:
     raise Rot180Error(_unknown(spec))
 
 
-def _open_directory(path: Path, split: str) -> Dataset:
+def _open_directory(path: Path, split: str, classes: Any = None) -> Dataset:
     try:
         here = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+        if classes is not None:
+            return open_folder(path, split, classes)
         # Hugging Face's repositories keep the files one level down, in ``data``.
         for place in (path, path / "data"):
             parquet = sorted(f for f in place.glob("*.parquet") if not f.name.startswith("."))

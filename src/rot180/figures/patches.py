@@ -270,7 +270,8 @@ class _Plates:
                 "fires": firing_words(self.atlas, feature),
             }
             statistics = feature.statistics
-            found.append({"channel": feature.channel, **words, **statistics, "units": about})
+            called = {"channel": feature.channel, "title": feature.title}
+            found.append({**called, **words, **statistics, "units": about})
         return found
 
     def _write(self, sheet: Sheet, block: _Block, place: int, feature: Feature) -> None:
@@ -280,6 +281,10 @@ class _Plates:
         """
         x, y = block.corner(place)
         line, number = y + block.height + 12, f"{feature.channel}"
+        if feature.name:
+            behind = f" ({feature.channel})"
+            room = block.whole * (0.5 if block.pairs else 0.8) - 9 * len(behind)
+            number = shortened(feature.name, room, 12, "bold") + behind
         sheet.text(x, line, number, 12, weight="bold")
         sheet.text(x + block.whole, line, f"{feature.firing[0].activation:.3g}", _SMALL, ha="right")
         fires, says = firing_words(self.atlas, feature), feature_words(self.atlas, feature)

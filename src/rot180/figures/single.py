@@ -5,6 +5,7 @@ from rot180.figures.subject import Subject
 from rot180.projection.pictures import signed_picture
 from rot180.projection.project import Position, project
 from rot180.projection.result import Projection
+from rot180.titles import feature_title
 
 _LARGEST = 640
 """The longer side of a picture, in pixels of the sheet."""
@@ -32,9 +33,8 @@ def one_projection(subject: Subject, layer: str, channel: int, position: Positio
     factor = max(1, 320 // longer) if longer <= _LARGEST else _LARGEST / longer
     wide, high = round(factor * width), round(factor * height)
     right = MARGIN + wide + 8
-    sheet = Sheet(
-        "projection", f"{layer}, feature {channel}", max(2 * wide + 8, 480) + 2 * MARGIN, high + 62
-    )
+    title = feature_title(layer, channel, subject.named.output_name(layer, channel))
+    sheet = Sheet("projection", title, max(2 * wide + 8, 480) + 2 * MARGIN, high + 62)
     sheet.picture(MARGIN, 0, subject.picture(subject.image), factor)
     sheet.picture(right, 0, signed_picture(found.full().cpu().numpy()), factor)
     unit = "the whole map"
@@ -48,7 +48,7 @@ def one_projection(subject: Subject, layer: str, channel: int, position: Positio
     sheet.text(right, high + 14, f"{unit}, activation {found.activation:.3g}", 11)
     sheet.text(MARGIN, sheet.foot, f"{subject.way}; grey is zero".capitalize(), 11)
     sheet.caption = (
-        f"Feature {channel} of layer {layer} for image {subject.image} "
+        f"{title} for image {subject.image} "
         f"({subject.label(subject.image)}): {unit}, activation {found.activation:.4g}, carried "
         f"back to pixels ({subject.way}). Zero is mid-grey. {subject.origin}."
     )
@@ -58,6 +58,7 @@ def one_projection(subject: Subject, layer: str, channel: int, position: Positio
     sheet.numbers = {
         "layer": layer,
         "channel": channel,
+        "title": title,
         "position": found.position,
         "activation": found.activation,
         "box": found.box,

@@ -136,6 +136,8 @@ def first_of_class(data: ArrayDataset, name: str) -> int:
     Raises:
         Rot180Error: there is no such class, or no image of it.
     """
+    if name not in data.classes and name in data.folders:
+        name = data.classes[data.folders.index(name)]
     if name not in data.classes:
         if not data.classes:
             raise Rot180Error(f"The images of {data.name} have no classes.")

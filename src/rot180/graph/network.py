@@ -261,6 +261,13 @@ class Network:
         return self._below.places(targets)
 
     @cached_property
+    def score_layer(self) -> Layer | None:
+        """The layer that gives the first output, as scores for classes; None: no layer does."""
+        below = set(self.needed(self.outputs[0])) if self.outputs else set()
+        found = [one for one in self.layers.values() if one.linear in below]
+        return found[-1] if found else None
+
+    @cached_property
     def _below(self) -> Below:
         return Below(self.steps)
 

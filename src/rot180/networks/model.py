@@ -23,6 +23,7 @@ class NamedModel:
         size: (height, width) of the images.
         name: how it was named, as ``--model`` takes it.
         remarks: sentences about what was assumed or changed when it was loaded.
+        weights: name of the file that its weights were loaded from; "" where none was given.
     """
 
     model: nn.Module
@@ -32,6 +33,7 @@ class NamedModel:
     size: tuple[int, int]
     name: str = field(default="", kw_only=True)
     remarks: tuple[str, ...] = field(default=(), kw_only=True)
+    weights: str = field(default="", kw_only=True)
     _network: Network | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
@@ -83,6 +85,18 @@ class NamedModel:
             self._network = capture(self.model, example.to(self.device, self.dtype))
             self._network.measured[PREPARE] = self.prepare
         return self._network
+
+    def output_name(self, layer: str, channel: int) -> str:
+        """Return the class whose score a feature of a layer is; "" for any other feature."""
+        return self.classes[channel] if layer and layer == self.output_layer else ""
+
+    @property
+    def output_layer(self) -> str:
+        """Name of the layer whose features are the scores of the classes; "" if none is known."""
+        scores = self.network().score_layer
+        if scores is None or scores.channels != len(self.classes):
+            return ""
+        return scores.name
 
     def answer(self, image: Float[Tensor, "c h w"]) -> tuple[str, float] | None:
         """Return the most probable class of a prepared image, and its probability.

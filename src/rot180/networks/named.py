@@ -50,8 +50,9 @@ def named_model(
         given = {"weights": weights, "size": size, "mean": mean, "std": std, "classes": classes}
         for option, value in given.items():
             if value is not None:
+                shown = "output-classes" if option == "classes" else option
                 raise Rot180Error(
-                    f"{name} is a checkpoint, which holds its own {option}: leave out --{option}."
+                    f"{name} is a checkpoint, which holds its own {option}: leave out --{shown}."
                 )
         return load_checkpoint(name, place)
     size = None if size is None else preprocessing.image_size(size)
@@ -79,6 +80,7 @@ def named_model(
         fitting,
         name=name,
         remarks=tuple(one for one in remarks if one is not None),
+        weights="" if weights is None else Path(str(weights)).name,
     )
 
 
@@ -106,7 +108,8 @@ def load(
             weights or of timm's configuration; for other models 224.
         mean, std: of each channel, for values from 0 to 1. By default likewise; for other models
             ImageNet's.
-        classes: the names of the scores, or a text file with one a line.
+        classes: the names of the scores, or a file of them: one a line, or a table with their
+            numbers (see :mod:`rot180.datasets.class_names`).
 
     Returns:
         The model in evaluation mode, in float32 if it was in half precision. What was assumed or

@@ -5,6 +5,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from rot180.datasets.class_names import read_class_file
 from rot180.errors import Rot180Error, shortened, whole_number
 
 SIZE = (224, 224)
@@ -12,8 +13,6 @@ USUAL = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226
 """Mean and deviation by the number of channels: ImageNet's, by which most published networks were
 trained; for one channel the means of these."""
 LARGEST = 2**12
-_LARGEST_LIST = 16 * 2**20
-"""Bytes of a file of classes."""
 _FAR = 1e6
 """Means beyond it, and deviations beyond it or below its inverse, leave nothing of an image in
 float32."""
@@ -85,26 +84,13 @@ def checked_count(values: Sequence[float], channels: int, what: str) -> None:
 
 
 def class_names(classes: Any) -> tuple[str, ...]:
-    """Return names of classes, or those in a text file, one a line (empty lines do not count).
+    """Return names of classes, or those in a file (see :mod:`rot180.datasets.class_names`).
 
     Raises:
         Rot180Error: the file cannot be read or holds none, or these are no names.
     """
     if isinstance(classes, str | Path):
-        path = Path(classes)
-        try:
-            if path.stat().st_size > _LARGEST_LIST:
-                raise Rot180Error(
-                    f"{path} is larger than {_LARGEST_LIST >> 20} MB: that is no list of names."
-                )
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
-            raise Rot180Error(f"The classes cannot be read from {path}: {reason}.") from error
-        names = tuple(line.strip() for line in lines if line.strip())
-        if not names:
-            raise Rot180Error(f"There is no class in {path}: write one name a line.")
-        return names
+        return read_class_file(classes).outputs
     if not isinstance(classes, Sequence) or not all(isinstance(one, str) for one in classes):
         raise Rot180Error(f"Classes are names, or a file of them; these are {shortened(classes)}.")
     return tuple(classes)

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
@@ -20,14 +20,17 @@ from rot180.web.guard import LOOPBACK, Guard
 from rot180.web.links import ServedLinks
 from rot180.web.routes import atlases, compare, images, learn, pictures, site
 from rot180.web.routes.common import Explorer
-from rot180.web.shelf import Shelf
+from rot180.web.shelf import Book, Shelf
 from rot180.web.work import Gone, Work
 
 log = logging.getLogger("rot180.web")
 
 
 def application(
-    shelf: Shelf | None = None, hosts: Collection[str] = LOOPBACK, token: str | None = None
+    shelf: Shelf | None = None,
+    hosts: Collection[str] = LOOPBACK,
+    token: str | None = None,
+    loaded: Callable[[Book], None] = lambda book: None,
 ) -> ASGIApp:
     """Return the explorer as an ASGI application.
 
@@ -35,6 +38,7 @@ def application(
         shelf: the atlases to show.
         hosts: names that the server is known by; others are refused.
         token: that every request has to show; None: none.
+        loaded: called for each atlas as soon as its network is at hand, or known not to be.
     """
     shelf = Shelf() if shelf is None else shelf
     links = ServedLinks(comparable=len(shelf) > 1)
@@ -44,7 +48,7 @@ def application(
         found = Explorer(shelf, links, Work(threads=1), Work(threads=2))
         app.state.explorer = found
         ending = threading.Event()
-        loading = threading.Thread(target=_load, args=(shelf, ending), name="rot180-load")
+        loading = threading.Thread(target=_load, args=(shelf, ending, loaded), name="rot180-load")
         loading.start()
         yield
         ending.set()
@@ -96,8 +100,9 @@ def application(
     return Guard(GZipMiddleware(app, minimum_size=1000), hosts, token)
 
 
-def _load(shelf: Shelf, ending: threading.Event) -> None:
+def _load(shelf: Shelf, ending: threading.Event, loaded: Callable[[Book], None]) -> None:
     """Load the networks, so that they are at hand when somebody asks."""
     for book in shelf.values():
         if not ending.is_set():
             book.live.load()
+            loaded(book)

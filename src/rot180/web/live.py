@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rot180.atlas.features import Feature
 from rot180.atlas.reading import Atlas
-from rot180.atlas.scanned import Scanned
+from rot180.atlas.scanned import OtherNetwork, Scanned
 from rot180.errors import Rot180Error
 from rot180.figures.scanned import Carrying, Pixels
 from rot180.graph.forward import ForwardPass
@@ -78,11 +78,14 @@ class Live:
             if self.state in ("ready", "absent"):
                 return
             self.state = "loading"
-            reasons = []
+            reasons: list[str] = []
+            others: list[str] = []
             for loader in self._loaders:
                 try:
                     named = loader(self.atlas)
                     self._scanned = Scanned.of(self.atlas, named)
+                except OtherNetwork as error:
+                    others.append(str(error))
                 except Rot180Error as error:
                     reasons.append(str(error))
                 except Exception as error:
@@ -92,7 +95,9 @@ class Live:
                     self.remarks = named.remarks
                     self.state = "ready"
                     return
-            self.reason = reasons[0] if reasons else "No model was given."
+            if reasons and others:
+                reasons.append("A model that was given is another network.")
+            self.reason = " ".join(dict.fromkeys(reasons or others[:1])) or "No model was given."
             self.state = "absent"
 
     @property

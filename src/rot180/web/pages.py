@@ -5,6 +5,7 @@ from math import isfinite
 from typing import Any
 
 from rot180.atlas.orders import ORDERS
+from rot180.titles import feature_label
 from rot180.web.drawing import effects, histogram
 from rot180.web.formulas import (
     CORRELATION,
@@ -84,6 +85,7 @@ def layer_page(links: Links, book: Book, view: LayerView, first: int = 0) -> str
             "page": FEATURES,
             "orders": {name: f"{'-' if down else ''}{one}" for name, (one, down) in NAMED.items()},
             "examples": ZOOMS,
+            "labels": [feature_label(n, name) for n, name in enumerate(view.names)],
         },
         orders=ORDERS,
         presets=PRESETS,
@@ -208,6 +210,8 @@ def _around(links: Links, book: Book) -> dict[str, Any]:
     return {
         "links": links,
         "atlas": book.name,
+        "title": book.atlas.title,
+        "names_of": book.atlas.names_of,
         "layer_links": layers,
         "formulas": FORMULAS,
         "method_titles": METHOD_TITLES,

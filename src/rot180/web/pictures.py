@@ -105,7 +105,7 @@ def shown(
     if show.single:
         if show.number >= len(examples):
             raise NotFound(
-                f"Feature {feature.channel} of {feature.layer} has {len(examples)} examples on "
+                f"{feature.title} has {len(examples)} examples on "
                 f"which it fires; there is no number {show.number}."
             )
         example = examples[show.number]

@@ -1,7 +1,7 @@
 """Pages from templates: what every template may use, and the files that pages refer to."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from functools import cache
 from hashlib import blake2b
@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from rot180.atlas.words import share
+from rot180.titles import feature_label
 from rot180.web.names import word_of
 
 TYPES = {
@@ -59,6 +60,7 @@ def _environment() -> Environment:
         short_name=short_name,
         breakable=breakable,
         word=word_of,
+        label=label,
     )
     return made
 
@@ -95,6 +97,11 @@ def plain_json(value: Any) -> str:
     if isinstance(value, list):
         value = [asdict(one) if is_dataclass(one) else one for one in value]  # type: ignore[arg-type]
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def label(channel: int, names: Sequence[str]) -> str:
+    """Write what a feature is called below its tile; ``names`` are those of its layer, if any."""
+    return feature_label(channel, names[channel] if names else "")
 
 
 def short_name(name: str) -> str:

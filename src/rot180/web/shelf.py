@@ -9,6 +9,7 @@ from typing import Any
 from rot180.atlas.features import AtlasLayer, Feature
 from rot180.atlas.identity import Identity
 from rot180.atlas.reading import Atlas
+from rot180.datasets import Dataset
 from rot180.errors import Rot180Error, listed
 from rot180.figures.scanned import Pixels, Source
 from rot180.figures.tiles import Tiles
@@ -66,7 +67,8 @@ class Book:
         except Rot180Error as error:
             if data is not None:
                 raise
-            self.pictures_missing = str(error)
+            # Pages are for others, who need not know where the file lies.
+            self.pictures_missing = str(error).replace(str(atlas.path), atlas.path.name)
         self.tiles = lru_cache(maxsize=64)(self._tiles)
 
     def pixels(self, image: int) -> Pixels:
@@ -133,9 +135,13 @@ class Shelf(Mapping[str, Book]):
     ) -> None:
         self.stores = stores or Stores()
         self.books: dict[str, Book] = {}
-        for atlas in atlases:
+        shown = list(atlases)
+        fitting = [one for one in shown if _is_of(one, data)]
+        for atlas in shown:
             name = _name(atlas.path, self.books)
-            self.books[name] = Book(name, atlas, loaders, data, self.stores)
+            # Data of none of them are given to the first, which says so.
+            given = data if atlas in fitting or not fitting else None
+            self.books[name] = Book(name, atlas, loaders, given, self.stores)
 
     def __getitem__(self, name: str) -> Book:
         if name not in self.books:
@@ -153,6 +159,11 @@ class Shelf(Mapping[str, Book]):
         """Name the atlases over the same data as one, itself included: they can be compared."""
         data = Identity.of(self[name].atlas).data
         return [other for other, book in self.items() if Identity.of(book.atlas).data == data]
+
+
+def _is_of(atlas: Atlas, data: Any) -> bool:
+    """Say whether an atlas is a scan of these data."""
+    return isinstance(data, Dataset) and data.fingerprint == Identity.of(atlas).data
 
 
 def _name(path: Path, taken: Mapping[str, Any]) -> str:

@@ -25,7 +25,7 @@ function startComparing() {
     const stage = stages[number];
     series.querySelector("#stage-name").textContent = stage.atlas;
     const missing = stage.channel === null;
-    const parts = missing ? ["nothing here goes with it"] : [`feature ${stage.channel}`];
+    const parts = missing ? ["nothing here goes with it"] : [stage.title];
     if (!missing && stage.maximum !== null) parts.push(`largest activation ${Number(stage.maximum.toPrecision(3))}`);
     if (!missing && stage.firing_images !== null) parts.push(`fires on ${Math.round(100 * stage.firing_images)} % of images`);
     if (stage.correlation !== null) parts.push(`correlation with the stage before ${Number(stage.correlation.toPrecision(2))}`);

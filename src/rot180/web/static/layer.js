@@ -29,13 +29,13 @@ function startLayer() {
   const list = document.querySelector("#layer-tiles");
   const form = document.querySelector("#layer-controls");
   if (!list || !form) return;
-  const { columns, orders, examples, page } = jsonOf(document.querySelector("#layer-data"));
+  const { columns, orders, examples, page, labels: called } = jsonOf(document.querySelector("#layer-data"));
   const { tile, feature, pictures, projected } = list.dataset;
   const where = form.querySelector("input[name=where]");
   const chips = document.querySelector("[data-chips]");
   const labels = new Map([...form.querySelectorAll("[data-condition=column] option")].map((one) => [one.value, one.textContent]));
   const items = new Map();
-  for (const item of list.children) items.set(Number(item.querySelector("span").firstChild.textContent), item);
+  for (const item of list.children) items.set(Number(item.dataset.channel), item);
   const more = document.querySelector("#layer-more");
   const end = document.createElement("div"); // once it is near, more is shown
   more.after(end);
@@ -52,6 +52,7 @@ function startLayer() {
   function itemOf(channel) {
     if (items.has(channel)) return items.get(channel);
     const item = document.createElement("li");
+    item.dataset.channel = channel;
     const link = item.appendChild(document.createElement("a"));
     link.href = filled(feature, { channel });
     if (pictures) {
@@ -61,7 +62,7 @@ function startLayer() {
       image.decoding = "async";
       image.alt = "";
     }
-    link.appendChild(document.createElement("span")).textContent = channel;
+    link.appendChild(document.createElement("span")).textContent = called[channel] ?? channel;
     items.set(channel, item);
     return item;
   }
@@ -69,7 +70,7 @@ function startLayer() {
   function caption(item, channel, column) {
     const value = column === "channel" ? null : columns[column]?.[channel];
     const text = item.querySelector("span");
-    text.textContent = channel;
+    text.textContent = called[channel] ?? channel;
     if (typeof value !== "number") return;
     const small = text.appendChild(document.createElement("small"));
     small.textContent = ` ${Number(value.toPrecision(3))}`;

@@ -60,7 +60,7 @@ function startLooking() {
     for (const [name, value] of Object.entries(values)) rectangle.setAttribute(name, value);
   }
 
-  function unitTile(channel, words, look, click) {
+  function unitTile({ channel, label }, words, look, click) {
     const item = document.createElement("li");
     const button = item.appendChild(document.createElement("button"));
     button.type = "button";
@@ -72,7 +72,7 @@ function startLooking() {
     picture.decoding = "async";
     showPicture(picture, lookAddress(channel, look));
     const text = button.appendChild(document.createElement("span"));
-    text.textContent = channel;
+    text.textContent = label;
     const small = text.appendChild(document.createElement("small"));
     small.textContent = ` ${words}`;
     button.addEventListener("click", click);
@@ -137,11 +137,11 @@ function startLooking() {
     const grey = method === "deconvnet" ? "" : " All grey: nothing comes back, as at the upper end of a rectifier.";
     at("at-pixel-words").textContent = `${words}${most}. Click one to see it over the image.${grey}`;
     at("at-pixel-units").replaceChildren(...found.units.map((one) => unitTile(
-      one.channel, short(one.activation), `tile-${row}-${column}-${method}-${unpool}`,
+      one, short(one.activation), `tile-${row}-${column}-${method}-${unpool}`,
       () => { Object.assign(chosen, { channel: one.channel, y: row, x: column }); showUnit(); },
     )));
     at("stage-words").textContent = found.units.length
-      ? `Pixel (${y}, ${x}): strongest is feature ${found.units[0].channel}, ${short(found.units[0].activation)}.`
+      ? `Pixel (${y}, ${x}): strongest is feature ${found.units[0].label}, ${short(found.units[0].activation)}.`
       : `Pixel (${y}, ${x}): nothing fires there.`;
     watchPictures(at("at-pixel-units"));
     markChosen();
@@ -153,7 +153,7 @@ function startLooking() {
     const show = new FormData(allControls).get("show");
     const { method, unpool } = chosenRules(controls);
     const look = show === "maps" ? "map" : `${LOOKS[show]}-${method}-${unpool}`;
-    at("all-features").replaceChildren(...peaks.map((one) => unitTile(one.channel, short(one.activation), look, () => {
+    at("all-features").replaceChildren(...peaks.map((one) => unitTile(one, short(one.activation), look, () => {
       const [y, x] = show === "peaks" ? one.position : [null, null];
       Object.assign(chosen, { channel: one.channel, y, x });
       showUnit();

@@ -43,6 +43,7 @@ class Side:
         atlas, model: their names.
         layers: of it.
         layer: that is compared.
+        names: of its features, where they are the scores of classes; else empty.
         projected: whether its network is at hand, or may be.
     """
 
@@ -50,6 +51,7 @@ class Side:
     model: str
     layers: list[str]
     layer: str
+    names: list[str]
     projected: bool
 
 
@@ -92,6 +94,7 @@ class Stage:
     Attributes:
         atlas: the atlas.
         channel: its number there; None where nothing goes with it.
+        title: what it is called there; "" likewise.
         correlation: with the stage before, over the images that both have sampled; None for the
             first, and where one of them never varies.
         maximum, firing_images: its largest activation, and the share of images it fires on.
@@ -99,6 +102,7 @@ class Stage:
 
     atlas: str
     channel: int | None
+    title: str
     correlation: float | None
     maximum: float | None
     firing_images: float | None
@@ -111,6 +115,7 @@ class SeriesView:
     Attributes:
         of: the atlas whose feature it is.
         layer, channel: the feature, as it is called there.
+        title: of it, as "fc · tench (0)", or "conv1, feature 3".
         channels: how many features the layer has.
         layers: that this atlas shares with others.
         follow: "number" (the same number everywhere) or "likeness" (from each atlas to the next,
@@ -123,6 +128,7 @@ class SeriesView:
     of: str
     layer: str
     channel: int
+    title: str
     channels: int
     layers: list[str]
     follow: Literal["number", "likeness"]
@@ -183,6 +189,7 @@ def _side(book: Book, layer: str) -> Side:
         visible(book.atlas.model),
         list(book.atlas.layers),
         layer,
+        list(book.atlas.names_of(layer)),
         Availability.of(book).state != "absent",
     )
 
@@ -252,6 +259,7 @@ def series_view(
         own.name,
         layer,
         channel,
+        own.atlas.title(layer, channel),
         len(own.layer(layer)),
         common,
         "number" if follow == "number" else "likeness",
@@ -285,12 +293,12 @@ def _stage(
     book: Book, layer: str, channel: int | None, before: tuple[Book, int | None] | None
 ) -> Stage:
     if channel is None:
-        return Stage(book.name, None, None, None, None)
+        return Stage(book.name, None, "", None, None, None)
     correlation = None
     if before is not None and before[1] is not None:
         correlation = _correlation(before[0], book, layer, before[1], channel)
     feature = book.feature(layer, channel)
-    return Stage(book.name, channel, correlation, feature.max, feature.firing_images)
+    return Stage(book.name, channel, feature.title, correlation, feature.max, feature.firing_images)
 
 
 def _correlation(one: Book, two: Book, layer: str, channel: int, other: int) -> float | None:

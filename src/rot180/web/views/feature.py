@@ -43,6 +43,8 @@ class FeatureView:
         atlas: its name in addresses.
         layer: the layer at a glance.
         channel: the feature's number.
+        title: what it is called, as "fc · tench (0)", or "conv1, feature 3".
+        name: of the class whose score it is; "" for any other feature.
         before, after: numbers of its neighbours; None at the ends.
         words: what its statistics tell: colours, a class; "" where nothing stands out.
         fires: how often it does, in words.
@@ -63,6 +65,8 @@ class FeatureView:
     atlas: str
     layer: LayerRow
     channel: int
+    title: str
+    name: str
     before: int | None
     after: int | None
     words: str
@@ -107,6 +111,8 @@ def feature_view(
         book.name,
         layer_rows(book)[atlas.place_of(layer)],
         channel,
+        feature.title,
+        feature.name,
         channel - 1 if channel else None,
         channel + 1 if channel + 1 < len(atlas.layers[layer]) else None,
         feature_words(atlas, feature),

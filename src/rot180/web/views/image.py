@@ -1,6 +1,7 @@
 """An image: what a network makes of it, layer by layer, and what fires at a pixel of it."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from rot180.atlas.features import Example, is_number
 from rot180.atlas.reading import Atlas
@@ -24,6 +25,7 @@ class ExampleOf:
     channel: int
     rank: int
     activation: float
+    title: str
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,12 @@ class ImageView:
 
 @dataclass(frozen=True)
 class Peak:
-    """The strongest unit of a feature on an image, and what it sees."""
+    """The strongest unit of a feature on an image; ``label`` is what the feature is called."""
 
     channel: int
     activation: float
     position: tuple[int, int]
+    label: str
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,10 @@ def _example_of(atlas: Atlas, image: int) -> list[ExampleOf]:
         whole = all(isinstance(one, int) and one >= 0 for one in (channel, rank))
         known = layer in atlas.layers and whole and channel < len(atlas.layers[layer])
         atlas.check(known and is_number(activation), "example")
-    return [ExampleOf(*row) for row in found]
+    return [
+        ExampleOf(layer, channel, rank, activation, atlas.title(layer, channel))
+        for layer, channel, rank, activation in found
+    ]
 
 
 def opened_image(book: Book, image: str) -> Opened:
@@ -181,7 +187,7 @@ def image_layer_view(book: Book, image: str, layer: str) -> ImageLayerView:
     strongest, places = maps.flatten(1).max(1)
     width = maps.shape[2]
     peaks = [
-        Peak(channel, value, divmod(place, width))
+        Peak(channel, value, divmod(place, width), book.atlas.label(layer, channel))
         for channel, (value, place) in enumerate(
             zip(strongest.tolist(), places.tolist(), strict=True)
         )
@@ -206,7 +212,8 @@ def pixel_view(book: Book, image: str, layer: str, y: int, x: int) -> PixelView:
     values = book.live.maps(opened, layer)[:, position[0], position[1]]
     book.live.close(image)
     order = values.argsort(descending=True, stable=True)[:MOST_UNITS].tolist()
-    units = [Peak(n, float(values[n]), position) for n in order if values[n] > 0]
+    label = partial(book.atlas.label, layer)
+    units = [Peak(n, float(values[n]), position, label(n)) for n in order if values[n] > 0]
     return PixelView(
         layer, (y, x), position, part.fields.box(position), int((values > 0).sum()), units
     )

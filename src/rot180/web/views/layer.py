@@ -26,6 +26,7 @@ class LayerView:
         order: the numbers of the features that are shown, in order.
         statistics: of all features, by name; a value for each, None where it is not defined.
         classes: names of the classes; ``best_class`` counts them.
+        names: of the features, where they are the scores of classes; else empty.
         sort, where, show, zoom, method, unpool: what was asked for.
         network: whether it is at hand.
         pictures_missing: why no pictures can be shown; "" if they can.
@@ -38,6 +39,7 @@ class LayerView:
     order: list[int]
     statistics: dict[str, list[float | None]]
     classes: list[str]
+    names: list[str]
     sort: str
     where: str
     show: str
@@ -78,6 +80,7 @@ def layer_view(
         chosen(statistics, sort, where),
         statistics,
         list(book.atlas.classes),
+        list(book.atlas.names_of(layer.name)),
         sort,
         where,
         show,

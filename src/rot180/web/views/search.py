@@ -1,6 +1,7 @@
-"""What is found by words: layers, features by number, and features by their best class."""
+"""What is found by words: layers, features by number, outputs, classes, and images by name."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rot180.atlas.features import can_be
@@ -8,6 +9,7 @@ from rot180.web.links import Links
 from rot180.web.shelf import Book
 
 MOST = 60
+_MOST_CLASSES = 200
 
 
 @dataclass(frozen=True)
@@ -17,14 +19,26 @@ class Hit:
     Attributes:
         layer: name of the layer.
         channel: number of the feature; None for a layer.
+        title: what it is called.
         address: where it is.
         words: why it was found.
     """
 
     layer: str
     channel: int | None
+    title: str
     address: str
     words: str
+
+
+@dataclass(frozen=True)
+class ImageHit:
+    """An image that was found: its number, its name and class, and where it is."""
+
+    image: int
+    name: str
+    class_name: str | None
+    address: str
 
 
 @dataclass(frozen=True)
@@ -34,13 +48,19 @@ class SearchView:
     Attributes:
         asked: the words.
         layers: whose name holds them.
+        outputs: scores of classes whose name holds them.
         features: with this number, or most selective for a class whose name holds them.
+        images: whose name or class holds them.
+        more: whether there are more of any of these than are listed.
         only: the address of the one thing that was meant; None if there are several or none.
     """
 
     asked: str
     layers: list[Hit]
+    outputs: list[Hit]
     features: list[Hit]
+    images: list[ImageHit]
+    more: bool
     only: str | None
 
 
@@ -49,14 +69,55 @@ def search_view(links: Links, book: Book, asked: str) -> SearchView:
     atlas, words = book.atlas, asked.strip()[:200]
     exact = _named(links, book, words)
     if exact is not None:
-        return SearchView(asked, [], [], exact)
-    small = words.lower()
+        return SearchView(asked, [], [], [], [], False, exact)
+    if not words:
+        return SearchView(asked, [], [], [], [], False, None)
     layers = [
-        Hit(name, None, links.layer(book.name, name), "layer")
-        for name in atlas.layers
-        if small and small in name.lower()
-    ][:MOST]
-    numbers = [n for n, name in enumerate(atlas.classes) if small and small in name.lower()][:200]
+        Hit(name, None, name, links.layer(book.name, name), "layer")
+        for name in _holding(words, atlas.layers)
+    ]
+    output = atlas.output_layer
+    outputs = [
+        Hit(output, n, atlas.title(output, n), links.feature(book.name, output, n), "class score")
+        for n, name in enumerate(atlas.outputs)
+        if _holds(words, name)
+    ]
+    numbers = [
+        n
+        for n, name in enumerate(atlas.classes)
+        if _holds(words, name) or (atlas.folders and _holds(words, atlas.folders[n]))
+    ]
+    features = _selective(links, book, numbers[:_MOST_CLASSES])
+    images = _images(links, book, words, numbers[:_MOST_CLASSES])
+    more = any(len(one) > MOST for one in (layers, outputs, features, images))
+    found = [one.address for hits in (layers, outputs, features, images) for one in hits]
+    return SearchView(
+        asked,
+        layers[:MOST],
+        outputs[:MOST],
+        features[:MOST],
+        images[:MOST],
+        more,
+        found[0] if len(found) == 1 else None,
+    )
+
+
+def _holds(words: str, name: str) -> bool:
+    """Say whether a name holds the words; blanks, underscores and hyphens are the same."""
+    return _plain(words) in _plain(name)
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("_", " ").replace("-", " ")
+
+
+def _holding(words: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if _holds(words, name)]
+
+
+def _selective(links: Links, book: Book, numbers: list[int]) -> list[Hit]:
+    """Return features that are most selective for some classes, and one more than are listed."""
+    atlas = book.atlas
     features = []
     if numbers:
         marks = ", ".join("?" * len(numbers))
@@ -65,7 +126,7 @@ def search_view(links: Links, book: Book, asked: str) -> SearchView:
             f"WHERE best_class IN ({marks}) AND class_selectivity IS NOT NULL "
             "ORDER BY class_selectivity DESC, id LIMIT ?",
             *numbers,
-            MOST,
+            MOST + 1,
         )
         for layer, channel, best, selectivity in found:
             known = layer in atlas.layers and isinstance(channel, int)
@@ -74,9 +135,29 @@ def search_view(links: Links, book: Book, asked: str) -> SearchView:
             atlas.check(good and isinstance(best, int), "feature.class_selectivity")
             said = f"{atlas.classes[best]}, selectivity {selectivity:.2f}"
             address = links.feature(book.name, layer, channel)
-            features.append(Hit(layer, channel, address, said))
-    only = layers[0].address if len(layers) == 1 and not features else None
-    return SearchView(asked, layers, features, only)
+            features.append(Hit(layer, channel, atlas.title(layer, channel), address, said))
+    return features
+
+
+def _images(links: Links, book: Book, words: str, numbers: list[int]) -> list[ImageHit]:
+    """Return images of some classes, or whose name holds the words; one more than are listed."""
+    atlas = book.atlas
+    wanted = re.sub(r"([%_\\])", r"\\\1", words)
+    marks = ", ".join("?" * len(numbers))
+    found = atlas.rows(
+        f"SELECT number FROM image WHERE name LIKE ? ESCAPE '\\' OR class IN ({marks}) "
+        "ORDER BY number LIMIT ?",
+        f"%{wanted}%",
+        *numbers,
+        MOST + 1,
+    )
+    hits = []
+    for (number,) in found:
+        atlas.check(isinstance(number, int), "image")
+        name, label = atlas.named(number)
+        kind = None if label is None else atlas.classes[label]
+        hits.append(ImageHit(number, name, kind, links.image(book.name, number)))
+    return hits
 
 
 def _named(links: Links, book: Book, words: str) -> str | None:
