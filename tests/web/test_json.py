@@ -1,5 +1,6 @@
 """What pages show is data, too: the same numbers as the atlas and the network give."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,17 @@ def test_a_feature(address: str, shelf: Shelf) -> None:
     assert [one[0] for one in found["partners"]] == [one.channel for one in feature.partners]
     assert (found["before"], found["after"], found["method"]) == (39, 41, "guided")
     assert found["image_matters"] == {"deconvnet": True, "gradient": True, "guided": True}
+
+
+@pytest.mark.slow
+def test_the_images_and_what_they_are_the_strongest_of(address: str, shelf: Shelf) -> None:
+    atlas = shelf["late"].atlas
+    first = Counter(one.examples[0].image for one in atlas.features() if one.examples)
+    found = ask(address, "/atlas/late/images.json").json
+    wanted = [(one["image"], first[one["image"]]) for one in found["images"]]
+    assert [(one["image"], one["wins"]) for one in found["images"]] == wanted
+    assert wanted == sorted(wanted, key=lambda one: (-one[1], one[0]))
+    assert wanted[: len(first)] == sorted(first.items(), key=lambda one: (-one[1], one[0]))[:120]
 
 
 def test_an_image_and_its_pixels(address: str, shelf: Shelf) -> None:
