@@ -22,8 +22,8 @@ def test_a_network(address: str, shelf: Shelf) -> None:
     assert found["features"] == 106
     for row in found["layers"]:
         layer = atlas[row["name"]]
-        largest = sorted(layer, key=lambda one: (-one.max, one.channel))
-        assert row["strongest"] == [one.channel for one in largest[:8]]
+        for tile in found["tiles"][row["name"]]:
+            assert layer[tile["channel"]].examples[tile["rank"]].image == tile["image"]
         assert row["dead"] == sum(one.dead for one in layer)
         assert row["by_colour"] == sum((one.colour_r2 or 0) >= 0.25 for one in layer)
         assert tuple(row["receptive_field"]) == layer.receptive_field
@@ -73,7 +73,7 @@ def test_an_image_and_its_pixels(address: str, shelf: Shelf) -> None:
     number = book.atlas["conv2"][40].examples[0].image
     image = book.live.scanned.named.prepare(book.atlas.picture(number).pixels)
     maps = book.live.network.maps(image, "conv2")[0].numpy()
-    found = ask(address, f"/atlas/late/images/{number}/layers/conv2.json").json
+    found = ask(address, f"/atlas/late/images/{number}/layers/conv2.json?order=strongest").json
     peaks = found["peaks"]
     assert [one["channel"] for one in peaks] == np.argsort(
         -maps.max((1, 2)), kind="stable"
@@ -164,6 +164,7 @@ def test_every_page_has_its_data_and_openapi_describes_it(address: str) -> None:
         ("/atlas/late/layers/conv2.json?where=colour", 400, "colour_r2>=0.25"),
         ("/atlas/late/layers/conv2.json?show=all", 400, "patches"),
         ("/atlas/late/images/77777777.json", 404, "no example"),
+        ("/atlas/late/images/0/layers/conv2.json?order=best", 400, "unusual"),
         ("/atlas/late/images.json?first=x", 400, "first"),
         ("/compare.json", 404, "two atlases"),
         ("/series.json", 404, "two atlases"),

@@ -17,6 +17,7 @@ from rot180.web.links import Links
 from rot180.web.render import render
 from rot180.web.shelf import Book
 from rot180.web.uploads import MOST_BYTES, too_many_bytes
+from rot180.web.views.blocks import cover_tiles
 from rot180.web.views.choosing import NAMED, PRESETS, order_of
 from rot180.web.views.compare import CompareView, SeriesView
 from rot180.web.views.feature import FeatureView
@@ -36,7 +37,11 @@ _DIGITS = 4
 
 def home_page(links: Links, views: list[NetworkView]) -> str:
     """Return the list of the atlases that are shown."""
-    return render("home.html", links=links, books=views, json_link="/index.json")
+    covers = {
+        view.atlas: cover_tiles(view.blocks, [one.height * one.width > 1 for one in view.layers])
+        for view in views
+    }
+    return render("home.html", links=links, books=views, covers=covers, json_link="/index.json")
 
 
 def network_page(links: Links, book: Book, view: NetworkView) -> str:
@@ -46,6 +51,7 @@ def network_page(links: Links, book: Book, view: NetworkView) -> str:
         **_around(links, book),
         view=view,
         fed=_fed(view),
+        wiring=_wiring(view),
         json_link=f"{links.network(book.name)}.json",
     )
 
@@ -245,3 +251,15 @@ def _fed(view: NetworkView) -> Mapping[int, str]:
             more = f" and {len(names) - 3} more" if len(names) > 4 else ""
             found[target] = ", ".join(names[-3:] if more else names) + more
     return {number: found.get(number, "") for number in range(len(view.layers))}
+
+
+def _wiring(view: NetworkView) -> list[tuple[int, int]] | None:
+    """Return the pairs of blocks, by their places, of which one feeds the other; -1 is the image.
+
+    None where the atlas does not say.
+    """
+    if view.connections is None:
+        return None
+    places = {layer: place for place, one in enumerate(view.blocks) for layer in one.layers}
+    pairs = {(places.get(source, -1), places[target]) for source, target in view.connections}
+    return sorted((source, target) for source, target in pairs if source != target)
