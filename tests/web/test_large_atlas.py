@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from html import unescape
 from statistics import median
 
 import pytest
@@ -36,6 +37,9 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     path = large_atlas(tmp_path_factory.mktemp("large") / "large.atlas")
     shelf = Shelf([rot180.open(path), rot180.open(path)])
     with TestClient(application(shelf), base_url="http://127.0.0.1") as found:
+        # The server chooses tiles in a thread of its own when it starts, which counts here as well.
+        while any(book.live.state != "absent" for book in shelf.values()):
+            time.sleep(0.05)
         yield found
 
 
@@ -75,3 +79,17 @@ def test_the_layers_are_there_in_blocks(client: TestClient) -> None:
     text = client.get("/atlas/large").text
     assert len(re.findall("data-row=", text)) == 19  # the stem, 16 blocks, the head, the scores
     assert len(re.findall('class="layer-row"', text)) == 50
+
+
+def test_pairs_come_a_page_at_a_time(client: TestClient) -> None:
+    wanted = client.get("/compare.json?layer=_conv_head").json()["pairs"]
+    address: str | None = "/compare?layer=_conv_head"
+    found: list[int] = []
+    while address:
+        text = client.get(address).text
+        shown = re.findall(r'<li class="pair">.*?features/_conv_head/(\d+)"', text, re.DOTALL)
+        found += map(int, shown)
+        more = re.search(r'rel="next" href="([^"]+)"', text)
+        address = unescape(more[1]) if more else None
+    assert found == [one["channel"] for one in wanted]
+    assert client.get("/compare?after=-1").status_code == 400

@@ -31,6 +31,8 @@ from rot180.web.views.search import SearchView
 METHOD_TITLES = {name: one.words for name, one in METHOD_FORMULAS.items()}
 _AT_HAND = 5000
 """Features of a layer up to which its page holds their statistics, to sort without the server."""
+PAIRS = 240
+"""Pairs of features on a page that compares two layers."""
 _DIGITS = 4
 """Of statistics that a page holds for sorting."""
 
@@ -160,8 +162,15 @@ def image_page(links: Links, book: Book, view: ImageView) -> str:
     )
 
 
-def compare_page(links: Links, view: CompareView) -> str:
-    """Return the page of two atlases side by side."""
+def compare_page(links: Links, view: CompareView, first: int = 0) -> str:
+    """Return the page of two atlases side by side, with some of the pairs.
+
+    Args:
+        links: addresses, as the page writes them.
+        view: the comparison.
+        first: how many pairs come before those on this page.
+    """
+    first = max(0, min(first, len(view.pairs) - 1)) // PAIRS * PAIRS
     state = {
         "first": view.first.atlas,
         "second": view.second.atlas,
@@ -172,6 +181,9 @@ def compare_page(links: Links, view: CompareView) -> str:
         "compare.html",
         links=links,
         view=view,
+        first=first,
+        page=PAIRS,
+        state=state,
         correlation=CORRELATION,
         json_link=f"/compare.json{links.query(**state)}",
     )

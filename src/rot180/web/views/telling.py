@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -65,12 +66,20 @@ class _Candidate(NamedTuple):
     flat: bool = False
 
 
-@lru_cache(maxsize=16)
+_CHOOSING = Lock()
+
+
 def telling_tiles(book: Book) -> dict[str, list[TellingTile]]:
     """Choose tiles for every layer, no two of a layer of one feature, image or class if possible.
 
     Deep layers choose first, and an image that stands for one layer stands less for the others.
     """
+    with _CHOOSING:  # whoever asks meanwhile waits, instead of doing it all again
+        return _telling_tiles(book)
+
+
+@lru_cache(maxsize=16)
+def _telling_tiles(book: Book) -> dict[str, list[TellingTile]]:
     classes = _classes(book)
     found = _candidates(book, classes)
     varied = _variedness(book, found)
