@@ -12,6 +12,7 @@ from playwright.sync_api import Page, expect
 import rot180
 from rot180.web.pictures import overlay
 from rot180.web.shelf import Shelf
+from rot180.web.views.image import image_layer_view
 from tests.web.accessible import assert_accessible
 from tests.web.conftest import forgiven, screenshot
 
@@ -39,7 +40,7 @@ def test_a_click_on_a_pixel_and_on_a_unit(page: Page, address: str, shelf: Shelf
     number = book.atlas["conv2"][40].examples[0].image
     image = book.live.scanned.named.prepare(book.atlas.picture(number).pixels)
     maps = book.live.network.maps(image, "conv2")[0].numpy()
-    page.goto(f"{address}/atlas/late/images/{number}?layer=conv2")
+    page.goto(f"{address}/atlas/late/images/{number}?layer=conv2&order=strongest")
     shown = page.locator("#all-features button")
     expect(shown).to_have_count(64)
     order = [int(one.get_attribute("data-channel")) for one in shown.all()]
@@ -134,6 +135,27 @@ def test_a_layer_of_an_image_in_every_way(page: Page, address: str, shelf: Shelf
     with page.expect_navigation():
         page.get_by_text("the feature's page").click()
     assert "/features/conv2/" in page.url
+
+
+def test_an_image_opens_deep_and_unusual_features_come_first(
+    page: Page, address: str, shelf: Shelf
+) -> None:
+    book = shelf["late"]
+    number = book.atlas["conv2"][12].examples[0].image
+    page.goto(f"{address}/atlas/late/images/{number}")
+    expect(page.locator("#all-title")).to_contain_text("conv2 on this image, those first")
+    shown = page.locator("#all-features button")
+    expect(shown).to_have_count(64)
+    for order in ("unusual", "strongest"):
+        page.get_by_label(order, exact=True).check(force=True)
+        wanted = image_layer_view(book, str(number), "conv2", order).peaks
+        for place in (0, 1, 63):
+            channel = str(wanted[place].channel)
+            expect(shown.nth(place)).to_have_attribute("data-channel", channel)
+        assert ("order=strongest" in page.url) == (order == "strongest")
+    page.reload()  # the state is in the address
+    expect(page.get_by_label("strongest", exact=True)).to_be_checked()
+    expect(page.locator("#all-title")).to_contain_text("the strongest first")
 
 
 def test_a_picture_is_chosen_dropped_or_pasted(page: Page, address: str, photo: Path) -> None:

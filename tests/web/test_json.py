@@ -1,5 +1,6 @@
 """What pages show is data, too: the same numbers as the atlas and the network give."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ def test_a_network(address: str, shelf: Shelf) -> None:
     assert found["features"] == 106
     for row in found["layers"]:
         layer = atlas[row["name"]]
-        largest = sorted(layer, key=lambda one: (-one.max, one.channel))
-        assert row["strongest"] == [one.channel for one in largest[:8]]
+        for tile in found["tiles"][row["name"]]:
+            assert layer[tile["channel"]].examples[tile["rank"]].image == tile["image"]
         assert row["dead"] == sum(one.dead for one in layer)
         assert row["by_colour"] == sum((one.colour_r2 or 0) >= 0.25 for one in layer)
         assert tuple(row["receptive_field"]) == layer.receptive_field
@@ -56,12 +57,23 @@ def test_a_feature(address: str, shelf: Shelf) -> None:
     assert found["image_matters"] == {"deconvnet": True, "gradient": True, "guided": True}
 
 
+@pytest.mark.slow
+def test_the_images_and_what_they_are_the_strongest_of(address: str, shelf: Shelf) -> None:
+    atlas = shelf["late"].atlas
+    first = Counter(one.examples[0].image for one in atlas.features() if one.examples)
+    found = ask(address, "/atlas/late/images.json").json
+    wanted = [(one["image"], first[one["image"]]) for one in found["images"]]
+    assert [(one["image"], one["wins"]) for one in found["images"]] == wanted
+    assert wanted == sorted(wanted, key=lambda one: (-one[1], one[0]))
+    assert wanted[: len(first)] == sorted(first.items(), key=lambda one: (-one[1], one[0]))[:120]
+
+
 def test_an_image_and_its_pixels(address: str, shelf: Shelf) -> None:
     book = shelf["late"]
     number = book.atlas["conv2"][40].examples[0].image
     image = book.live.scanned.named.prepare(book.atlas.picture(number).pixels)
     maps = book.live.network.maps(image, "conv2")[0].numpy()
-    found = ask(address, f"/atlas/late/images/{number}/layers/conv2.json").json
+    found = ask(address, f"/atlas/late/images/{number}/layers/conv2.json?order=strongest").json
     peaks = found["peaks"]
     assert [one["channel"] for one in peaks] == np.argsort(
         -maps.max((1, 2)), kind="stable"
@@ -152,6 +164,7 @@ def test_every_page_has_its_data_and_openapi_describes_it(address: str) -> None:
         ("/atlas/late/layers/conv2.json?where=colour", 400, "colour_r2>=0.25"),
         ("/atlas/late/layers/conv2.json?show=all", 400, "patches"),
         ("/atlas/late/images/77777777.json", 404, "no example"),
+        ("/atlas/late/images/0/layers/conv2.json?order=best", 400, "unusual"),
         ("/atlas/late/images.json?first=x", 400, "first"),
         ("/compare.json", 404, "two atlases"),
         ("/series.json", 404, "two atlases"),

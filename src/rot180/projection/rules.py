@@ -16,11 +16,11 @@ method         at any           at ReLU that is                                s
                                                                                al., ICLR-W 2015
 =============  ===============  =============================================  =================
 
-The signal starts before the layer's own rectifier, with the activation as its value: what a rectifier
-with an upper limit (ReLU6) cuts off is nothing that the pixels did, and its derivative of 0 there
-would leave the picture empty. For ReLU that makes no difference. Two more methods are made from
-projections by ``gradient``; see :mod:`rot180.projection.compound`. Which method tells most at a layer
-is measured by :mod:`rot180.projection.faithfulness`; ``"auto"`` takes that one.
+The signal starts before the layer's own rectifier, with the activation as its value: what a
+rectifier with an upper limit (ReLU6) cuts off is nothing that the pixels did, and its derivative of
+0 there would leave the picture empty. For ReLU that makes no difference. Two more methods are made
+from projections by ``gradient``; see :mod:`rot180.projection.compound`. Which method tells most at
+a layer is measured by :mod:`rot180.projection.faithfulness`; ``"auto"`` takes that one.
 
 The sources know ReLU only. For its kin (ReLU6, LeakyReLU, PReLU, ELU, CELU, SELU, GELU, SiLU,
 Hardswish, Mish, Softplus, a clamp at zero) the middle column is what rot180 does: the deconvnet

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -21,6 +21,7 @@ from rot180.web.links import ServedLinks
 from rot180.web.routes import atlases, compare, images, learn, pictures, site
 from rot180.web.routes.common import Explorer
 from rot180.web.shelf import Book, Shelf
+from rot180.web.views.network import network_view
 from rot180.web.work import Gone, Work
 
 log = logging.getLogger("rot180.web")
@@ -101,7 +102,11 @@ def application(
 
 
 def _load(shelf: Shelf, ending: threading.Event, loaded: Callable[[Book], None]) -> None:
-    """Load the networks, so that they are at hand when somebody asks."""
+    """Choose the tiles of all networks, and load these, before somebody asks."""
+    for book in shelf.values():
+        if not ending.is_set():
+            with suppress(Rot180Error):  # of a damaged atlas: its pages say what it is
+                network_view(book)
     for book in shelf.values():
         if not ending.is_set():
             book.live.load()

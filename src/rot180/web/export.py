@@ -24,6 +24,7 @@ from rot180.web.folder import FolderLinks, lesson_file
 from rot180.web.pictures import Show, drawn
 from rot180.web.render import static_files
 from rot180.web.shelf import Book
+from rot180.web.views.blocks import blocks_of
 from rot180.web.views.feature import feature_view
 from rot180.web.views.image import image_view
 from rot180.web.views.images import images_view
@@ -260,7 +261,15 @@ def _restricted(view: NetworkView, layers: Sequence[str]) -> NetworkView:
     ]
     rows = [replace(row, number=number) for number, row in enumerate(kept)]
     told = None if view.connections is None else connections
-    return replace(view, layers=rows, connections=told, features=sum(row.channels for row in rows))
+    tiles = {row.name: view.tiles[row.name] for row in rows}
+    return replace(
+        view,
+        layers=rows,
+        connections=told,
+        tiles=tiles,
+        blocks=blocks_of(list(tiles), tiles),
+        features=sum(row.channels for row in rows),
+    )
 
 
 ENTRIES = ("site.js", "lesson-convolution.js", "lesson-deconvnet.js")

@@ -18,6 +18,7 @@ from rot180.web.links import Links
 from rot180.web.render import render
 from rot180.web.shelf import Book
 from rot180.web.uploads import MOST_BYTES, too_many_bytes
+from rot180.web.views.blocks import cover_tiles
 from rot180.web.views.choosing import NAMED, PRESETS, order_of
 from rot180.web.views.compare import CompareView, SeriesView
 from rot180.web.views.feature import FeatureView
@@ -31,13 +32,19 @@ from rot180.web.views.search import SearchView
 METHOD_TITLES = {name: one.words for name, one in METHOD_FORMULAS.items()}
 _AT_HAND = 5000
 """Features of a layer up to which its page holds their statistics, to sort without the server."""
+PAIRS = 240
+"""Pairs of features on a page that compares two layers."""
 _DIGITS = 4
 """Of statistics that a page holds for sorting."""
 
 
 def home_page(links: Links, views: list[NetworkView]) -> str:
     """Return the list of the atlases that are shown."""
-    return render("home.html", links=links, books=views, json_link="/index.json")
+    covers = {
+        view.atlas: cover_tiles(view.blocks, [one.height * one.width > 1 for one in view.layers])
+        for view in views
+    }
+    return render("home.html", links=links, books=views, covers=covers, json_link="/index.json")
 
 
 def network_page(links: Links, book: Book, view: NetworkView) -> str:
@@ -47,6 +54,7 @@ def network_page(links: Links, book: Book, view: NetworkView) -> str:
         **_around(links, book),
         view=view,
         fed=_fed(view),
+        wiring=_wiring(view),
         json_link=f"{links.network(book.name)}.json",
     )
 
@@ -156,8 +164,15 @@ def image_page(links: Links, book: Book, view: ImageView) -> str:
     )
 
 
-def compare_page(links: Links, view: CompareView) -> str:
-    """Return the page of two atlases side by side."""
+def compare_page(links: Links, view: CompareView, first: int = 0) -> str:
+    """Return the page of two atlases side by side, with some of the pairs.
+
+    Args:
+        links: addresses, as the page writes them.
+        view: the comparison.
+        first: how many pairs come before those on this page.
+    """
+    first = max(0, min(first, len(view.pairs) - 1)) // PAIRS * PAIRS
     state = {
         "first": view.first.atlas,
         "second": view.second.atlas,
@@ -168,6 +183,9 @@ def compare_page(links: Links, view: CompareView) -> str:
         "compare.html",
         links=links,
         view=view,
+        first=first,
+        page=PAIRS,
+        state=state,
         correlation=CORRELATION,
         json_link=f"/compare.json{links.query(**state)}",
     )
@@ -249,3 +267,15 @@ def _fed(view: NetworkView) -> Mapping[int, str]:
             more = f" and {len(names) - 3} more" if len(names) > 4 else ""
             found[target] = ", ".join(names[-3:] if more else names) + more
     return {number: found.get(number, "") for number in range(len(view.layers))}
+
+
+def _wiring(view: NetworkView) -> list[tuple[int, int]] | None:
+    """Return the pairs of blocks, by their places, of which one feeds the other; -1 is the image.
+
+    None where the atlas does not say.
+    """
+    if view.connections is None:
+        return None
+    places = {layer: place for place, one in enumerate(view.blocks) for layer in one.layers}
+    pairs = {(places.get(source, -1), places[target]) for source, target in view.connections}
+    return sorted((source, target) for source, target in pairs if source != target)

@@ -41,11 +41,16 @@ def series(
 
 @_pages.get("/compare")
 def compare_page(
-    request: Request, first: str = "", second: str = "", layer: str = "", other: str = ""
+    request: Request,
+    first: str = "",
+    second: str = "",
+    layer: str = "",
+    other: str = "",
+    after: Annotated[int, Query(ge=0, le=2**31)] = 0,
 ) -> HTMLResponse:
-    """Show two atlases side by side."""
+    """Show two atlases side by side, a page of the pairs at a time."""
     view = comparison(request, first, second, layer, other)
-    return html(pages.compare_page(explorer(request).links, view))
+    return html(pages.compare_page(explorer(request).links, view, after))
 
 
 @_pages.get("/series")

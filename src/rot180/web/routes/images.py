@@ -1,8 +1,9 @@
 """Images: those of the atlas, and those that people bring; what a network makes of them."""
 
 from functools import partial
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, Response
 
 from rot180.web import pages, uploads
@@ -26,6 +27,8 @@ from rot180.web.views.images import Brought, ImagesView, images_view
 
 router = APIRouter(tags=["images"])
 _pages = APIRouter(include_in_schema=False)
+
+Order = Annotated[str, Query(description="unusual (for the feature) or strongest.")]
 
 
 @router.get("/atlas/{atlas}/images.json")
@@ -63,11 +66,13 @@ async def _body(request: Request) -> bytes:
 
 
 @router.get("/atlas/{atlas}/images/{image}/layers/{layer:path}.json")
-async def image_layer(request: Request, atlas: str, image: str, layer: str) -> ImageLayerView:
+async def image_layer(
+    request: Request, atlas: str, image: str, layer: str, order: Order = "unusual"
+) -> ImageLayerView:
     """Say of each feature of a layer how strongly, and where, it fires on an image."""
     found, book = explorer(request), _book(request, atlas)
-    key = ("layer", book.name, image, layer)
-    make = partial(image_layer_view, book, image, layer)
+    key = ("layer", book.name, image, layer, order)
+    make = partial(image_layer_view, book, image, layer, order)
     return await found.computing.one(request, key, make, urgent=True)
 
 

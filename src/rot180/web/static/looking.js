@@ -20,6 +20,7 @@ function startLooking() {
   const chosen = { channel: null, y: null, x: null, pixel: null };
 
   const part = encodeURIComponent;
+  const order = () => new FormData(allControls).get("order");
   const layer = () => layers.value; // the word by which addresses call it
   const layerName = () => layers.selectedOptions[0].dataset.name;
   const lookAddress = (channel, look, form = "webp") => `${image}/features/${part(layer())}/${channel}/${look}.${form}`;
@@ -79,6 +80,13 @@ function startLooking() {
     return item;
   }
 
+  /** What stands below a feature: its activation, or on how many images it is weaker. */
+  function tileWords(one) {
+    if (order() !== "unusual") return short(one.activation);
+    const above = 100 * (1 - one.lower);
+    return one.activation > 0 ? `top ${above < 1 ? "1" : above.toFixed(0)} %` : short(one.activation);
+  }
+
   const short = (value) => String(Number(value.toPrecision(3)));
 
   function markChosen() {
@@ -92,6 +100,7 @@ function startLooking() {
     const look = new FormData(controls).get("look");
     const show = new FormData(allControls).get("show");
     keepState({
+      order: order() === "unusual" ? null : order(),
       layer: layer(), channel: chosen.channel, y: chosen.y, x: chosen.x,
       py: chosen.pixel?.[0] ?? null, px: chosen.pixel?.[1] ?? null,
       method: method === "deconvnet" ? null : method, unpool: unpool === "switches" ? null : unpool,
@@ -153,7 +162,7 @@ function startLooking() {
     const show = new FormData(allControls).get("show");
     const { method, unpool } = chosenRules(controls);
     const look = show === "maps" ? "map" : `${LOOKS[show]}-${method}-${unpool}`;
-    at("all-features").replaceChildren(...peaks.map((one) => unitTile(one, short(one.activation), look, () => {
+    at("all-features").replaceChildren(...peaks.map((one) => unitTile(one, tileWords(one), look, () => {
       const [y, x] = show === "peaks" ? one.position : [null, null];
       Object.assign(chosen, { channel: one.channel, y, x });
       showUnit();
@@ -166,10 +175,13 @@ function startLooking() {
 
   async function showLayer() {
     peaks = []; // those of the layer before are not to be drawn as this one's
-    at("all-title").textContent = `Every feature of ${layerName()} on this image, the strongest first`;
+    const unusual = order() === "unusual";
+    const first = unusual ? "those first for which it is most unusual" : "the strongest first";
+    at("all-title").textContent = `Every feature of ${layerName()} on this image, ${first}`;
+    at("all-words").hidden = !unusual;
     const asked = layer();
-    const found = await ask("layer", `${image}/layers/${part(layer())}.json`);
-    if (!found || asked !== layer()) return;
+    const found = await ask("layer", `${image}/layers/${part(layer())}.json${unusual ? "" : "?order=strongest"}`);
+    if (!found || asked !== layer() || found.order !== order()) return;
     peaks = found.peaks;
     const named = found.answers.map((one) => `${one.name} (${(100 * one.probability).toFixed(one.probability < 0.1 ? 1 : 0)} %)`);
     at("answers").textContent = named.length ? `The network takes it for ${named.slice(0, 3).join(", ")}.` : "";
@@ -204,7 +216,7 @@ function startLooking() {
     showAll();
     if (chosen.pixel) showPixel(...chosen.pixel);
   });
-  allControls.addEventListener("change", showAll);
+  allControls.addEventListener("change", (event) => (event.target.name === "order" ? showLayer() : showAll()));
   for (const form of [controls, allControls]) form.addEventListener("submit", (event) => event.preventDefault());
   document.addEventListener("keydown", (event) => {
     if (typing(event) || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -221,8 +233,8 @@ function startLooking() {
   // The state that the address holds.
   const number = (name) => (/^[0-9]+$/.test(stateOf(name)) ? Number(stateOf(name)) : null);
   const names = [...layers.options].map((one) => one.value);
-  layers.value = names.includes(stateOf("layer")) ? stateOf("layer") : names[Math.min(1, names.length - 1)];
-  for (const [form, name] of [[controls, "method"], [controls, "unpool"], [controls, "look"], [allControls, "show"]]) {
+  if (names.includes(stateOf("layer"))) layers.value = stateOf("layer"); // else the one that the page has chosen
+  for (const [form, name] of [[controls, "method"], [controls, "unpool"], [controls, "look"], [allControls, "show"], [allControls, "order"]]) {
     const one = form.querySelector(`input[name="${name}"][value="${CSS.escape(stateOf(name))}"]`);
     if (one) one.checked = true;
   }

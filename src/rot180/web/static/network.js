@@ -1,4 +1,4 @@
-// Draws how layers are connected, beside their rows: a line to each layer from those that feed it.
+// Draws how blocks of layers are connected, beside their rows: a line to each from those that feed it.
 
 import { jsonOf } from "./state.js";
 
@@ -6,7 +6,8 @@ const SPACE = "http://www.w3.org/2000/svg";
 
 function startWiring() {
   const drawing = document.querySelector("svg[data-wiring]");
-  const rows = [...document.querySelectorAll("[data-row]")];
+  const rows = []; // by their place in the network; the page shows the last one first
+  for (const row of document.querySelectorAll("[data-row]")) rows[Number(row.dataset.row)] = row;
   if (!drawing || !rows.length) return;
   const wires = jsonOf(drawing, "data-wiring") ?? rows.map((_, n) => [n - 1, n]);
 
@@ -27,7 +28,7 @@ function startWiring() {
     drawing.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const at = width - 9;
     const lines = wires.map(([from, to]) => {
-      const [y, below] = [from < 0 ? 0 : middles[from], middles[to]];
+      const [y, below] = [from < 0 ? height : middles[from], middles[to]];
       const far = to - from > 1;
       const bulge = far ? Math.min(width - 16, 8 + 7 * Math.log2(to - from) * 1.6) : 0;
       const path = far
@@ -52,7 +53,7 @@ function startWiring() {
     row.addEventListener("focusin", () => light(number, true));
     row.addEventListener("focusout", () => light(number, false));
   });
-  new ResizeObserver(draw).observe(document.querySelector(".layers"));
+  new ResizeObserver(draw).observe(document.querySelector(".blocks"));
   draw();
 }
 

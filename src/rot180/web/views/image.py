@@ -3,18 +3,24 @@
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from rot180.atlas.features import Example, is_number
 from rot180.atlas.reading import Atlas
+from rot180.errors import check_name
 from rot180.figures.scanned import Pixels
 from rot180.graph.boxes import Box
 from rot180.web.failures import NotFound
 from rot180.web.live import Opened
 from rot180.web.shelf import Book
 from rot180.web.views.network import Availability, LayerRow, layer_rows
+from rot180.web.views.unusual import peak_counts
 
 MOST_UNITS = 48
 """Units at a pixel that are listed, at most."""
 MOST_EXAMPLES = 48
+ORDERS = ("unusual", "strongest")
+"""Of the features of a layer on an image."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class ImageView:
         class_name: its class; None where it has none.
         size: (height, width).
         layers: of the network.
+        opens: name of the layer that is shown first: the last one that has maps.
         example_of: features that it excites more than nearly all others, the best ranks first.
         network: whether it is at hand.
     """
@@ -59,6 +66,7 @@ class ImageView:
     class_name: str | None
     size: tuple[int, int]
     layers: list[LayerRow]
+    opens: str
     example_of: list[ExampleOf]
     network: Availability
 
@@ -74,17 +82,31 @@ class Peak:
 
 
 @dataclass(frozen=True)
+class FeaturePeak(Peak):
+    """The strongest unit of a feature on an image, and how unusual that is for the feature.
+
+    Attributes:
+        lower: share of the atlas's images on which the feature's peak is lower, about; from 0 to 1.
+    """
+
+    lower: float
+
+
+@dataclass(frozen=True)
 class ImageLayerView:
     """What a layer makes of an image.
 
     Attributes:
         layer: its name.
-        peaks: of each feature the strongest unit, the strongest feature first.
+        order: "unusual" or "strongest".
+        peaks: of each feature the strongest unit; first the feature for which it is most unusual
+            (of equal ones, that is nearest to its largest), or the strongest feature.
         answers: what the network takes the image for; empty where it does not say.
     """
 
     layer: str
-    peaks: list[Peak]
+    order: str
+    peaks: list[FeaturePeak]
     answers: list[Answer]
 
 
@@ -136,6 +158,7 @@ def image_view(book: Book, image: str) -> ImageView:
         NotFound: there is none, or it was forgotten.
     """
     image_pixels(book, image)
+    rows = layer_rows(book)
     name, label, examples = "your picture", None, []
     if image.isdecimal():
         name, label = book.atlas.named(int(image))
@@ -148,7 +171,8 @@ def image_view(book: Book, image: str) -> ImageView:
         name,
         kind,
         book.atlas.size,
-        layer_rows(book),
+        rows,
+        next((one for one in reversed(rows) if one.height * one.width > 1), rows[-1]).name,
         examples,
         Availability.of(book),
     )
@@ -177,23 +201,39 @@ def opened_image(book: Book, image: str) -> Opened:
     return book.live.open(image, lambda: image_pixels(book, image))
 
 
-def image_layer_view(book: Book, image: str, layer: str) -> ImageLayerView:
-    """Look at what a layer makes of an image; the forward pass goes on up to there."""
+def image_layer_view(book: Book, image: str, layer: str, order: str = "unusual") -> ImageLayerView:
+    """Look at what a layer makes of an image; the forward pass goes on up to there.
+
+    Raises:
+        Rot180Error: there is no such image, layer or order.
+    """
+    check_name(order, "order of features", ORDERS)
     layer = book.layer(layer).name
+    counts = peak_counts(book, layer)
     opened = opened_image(book, image)
     maps = book.live.maps(opened, layer)
     answers = book.live.answers(opened)
     book.live.close(image)
-    strongest, places = maps.flatten(1).max(1)
+    strongest, places = (one.tolist() for one in maps.flatten(1).max(1))
     width = maps.shape[2]
+    lower = counts.shares_below(strongest)
     peaks = [
-        Peak(channel, value, divmod(place, width), book.atlas.label(layer, channel))
-        for channel, (value, place) in enumerate(
-            zip(strongest.tolist(), places.tolist(), strict=True)
+        FeaturePeak(
+            channel,
+            value,
+            divmod(place, width),
+            book.atlas.label(layer, channel),
+            float(share),
         )
+        for channel, (value, place, share) in enumerate(zip(strongest, places, lower, strict=True))
     ]
-    peaks.sort(key=lambda one: (-one.activation, one.channel))
-    return ImageLayerView(layer, peaks, [Answer(*one) for one in answers])
+    if order == "unusual":
+        largest = np.nan_to_num(counts.largest)
+        near = np.asarray(strongest) / np.maximum(largest, 1e-30)
+        peaks.sort(key=lambda one: (-one.lower, -near[one.channel], one.channel))
+    else:
+        peaks.sort(key=lambda one: (-one.activation, one.channel))
+    return ImageLayerView(layer, order, peaks, [Answer(*one) for one in answers])
 
 
 def pixel_view(book: Book, image: str, layer: str, y: int, x: int) -> PixelView:

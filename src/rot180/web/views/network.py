@@ -8,9 +8,8 @@ from rot180.atlas.words import BY_COLOUR, IMAGES_OF_CLASS, SELECTIVE
 from rot180.figures.subject import colour_entropy
 from rot180.visible import visible
 from rot180.web.shelf import Book
-
-STRIP = 8
-"""Features that stand for a layer: its strongest."""
+from rot180.web.views.blocks import Block, blocks_of
+from rot180.web.views.telling import TellingTile, telling_tiles
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,7 @@ class LayerRow:
         dead: features that fire on no image.
         by_colour: features of whose variance colour explains a quarter or more.
         selective: features with a class selectivity of a half or more, on a class of at least ten
-            images.
-        strongest: features with the largest activations, the first ones.
+            images. None: no class has so many.
     """
 
     number: int
@@ -63,8 +61,7 @@ class LayerRow:
     sees_all: bool
     dead: int
     by_colour: int
-    selective: int
-    strongest: list[int]
+    selective: int | None
 
 
 @dataclass(frozen=True)
@@ -82,6 +79,9 @@ class NetworkView:
         layers: in the order of the network.
         connections: pairs of layers' numbers of which one feeds the other; -1 is the image. None:
             the atlas does not say.
+        tiles: pictures that stand for each layer, by its name; see
+            :func:`rot180.web.views.telling.telling_tiles`.
+        blocks: neighbouring layers whose names begin alike, in the order of the network.
         sample: number of an image with much in it, to draw on; None: there is none.
         pictures_missing: why no pictures can be shown; "" if they can.
         network: whether it is at hand.
@@ -98,6 +98,8 @@ class NetworkView:
     classes: list[str]
     layers: list[LayerRow]
     connections: list[tuple[int, int]] | None
+    tiles: dict[str, list[TellingTile]]
+    blocks: list[Block]
     sample: int | None
     pictures_missing: str
     network: Availability
@@ -105,7 +107,7 @@ class NetworkView:
 
 def network_view(book: Book) -> NetworkView:
     """Look at the network of an atlas."""
-    atlas = book.atlas
+    atlas, tiles = book.atlas, telling_tiles(book)
     return NetworkView(
         book.name,
         visible(atlas.model) or "a network without a name",
@@ -118,6 +120,8 @@ def network_view(book: Book) -> NetworkView:
         list(atlas.classes),
         layer_rows(book),
         atlas.connections,
+        tiles,
+        blocks_of(list(atlas.layers), tiles),
         sample_image(book),
         book.pictures_missing,
         Availability.of(book),
@@ -153,17 +157,7 @@ def layer_rows(book: Book) -> list[LayerRow]:
     for name, layer in atlas.layers.items():
         for one in counts.get(name, ()):
             atlas.check(isinstance(one, int) and 0 <= one <= len(layer), "feature")
-    ranked = atlas.rows(
-        "SELECT layer, channel FROM (SELECT layer, channel, ROW_NUMBER() OVER "
-        "(PARTITION BY layer ORDER BY max DESC, channel) AS place FROM feature WHERE NOT dead) "
-        "WHERE place <= ? ORDER BY layer, place",
-        STRIP,
-    )
-    strongest: dict[str, list[int]] = {}
-    for name, channel in ranked:
-        known = name in atlas.layers and isinstance(channel, int)
-        atlas.check(known and 0 <= channel < len(atlas.layers[name]), "feature.channel")
-        strongest.setdefault(name, []).append(channel)
+    judged = any(count >= IMAGES_OF_CLASS for count in atlas.class_images)
     rows = []
     for number, layer in enumerate(atlas.layers.values()):
         dead, by_colour, selective = counts.get(layer.name, (0, 0, 0))
@@ -181,8 +175,7 @@ def layer_rows(book: Book) -> list[LayerRow]:
                 layer.receptive_field == atlas.size,
                 dead,
                 by_colour,
-                selective,
-                strongest.get(layer.name, []),
+                selective if judged else None,
             )
         )
     return rows
