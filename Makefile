@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo check test hostile coverage docs bench dist clean browser
+.PHONY: demo check test hostile oldest audit coverage docs bench dist clean browser
 
 demo: $(INSTALLED)  ## train the two-layer network, draw and scan its features, into demo/
 	$(BIN)/rot180 demo
@@ -22,6 +22,21 @@ test: $(INSTALLED) browser  ## lint, types, all tests; pictures of pages in demo
 
 hostile: $(INSTALLED)  ## damaged files, failing calls, lost power, rude clients; a table of what was found
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.hostile
+
+oldest:  ## the tests that are not slow, with the oldest versions that pyproject.toml allows
+	@set -eu; place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; trap 'exit 1' HUP INT TERM; \
+	  echo "Installing the oldest versions into $$place, for this once (6.5 GB, removed at the end)."; \
+	  $(PYTHON) -m venv "$$place"; \
+	  "$$place/bin/python" -m pip install --quiet --disable-pip-version-check \
+	    -c constraints-oldest.txt -e '.[test]' httpx; \
+	  "$$place/bin/rot180" --help >/dev/null; \
+	  OMP_NUM_THREADS=1 "$$place/bin/python" -m pytest -n auto --dist loadfile -m "not slow" \
+	    -o addopts="-ra --strict-markers" --ignore tests/test_checked.py
+
+audit: $(INSTALLED)  ## known weaknesses of the versions in constraints.txt; says so if none could be asked
+	@$(BIN)/python -c 'import pip_audit' 2>/dev/null \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.9'
+	@$(BIN)/python -m tests.audit constraints.txt
 
 coverage: $(INSTALLED) browser  ## which lines the tests run; it doubles their time
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov=rot180 --cov-report=term

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from rich.table import Table
 
 from rot180 import console
+from rot180.datasets import BadImage
+from rot180.errors import Rot180Error, Rot180Warning
 from rot180.visible import visible
 from tests.atlas.scans import change, scanned
 
@@ -52,3 +54,16 @@ def test_the_names_in_an_atlas(tmp_path: Path) -> None:
     assert b"owned" in done.stdout, done.stderr
     assert b"\x1b" not in done.stdout + done.stderr
     assert b"\\x1b]0;owned" in done.stdout
+
+
+@pytest.mark.parametrize("kind", [Rot180Error, BadImage, Rot180Warning])
+def test_what_a_sentence_quotes_can_be_printed_and_sent(kind: type[Exception]) -> None:
+    said = kind("There is no caf\udce9\x1b]0;owned\x07.")
+    assert r"caf\xe9\x1b]0;owned\x07" in str(said)
+    assert str(said).encode().decode() == str(said)
+    assert str(Rot180Error(str(said))) == str(said)
+
+
+def test_what_is_wrong_with_an_image_can_be_stored() -> None:
+    error = BadImage("it names caf\udce9", "caf\udce9.png")
+    assert (error.reason, error.where) == (r"it names caf\xe9", r"caf\xe9.png")

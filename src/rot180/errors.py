@@ -5,16 +5,31 @@ from difflib import get_close_matches
 from operator import index
 from typing import Any
 
+from rot180.visible import visible
+
 LARGEST = 2**63
 """Whole numbers stay below it: NumPy, PyTorch and SQLite hold no larger ones."""
 
 
 class Rot180Error(Exception):
-    """Something the user can put right: the message says what was wrong and what to do."""
+    """Something the user can put right: the message says what was wrong and what to do.
+
+    What the message quotes of files and names can be printed and sent: see ``visible``.
+    """
+
+    def __init__(self, *words: object) -> None:
+        super().__init__(*_visible(words))
 
 
 class Rot180Warning(UserWarning):
-    """Something the user may want to know, while the work goes on."""
+    """Something the user may want to know, while the work goes on; shown as errors are."""
+
+    def __init__(self, *words: object) -> None:
+        super().__init__(*_visible(words))
+
+
+def _visible(words: Iterable[object]) -> list[object]:
+    return [visible(one) if isinstance(one, str) else one for one in words]
 
 
 def listed(names: Iterable[str], wanted: str = "", limit: int = 12) -> str:

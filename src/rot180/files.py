@@ -186,14 +186,22 @@ def _locked_folder(parent: Path, prefix: str) -> tuple[Path, int | None]:
 
 
 def _clear(parent: Path, prefix: str) -> None:
-    """Remove the folders of processes that were killed."""
+    """Remove the folders of processes that were killed, where they belong to the same user."""
+    if fcntl is None:
+        return
     with suppress(OSError):
         for entry in list(os.scandir(parent)):
-            if entry.name.startswith(prefix) and entry.is_dir(follow_symlinks=False):
+            if entry.name.startswith(prefix) and _is_own(entry):
                 with suppress(OSError):
                     handle = _lock(Path(entry.path))
                     shutil.rmtree(entry.path, ignore_errors=True)
                     os.close(handle)
+
+
+def _is_own(entry: os.DirEntry[str]) -> bool:
+    """Say whether this is a folder of the user: many may write into a place for temporary files."""
+    mine = entry.stat(follow_symlinks=False).st_uid == os.geteuid()
+    return mine and entry.is_dir(follow_symlinks=False)
 
 
 def _lock(folder: Path) -> int:

@@ -330,7 +330,7 @@ def test_whatever_pyarrow_raises_becomes_a_sentence(
     def failing(*_: object, **__: object) -> None:
         raise fault("no such conversion")
 
-    monkeypatch.setattr(pq.ParquetFile, "read_row_group", failing)
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", failing)
     with pytest.raises(Rot180Error, match=r"row group 0 of .*: '?no such conversion'?\. The file"):
         dataset.image(0)
     monkeypatch.setattr(pq.ParquetFile, "read", failing)
@@ -342,8 +342,10 @@ def test_a_row_group_of_fewer_values_than_rows_is_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = open_dataset(str(put_columns(tmp_path / "x.parquet", label=pa.array([1, 0]))), "all")
-    read = pq.ParquetFile.read_row_group
-    monkeypatch.setattr(pq.ParquetFile, "read_row_group", lambda *a, **b: read(*a, **b).slice(0, 1))
+    read = pq.ParquetFile.iter_batches
+    monkeypatch.setattr(
+        pq.ParquetFile, "iter_batches", lambda *a, **b: (one.slice(0, 1) for one in read(*a, **b))
+    )
     with pytest.raises(Rot180Error, match=r"Row group 0 of .* holds 1 values for 2 rows"):
         dataset.image(1)
 
@@ -374,3 +376,39 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(tmp_path: Path, kind
         except Rot180Error:
             refused += 1
     assert 0 < refused < 500
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_row_group_that_is_too_large_to_be_held_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: bool
+) -> None:
+    images = [encoded(pixels(n)) for n in range(6)]
+    path = put_parquet(tmp_path / "x.parquet", images, plain=plain, group=6)
+    monkeypatch.setattr("rot180.datasets.parquet.GROUP_BYTES", sum(map(len, images)) // 2)
+    with pytest.raises(Rot180Error, match=r"Row group 0 of .* smaller row groups"):
+        open_dataset(str(path), "all").image(0)
+
+
+def test_a_row_group_that_holds_more_than_it_says_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One image, stored once and meant a thousand times: small in the file, large in memory."""
+    image = encoded(pixels(1, 60, 60))
+    path = put_parquet(tmp_path / "x.parquet", [image] * 1000, group=1000)
+    assert path.stat().st_size < 10 * len(image)
+    monkeypatch.setattr("rot180.datasets.parquet.GROUP_BYTES", 100 * len(image))
+    monkeypatch.setattr("rot180.datasets.parquet.ROWS_AT_ONCE", 50)
+    with pytest.raises(Rot180Error, match=r"Row group 0 of .* smaller row groups"):
+        open_dataset(str(path), "all").image(0)
+
+
+def test_columns_that_count_rows_are_not_remarked_on(tmp_path: Path) -> None:
+    numbers = pa.array([0, 1, 2])
+    for name in ("id", "image_id", "index", "__index_level_0__"):
+        path = put_columns(tmp_path / f"{name}.parquet", **{name: numbers})
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            open_dataset(str(path), "all")
+    path = put_columns(tmp_path / "x.parquet", id=numbers, breed=numbers)
+    with pytest.warns(Rot180Warning, match=r"but there is breed \(int64\)"):
+        open_dataset(str(path), "all")

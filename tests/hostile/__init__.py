@@ -1,4 +1,5 @@
 """A hostile campaign: damaged files, failing calls, lost power, rude clients.
 
-``python -m tests.hostile --minutes 10`` runs it; ``test_hostile.py`` runs a part of it.
+``python -m tests.hostile`` runs it, in about ten minutes on two cores; ``--scale`` says how much of
+it. ``test_hostile.py`` runs a part.
 """

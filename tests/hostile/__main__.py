@@ -16,6 +16,7 @@ from tests.hostile.jobs import JOBS
 from tests.hostile.mutations import KINDS, damaged_files
 from tests.hostile.power import failing_power
 from tests.hostile.runner import Runner
+from tests.hostile.soak import soak
 
 _ALL_CALLS = 10**6
 
@@ -27,11 +28,9 @@ def parts(scale: float, seed: int, place: Path) -> Iterator[tuple[str, Callable[
         return max(1, round(count * scale))
 
     for kind in KINDS:
-        yield f"damaged files: {kind}", lambda kind=kind: damaged_files(kind, seed, some(400))
-    yield (
-        "rude clients",
-        lambda: rude_clients(an_atlas(place), seed, some(4000)),
-    )
+        yield f"damaged files: {kind}", lambda kind=kind: damaged_files(kind, seed, some(260))
+    yield "rude clients", lambda: rude_clients(an_atlas(place), seed, some(2600))
+    yield "fifty clients", lambda: soak(an_atlas(place), seed, 40 * scale)
     if shutil.which(os.environ.get("CC", "cc")) is None or sys.platform != "linux":
         print("There is no C compiler, or this is not Linux: no calls fail, and no power.")
         return
@@ -40,13 +39,13 @@ def parts(scale: float, seed: int, place: Path) -> Iterator[tuple[str, Callable[
     for job in JOBS:
         yield (
             f"failing calls: {job}",
-            lambda job=job: failing_calls(runner, job, rng, some(120)),
+            lambda job=job: failing_calls(runner, job, rng, some(80)),
         )
         yield (
             f"failing memory: {job}",
-            lambda job=job: failing_memory(runner, job, rng, some(60)),
+            lambda job=job: failing_memory(runner, job, rng, some(40)),
         )
-        yield f"failing power: {job}", lambda job=job: failing_power(runner, job, rng, some(120))
+        yield f"failing power: {job}", lambda job=job: failing_power(runner, job, rng, some(80))
     runner.close()
 
 

@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from tests.hostile.faults import Tally
-from tests.hostile.mutations import FORMATS, _encoded, damaged
+from tests.hostile.mutations import FORMATS, damaged, encoded
 
 SECONDS = 20.0
 """Within which each answer has to come, while several clients ask at once."""
@@ -62,7 +63,7 @@ def serving(atlas: Path) -> Iterator[tuple[str, int]]:
         server.wait(20)
 
 
-def _held(process: int) -> tuple[int, int]:
+def held_by(process: int) -> tuple[int, int]:
     """Return the memory of a process in MB, and how many descriptors it has."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     memory = next(int(one.split()[1]) // 1024 for one in lines if one.startswith("VmRSS"))
@@ -88,7 +89,7 @@ def _ask(netloc: str, rng: random.Random) -> tuple[str, int]:
     try:
         if rng.random() < 0.25:
             form = rng.choice(FORMATS)
-            data = damaged(_encoded(form), rng) if rng.random() < 0.9 else _encoded(form)
+            data = damaged(encoded(form), rng) if rng.random() < 0.9 else encoded(form)
             method, path, body = "POST", "/atlas/late/images", data
         else:
             method = rng.choice(("GET", "GET", "GET", "HEAD", "PUT", "DELETE", "OPTIONS", "POST"))
@@ -112,10 +113,10 @@ def rude_clients(atlas: Path, seed: int, count: int, clients: int = 4) -> Tally:
     tally, lock = Tally(), threading.Lock()
     with serving(atlas) as (netloc, process):
         _all(netloc, seed, min(count, 100), clients, Tally(), lock)  # to be warm
-        before = _held(process)
+        before = held_by(process)
         _all(netloc, seed + 1, count, clients, tally, lock)
         time.sleep(1)
-        after = _held(process)
+        after = held_by(process)
         tally.note(f"memory {before[0]} -> {after[0]} MB, descriptors {before[1]} -> {after[1]}")
         if after[0] > before[0] + 200:
             tally.wrong.append(f"memory grew from {before[0]} to {after[0]} MB")
@@ -141,6 +142,7 @@ def _all(netloc: str, seed: int, count: int, clients: int, tally: Tally, lock: A
         one.join()
 
 
+@cache
 def an_atlas(folder: Path) -> Path:
     """Scan the network of the package over photographs, for the server to show."""
     from tests.web.atlases import late_one

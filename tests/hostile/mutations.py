@@ -151,7 +151,8 @@ def _some_pixels() -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (24, 20, 3), dtype=np.uint8)
 
 
-def _encoded(form: str, **options: Any) -> bytes:
+def encoded(form: str, **options: Any) -> bytes:
+    """Return a small picture as a file of a format."""
     buffer = io.BytesIO()
     Image.fromarray(_some_pixels()).save(buffer, form, **options)
     return buffer.getvalue()
@@ -162,8 +163,8 @@ def _pictures(place: Path) -> Callable[[Path, random.Random], None]:
 
     exif = Image.Exif()
     exif[0x0112] = 6
-    good = [(form, _encoded(form)) for form in FORMATS]
-    good += [("JPEG", _encoded("JPEG", exif=exif)), ("JPEG", _encoded("JPEG", progressive=True))]
+    good = [(form, encoded(form)) for form in FORMATS]
+    good += [("JPEG", encoded("JPEG", exif=exif)), ("JPEG", encoded("JPEG", progressive=True))]
 
     def read(folder: Path, rng: random.Random) -> None:
         (folder / "a").mkdir()
@@ -195,7 +196,7 @@ def _parquet(place: Path) -> Callable[[Path, random.Random], None]:
     names = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}, "img": {"_type": "Image"}}
 
     def table(rng: random.Random, compression: str) -> bytes:
-        images = [{"bytes": _encoded(form), "path": None} for form in FORMATS[:4]]
+        images = [{"bytes": encoded(form), "path": None} for form in FORMATS[:4]]
         about = {"info": {"features": names}}
         if rng.random() < 0.5:
             about = other_json(about, rng)

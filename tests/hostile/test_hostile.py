@@ -15,6 +15,7 @@ from tests.hostile.jobs import JOBS
 from tests.hostile.mutations import KINDS, damaged_files
 from tests.hostile.power import Call, Disk, failing_power
 from tests.hostile.runner import Runner
+from tests.hostile.soak import digest, kind_of, soak
 from tests.web.atlases import late_one
 
 pytestmark = pytest.mark.slow
@@ -51,6 +52,20 @@ def test_rude_clients_get_answers(tmp_path: Path) -> None:
     assert tally.tried == 300
     assert tally.wrong == []
     assert tally.notes["4xx"] > 100
+
+
+def test_fifty_clients_get_what_one_gets_for_some_time(tmp_path: Path) -> None:
+    tally = soak(late_one(tmp_path), 180, 4)
+    assert tally.wrong == []
+    assert tally.notes["right"] >= 50
+
+
+def test_an_answer_with_other_bytes_or_another_status_is_not_right() -> None:
+    wanted = digest((200, b"a page"))
+    assert kind_of((200, b"a page"), wanted) == "right"
+    assert kind_of((503, b"try again"), wanted) == "busy"
+    for other in ((200, b"another page"), (404, b"a page"), (500, b"")):
+        assert kind_of(other, wanted) not in ("right", "busy")
 
 
 def test_what_was_not_synced_may_be_lost_when_the_power_fails(tmp_path: Path) -> None:

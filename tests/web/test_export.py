@@ -1,5 +1,6 @@
 """An exported site: the same pages, opened from a disk, without a server."""
 
+import os
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 import rot180
 from rot180.cli import app
 from rot180.errors import Rot180Error
+from rot180.web import export as exporting
 from rot180.web import lessons
 from rot180.web.export import ENTRIES, bundled_scripts, export, wanted
 from rot180.web.folder import file_name
@@ -207,3 +209,20 @@ def test_the_small_network_is_no_other(tmp_path: Path) -> None:
     book.live.load()
     assert book.live.state == "absent"
     assert "does not name the model" in book.live.reason
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, out = wanted(shelf["late"], ["conv1"], [], [], lessons=False), tmp_path / "site"
+    child = os.fork()
+    if not child:
+        exporting._Site.write = lambda site, progress: os._exit(1)
+        export(shelf["late"], out, asked)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    assert len(list(tmp_path.iterdir())) == 1
+    monkeypatch.setattr(exporting._Site, "write", lambda site, _: site._file(exporting.MARK, "{}"))
+    for _ in range(2):  # the second takes the place of the first
+        export(shelf["late"], out, asked)
+        assert list(tmp_path.iterdir()) == [out]

@@ -17,7 +17,7 @@ from typing import Any
 
 from rot180.atlas.schema import APPLICATION_ID, TABLES, VERSION
 from rot180.errors import Rot180Error
-from rot180.visible import visible
+from rot180.files import private_folder
 
 DAMAGED = (sqlite3.DatabaseError, UnicodeDecodeError)
 """What SQLite's module raises: the second, where it cannot decode the error's own words."""
@@ -39,9 +39,37 @@ _CHECKED_WHOLE = 2**24
 100 MB that lie in memory, and reads all of a file; so larger ones are checked only before a scan
 goes on with them, or they are merged."""
 
+_REASONS = {
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_IOERR: "the disk failed",
+    sqlite3.SQLITE_NOLFS: "the file system holds no files as large",
+    sqlite3.SQLITE_READONLY: "it may not be written to",
+    sqlite3.SQLITE_PERM: "its permissions do not allow it",
+    sqlite3.SQLITE_AUTH: "its permissions do not allow it",
+    sqlite3.SQLITE_CANTOPEN: "it, or its folder, may not be opened",
+    sqlite3.SQLITE_BUSY: "another program reads it or writes to it",
+    sqlite3.SQLITE_LOCKED: "another program reads it or writes to it",
+    sqlite3.SQLITE_PROTOCOL: "another program reads it or writes to it",
+    sqlite3.SQLITE_INTERRUPT: "a query takes longer than one of an atlas can",
+    sqlite3.SQLITE_NOMEM: "there is not enough memory",
+    sqlite3.SQLITE_CORRUPT: "its pages do not fit together",
+    sqlite3.SQLITE_FORMAT: "its pages do not fit together",
+    sqlite3.SQLITE_NOTADB: "it does not begin as an atlas does",
+    sqlite3.SQLITE_TOOBIG: "a value in it is too long",
+    sqlite3.SQLITE_CONSTRAINT: "rows of it contradict each other",
+    sqlite3.SQLITE_MISMATCH: "a value in it is of another kind",
+    sqlite3.SQLITE_ERROR: "its tables are not those of an atlas",
+    sqlite3.SQLITE_SCHEMA: "its tables are not those of an atlas",
+}
+"""What SQLite's numbers of errors mean for an atlas; its own words speak of SQL and inner parts."""
 
-_MOST_WORDS = 120
-"""Letters of what SQLite says that a sentence takes over."""
+_CURABLE = {
+    *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_READONLY),
+    *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY),
+    *(sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_INTERRUPT),
+    sqlite3.SQLITE_NOMEM,
+}
+"""Those after which the file is as it was: something around it is in the way."""
 
 
 class _Connection(sqlite3.Connection):
@@ -95,8 +123,7 @@ def check_pages(path: Path, connection: sqlite3.Connection) -> None:
     except DAMAGED as error:
         raise unreadable(path, error) from error
     if found != [("ok",)]:
-        reason = _one_line(str(found[0][0])) if found else "no answer"
-        raise Rot180Error(f"{path} is damaged ({reason}): use a copy from before.")
+        raise Rot180Error(f"{path} is damaged (its pages do not fit together): use a copy.")
 
 
 def check_side_files(path: Path) -> None:
@@ -171,31 +198,31 @@ def _taken_back(path: Path) -> sqlite3.Connection | None:
     Returns None if the files have changed meanwhile: somebody goes on with the scan.
     """
     journal = Path(f"{path}-journal")
-    folder = Path(tempfile.mkdtemp(prefix="rot180-"))
-    copy = folder / "half-written.atlas"
+    place = Path(tempfile.gettempdir())
     try:
-        before = _state(path, journal)
-        shutil.copyfile(path, copy)
-        shutil.copyfile(journal, f"{copy}-journal")
-        if before != _state(path, journal):
-            return None
-        check_side_files(copy)
-        with closing(sqlite3.connect(copy)) as writing:
-            _harden(writing)
-            writing.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
-        return _read_only(copy)
+        # An open file stays readable where its name is gone; elsewhere it is left.
+        with private_folder(place / "half-written.atlas") as folder:
+            copy = folder / "half-written.atlas"
+            before = _state(path, journal)
+            shutil.copyfile(path, copy)
+            shutil.copyfile(journal, f"{copy}-journal")
+            if before != _state(path, journal):
+                return None
+            check_side_files(copy)
+            with closing(sqlite3.connect(copy)) as writing:
+                _harden(writing)
+                writing.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
+            return _read_only(copy)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise Rot180Error(
-            f"{path} was left in the middle of writing, and no copy of it can be made in {folder} "
+            f"{path} was left in the middle of writing, and no copy of it can be made in {place} "
             f"to read it: {error.strerror or error}. Give the scan's command again to go on with "
             "it, or set TMPDIR to a place with more room."
         ) from error
     except DAMAGED as error:
         raise unreadable(path, error) from error
-    finally:  # an open file stays readable where its name is gone; elsewhere it is left
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _state(*paths: Path) -> list[tuple[int, ...]]:
@@ -287,17 +314,27 @@ def unreadable(path: Path, error: Exception) -> Rot180Error:
         return Rot180Error(f"{path} cannot be read: check its permissions.")
     if "interrupted" in str(error):
         return Rot180Error(f"{path} is damaged: a query takes longer than one of an atlas can.")
+    if is_curable(error):
+        return Rot180Error(f"{path} cannot be read: {reason_of(error)}.")
     return Rot180Error(f"{path} is not an atlas, or a damaged one ({reason_of(error)}).")
 
 
+def is_curable(error: Exception) -> bool:
+    """Say whether something around the file is in the way, and not the file itself."""
+    return isinstance(error, OSError) or _number_of(error) in _CURABLE
+
+
 def reason_of(error: Exception) -> str:
-    """Return what SQLite says, in a line, without what it quotes of the file."""
-    words = str(error)
-    if isinstance(error, UnicodeError) or "UTF-8" in words:
+    """Return why SQLite could not do something, in words that are not SQLite's."""
+    if isinstance(error, OSError):
+        return error.strerror or "the system does not say why"
+    if isinstance(error, UnicodeError) or "UTF-8" in str(error):
         return "a text in it is not UTF-8"
-    return _one_line(words)
+    if isinstance(error, OverflowError):
+        return "a number in it is too large"
+    return _REASONS.get(_number_of(error), "it is not as rot180 wrote it")
 
 
-def _one_line(words: str) -> str:
-    short = " ".join(visible(words).split()).rstrip(".")
-    return short if len(short) <= _MOST_WORDS else f"{short[:_MOST_WORDS]} …"
+def _number_of(error: Exception) -> int:
+    """Return SQLite's number for a kind of error; 0 where it was Python that refused."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF

@@ -17,7 +17,14 @@ import numpy as np
 from jaxtyping import Float16, UInt8
 
 from rot180.atlas import notebook
-from rot180.atlas.connecting import DAMAGED, check_pages, connected, reason_of, unreadable
+from rot180.atlas.connecting import (
+    DAMAGED,
+    check_pages,
+    connected,
+    is_curable,
+    reason_of,
+    unreadable,
+)
 from rot180.atlas.features import AtlasLayer, Feature, is_number
 from rot180.atlas.layout import Layout
 from rot180.atlas.pictures import told_size
@@ -470,7 +477,15 @@ class Atlas(Mapping[str, AtlasLayer]):
         except (*DAMAGED, OverflowError) as error:
             if "closed" in str(error):
                 raise Rot180Error(f"{self.path} was closed; open it again.") from error
-            if "locked" in str(error) or "interrupted" in str(error):
+            name = getattr(error, "sqlite_errorname", "")
+            if name == "SQLITE_READONLY":
+                raise Rot180Error(f"{self.path} is read-only: no query changes it.") from error
+            if name == "SQLITE_ERROR":
+                raise Rot180Error(
+                    f"{self.path} cannot answer a query: it asks for what no atlas has, or the "
+                    "atlas is damaged."
+                ) from error
+            if is_curable(error):
                 raise unreadable(self.path, error) from error
             raise Rot180Error(f"{self.path} is damaged ({reason_of(error)}).") from error
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rot180.atlas import rows
-from rot180.atlas.connecting import check_side_files
+from rot180.atlas.connecting import check_side_files, is_curable, reason_of
 from rot180.atlas.layout import Layout
 from rot180.atlas.rows import Fields
 from rot180.atlas.schema import APPLICATION_ID, TABLES, VERSION
@@ -64,19 +64,20 @@ class Writer:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            reason, kind = str(error), Rot180Error
-            if "full" in reason:
-                reason = "the disk is full"
-            elif getattr(error, "sqlite_errorname", "") in _BUSY:
-                reason, kind = "another program reads it or writes to it", Held
+            kind = Held if getattr(error, "sqlite_errorname", "") in _BUSY else Rot180Error
             if not is_file(self.path):
                 raise Rot180Error(
                     f"Cannot write {self.path}: it is not there any more. Something has moved or "
                     "removed it meanwhile."
                 ) from error
+            if not is_curable(error):
+                raise Rot180Error(
+                    f"Cannot go on with {self.path}: it is damaged ({reason_of(error)}). Use a "
+                    "copy from before, or scan again."
+                ) from error
             raise kind(
-                f"Cannot write {self.path}: {reason}. What was saved before is intact; give the "
-                "same command again to go on from there."
+                f"Cannot write {self.path}: {reason_of(error)}. What was saved before is "
+                "intact; give the same command again to go on from there."
             ) from error
 
     @contextmanager

@@ -24,7 +24,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from rot180.datasets.regular import open_regular
 from rot180.errors import Rot180Error, listed
-from rot180.visible import valid_name
+from rot180.visible import valid_name, visible
 
 OnBadImage = Literal["skip", "fail"]
 POLICIES = ("skip", "fail")
@@ -46,8 +46,15 @@ READ_WHOLE = 16 * 1024**2
 LARGE = 16 * 1000**2
 # Larger images become an array in bands of about this many pixels: the copies in between are small.
 BAND = 4 * 1000**2
-# These decoders hold an image several times over, so the limit of pixels is a smaller one.
-GREEDY = {"WEBP": 50 * 1000**2, "JPEG2000": 50 * 1000**2}
+# What decoding one image may take in memory, in bytes.
+MEMORY = 500 * 1000**2
+# These decoders hold an image several times over: bytes for each pixel.
+GREEDY = {"WEBP": 10, "JPEG2000": 10, "AVIF": 10}
+# Pillow holds a pixel of these modes in one byte, and of all others in four.
+NARROW = ("1", "L", "P")
+# A file is read in more pieces than this only if it is made of millions of tiny ones, each of which
+# Pillow goes through in Python: seconds or minutes for a file that shows little.
+READS = 1_000_000
 # Height and width in pixels, and channels.
 Fit = tuple[tuple[int, int], int]
 
@@ -64,8 +71,9 @@ class BadImage(Rot180Error):
             f"Cannot read {where}: {reason}. Replace it, remove it, or let a data set skip it "
             "(--on-bad-image skip)."
         )
-        self.reason = reason
-        self.where = where
+        # Both are stored with what a scan has left out.
+        self.reason = visible(reason)
+        self.where = visible(where)
 
 
 def bad_image_policy(name: str) -> OnBadImage:
@@ -100,7 +108,7 @@ def decode(
     Raises:
         BadImage: empty, of unknown kind, truncated, damaged, of more than ``FILE_BYTES`` bytes, or
             larger than Pillow's limit for decompression bombs (``PIL.Image.MAX_IMAGE_PIXELS``) or
-            that of its format (``GREEDY``).
+            what fits in ``MEMORY``, or made of more than ``READS`` pieces.
     """
     if not data:
         raise BadImage("it is empty (0 bytes)", where)
@@ -160,7 +168,7 @@ def _opened(
     Where that takes no copy, the image is fitted already.
     """
     try:
-        with Image.open(source, formats=_formats()) as image:
+        with Image.open(_bounded(source, where), formats=_formats()) as image:
             _check_pixels(image, where)
             if image.width * image.height > LARGE:
                 alone.enter_context(_one_large)
@@ -188,13 +196,89 @@ def _check_pixels(image: Image.Image, where: str) -> None:
             "(a decompression bomb?)",
             where,
         )
-    most = GREEDY.get(image.format or "")
-    if most is not None and width * height > most:
+    memory = width * height * _bytes_a_pixel(image)
+    if memory > MEMORY:
         raise BadImage(
-            f"it has {width} x {height} pixels, and of the format {image.format} at most {most:,} "
-            "are decoded, since that takes much memory",
+            f"it has {width} x {height} pixels, and decoding it as the {image.format} file that it "
+            f"is (mode {image.mode}) takes about {memory // 10**6} MB, more than "
+            f"{MEMORY // 10**6}: make it smaller",
             where,
         )
+
+
+def _bytes_a_pixel(image: Image.Image) -> int:
+    """Return about how much memory decoding takes for each pixel, beside the result."""
+    most = held = 1 if image.mode in NARROW else 4
+    if image.mode == "1" or image.mode.startswith("I"):
+        most = held + 2
+    elif image.mode not in ("L", "RGB"):  # the image, or its copy in RGB, and two arrays
+        most = 9
+    if _is_turned(image):
+        most = max(most, 2 * held)
+    if image.info.get("progressive"):  # all coefficients, two bytes each, of every component
+        most = max(most, held + 2 * len(image.getbands()))
+    return max(most, GREEDY.get(image.format or "", 0))
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Say whether EXIF wants an image turned, as far as that is known before decoding."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return False  # Pillow would decode it to look for what stands at the end
+    return image.getexif().get(0x0112, 1) not in (0, 1)
+
+
+def _bounded(source: BytesIO | BufferedReader, where: str) -> BytesIO | BufferedReader:
+    """Return the same file, of which only so many pieces can be read."""
+    if isinstance(source, BytesIO):
+        return _BoundedBytes(source.getvalue(), where)
+    return _BoundedFile(source, where)
+
+
+class _Bounded:
+    """Counts how often something is read."""
+
+    reads = 0
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def count(self) -> None:
+        """Count one more; it is an error if there are too many."""
+        self.reads += 1
+        if self.reads > READS:
+            raise _TooManyPieces(
+                f"it is made of more than {READS:,} pieces, which no image needs", self.where
+            )
+
+
+class _TooManyPieces(BadImage):
+    """A file of very many tiny parts."""
+
+
+class _BoundedBytes(BytesIO):
+    """A file in memory."""
+
+    def __init__(self, data: bytes, where: str) -> None:
+        super().__init__(data)
+        self._pieces = _Bounded(where)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read a piece."""
+        self._pieces.count()
+        return super().read(size)
+
+
+class _BoundedFile(BufferedReader):
+    """A file on the disk; whoever opened the given one closes it."""
+
+    def __init__(self, file: BufferedReader, where: str) -> None:
+        super().__init__(file.raw)
+        self._pieces = _Bounded(where)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read a piece."""
+        self._pieces.count()
+        return super().read(size)
 
 
 def _plain_jpeg(data: bytes) -> UInt8[np.ndarray, "h w c"] | None:

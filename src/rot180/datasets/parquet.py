@@ -36,12 +36,18 @@ IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "target", "targets", "class")
 # Row groups held in memory: two, so that threads at a border do not push each other's out.
 GROUPS_HELD = 2
+# A row group is held as a whole, so its images may have so many bytes; most have far less.
+GROUP_BYTES = 2 * 1024**3
+# Rows that are read at a time, to stop where a group holds more than the file says.
+ROWS_AT_ONCE = 256
 # More classes than this, and the column does not hold classes.
 CLASSES_MOST = 1_000_000
 # More rows than this, and there is a byte in the file for each of them at least.
 ROWS_UNCHECKED = 1_000_000
 # More different texts than this, in more than half of the rows, are no names of classes.
 TEXTS_UNCHECKED = 100
+# Columns that count rows, and are no classes under another name.
+_NO_CLASSES = re.compile(r"^(.*_)?(id|idx|index|uuid|key)$|^__index_level_\d+__$", re.IGNORECASE)
 _SPLIT_NAME = re.compile(rf"({'|'.join((*TRAIN_NAMES, *TEST_NAMES))})(?![a-z])", re.IGNORECASE)
 
 
@@ -73,7 +79,11 @@ class ParquetFile:
             self.classes = _class_names(schema, self.label_column)
             metadata = self._file.metadata
             groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-            others = [f"{field.name} ({field.type})" for field in schema if _could_be(field.type)]
+            others = [
+                f"{field.name} ({field.type})"
+                for field in schema
+                if _could_be(field.type) and not _NO_CLASSES.search(field.name)
+            ]
         self._check_rows(groups)
         self._starts = np.cumsum([0, *groups])
         self.texts, self.remark = False, ""
@@ -104,9 +114,8 @@ class ParquetFile:
             if group in self._held:
                 self._held.move_to_end(group)
                 return self._held[group]
-            wanted = f"{self.column}.bytes" if self._nested else self.column
             with self._reading(f"row group {group}"):
-                column = self._file.read_row_group(group, columns=[wanted])[self.column]
+                column = self._read_group(group)
                 if self._nested:
                     column = pyarrow.compute.struct_field(column, "bytes")
             self._check_count(column, f"row group {group}", int(np.diff(self._starts)[group]))
@@ -114,6 +123,31 @@ class ParquetFile:
             while len(self._held) > GROUPS_HELD:
                 self._held.popitem(last=False)
             return column
+
+    def _read_group(self, group: int) -> Any:
+        """Read the images of a row group, unless they are more than may be held."""
+        import pyarrow
+
+        wanted = f"{self.column}.bytes" if self._nested else self.column
+        about = self._file.metadata.row_group(group)
+        columns = [about.column(n) for n in range(about.num_columns)]
+        told = sum(one.total_uncompressed_size for one in columns if one.path_in_schema == wanted)
+        self._check_size(group, told)
+        parts, size = [], 0
+        for batch in self._file.iter_batches(ROWS_AT_ONCE, [group], [wanted]):
+            parts.append(batch.column(self.column))
+            size += batch.nbytes
+            self._check_size(group, size)
+        kind = parts[0].type if parts else self._file.schema_arrow.field(self.column).type
+        return pyarrow.chunked_array(parts, type=kind)
+
+    def _check_size(self, group: int, size: int) -> None:
+        if size > GROUP_BYTES:
+            raise Rot180Error(
+                f"Row group {group} of {self.path} holds images of {size:,} bytes or more, and "
+                f"{GROUP_BYTES:,} are held in memory at most: write the file with smaller row "
+                "groups."
+            )
 
     def _check_rows(self, groups: Sequence[int]) -> None:
         rows, size = sum(groups), self.path.stat().st_size
@@ -344,7 +378,7 @@ def open_parquet(paths: Sequence[Path], split: str, name: str) -> ParquetDataset
         )
     files = {path: ParquetFile(path) for path in own + parts[""]}
     for remark in sorted({file.remark for file in files.values() if file.remark}):
-        warnings.warn(valid_name(remark), Rot180Warning, stacklevel=5)
+        warnings.warn(remark, Rot180Warning, stacklevel=5)
     if own:
         wanted = own if split == "all" else parts[split]
         rows = None

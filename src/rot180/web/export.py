@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,7 +12,7 @@ from pathlib import Path
 from rot180 import __version__
 from rot180.atlas.asked import matching
 from rot180.errors import Rot180Error, check_name
-from rot180.files import confirm
+from rot180.files import confirm, private_folder
 from rot180.projection.rules import METHODS, UNPOOLINGS, Rules
 from rot180.web import lessons as taught
 from rot180.web import pages
@@ -108,12 +106,11 @@ def export(book: Book, out: Path, asked: Wanted, progress: Progress | None = Non
     _check_folder(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-        try:
+        with private_folder(out) as folder:
+            beside = folder / "new"
+            beside.mkdir()
             _Site(book, beside, asked).write(progress)
-            _put_in_place(beside, out)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            _put_in_place(beside, out, folder / "old")
     except OSError as error:
         raise Rot180Error(f"Cannot write {out}: {error.strerror or error}.") from error
     return out / "index.html"
@@ -128,18 +125,16 @@ def _check_folder(out: Path) -> None:
         raise Rot180Error(f"{out} is a file: give a folder.")
 
 
-def _put_in_place(new: Path, out: Path) -> None:
+def _put_in_place(new: Path, out: Path, old: Path) -> None:
+    """Let a folder take the place of another; that one, if it is there, is moved to ``old``."""
     new.chmod(0o755)
     if out.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
-        out.replace(old / out.name)
+        out.replace(old)
         try:
             new.replace(out)
         except OSError:
-            (old / out.name).replace(out)
+            old.replace(out)
             raise
-        finally:
-            shutil.rmtree(old, ignore_errors=True)
     else:
         new.replace(out)
     confirm([out.parent])
