@@ -26,6 +26,18 @@ def imagenet_sample() -> Path:
 
 
 @pytest.fixture(autouse=True)
+def methods_untested(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let scans test no methods, which takes longer than the scans, unless a test asks for it."""
+    if "methods_tested" not in request.fixturenames:
+        monkeypatch.setattr("rot180.atlas.choosing.LAYERS", 0)
+
+
+@pytest.fixture
+def methods_tested() -> None:
+    """Ask for scans that test the methods, as they do by default."""
+
+
+@pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep the tests out of the user's cache directory (one for the whole run)."""
     path = tmp_path_factory.getbasetemp() / "rot180-cache"

@@ -36,6 +36,7 @@ class Settings:
     shard: tuple[int, int]
     on_bad_image: str
     every: float
+    methods: bool
 
 
 def settings(
@@ -47,6 +48,7 @@ def settings(
     shard: Any,
     on_bad_image: Any,
     every: Any,
+    methods: Any,
 ) -> Settings:
     """Check the settings of a scan.
 
@@ -62,6 +64,7 @@ def settings(
         _checked_shard(shard),
         bad_image_policy(on_bad_image),
         _seconds(every),
+        bool(methods),
     )
 
 

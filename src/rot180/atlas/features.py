@@ -15,6 +15,7 @@ from rot180.graph.boxes import Box
 
 if TYPE_CHECKING:
     from rot180.atlas.reading import Atlas
+    from rot180.projection.faithfulness import Faithfulness
 
 
 class Example(NamedTuple):
@@ -315,6 +316,11 @@ class AtlasLayer(Sequence[Feature]):
         for name, values in columns.items():
             self._atlas.check(can_be(name, values, classes), f"feature.{name}")
         return columns
+
+    @property
+    def faithfulness(self) -> "Faithfulness | None":
+        """Which method's pictures are the most faithful here; None where that was not measured."""
+        return self._atlas.faithfulness.get(self.name)
 
     @cached_property
     def fields(self) -> Fields:

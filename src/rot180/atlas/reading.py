@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float16, UInt8
 
-from rot180.atlas import notebook
+from rot180.atlas import choosing, notebook
 from rot180.atlas.connecting import (
     DAMAGED,
     check_pages,
@@ -73,6 +73,8 @@ class Atlas(Mapping[str, AtlasLayer]):
 
     Attributes:
         path: of the file.
+        faithfulness: by the layer's name which method's pictures are the most faithful there, as
+            the scan measured it; empty where it did not.
         about: what it says about itself: model, data, versions, times.
         layers: by name, in the order of the network.
         classes: names of the classes of the data set.
@@ -121,6 +123,10 @@ class Atlas(Mapping[str, AtlasLayer]):
         self.folders: tuple[str, ...] = self._names(self.about.get("folders", []), "folders")
         self.check(len(self.folders) in (0, len(self.classes)), "about.folders")
         self.output_layer, self.outputs = self._read_outputs()
+        try:
+            self.faithfulness = choosing.told_by(self.about, self.layers)
+        except Rot180Error as error:
+            raise self.damaged("about.methods") from error
         self.images: int = self.about.get("images", -1)
         counted = isinstance(self.images, int) and 0 <= self.images <= _MOST_IMAGES
         self.check(counted, "about.images")

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from rot180 import __version__
-from rot180.atlas import asked, identity
+from rot180.atlas import asked, choosing, identity
 from rot180.atlas.crew import in_order
 from rot180.atlas.identity import Identity
 from rot180.atlas.layout import Layout
@@ -51,6 +51,7 @@ class Going:
         images_per_second: since the scan was started or resumed.
         waiting: share of that time spent waiting for images.
         left: seconds until the end, at this rate.
+        doing: "scanning", where images are counted, or "testing methods", where layers are.
     """
 
     done: int
@@ -58,6 +59,7 @@ class Going:
     images_per_second: float
     waiting: float
     left: float
+    doing: str = "scanning"
 
 
 Progress = Callable[[Going], None]
@@ -77,6 +79,7 @@ def scan(
     shard: Any = (1, 1),
     on_bad_image: Any = "skip",
     every: Any = 30.0,
+    methods: Any = True,
     mean: Any = None,
     std: Any = None,
     progress: Progress | None = None,
@@ -105,8 +108,11 @@ def scan(
         shard: (i, n): scan the i-th of n parts, i from 1; :func:`rot180.merge` joins them.
         on_bad_image: "skip" (leave out and name in the atlas) or "fail".
         every: seconds between checkpoints, at least; more where one takes long.
+        methods: whether to test at the end, at up to twelve layers and on images of the data, which
+            method's pictures are the most faithful (see :mod:`rot180.projection.faithfulness`).
+            That takes a minute or two for a large network.
         mean, std: of each channel, for values from 0 to 1; with a bare network only.
-        progress: called after each batch with a :class:`Going`.
+        progress: called after each batch with a :class:`Going`, and after each tested layer.
 
     Returns:
         The atlas, opened.
@@ -127,7 +133,9 @@ def scan(
         (32, 32, 3)
         >>> atlas.close()
     """
-    settings = asked.settings(layers, examples, sample, images, batch, shard, on_bad_image, every)
+    settings = asked.settings(
+        layers, examples, sample, images, batch, shard, on_bad_image, every, methods
+    )
     subject = asked.subject_of(model, mean, std)
     found = asked.dataset_of(data, split)
     return _Scan(subject, found, asked.file_of(path), settings).run(progress)
@@ -177,6 +185,7 @@ class _Scan:
         with writer:
             self._scanned(writer, state, saved, progress)
             self._pictures(writer)
+            self._methods(writer, progress)
             whole = _covers(writer.progress(), len(self.data))
             writer.finish({"finished": now()}, keep_state=not whole)
         return open_atlas(self.path)
@@ -377,6 +386,24 @@ class _Scan:
         writer.save(state, self.fields, self._named, progress, before, skipped, seconds, patience)
         self.skipped.clear()
         return progress
+
+    def _methods(self, writer: Writer, progress: Progress | None) -> None:
+        """Test the methods, unless that was done before an interrupt."""
+        with open_atlas(self.path) as atlas:
+            done = choosing.KEY in atlas.about
+        if done or not self.settings.methods:
+            return
+        started = time.perf_counter()
+
+        def went(tested: int, of: int) -> None:
+            seconds = time.perf_counter() - started
+            if progress is not None:
+                rate = tested / max(seconds, 1e-9)
+                progress(Going(tested, of, rate, 0.0, (of - tested) / rate, "testing methods"))
+
+        size, layers = self.subject.size, list(self.layers)
+        facts = choosing.tested(self.network, layers, self.data, size, self.subject.prepared, went)
+        writer.tell(facts)
 
     def _pictures(self, writer: Writer) -> None:
         """Store the pictures of the examples."""

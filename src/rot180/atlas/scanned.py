@@ -16,6 +16,7 @@ from rot180.graph.network import Network
 from rot180.networks.checkpoint import SHIPPED
 from rot180.networks.model import NamedModel
 from rot180.networks.named import is_checkpoint, named_model
+from rot180.projection.automatic import told
 
 
 class OtherNetwork(Rot180Error):
@@ -190,9 +191,10 @@ class Scanned:
                 f"{atlas.path}, which is a scan of {atlas.model or 'a network without a name'} at "
                 f"{atlas.size[0]}x{atlas.size[1]}: give the same model, with the same weights."
             )
+        told(network, atlas.faithfulness)
         given = (*model.mean, *model.std)
-        told = [number for row in who.preprocessing[:2] for number in row]
-        alike = len(told) == len(given) and all(
-            isclose(one, other, rel_tol=1e-5) for one, other in zip(told, given, strict=True)
+        said = [number for row in who.preprocessing[:2] for number in row]
+        alike = len(said) == len(given) and all(
+            isclose(one, other, rel_tol=1e-5) for one, other in zip(said, given, strict=True)
         )
         return cls(model, network, alike)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rot180.atlas.features import Feature
     from rot180.atlas.reading import Atlas
+    from rot180.projection.faithfulness import Faithfulness
 
 NAMES = ("red", "green", "blue")
 BY_COLOUR, SELECTIVE, IMAGES_OF_CLASS = 0.25, 0.5, 10
@@ -65,3 +66,27 @@ def share(value: float) -> str:
     if value < 0.1:
         return f"{100 * value:.2g} %"
     return f"{100 * value:.0f} %" if value < 0.995 or value == 1 else "99 %"
+
+
+def faithful_words(found: "Faithfulness", layer: str) -> str:
+    """Say how faithful the best method's pictures of a layer are, beside chance and the map."""
+    left, kept = found.score
+    where = "" if found.layer == layer else f" (measured at {found.layer})"
+    words = (
+        f"Most faithful here: {found.method.replace('_', ' ')}{where}. With the fifth of the "
+        f"pixels that it marks blurred, {_percent(left)} of a unit's value is left (chance: "
+        f"{_percent(found.chance.left)}); with all others blurred, {_percent(kept)} (chance: "
+        f"{_percent(found.chance.kept)})."
+    )
+    if not found.beats_chance:
+        words += " That is no better than chance: do not read these pictures as causes."
+    elif not found.beats_map:
+        words += (
+            " The layer's own map, enlarged, marks them better: "
+            f"{_percent(found.map.left)} is left, {_percent(found.map.kept)} kept."
+        )
+    return words
+
+
+def _percent(share: float) -> str:
+    return f"{100 * max(share, 0.0):.0f} %"

@@ -43,7 +43,7 @@ def sheet(
             help="Whether to carry the units back to pixels, for which the model is needed.",
         ),
     ] = True,
-    method: Method = "deconvnet",
+    method: Method = "auto",
     unpool: Unpool = "switches",
     out: Annotated[
         Path | None, typer.Option(help="Name of the files; by default the layer's.")

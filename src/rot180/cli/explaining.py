@@ -9,9 +9,9 @@ import typer
 from rot180.cli.options import (
     Data,
     ImageClass,
-    Method,
     TwoLayerModel,
     Unpool,
+    WayBack,
     chosen_number,
     decoded_with_bar,
     one_image,
@@ -110,7 +110,7 @@ def trace(
         int | None, typer.Option(help="The feature of the layer that a projection is of.")
     ] = None,
     position: Annotated[str, typer.Option(help="Of the projection: map, peak, or Y,X.")] = "map",
-    method: Method = "deconvnet",
+    method: WayBack = "deconvnet",
     unpool: Unpool = "switches",
     picture: Annotated[
         Path | None, typer.Option("--picture", help="An image file; instead of --data.")

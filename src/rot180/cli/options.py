@@ -68,7 +68,14 @@ DataClasses = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto: the GPU where there is one.")]
 OnBadImage = Annotated[str, typer.Option(help="What to do with a broken image: skip or fail.")]
-Method = Annotated[str, typer.Option(help="deconvnet, gradient or guided.")]
+Method = Annotated[
+    str,
+    typer.Option(
+        help="auto (the most faithful one at the layer, as measured), deconvnet, gradient, "
+        "guided, gradient_times_image or smoothgrad_squared."
+    ),
+]
+WayBack = Annotated[str, typer.Option(help="deconvnet, gradient or guided.")]
 Unpool = Annotated[str, typer.Option(help="switches (to where the maxima were) or repeat.")]
 AtlasFile = Annotated[Path, typer.Argument(help="An atlas that 'rot180 scan' made.")]
 SORTS = (

@@ -19,6 +19,7 @@ from rot180.cli.options import (
     Std,
     TwoLayerModel,
     Unpool,
+    WayBack,
     Weights,
     chosen_number,
     decoded_with_bar,
@@ -45,7 +46,7 @@ def figures(
     feature2: Annotated[
         int | None, typer.Option(help="Feature of the second layer for many images.")
     ] = None,
-    method: Method = "deconvnet",
+    method: WayBack = "deconvnet",
     unpool: Unpool = "switches",
     formats: Formats = "png",
     device: Device = "auto",
@@ -87,7 +88,7 @@ def project(
     out: Annotated[
         Path | None, typer.Option(help="The picture to write (.png, .svg, .pdf).")
     ] = None,
-    method: Method = "deconvnet",
+    method: Method = "auto",
     unpool: Unpool = "switches",
     device: Device = "auto",
 ) -> None:

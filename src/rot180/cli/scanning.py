@@ -72,6 +72,9 @@ def scan(
     classes: DataClasses = None,
     device: Device = "auto",
     on_bad_image: OnBadImage = "skip",
+    methods: Annotated[
+        bool, typer.Option(help="Test which method's pictures are the most faithful, by layer.")
+    ] = True,
 ) -> None:
     """Pass a network over a data set once, and keep what excites each of its features.
 
@@ -93,6 +96,10 @@ def scan(
         with Bar("scanning") as bar:
 
             def progress(going: "Going") -> None:
+                if going.doing != "scanning":
+                    bar(going.done, going.total)
+                    bar.note(f"{going.doing}: {going.done} of {going.total} layers")
+                    return
                 last[:] = [going]
                 bar(going.done, going.total)
                 bar.note(
@@ -111,6 +118,7 @@ def scan(
                     batch=batch,
                     shard=part,
                     on_bad_image=on_bad_image,
+                    methods=methods,
                     progress=progress,
                 )
             except KeyboardInterrupt:

@@ -7,7 +7,7 @@ import numpy as np
 from rot180.figures.sheet import MARGIN, Sheet
 from rot180.figures.subject import Subject
 from rot180.graph.network import Layer
-from rot180.projection.pictures import signed_picture
+from rot180.projection.pictures import scale_of, signed_picture
 
 _TILE = 96
 _LABEL = 24
@@ -70,14 +70,14 @@ def of_one_image(subject: Subject, layer: Layer, name: str) -> Sheet:
     sheet.caption = (
         f"All features of layer {layer.name} for image {subject.image} "
         f"({subject.label(subject.image)}), each whole feature map carried back to pixels "
-        f"({subject.way}). Zero is mid-grey; each tile is scaled to its own largest absolute "
-        f"value. {subject.origin}."
+        f"({subject.way}). Zero is mid-grey; each tile has its own scale, the 99.5th percentile of "
+        f"its absolute values. {subject.origin}."
     )
     sheet.numbers = {
         "layer": layer.name,
         "image": subject.image,
         "largest_activation": peaks,
-        "tile_scale": np.array([np.abs(one).max() for one in signals]),
+        "tile_scale": np.array([scale_of(one) for one in signals]),
     }
     return sheet
 
@@ -87,7 +87,7 @@ def over_many_images(subject: Subject, layer: Layer, channel: int, name: str) ->
     images = list(range(min(subject.many, len(subject.data))))
     signals = subject.projections(layer, images, channel)
     peaks = subject.maps(layer, images)[:, channel].max((1, 2))
-    scale = float(max(np.abs(one).max() for one in signals))
+    scale = scale_of(np.concatenate(signals))
     title = f"Feature {channel} of {layer.name} on {len(images)} images"
     sheet = _PAIR.sheet(name, title, len(images))
     for entry, image in enumerate(images):

@@ -124,7 +124,9 @@ def kernels_and_correlation(subject: Subject) -> Sheet:
     sheet = Sheet("8-kernels", "Kernels of the first layer; correlation of features", 856, 580)
     for channel, kernel in enumerate(kernels):
         x, y = MARGIN + (channel % 16) * 52, (channel // 16) * 66
-        sheet.picture(x, y, signed_picture(kernel), 44 / kernel.shape[1])
+        sheet.picture(
+            x, y, signed_picture(kernel, float(np.abs(kernel).max())), 44 / kernel.shape[1]
+        )
         sheet.text(x, y + 53, f"{channel}", 10)
     sheet.text(
         MARGIN, 146, "Kernels as the network's correlation uses them, each on its own scale.", 11

@@ -22,6 +22,7 @@ from rot180.errors import Rot180Error, whole_number
 from rot180.figures.scanned import Carrying, Source
 from rot180.figures.sheet import MARGIN, Sheet, drawable, shortened
 from rot180.figures.tiles import Tile, Tiles
+from rot180.projection.pictures import scale_of
 from rot180.projection.rules import rules as named_rules
 
 MOST = 9
@@ -43,7 +44,7 @@ def patches(
     features: Any = None,
     sort: Any = None,
     most: Any = None,
-    method: Any = "deconvnet",
+    method: Any = "auto",
     unpool: Any = "switches",
     data: Any = None,
     name: Any = "patches",
@@ -260,7 +261,7 @@ class _Plates:
                 tiles = []
                 for unit, example in zip(about, shown, strict=True):
                     signal = next(back).full().float().cpu().numpy()
-                    unit["scale"] = np.abs(signal).max()
+                    unit["scale"] = scale_of(signal)
                     tiles.append(block.tiles.signal(signal, example))
                 right = x + block.width + _BETWEEN
                 sheet.picture(right, y, block.together(tiles), 1 / _FINE)
@@ -298,7 +299,8 @@ class _Plates:
 
     def _foot(self, sheet: Sheet, block: _Block) -> list[str]:
         """Return the two lines below the plates."""
-        border = "" if block.tiles.whole else " (less at the image's border)"
+        inside = block.tiles.whole or block.tiles.effective is not None
+        border = "" if inside else " (less at the image's border)"
         seen = f"what the units that fire strongest see, best first{border}."
         below = "Below: the feature's number, where it fires, its largest activation."
         if self.carrying is None:
@@ -307,7 +309,7 @@ class _Plates:
         if not self.carrying.depends_on_image(self.carrying.rules.method):
             below += " Nothing on this way back depends on the image, only on the feature."
         elif any(unit["scale"] == 0 for one in sheet.numbers["features"] for unit in one["units"]):
-            below += " All grey: nothing comes back, as at the upper end of a rectifier."
+            below += " All grey: nothing comes back."
         return [left, below]
 
     def _caption(self, block: _Block) -> str:
@@ -319,18 +321,25 @@ class _Plates:
             f"activations, of {atlas.scanned} of {atlas.data}, best first; of each what the unit "
             f"at the peak sees ({height}x{width} pixels)."
         )
+        if block.tiles.effective is not None:
+            side = block.tiles.effective
+            found += (
+                f" The tiles show the {side}x{side} pixels around each unit that matter to it "
+                "mostly: the typical effective receptive field of the layer."
+            )
         if self.silent:
             found += f" Features that never fire are left out: {self.silent}."
         if block.tiles.whole:
             found += " That is all of the image."
-        else:
+        elif block.tiles.effective is None:
             found += " A tile is empty where that reaches over the border of the image."
         carrying = self.carrying
         if carrying is not None:
             method, unpooling = carrying.rules.method, carrying.rules.unpooling
             found += (
                 f" On the right these units carried back to pixels (method {method}, unpooling by "
-                f"{unpooling}); zero is mid-grey, each on the scale of its largest absolute value."
+                f"{unpooling}); zero is mid-grey, each on its own scale, the 99.5th percentile of "
+                "its absolute values."
             )
             if not carrying.depends_on_image(method):
                 found += (

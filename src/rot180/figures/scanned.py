@@ -15,6 +15,7 @@ from rot180.datasets import BadImage, Dataset, fitted
 from rot180.errors import Rot180Error
 from rot180.graph.operators.base import Looks
 from rot180.networks.model import NamedModel
+from rot180.projection.automatic import rules_at
 from rot180.projection.result import Projection
 from rot180.projection.rules import Rules
 from rot180.projection.units import project_units
@@ -75,14 +76,16 @@ class Carrying:
     def __init__(self, scanned: Scanned, layer: str, rules: Rules) -> None:
         self.scanned, self.network, self.rules = scanned, scanned.network, rules
         self.layer = self.network.layer(layer)
+        self.rules = rules_at(self.network, self.layer, rules.method, rules.unpooling)
 
     def depends_on_image(self, method: str) -> bool:
         """Whether the way back depends on the image, and not on the activation alone."""
         steps, linear = self.network.steps, self.layer.linear
         below = [steps[one].operator for one in self.network.needed(linear) if one != linear]
+        backward = Rules(method).backward
         by_switches = self.rules.unpooling == "switches"
         return any(
-            one.looks_at(method) != Looks() or (one.switches and by_switches) for one in below
+            one.looks_at(backward) != Looks() or (one.switches and by_switches) for one in below
         )
 
     def back(

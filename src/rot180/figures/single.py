@@ -1,10 +1,11 @@
 """One projection beside its image."""
 
 from rot180.figures.sheet import MARGIN, Sheet
-from rot180.figures.subject import Subject
-from rot180.projection.pictures import signed_picture
+from rot180.figures.subject import Subject, way_words
+from rot180.projection.pictures import scale_of, signed_picture
 from rot180.projection.project import Position, project
 from rot180.projection.result import Projection
+from rot180.projection.rules import AUTO
 from rot180.titles import feature_title
 
 _LARGEST = 640
@@ -28,6 +29,9 @@ def one_projection(subject: Subject, layer: str, channel: int, position: Positio
         unpool=subject.unpool,
     )
     assert isinstance(found, Projection)
+    way = way_words(found.rules.method, found.rules.unpooling)
+    if subject.method == AUTO:
+        way += ", measured to be the most faithful here"
     height, width = found.image_size
     longer = max(height, width)
     factor = max(1, 320 // longer) if longer <= _LARGEST else _LARGEST / longer
@@ -46,11 +50,11 @@ def one_projection(subject: Subject, layer: str, channel: int, position: Positio
         sheet.mark(right, 0, found.box, factor)
     sheet.text(MARGIN, high + 14, subject.label(subject.image), 11)
     sheet.text(right, high + 14, f"{unit}, activation {found.activation:.3g}", 11)
-    sheet.text(MARGIN, sheet.foot, f"{subject.way}; grey is zero".capitalize(), 11)
+    sheet.text(MARGIN, sheet.foot, f"{way}; grey is zero".capitalize(), 11)
     sheet.caption = (
         f"{title} for image {subject.image} "
         f"({subject.label(subject.image)}): {unit}, activation {found.activation:.4g}, carried "
-        f"back to pixels ({subject.way}). Zero is mid-grey. {subject.origin}."
+        f"back to pixels ({way}). Zero is mid-grey. {subject.origin}."
     )
     answer = subject.named.answer(image)
     if answer is not None:
@@ -64,6 +68,7 @@ def one_projection(subject: Subject, layer: str, channel: int, position: Positio
         "box": found.box,
         "image": subject.image,
         "answer": answer,
-        "scale": found.pixels.abs().max().item(),
+        "method": found.rules.method,
+        "scale": scale_of(found.pixels.float().cpu().numpy()),
     }
     return sheet

@@ -107,12 +107,17 @@ class Subject:
     @property
     def way(self) -> str:
         """The method and unpooling in words, for captions."""
-        return f"method {self.method}, unpooling by {self.unpool}"
+        return way_words(self.method, self.unpool)
 
     @property
     def origin(self) -> str:
         """The network and the images in words, for captions."""
         return f"{self.named.origin}; images of {self.data.name}"
+
+
+def way_words(method: str, unpool: str) -> str:
+    """Return a method and an unpooling in words."""
+    return f"method {method.replace('_', ' ')}, unpooling by {unpool}"
 
 
 def most_varied(data: ArrayDataset, among: int = 50) -> int:

@@ -3,8 +3,13 @@
 A unit at the border sees less of the image than its receptive field: what is there is put where it
 would be if the image went on, and the rest of the tile stays empty. Where the receptive field is as
 high or as wide as the image, the tile shows all of the image along that side instead.
+
+Of a large receptive field few pixels matter. Where the effective size is known (see
+:mod:`rot180.projection.effective`) and clearly smaller, a tile shows a square of that size around
+the place of the unit, moved inwards at the border.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +27,9 @@ _USUAL, _LEAST, _MOST = 112, 96, 128
 """The longer side of a tile: the usual one, and the bounds of those that enlarge by whole factors;
 in pixels of a picture."""
 
+_LARGE, _SMALLER = 64, 0.75
+"""Receptive fields of so many pixels are cut to the effective size, if that is so much smaller."""
+
 
 class _Side(NamedTuple):
     """One axis of a layer's tiles, in pixels of the image.
@@ -31,11 +39,13 @@ class _Side(NamedTuple):
         extent: how much of it a tile shows.
         starts: where the tile of each row (or column) of the layer's map starts; before 0 for those
             that would reach over the border.
+        cut: whether the tiles show less than the units see.
     """
 
     size: int
     extent: int
     starts: Int64[np.ndarray, " places"]
+    cut: bool = False
 
     def nearest(self, pixel: int) -> int:
         """Return the row whose tile has its middle nearest to a pixel, if the image went on."""
@@ -50,9 +60,17 @@ class _Side(NamedTuple):
         middle = int(self.starts[place]) + (self.extent - 1) // 2
         return min(max(middle, 0), self.size - 1)
 
-    def shown(self, span: Span) -> Span:
-        """Return what a tile shows of the image, of a unit that sees a span of it."""
+    def shown(self, span: Span, place: int) -> Span:
+        """Return what a tile shows of the image, of a unit in a row that sees a span of it."""
+        if self.cut:
+            return Span(int(self.starts[place]), int(self.starts[place]) + self.extent)
         return Span(0, self.size) if self.extent == self.size else span
+
+    def effective(self, extent: int) -> "_Side":
+        """Return the side of tiles that show so much of the image around the place of each unit."""
+        middles = np.array([self.middle(place) for place in range(len(self.starts))])
+        starts = np.clip(middles - extent // 2, 0, self.size - extent)
+        return _Side(self.size, extent, starts.astype(np.int64), True)
 
 
 class Tiles:
@@ -63,6 +81,8 @@ class Tiles:
         factor: pixels of the picture for each of the image: a whole number, or one below or above 1
             that a filter (Lanczos) makes.
         whole: whether every tile shows the whole image.
+        effective: the side of the square that tiles are cut to, in pixels of the image; None: they
+            show the receptive fields.
     """
 
     def __init__(self, layer: AtlasLayer, size: tuple[int, int]) -> None:
@@ -72,15 +92,20 @@ class Tiles:
                 layer.fields, layer.receptive_field, layer.stride, size, strict=True
             )
         )
+        self._seen = self._sides
+        self.effective = _effective_side(layer, [one.extent for one in self._sides])
+        if self.effective is not None:
+            self._sides = tuple(one.effective(self.effective) for one in self._seen)
         extents = [one.extent for one in self._sides]
         self.factor = _factor(max(extents))
         self.height, self.width = (max(1, round(self.factor * one)) for one in extents)
         self.whole = all(one.extent == one.size for one in self._sides)
 
     def box(self, example: Example) -> Box:
-        """Return the part of the image that a tile shows: the receptive field, or all of it."""
+        """Return the part of the image that a tile shows."""
         rows, columns = self._sides
-        return Box.of(rows.shown(example.box.rows), columns.shown(example.box.columns))
+        y, x = example.position
+        return Box.of(rows.shown(example.box.rows, y), columns.shown(example.box.columns, x))
 
     def nearest(self, pixel: tuple[int, int]) -> tuple[int, int]:
         """Return the position of the layer's maps that lies nearest to a pixel (y, x) of the image.
@@ -88,12 +113,12 @@ class Tiles:
         That is the one whose receptive field has its middle nearest to the pixel; where units see
         all of the image, the one that has the place in the map that the pixel has in the image.
         """
-        rows, columns = self._sides
+        rows, columns = self._seen
         return rows.nearest(pixel[0]), columns.nearest(pixel[1])
 
     def middle(self, position: tuple[int, int]) -> tuple[int, int]:
         """Return the pixel (y, x) in the middle of what a unit sees, or nearest to it."""
-        rows, columns = self._sides
+        rows, columns = self._seen
         return rows.middle(position[0]), columns.middle(position[1])
 
     def patch(self, pixels: UInt8[np.ndarray, "height width c"], example: Example) -> Tile:
@@ -157,6 +182,15 @@ class Tiles:
             for channel in range(values.shape[2])
         ]
         return np.stack([np.asarray(one) for one in planes], axis=-1)
+
+
+def _effective_side(layer: AtlasLayer, extents: Sequence[int]) -> int | None:
+    """Return the effective size of a layer's receptive fields, where tiles are to be cut to it."""
+    found = layer.faithfulness
+    if found is None or max(extents) < _LARGE:
+        return None
+    side = max(1, round(found.effective))
+    return side if side <= _SMALLER * min(extents) else None
 
 
 def _side(spans: Int64[np.ndarray, "places 2"], nominal: int, every: float, size: int) -> _Side:

@@ -7,6 +7,8 @@ image that is looked at or on what was asked before. Without a sample of its own
 on the eight photographs that come with scikit-image.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -102,6 +104,55 @@ def measured(network: Network, layer: Layer) -> Faithfulness | None:
         network.measured[key] = faithfulness(network, layer, images, units)
     found: Faithfulness | None = network.measured[key]
     return found
+
+
+def representatives(layers: Sequence[Layer], most: int) -> list[Layer]:
+    """Return so many layers at most, evenly spaced, the last among them."""
+    if len(layers) <= most:
+        return list(layers)
+    places = np.linspace(0, len(layers) - 1, most).round().astype(int)
+    return [layers[place] for place in dict.fromkeys(places.tolist())]
+
+
+def measured_all(
+    network: Network,
+    layers: Sequence[Layer],
+    most: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Faithfulness]:
+    """Test the methods at some of the layers; the others take what the nearest one found.
+
+    Args:
+        network, layers: the layers in their order.
+        most: at how many layers to test.
+        progress: called with how many of how many are done.
+
+    Returns:
+        By the layer's name; ``Faithfulness.layer`` says where it was measured. Empty where no unit
+        fires on the sample.
+    """
+    chosen = representatives(layers, most)
+    found: dict[int, Faithfulness] = {}
+    for done, layer in enumerate(chosen):
+        one = measured(network, layer)
+        if one is not None:
+            found[list(layers).index(layer)] = one
+        if progress is not None:
+            progress(done + 1, len(chosen))
+    if not found:
+        return {}
+    nearest = {n: min(found, key=partial(_apart, n)) for n in range(len(layers))}
+    return {layer.name: found[nearest[n]] for n, layer in enumerate(layers)}
+
+
+def _apart(one: int, other: int) -> int:
+    return abs(one - other)
+
+
+def told(network: Network, found: Mapping[str, Faithfulness]) -> None:
+    """Let "auto" stand for what was measured before, as an atlas tells it."""
+    for name, one in found.items():
+        network.measured["faithfulness", name] = one
 
 
 def best(network: Network, layer: Layer) -> str:

@@ -17,8 +17,8 @@ replaces the marked pixels there, too, since a grey patch would bring edges of i
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
-from typing import NamedTuple
+from math import ceil, isfinite
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -46,8 +46,12 @@ the blur that replaces pixels, by the image's. At 224 pixels these are 4 and 10 
 _COSTLY, _ENOUGH = ("smoothgrad_squared",), 0.75
 """Methods that cost many times as much, tested only where no other score is as large as this."""
 
-_CLEAR = 0.05
-"""Scores that differ by less are called equal: medians over a few units are no more exact."""
+_CLEAR, _CLEARLY = 0.05, 0.15
+"""Scores that differ by less are called equal: medians over a few units are no more exact. A costly
+method has to be ahead of the others by the second."""
+
+_VARIES = 1e-3
+"""A feature whose peaks deviate by a smaller share of the layer's largest is a constant."""
 
 
 class Score(NamedTuple):
@@ -90,6 +94,52 @@ class Faithfulness:
     effective: float
 
     @property
+    def score(self) -> Score:
+        """The score of the best method."""
+        return self.scores[self.method]
+
+    def as_numbers(self) -> dict[str, Any]:
+        """Return it as what JSON holds."""
+        scores = {**self.scores, "map": self.map, "chance": self.chance}
+        return {
+            "measured_at": self.layer,
+            "units": self.units,
+            "method": self.method,
+            "effective": self.effective,
+            "scores": {name: list(one) for name, one in scores.items()},
+        }
+
+    @classmethod
+    def from_numbers(cls, given: Any) -> "Faithfulness":
+        """Return what :meth:`as_numbers` described.
+
+        Raises:
+            Rot180Error: it describes nothing of the kind.
+        """
+        try:
+            scores = {
+                str(name): Score(float(left), float(kept))
+                for name, (left, kept) in given["scores"].items()
+            }
+            map_, chance = scores.pop("map"), scores.pop("chance")
+            layer, method = str(given["measured_at"]), str(given["method"])
+            found = cls(
+                layer, int(given["units"]), scores, map_, chance, method, float(given["effective"])
+            )
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise Rot180Error(f"This is no measurement of methods ({error!r}).") from error
+        numbers = [x for one in (*scores.values(), map_, chance) for x in one]
+        if (
+            not all(map(isfinite, (*numbers, found.effective)))
+            or found.effective < 0
+            or found.units < 1
+            or method not in scores
+            or not set(scores) <= set(METHODS)
+        ):
+            raise Rot180Error("This is no measurement of methods: it holds impossible numbers.")
+        return found
+
+    @property
     def beats_chance(self) -> bool:
         """Whether the best method marks better than noise does."""
         return self.scores[self.method].value > self.chance.value + _CLEAR
@@ -103,13 +153,19 @@ class Faithfulness:
 def best_method(scores: Mapping[str, Score], by_image: Callable[[str], bool]) -> str:
     """Return the method whose score is the best; of nearly equal ones the first of ``METHODS``.
 
+    SmoothGrad, which takes many times as long, has to be clearly better than the others.
+
     Args:
         scores: by method.
         by_image: whether a method's way back depends on the image; what does not, as the deconvnet
             without max pooling, is taken only where it is clearly better.
     """
-    best = max(one.value for one in scores.values())
-    good = [name for name in METHODS if name in scores and scores[name].value >= best - _CLEAR]
+    cheap = {name: one for name, one in scores.items() if name not in _COSTLY} or dict(scores)
+    best = max(one.value for one in cheap.values())
+    for name in _COSTLY:
+        if name in scores and scores[name].value > best + _CLEARLY:
+            return name
+    good = [name for name in METHODS if name in cheap and cheap[name].value >= best - _CLEAR]
     return next((name for name in good if by_image(name)), good[0])
 
 
@@ -236,8 +292,9 @@ def strong_units(
     for number, layer in enumerate(layers):
         peak, place = torch.cat(peaks[number]), torch.cat(places[number])
         spread = peak.std(0, correction=0) if len(peak) > 1 else peak.abs().amax(0)
-        excess = (peak - peak.mean(0) * (len(peak) > 1)) / spread.clamp(min=1e-12)
-        excess[peak <= 0] = -torch.inf
+        constant = spread <= _VARIES * peak.abs().max()
+        excess = (peak - peak.mean(0) * (len(peak) > 1)) / spread.clamp(min=1e-30)
+        excess[(peak <= 0) | constant] = -torch.inf
         requests = []
         for turn in range(most):
             image = turn % len(peak)

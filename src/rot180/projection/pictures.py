@@ -9,18 +9,32 @@ from PIL import Image
 
 Picture = UInt8[np.ndarray, "h w 3"]
 
+PERCENTILE = 99.5
+"""Of the absolute values of a signal: what is shown as white or black."""
+
 
 def signed_picture(signal: Float[np.ndarray, "c h w"], scale: float | None = None) -> Picture:
     """Show a signed signal: 0 as mid-grey (128), ``-scale`` as 0 and ``scale`` as 255.
 
     Three channels are shown as red, green and blue; any other number as their sum in grey.
-    ``scale`` is in the signal's own units; without it, the signal's largest absolute value.
+    ``scale`` is in the signal's own units; without it, that of :func:`scale_of`. What is larger is
+    shown as the lightest or darkest.
     """
     if len(signal) != 3:
         signal = np.repeat(signal.sum(axis=0, keepdims=True), 3, axis=0)
-    largest = float(np.abs(signal).max(initial=0.0)) if scale is None else scale
+    largest = scale_of(signal) if scale is None else scale
     unit = signal / largest if largest > 0 else np.zeros_like(signal)
     return np.rint(np.clip(128 + 127.5 * unit, 0, 255)).astype(np.uint8).transpose(1, 2, 0)
+
+
+def scale_of(signal: Float[np.ndarray, "c h w"]) -> float:
+    """Return the scale of a picture: the 99.5th percentile of the absolute values that are not 0.
+
+    So a few bright pixels do not make the rest grey. Values of 0 do not count, since most of a map
+    may be empty.
+    """
+    values = np.abs(signal[signal != 0])
+    return float(np.percentile(values, PERCENTILE)) if values.size else 0.0
 
 
 def enlarged(picture: Picture, factor: int) -> UInt8[np.ndarray, "{factor}*h {factor}*w 3"]:

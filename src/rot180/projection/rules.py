@@ -70,6 +70,7 @@ WAYS_BACK = ("deconvnet", "gradient", "guided")
 METHODS = (*WAYS_BACK, "gradient_times_image", "smoothgrad_squared")
 AUTO = "auto"
 """Stands for the method that was measured to be the best at a layer; see ``faithfulness``."""
+CHOICES = (AUTO, *METHODS)
 _BACKWARD = {"gradient_times_image": "gradient", "smoothgrad_squared": "gradient"}
 """Methods that are made from projections by another one; see :mod:`rot180.projection.compound`."""
 
@@ -81,7 +82,7 @@ class Rules:
     """A method and an unpooling, chosen by name.
 
     Attributes:
-        method: one of ``METHODS``.
+        method: one of ``CHOICES``; ``AUTO`` stands for one of the others, by the layer.
         unpooling: "switches" or "repeat".
 
     Raises:
@@ -93,7 +94,7 @@ class Rules:
 
     def __post_init__(self) -> None:
         for what, name, known in (
-            ("method", self.method, METHODS),
+            ("method", self.method, CHOICES),
             ("unpooling", self.unpooling, UNPOOLINGS),
         ):
             if not isinstance(name, str) or name not in known:
@@ -103,7 +104,13 @@ class Rules:
 
     @property
     def backward(self) -> str:
-        """The method of the way back itself: "deconvnet", "gradient" or "guided"."""
+        """The method of the way back itself: "deconvnet", "gradient" or "guided".
+
+        Raises:
+            ValueError: the method is "auto", which has to be resolved for a layer first.
+        """
+        if self.method == AUTO:
+            raise ValueError("the method 'auto' is not resolved")
         return _BACKWARD.get(self.method, str(self.method))
 
     def rectify(

@@ -13,7 +13,7 @@ from rot180 import __version__
 from rot180.atlas.asked import matching
 from rot180.errors import Rot180Error, check_name
 from rot180.files import confirm, private_folder
-from rot180.projection.rules import METHODS, UNPOOLINGS, Rules
+from rot180.projection.rules import AUTO, CHOICES, UNPOOLINGS, WAYS_BACK, Rules
 from rot180.web import lessons as taught
 from rot180.web import pages
 from rot180.web.encoding import File
@@ -59,7 +59,7 @@ class Wanted:
 def wanted(
     book: Book,
     layers: Sequence[str] | None = None,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] = (AUTO, *WAYS_BACK),
     unpoolings: Sequence[str] = UNPOOLINGS,
     lessons: bool = True,
 ) -> Wanted:
@@ -75,7 +75,7 @@ def wanted(
         Rot180Error: there is no such layer, method or unpooling.
     """
     for one in methods:
-        check_name(one, "method", METHODS)
+        check_name(one, "method", CHOICES)
     for one in unpoolings:
         check_name(one, "unpooling", UNPOOLINGS)
     names = tuple(book.atlas.layers)

@@ -176,6 +176,12 @@ _S, _SMAX = _i("s"), f"{_i('max')}{_o('(')}{_i('s')}{_o(',')}<mn>0</mn>{_o(')')}
 _SLOPE = f"<msup>{_i('f')}{_o('′')}</msup>"
 
 METHOD_FORMULAS: dict[str, Formula] = {
+    "auto": Formula(
+        "auto",
+        "The method whose pictures are the most faithful at this layer: with the pixels that it "
+        "marks blurred, the least of a unit's value is left, and with all others blurred the most.",
+        "",
+    ),
     "deconvnet": Formula(
         "deconvnet",
         "At every rectifier the signal on its way back is itself rectified (Zeiler & Fergus 2014).",
@@ -191,6 +197,21 @@ METHOD_FORMULAS: dict[str, Formula] = {
         "guided",
         "Both: the rectified signal, multiplied with the derivative (Springenberg et al. 2015).",
         _math(f"{_S}{_o('→')}{_SLOPE}{_SMAX}"),
+    ),
+    "gradient_times_image": Formula(
+        "gradient times image",
+        "The gradient g, multiplied with the normalised image x (Shrikumar et al. 2016).",
+        _math(f"{_i('x')}{_i('g')}{_o('(')}{_i('x')}{_o(')')}"),
+    ),
+    "smoothgrad_squared": Formula(
+        "smoothgrad squared",
+        "The mean, over eight images with noise e, of the squared gradient (Smilkov et al. 2017, "
+        "Hooker et al. 2019). It has no sign.",
+        _math(
+            _over("<mn>1</mn>", "<mn>8</mn>")
+            + _under("∑", _i("e"))
+            + f"<msup>{_i('g')}<mn>2</mn></msup>{_o('(')}{_i('x')}{_o('+')}{_i('e')}{_o(')')}"
+        ),
     ),
 }
 UNPOOLING_WORDS = {

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import quote, urlencode
 
-from rot180.projection.rules import METHODS, UNPOOLINGS
+from rot180.projection.rules import CHOICES, UNPOOLINGS
 from rot180.web.names import word_of
 from rot180.web.render import version_of_static
 
@@ -88,7 +88,7 @@ class ServedLinks:
 
     served = True
     projected = True
-    methods: tuple[str, ...] = METHODS
+    methods: tuple[str, ...] = CHOICES
     unpoolings: tuple[str, ...] = UNPOOLINGS
     lessons = True
 

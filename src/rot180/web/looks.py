@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from rot180.projection.pictures import signed_picture
 from rot180.projection.result import Projection
-from rot180.projection.rules import METHODS, UNPOOLINGS, Rules
+from rot180.projection.rules import CHOICES, UNPOOLINGS, Rules
 from rot180.web.encoding import File
 from rot180.web.encoding import picture as encoded
 from rot180.web.failures import NotFound
@@ -50,7 +50,7 @@ class Look:
         if kind == "map":
             return cls(kind, None, None)
         method, unpooling = words[-2:]
-        if method not in METHODS or unpooling not in UNPOOLINGS:
+        if method not in CHOICES or unpooling not in UNPOOLINGS:
             raise NotFound(f"There is no method and unpooling '{method}-{unpooling}'.")
         position: Any = "peak" if kind == "peak" else None
         if placed and words[:2] == ["peak", "peak"]:

@@ -104,7 +104,7 @@ def layer_page(links: Links, book: Book, view: LayerView, first: int = 0) -> str
 def _layer_state(view: LayerView) -> dict[str, str | None]:
     """Return what an address of a layer's page says, but for what is usual."""
     usual = {"sort": "channel", "where": "", "show": "patches", "zoom": "medium"}
-    usual |= {"method": "deconvnet", "unpool": "switches"}
+    usual |= {"method": "auto", "unpool": "switches"}
     return {
         one: None if getattr(view, one) == of else getattr(view, one) for one, of in usual.items()
     }
@@ -119,6 +119,7 @@ def feature_page(links: Links, book: Book, view: FeatureView) -> str:
         **_around(links, book),
         view=view,
         size=book.atlas.size,
+        effective=book.tiles(view.layer.name).effective,
         projected=_projected(links, view.network),
         bars=bars,
         ticks=ticks,

@@ -10,9 +10,9 @@ from jaxtyping import Float, UInt8
 from rot180.atlas.features import Example, Feature
 from rot180.figures.scanned import Pixels
 from rot180.figures.tiles import Tile, Tiles
-from rot180.projection.pictures import grid, signed_picture
+from rot180.projection.pictures import grid, scale_of, signed_picture
 from rot180.projection.result import Projection
-from rot180.projection.rules import METHODS, UNPOOLINGS, Rules
+from rot180.projection.rules import CHOICES, UNPOOLINGS, Rules
 from rot180.web.encoding import File
 from rot180.web.encoding import picture as encoded
 from rot180.web.failures import NotFound
@@ -53,7 +53,7 @@ class Show:
             raise NotFound(f"There is no picture '{name}' of a feature.")
         number, rules = int(words[0]), None
         if with_rules:
-            if words[1] not in METHODS or words[2] not in UNPOOLINGS:
+            if words[1] not in CHOICES or words[2] not in UNPOOLINGS:
                 raise NotFound(f"There is no method and unpooling '{words[1]}-{words[2]}'.")
             rules = Rules(words[1], words[2])
         if kind in KINDS and number not in COUNTS:
@@ -161,14 +161,14 @@ def mean_tile(tiles: Sequence[Tile]) -> Tile:
 
 
 def mean_signal(tiles: Tiles, signals: Sequence[Projection], examples: Sequence[Example]) -> Tile:
-    """Return the mean of signals, each first divided by its largest absolute value.
+    """Return the mean of signals, each first divided by its own scale.
 
     So each image counts alike, however strongly the feature fires on it.
     """
     drawn = []
     for signal, example in zip(signals, examples, strict=True):
         whole = _whole(signal)
-        largest = float(np.abs(whole).max(initial=0.0))
+        largest = scale_of(whole)
         drawn.append(tiles.signal(whole / largest if largest > 0 else whole, example))
     mean = mean_tile(drawn)
     # Grey is zero: what is left after averaging is brought to the full range again.

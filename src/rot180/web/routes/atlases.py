@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from rot180.projection.rules import CHOICES
 from rot180.web import pages
 from rot180.web.routes.common import explorer, html
 from rot180.web.views.feature import FeatureView, feature_view
@@ -19,7 +20,7 @@ Sort = Annotated[str, Query(description="An order, or a statistic; -statistic go
 Where = Annotated[str, Query(description="Conditions, as colour_r2>=0.25,firing_images<=0.1.")]
 Show = Annotated[str, Query(description="patches, projections or mean.")]
 Zoom = Annotated[str, Query(description="small, medium or large.")]
-Method = Annotated[str, Query(description="deconvnet, gradient or guided.")]
+Method = Annotated[str, Query(description=f"One of {', '.join(CHOICES)}.")]
 Unpool = Annotated[str, Query(description="switches or repeat.")]
 
 
@@ -51,7 +52,7 @@ def layer(
     where: Where = "",
     show: Show = "patches",
     zoom: Zoom = "medium",
-    method: Method = "deconvnet",
+    method: Method = "auto",
     unpool: Unpool = "switches",
 ) -> LayerView:
     """Look at a layer: all its features with their statistics, and their order."""
@@ -65,7 +66,7 @@ def feature(
     atlas: str,
     layer: str,
     channel: int,
-    method: Method = "deconvnet",
+    method: Method = "auto",
     unpool: Unpool = "switches",
 ) -> FeatureView:
     """Look at a feature."""

@@ -103,7 +103,7 @@ function startLooking() {
       order: order() === "unusual" ? null : order(),
       layer: layer(), channel: chosen.channel, y: chosen.y, x: chosen.x,
       py: chosen.pixel?.[0] ?? null, px: chosen.pixel?.[1] ?? null,
-      method: method === "deconvnet" ? null : method, unpool: unpool === "switches" ? null : unpool,
+      method: method === "auto" ? null : method, unpool: unpool === "switches" ? null : unpool,
       look: look === "over" ? null : look, show: show === "projections" ? null : show,
     });
   }
@@ -143,8 +143,7 @@ function startLooking() {
     at("at-pixel-title").textContent = `At pixel (${y}, ${x})`;
     const words = `${found.firing} features of ${layerName()} fire at position (${row}, ${column}), whose receptive field is framed`;
     const most = found.units.length < found.firing ? `; the ${found.units.length} strongest` : "";
-    const grey = method === "deconvnet" ? "" : " All grey: nothing comes back, as at the upper end of a rectifier.";
-    at("at-pixel-words").textContent = `${words}${most}. Click one to see it over the image.${grey}`;
+    at("at-pixel-words").textContent = `${words}${most}. Click one to see it over the image.`;
     at("at-pixel-units").replaceChildren(...found.units.map((one) => unitTile(
       one, short(one.activation), `tile-${row}-${column}-${method}-${unpool}`,
       () => { Object.assign(chosen, { channel: one.channel, y: row, x: column }); showUnit(); },

@@ -7,7 +7,7 @@ import { showPicture } from "./images.js";
 /** The rules that a form's switches say. */
 export function chosenRules(form) {
   const data = new FormData(form);
-  return { method: data.get("method") ?? "deconvnet", unpool: data.get("unpool") ?? "switches" };
+  return { method: data.get("method") ?? "auto", unpool: data.get("unpool") ?? "switches" };
 }
 
 /** Choose the next of a group of switches, and let the form know. */

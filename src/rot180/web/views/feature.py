@@ -3,9 +3,15 @@
 from dataclasses import dataclass
 
 from rot180.atlas.features import Partner, Peaks, Response
-from rot180.atlas.words import BY_COLOUR, colour_words, feature_words, firing_words
+from rot180.atlas.words import (
+    BY_COLOUR,
+    colour_words,
+    faithful_words,
+    feature_words,
+    firing_words,
+)
 from rot180.graph.boxes import Box
-from rot180.projection.rules import Rules
+from rot180.projection.rules import AUTO, METHODS, Rules
 from rot180.web.shelf import Book
 from rot180.web.views.network import Availability, LayerRow, layer_rows
 
@@ -20,8 +26,11 @@ class ExampleView:
         name: what the data set calls it.
         class_name: None where it has none.
         activation: the largest on it.
+        strength: what ranks it: the activation, or the value before a rectifier that has an upper
+            limit.
         position: (y, x) of that in the map.
         box: the receptive field there, in pixels of the image.
+        shown: the part of it that tiles show: all, or a square of the layer's effective size.
         pixel: (y, x) in its middle.
     """
 
@@ -30,8 +39,10 @@ class ExampleView:
     name: str
     class_name: str | None
     activation: float
+    strength: float
     position: tuple[int, int]
     box: Box
+    shown: Box
     pixel: tuple[int, int]
 
 
@@ -58,6 +69,8 @@ class FeatureView:
         method, unpool: what was asked for.
         image_matters: of each method, whether its projections depend on the image; empty while
             the network is not at hand.
+        auto: the method that was measured to be the most faithful at this layer; "" where none was.
+        faithful: how faithful its pictures are, in a sentence; "" likewise.
         network: whether it is.
         pictures_missing: why no pictures can be shown; "" if they can.
     """
@@ -81,12 +94,14 @@ class FeatureView:
     method: str
     unpool: str
     image_matters: dict[str, bool]
+    auto: str
+    faithful: str
     network: Availability
     pictures_missing: str
 
 
 def feature_view(
-    book: Book, layer: str, channel: int, method: str = "deconvnet", unpool: str = "switches"
+    book: Book, layer: str, channel: int, method: str = "auto", unpool: str = "switches"
 ) -> FeatureView:
     """Look at a feature of an atlas.
 
@@ -100,12 +115,25 @@ def feature_view(
     for rank, one in enumerate(feature.firing):
         name, label = atlas.named(one.image)
         kind = None if label is None else atlas.classes[label]
-        pixel = book.tiles(layer).middle(one.position)
+        tiles = book.tiles(layer)
+        pixel, shown = tiles.middle(one.position), tiles.box(one)
         examples.append(
-            ExampleView(rank, one.image, name, kind, one.activation, one.position, one.box, pixel)
+            ExampleView(
+                rank,
+                one.image,
+                name,
+                kind,
+                one.activation,
+                one.strength,
+                one.position,
+                one.box,
+                shown,
+                pixel,
+            )
         )
     best = feature.best_class
     colours = [one for one in (feature.red, feature.green, feature.blue) if one is not None]
+    found = atlas.faithfulness.get(layer)
     responds = (feature.colour_r2 or 0) >= BY_COLOUR / 2
     return FeatureView(
         book.name,
@@ -127,6 +155,8 @@ def feature_view(
         rules.method,
         rules.unpooling,
         _image_matters(book, layer, rules),
+        "" if found is None else found.method,
+        "" if found is None else faithful_words(found, layer),
         Availability.of(book),
         book.pictures_missing,
     )
@@ -137,4 +167,6 @@ def _image_matters(book: Book, layer: str, rules: Rules) -> dict[str, bool]:
     if book.live.state != "ready":
         return {}
     carrying = book.live.carrying(layer, rules)
-    return {one: carrying.depends_on_image(one) for one in ("deconvnet", "gradient", "guided")}
+    found = {one: carrying.depends_on_image(one) for one in METHODS}
+    auto = book.live.carrying(layer, Rules(AUTO, rules.unpooling)).rules.method
+    return {AUTO: found[auto], **found}

@@ -57,7 +57,7 @@ def layer_view(
     where: str = "",
     show: str = "patches",
     zoom: str = "medium",
-    method: str = "deconvnet",
+    method: str = "auto",
     unpool: str = "switches",
 ) -> LayerView:
     """Look at a layer of an atlas.

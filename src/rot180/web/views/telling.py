@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from rot180.atlas.features import AtlasLayer, is_number
+from rot180.atlas.features import AtlasLayer, Example, is_number
 from rot180.errors import Rot180Error
 from rot180.graph.boxes import Box
 from rot180.web.shelf import Book
@@ -131,6 +131,7 @@ def _candidates(book: Book, images: Mapping[int, int | None]) -> dict[str, list[
     )
     found: dict[str, list[_Candidate]] = {}
     inner = {name: _inner(layer, atlas.size) for name, layer in atlas.layers.items()}
+    boxes = {name: book.tiles(name) for name in atlas.layers}
     for number, rank, image, y, x in examples:
         name, channel, usual = known[number]
         layer = atlas.layers[name]
@@ -140,7 +141,8 @@ def _candidates(book: Book, images: Mapping[int, int | None]) -> dict[str, list[
         rows, columns = inner[name]
         score = 1 - min(usual, 1.0) - _PER_RANK * rank + _INSIDE * bool(rows[y] and columns[x])
         tile = TellingTile(name, channel, rank, image)
-        found.setdefault(name, []).append(_Candidate(tile, layer.fields.box((y, x)), score))
+        example = Example(image, 0.0, (y, x), layer.fields.box((y, x)), 0.0)
+        found.setdefault(name, []).append(_Candidate(tile, boxes[name].box(example), score))
     return found
 
 

@@ -1,0 +1,72 @@
+"""The methods that a scan tests, and what an atlas tells of them.
+
+The images are some of the data set's own, evenly spaced and the same in every part of a scan, so
+that parts agree. What was found stands under ``about.methods``: for each layer which method marks
+the pixels that its units need, how well, and how large its effective receptive fields are.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from rot180.datasets import BadImage, Dataset, fitted
+from rot180.errors import Rot180Error
+from rot180.graph.network import Layer, Network
+from rot180.projection.automatic import measured_all, use_sample
+from rot180.projection.faithfulness import Faithfulness
+
+KEY = "methods"
+"""The fact of an atlas that holds the measurements."""
+
+IMAGES, LAYERS = 8, 12
+"""Images on which the methods are tested, and layers at most; those between take what the nearest
+one found."""
+
+
+def sample_of(
+    data: Dataset, size: tuple[int, int], channels: int
+) -> UInt8[np.ndarray, "n h w c"] | None:
+    """Return some images of a data set; broken ones are passed over. None: there is no good one."""
+    found: dict[int, np.ndarray] = {}
+    for turn in range(IMAGES):
+        first = (2 * turn + 1) * len(data) // (2 * IMAGES)
+        for number in range(first, min(first + IMAGES, len(data))):
+            if number in found:
+                continue
+            try:
+                found[number] = fitted(data.image(number), size, channels)
+            except BadImage:
+                continue
+            break
+    return np.stack(list(found.values())) if found else None
+
+
+def tested(
+    network: Network,
+    layers: list[Layer],
+    data: Dataset,
+    size: tuple[int, int],
+    prepare: Callable[[np.ndarray], Any],
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, Any]:
+    """Test the methods on images of a data set, and return the facts for the atlas."""
+    images = sample_of(data, size, network.input_shape[0])
+    if images is None or not LAYERS:
+        return {}
+    use_sample(network, prepare(images))
+    found = measured_all(network, layers, LAYERS, progress)
+    return {KEY: {name: one.as_numbers() for name, one in found.items()}}
+
+
+def told_by(about: Mapping[str, Any], layers: Mapping[str, Any]) -> dict[str, Faithfulness]:
+    """Read the facts of an atlas.
+
+    Raises:
+        Rot180Error: they are none.
+    """
+    given = about.get(KEY, {})
+    if not isinstance(given, dict) or not set(given) <= set(layers):
+        raise Rot180Error("The measurements of methods are of other layers.")
+    return {name: Faithfulness.from_numbers(one) for name, one in given.items()}
