@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ from rot180.figures.sheet import Sheet, drawable, save_pages, shortened
 from rot180.figures.tiles import Tiles
 from rot180.graph.boxes import Box
 from rot180.networks.model import NamedModel
-from rot180.projection.pictures import signed_picture
+from rot180.projection.faithfulness import Faithfulness, Score
+from rot180.projection.pictures import scale_of, signed_picture
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +108,7 @@ def test_the_page_shows_these_tiles_and_the_projections_of_the_same_units(
 ) -> None:
     layer, net = atlas["conv2"], model.network()
     tiles = Tiles(layer, atlas.size)
-    (sheet,) = patches(atlas, "conv2", model, features=[12, 3, 60])
+    (sheet,) = patches(atlas, "conv2", model, features=[12, 3, 60], method="deconvnet")
     page = drawn(sheet, tmp_path)
     about = json.loads((tmp_path / "patches-1.json").read_text())
     assert [one["channel"] for one in about["features"]] == [12, 3, 60]
@@ -133,7 +135,7 @@ def test_the_page_shows_these_tiles_and_the_projections_of_the_same_units(
             )
             assert projection.activation == pytest.approx(example.activation, rel=1e-3)
             assert projection.box == example.box
-            assert unit["scale"] == pytest.approx(projection.pixels.abs().max().item(), rel=1e-4)
+            assert unit["scale"] == pytest.approx(scale_of(projection.pixels.numpy()), rel=1e-4)
             whole = signed_picture(projection.full().numpy())
             wanted, inside = at_its_place(layer, example, whole)
             shown = on_page(page, tiles, place, number, right=True)
@@ -172,6 +174,41 @@ def test_large_fields_are_made_smaller_and_stay_at_their_place(tmp_path: Path) -
                 outside = (at < -1.75) | (at > 112 / 151 * size + 0.75)
                 assert found[inside].all()
                 assert not found[outside].any()
+
+
+@pytest.mark.slow
+def test_tiles_of_large_fields_are_cut_to_what_matters(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 2, 151, padding=75, stride=8), nn.ReLU())
+    images = np.random.default_rng(0).integers(0, 256, (2, 200, 240, 3), dtype=np.uint8)
+    net = rot180.capture(model.eval(), torch.zeros(1, 3, 200, 240))
+    with rot180.scan(
+        net, ArrayDataset(images), tmp_path / "a.atlas", mean=(0.5,) * 3, std=(0.2,) * 3
+    ) as atlas:
+        layer, score = atlas["0"], Score(0.1, 0.9)
+        atlas.faithfulness["0"] = Faithfulness(
+            "0", 4, {"gradient": score}, score, score, "gradient", 40.2
+        )
+        tiles = Tiles(layer, atlas.size)
+        assert tiles.effective == 40
+        assert not tiles.whole
+        for (y, x), corner in (
+            ((0, 0), (0, 0)),
+            ((12, 15), (12 * 8 - 20, 15 * 8 - 20)),
+            ((24, 29), (160, 200)),
+        ):
+            box = net.receptive_field(net.layer("0"), (y, x))
+            example = Example(0, 1.0, (y, x), box, 1.0)
+            shown = tiles.box(example)
+            assert (shown.height, shown.width) == (40, 40)
+            assert abs(shown.top - corner[0]) <= 1
+            assert abs(shown.left - corner[1]) <= 1
+            tile = tiles.patch(images[0], example)
+            cut = images[0, shown.top : shown.bottom, shown.left : shown.right]
+            assert (tile[..., 3] == 255).all()
+            assert (tile[1::3, 1::3, :3] == cut).all()
+            assert tiles.nearest(tiles.middle((y, x))) == (y, x)
+        atlas.faithfulness["0"] = replace(atlas.faithfulness["0"], effective=140.0)
+        assert Tiles(layer, atlas.size).effective is None  # hardly smaller than the field
 
 
 @pytest.mark.slow

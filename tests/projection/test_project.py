@@ -10,7 +10,7 @@ from PIL import Image
 import rot180
 from rot180 import Rot180Error
 from rot180.projection import project as module
-from rot180.projection.pictures import enlarged, grid, signed_picture
+from rot180.projection.pictures import enlarged, grid, scale_of, signed_picture
 from rot180.projection.rules import Rules
 from tests.models import TwoConvolutions, image, relative_error, seeded
 from tests.projection.whole import over_whole_maps
@@ -151,6 +151,17 @@ def test_zero_is_mid_grey_and_pixels_are_repeated() -> None:
     assert sheet.shape == (5, 5, 3)
     assert (sheet[3:, 3:] == 255).all()
     assert signed_picture(np.ones((1, 2, 2)))[0, 0].tolist() == [255] * 3
+
+
+def test_a_few_large_values_do_not_make_a_picture_grey() -> None:
+    signal = np.zeros((1, 40, 60))
+    signal[0, :20, :50] = 1.0
+    signal[0, 0, :3] = 1000.0
+    assert scale_of(signal) == 1
+    picture = signed_picture(signal)
+    assert (picture[:20, :50] == 255).all()
+    assert (picture[20:] == 128).all()
+    assert scale_of(np.zeros((3, 2, 2))) == 0
 
 
 @pytest.mark.parametrize(

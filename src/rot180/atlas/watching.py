@@ -90,19 +90,20 @@ class Watching:
     ) -> Summary:
         """Run a batch, and write the samples of each layer into its array."""
         summary = Summary.empty(len(inputs), self._layout.features)
-        ranked: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+        ranked: dict[int, Summary] = {}  # of more or fewer images at a time than are seen
 
         def before(layer: int, first: int, values: Tensor) -> None:
-            found = Summary.empty(len(values), self.parts[layer].channels)
-            rank(values, found)
-            ranked[layer, first] = found.strength, found.where
+            if layer not in ranked:
+                ranked[layer] = Summary.empty(len(inputs), self.parts[layer].channels)
+            rank(values, ranked[layer].part(slice(first, first + len(values)), slice(None)))
 
         def seen(layer: int, first: int, maps: Tensor) -> None:
             images = slice(first, first + len(maps))
             part = summary.part(images, self._layout.of(layer))
             summarise(maps, part)
-            if (layer, first) in ranked:
-                part.strength[:], part.where[:] = ranked.pop((layer, first))
+            if layer in ranked:
+                part.strength[:] = ranked[layer].strength[images]
+                part.where[:] = ranked[layer].where[images]
             if wanted:
                 positions, samples = wanted[layer]
                 samples[images] = _sampled(maps, positions[images])
