@@ -107,10 +107,10 @@ def test_a_scan_may_leave_it_out(data: np.ndarray, tmp_path: Path) -> None:
 def test_layers_between_those_that_are_measured_take_the_nearest(
     monkeypatch: pytest.MonkeyPatch, data: np.ndarray, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(choosing, "LAYERS", 2)
+    monkeypatch.setattr(choosing, "LAYERS", 1)
     with rot180.scan(named(), data, tmp_path / "a.atlas") as atlas:
         where = {name: one.layer for name, one in atlas.faithfulness.items()}
-    assert where == {"one": "one", "two": "one", "head": "head"}
+    assert where == {"one": "head", "two": "head", "head": "head"}
 
 
 def test_broken_images_are_not_in_the_sample() -> None:

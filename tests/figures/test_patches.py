@@ -186,7 +186,7 @@ def test_tiles_of_large_fields_are_cut_to_what_matters(tmp_path: Path) -> None:
     ) as atlas:
         layer, score = atlas["0"], Score(0.1, 0.9)
         atlas.faithfulness["0"] = Faithfulness(
-            "0", 4, {"gradient": score}, score, score, "gradient", 40.2
+            "0", 4, {"gradient": score}, score, score, "gradient", 32.2
         )
         tiles = Tiles(layer, atlas.size)
         assert tiles.effective == 40
@@ -207,7 +207,7 @@ def test_tiles_of_large_fields_are_cut_to_what_matters(tmp_path: Path) -> None:
             assert (tile[..., 3] == 255).all()
             assert (tile[1::3, 1::3, :3] == cut).all()
             assert tiles.nearest(tiles.middle((y, x))) == (y, x)
-        atlas.faithfulness["0"] = replace(atlas.faithfulness["0"], effective=140.0)
+        atlas.faithfulness["0"] = replace(atlas.faithfulness["0"], effective=110.0)
         assert Tiles(layer, atlas.size).effective is None  # hardly smaller than the field
 
 

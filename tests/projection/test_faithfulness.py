@@ -1,11 +1,15 @@
 """Which method marks the pixels that a unit needs: measured, on networks where that is known."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 import rot180
+from rot180.cli import app
 from rot180.errors import Rot180Error
 from rot180.projection import automatic
 from rot180.projection.faithfulness import (
@@ -162,3 +166,18 @@ def test_a_sample_that_is_none_gets_a_sentence(images) -> None:
     net = rot180.capture(seeded(plain), image(1, 3, 24, 24))
     with pytest.raises(Rot180Error):
         rot180.use_sample(net, images)
+
+
+def test_the_command_prints_the_table(tmp_path) -> None:
+    path = tmp_path / "report.json"
+    found = CliRunner().invoke(app, ["inspect", "two-layer", "--faithfulness", "--json", str(path)])
+    assert found.exit_code == 0, found.output
+    told = json.loads(path.read_text())["faithfulness"]
+    assert list(told) == ["conv1", "conv2", "head"]
+    assert told["conv2"]["measured_at"] == "conv2"
+    for name, one in told.items():
+        start = f"{name} {one['method']}"
+        (row,) = [
+            line for line in found.output.splitlines() if " ".join(line.split()).startswith(start)
+        ]
+        assert f"{one['scores']['chance'][0]:.2f}" in row

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rot180.cli.options import Device, Mean, OutputClasses, Size, Std, Weights, the_model
-from rot180.console import page, say, sentences
+from rot180.console import Bar, page, say, sentences
 from rot180.errors import Rot180Error
 from rot180.titles import feature_label, feature_title
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from rot180.graph.network import Network
     from rot180.graph.report import Report
     from rot180.networks.model import NamedModel
+    from rot180.projection.faithfulness import Faithfulness
 
 
 def inspect(
@@ -34,6 +36,14 @@ def inspect(
     out: Annotated[
         Path | None, typer.Option("--json", help="Write the report to this file, too.")
     ] = None,
+    faithfulness: Annotated[
+        bool,
+        typer.Option(
+            "--faithfulness",
+            help="Test the methods at every layer, on photographs: which pictures mark the pixels "
+            "that units need? Takes minutes for a large network.",
+        ),
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Say what a model is made of, what each method does there, and whether it was captured right.
@@ -53,11 +63,21 @@ def inspect(
         if called:
             console.print()
             console.print(called, markup=False)
+        found = _measured(named.network()) if faithfulness else {}
+        if found:
+            console.print()
+            console.print(_faithful_table(found))
+            console.print()
+            console.print(_FAITHFUL, markup=False)
+        elif faithfulness:
+            say("No unit of this network fires on the photographs: nothing could be tested.")
         if out is not None:
             scores = named.output_layer
             outputs = {"layer": scores, "names": list(named.classes)} if scores else None
             try:
                 numbers = {**report.as_numbers(), "outputs": outputs}
+                if found:
+                    numbers["faithfulness"] = {n: one.as_numbers() for n, one in found.items()}
                 out.write_text(json.dumps(numbers, indent=2) + "\n")
             except OSError as error:
                 raise Rot180Error(f"{out} cannot be written: {error.strerror}.") from error
@@ -105,6 +125,43 @@ def _outputs(named: "NamedModel") -> str:
     more = f", … {feature_label(count - 1, named.classes[-1])}" if count > 3 else ""
     return f"The {count} features of {layer} are scores of classes: {', '.join(shown)}{more}."
 
+
+def _measured(network: "Network") -> "dict[str, Faithfulness]":
+    """Test the methods at every layer, with a bar."""
+    from rot180.projection.automatic import measured_all
+
+    layers = list(network.layers.values())
+    with Bar("testing methods") as bar:
+        return measured_all(network, layers, len(layers), bar)
+
+
+def _faithful_table(found: "dict[str, Faithfulness]") -> "Table":
+    """Return what is left and kept by each method at each layer."""
+    from rich.table import Table
+
+    from rot180.projection.rules import METHODS
+
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("layer", no_wrap=True)
+    table.add_column("auto", no_wrap=True)
+    table.add_column("mostly", justify="right", no_wrap=True)
+    for name in (*METHODS, "map", "chance"):
+        table.add_column(name.replace("_", " "), justify="right")
+    for layer, one in found.items():
+        scores = {**one.scores, "map": one.map, "chance": one.chance}
+        shown = [scores.get(name) for name in (*METHODS, "map", "chance")]
+        cells = ["" if s is None else f"{s.left:.2f} {s.kept:.2f}" for s in shown]
+        table.add_row(layer, one.method.replace("_", " "), f"{one.effective:.0f}", *cells)
+    return table
+
+
+_FAITHFUL = (
+    "Two numbers a method, medians over strong units: the share of a unit's value that is left if "
+    "the fifth of its receptive field that the method marks is blurred (small is good), and that "
+    "is kept if all else is (large is good). map: the layer's own map, enlarged; "
+    "chance: smoothed noise. auto: what --method auto takes. mostly: the side, in pixels, of the "
+    "square that holds 80 % of a projection's energy."
+)
 
 _LEGEND = (
     "sees: pixels of the image that a unit far from the border depends on (the bar: its height "

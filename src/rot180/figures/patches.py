@@ -324,8 +324,8 @@ class _Plates:
         if block.tiles.effective is not None:
             side = block.tiles.effective
             found += (
-                f" The tiles show the {side}x{side} pixels around each unit that matter to it "
-                "mostly: the typical effective receptive field of the layer."
+                f" The tiles show {side}x{side} pixels around each unit, where most of what "
+                "matters to it lies: a little more than the typical effective receptive field."
             )
         if self.silent:
             found += f" Features that never fire are left out: {self.silent}."

@@ -18,7 +18,7 @@ from PIL import Image
 
 from rot180.atlas.features import AtlasLayer, Example
 from rot180.graph.boxes import Box, Span
-from rot180.projection.pictures import signed_picture
+from rot180.projection.pictures import opacity, signed_picture
 
 Tile = UInt8[np.ndarray, "h w 4"]
 """Red, green, blue, and 255 where there is something, 0 where the tile is empty."""
@@ -27,8 +27,9 @@ _USUAL, _LEAST, _MOST = 112, 96, 128
 """The longer side of a tile: the usual one, and the bounds of those that enlarge by whole factors;
 in pixels of a picture."""
 
-_LARGE, _SMALLER = 64, 0.75
-"""Receptive fields of so many pixels are cut to the effective size, if that is so much smaller."""
+_LARGE, _SMALLER, _AROUND = 64, 0.75, 1.25
+"""Receptive fields of so many pixels are cut to the effective size, if that is so much smaller, and
+so much of what is around it is shown."""
 
 
 class _Side(NamedTuple):
@@ -137,6 +138,22 @@ class Tiles:
         small = self._resized(np.moveaxis(cut, 0, -1).astype(np.float32), example)
         return self._placed(signed_picture(np.moveaxis(small, -1, 0)), example, resize=False)
 
+    def masked(
+        self,
+        pixels: UInt8[np.ndarray, "height width c"],
+        signal: Float[np.ndarray, "c height width"],
+        example: Example,
+    ) -> Tile:
+        """Show what an example's unit sees, fading where the signal has no energy."""
+        box, tile = self.box(example), self.patch(pixels, example)
+        cut = signal[:, box.top : box.bottom, box.left : box.right]
+        if not cut.size:
+            return tile
+        alpha = np.rint(255 * opacity(cut)).astype(np.uint8)[..., None]
+        there = tile[..., 3] > 0
+        tile[..., 3] = self._placed(alpha.repeat(3, axis=2), example)[..., 0] * there
+        return tile
+
     @property
     def _enlarges(self) -> bool:
         return self.factor == round(self.factor)
@@ -189,7 +206,7 @@ def _effective_side(layer: AtlasLayer, extents: Sequence[int]) -> int | None:
     found = layer.faithfulness
     if found is None or max(extents) < _LARGE:
         return None
-    side = max(1, round(found.effective))
+    side = max(1, round(_AROUND * found.effective))
     return side if side <= _SMALLER * min(extents) else None
 
 

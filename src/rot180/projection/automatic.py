@@ -8,6 +8,7 @@ on the eight photographs that come with scikit-image.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,14 @@ from rot180.datasets import decode, fitted
 from rot180.datasets.photos import photograph_paths
 from rot180.errors import Rot180Error
 from rot180.graph.network import PREPARE, Layer, Network
-from rot180.projection.faithfulness import Faithfulness, faithfulness, strong_units, switched
+from rot180.projection.carry import Request
+from rot180.projection.faithfulness import (
+    Faithfulness,
+    effective_side,
+    faithfulness,
+    strong_units,
+    switched,
+)
 from rot180.projection.rules import AUTO, Rules
 from rot180.projection.rules import rules as named_rules
 
@@ -94,24 +102,32 @@ def _photographs(network: Network) -> Float[Tensor, "n c h w"]:
     return network.batch(values.expand(-1, channels, -1, -1))
 
 
-def measured(network: Network, layer: Layer) -> Faithfulness | None:
-    """Test the methods at a layer, once; None where no unit of it fires on the sample."""
+def measured(
+    network: Network, layer: Layer, units: Sequence[Request] | None = None
+) -> Faithfulness | None:
+    """Test the methods at a layer, once; None where no unit of it fires on the sample.
+
+    Args:
+        network, layer: whose methods.
+        units: strong units of the layer on the sample, if they are known.
+    """
     key = ("faithfulness", layer.name)
     if key not in network.measured:
         images = sample_of(network)
+        if units is None:
+            units = strong_units(network, [layer], images, LIGHT)[layer.name]
         most = LIGHT if network.multiply_adds(layer) < _HEAVY else HEAVY
-        units = strong_units(network, [layer], images, most)[layer.name]
-        network.measured[key] = faithfulness(network, layer, images, units)
+        network.measured[key] = faithfulness(network, layer, images, units[:most])
     found: Faithfulness | None = network.measured[key]
     return found
 
 
 def representatives(layers: Sequence[Layer], most: int) -> list[Layer]:
-    """Return so many layers at most, evenly spaced, the last among them."""
-    if len(layers) <= most:
-        return list(layers)
-    places = np.linspace(0, len(layers) - 1, most).round().astype(int)
-    return [layers[place] for place in dict.fromkeys(places.tolist())]
+    """Return so many layers at most, evenly spaced, the last two among them."""
+    if len(layers) <= most or most < 3:
+        return list(layers)[-most:] if most else []
+    places = np.linspace(0, len(layers) - 2, most - 1).round().astype(int)
+    return [*(layers[place] for place in dict.fromkeys(places.tolist())), layers[-1]]
 
 
 def measured_all(
@@ -122,6 +138,8 @@ def measured_all(
 ) -> dict[str, Faithfulness]:
     """Test the methods at some of the layers; the others take what the nearest one found.
 
+    The effective size is measured at each.
+
     Args:
         network, layers: the layers in their order.
         most: at how many layers to test.
@@ -131,18 +149,26 @@ def measured_all(
         By the layer's name; ``Faithfulness.layer`` says where it was measured. Empty where no unit
         fires on the sample.
     """
+    images = sample_of(network)
+    units = strong_units(network, layers, images, LIGHT)
     chosen = representatives(layers, most)
     found: dict[int, Faithfulness] = {}
     for done, layer in enumerate(chosen):
-        one = measured(network, layer)
+        one = measured(network, layer, units[layer.name])
         if one is not None:
             found[list(layers).index(layer)] = one
         if progress is not None:
             progress(done + 1, len(chosen))
     if not found:
         return {}
-    nearest = {n: min(found, key=partial(_apart, n)) for n in range(len(layers))}
-    return {layer.name: found[nearest[n]] for n, layer in enumerate(layers)}
+    everywhere = {}
+    for n, layer in enumerate(layers):
+        one = found[min(found, key=partial(_apart, n))]
+        if one.layer != layer.name:
+            side = effective_side(network, images, units[layer.name][:HEAVY], one.method)
+            one = one if side is None else replace(one, effective=side)
+        everywhere[layer.name] = one
+    return everywhere
 
 
 def _apart(one: int, other: int) -> int:

@@ -187,7 +187,7 @@ def faithfulness(
     if not units:
         return None
     units = [one for one in units if _sees(network, one)]
-    tested = [_Unit(network, images, one, number) for number, one in enumerate(units)]
+    tested = [Trial(network, images, one, number) for number, one in enumerate(units)]
     found: dict[str, list[tuple[float, float]]] = {}
     sides: dict[str, list[int]] = {}
 
@@ -231,6 +231,25 @@ def faithfulness(
     chosen = best_method(scores, lambda name: name != "deconvnet" or switched(network, layer))
     effective = float(np.median(sides[chosen]))
     return Faithfulness(layer.name, len(units), scores, map_, chance, chosen, effective)
+
+
+def effective_side(
+    network: Network, images: Float[Tensor, "n c h w"], units: Sequence[Request], method: str
+) -> float | None:
+    """Return the typical side of units' effective receptive fields, in pixels; None without any."""
+    units = [one for one in units if _sees(network, one)]
+    if not units:
+        return None
+
+    def cut(image: int, box: Box) -> Tensor:
+        return cut_out(images[image : image + 1], box)
+
+    try:
+        signals = projected_from_patches(network, units, cut, Rules(method))
+    except Rot180Error:  # the method refuses a step below this layer
+        return None
+    boxes = [effective_box(one.pixels, one.box) for one in signals]
+    return float(np.median([max(one.height, one.width) for one in boxes]))
 
 
 def _work(network: Network, units: Sequence[Request]) -> int:
@@ -308,8 +327,8 @@ def strong_units(
     return chosen
 
 
-class _Unit:
-    """A unit under test."""
+class Trial:
+    """A unit under test: what is left and kept of its value for any marking of its pixels."""
 
     def __init__(
         self, network: Network, images: Float[Tensor, "n c h w"], request: Request, number: int

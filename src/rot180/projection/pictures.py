@@ -9,6 +9,9 @@ from PIL import Image
 
 Picture = UInt8[np.ndarray, "h w 3"]
 
+FAINTEST = 0.06
+"""The least opacity of a masked image, so that one sees where it is."""
+
 PERCENTILE = 99.5
 """Of the absolute values of a signal: what is shown as white or black."""
 
@@ -25,6 +28,24 @@ def signed_picture(signal: Float[np.ndarray, "c h w"], scale: float | None = Non
     largest = scale_of(signal) if scale is None else scale
     unit = signal / largest if largest > 0 else np.zeros_like(signal)
     return np.rint(np.clip(128 + 127.5 * unit, 0, 255)).astype(np.uint8).transpose(1, 2, 0)
+
+
+def opacity(signal: Float[np.ndarray, "c h w"]) -> Float[np.ndarray, "h w"]:
+    """Return how opaque an image is to be shown at each pixel, so that what matters is seen.
+
+    It is the square root of the signal's energy (the sum of its squares over the colours), smoothed
+    by a Gaussian whose deviation is a 28th of the longer side, over the 95th percentile of that; at
+    least ``FAINTEST`` and at most 1. Without a signal all is faint.
+    """
+    from skimage.filters import gaussian
+
+    energy = np.square(signal.astype(np.float64)).sum(0)
+    deviation = max(energy.shape) / 28
+    smooth = gaussian(energy, deviation, mode="constant")  # type: ignore[no-untyped-call]
+    bright = float(np.percentile(smooth, 95)) if smooth.size else 0.0
+    share = np.sqrt(np.clip(smooth / bright, 0, 1)) if bright > 0 else np.zeros_like(energy)
+    found: Float[np.ndarray, "h w"] = FAINTEST + (1 - FAINTEST) * share
+    return found
 
 
 def scale_of(signal: Float[np.ndarray, "c h w"]) -> float:

@@ -178,8 +178,7 @@ _SLOPE = f"<msup>{_i('f')}{_o('′')}</msup>"
 METHOD_FORMULAS: dict[str, Formula] = {
     "auto": Formula(
         "auto",
-        "The method whose pictures are the most faithful at this layer: with the pixels that it "
-        "marks blurred, the least of a unit's value is left, and with all others blurred the most.",
+        "The method that was measured to be the most faithful at this layer.",
         "",
     ),
     "deconvnet": Formula(

@@ -18,7 +18,9 @@ from rot180.web.encoding import picture as encoded
 from rot180.web.failures import NotFound
 from rot180.web.shelf import Book
 
-KINDS = ("patches", "projections", "mean")
+KINDS = ("patches", "masked", "projections", "mean")
+_SINGLE = ("patch", "mask", "projection")
+_BY_RULES = ("mask", "masked", "projection", "projections")
 COUNTS = (1, 4, 9)
 _GAP = 4
 
@@ -28,10 +30,11 @@ class Show:
     """What of a feature a picture shows.
 
     Attributes:
-        kind: "patch" or "projection" (of one example); "patches" or "projections" (of the
-            strongest); "mean" (of the patches, and beside it of the projections).
+        kind: "patch", "mask" or "projection" (of one example); "patches", "masked" or
+            "projections" (of the strongest; masked: the image where the projection has energy);
+            "mean" (of the patches, and beside it of the projections).
         number: rank of the example, or how many are shown.
-        rules: of projections; None for patches, and for a mean of patches alone.
+        rules: of projections and masks; None for patches, and for a mean of patches alone.
     """
 
     kind: str
@@ -47,8 +50,8 @@ class Show:
         """
         kind, _, rest = name.partition("-")
         words = rest.split("-") if rest else []
-        with_rules = kind in ("projection", "projections") or (kind == "mean" and len(words) > 1)
-        known = kind in (*KINDS, "patch", "projection") and len(words) == (3 if with_rules else 1)
+        with_rules = kind in _BY_RULES or (kind == "mean" and len(words) > 1)
+        known = kind in (*KINDS, *_SINGLE) and len(words) == (3 if with_rules else 1)
         if not known or not (words[0].isdecimal() and words[0].isascii() and len(words[0]) < 4):
             raise NotFound(f"There is no picture '{name}' of a feature.")
         number, rules = int(words[0]), None
@@ -63,7 +66,7 @@ class Show:
     @property
     def single(self) -> bool:
         """Whether it is of one example alone."""
-        return self.kind in ("patch", "projection")
+        return self.kind in _SINGLE
 
 
 def drawn(book: Book, feature: Feature, show: Show, form: str) -> File:
@@ -111,15 +114,23 @@ def shown(
         example = examples[show.number]
         if show.rules is None:
             return tiles.patch(book.pixels(example.image), example)
-        return tiles.signal(_whole(signals[show.number]), example)
+        return _carried(book, tiles, show, example, signals[show.number])
     some = examples[: show.number]
     if show.kind == "mean":
         return _means(book, tiles, some, signals[: len(some)])
     if show.rules is None:
         made = [tiles.patch(book.pixels(one.image), one) for one in some]
     else:
-        made = [tiles.signal(_whole(s), one) for s, one in zip(signals, some, strict=False)]
+        pairs = zip(some, signals, strict=False)
+        made = [_carried(book, tiles, show, one, signal) for one, signal in pairs]
     return mosaic(made, show.number, (tiles.height, tiles.width))
+
+
+def _carried(book: Book, tiles: Tiles, show: Show, example: Example, signal: Projection) -> Tile:
+    """Draw an example carried back: the signal, or the image where it has energy."""
+    if show.kind in ("mask", "masked"):
+        return tiles.masked(book.pixels(example.image), _whole(signal), example)
+    return tiles.signal(_whole(signal), example)
 
 
 def _whole(signal: Projection) -> Float[np.ndarray, "c h w"]:

@@ -18,7 +18,7 @@ _pages = APIRouter(include_in_schema=False)
 
 Sort = Annotated[str, Query(description="An order, or a statistic; -statistic goes down.")]
 Where = Annotated[str, Query(description="Conditions, as colour_r2>=0.25,firing_images<=0.1.")]
-Show = Annotated[str, Query(description="patches, projections or mean.")]
+Show = Annotated[str, Query(description="patches, masked, projections or mean.")]
 Zoom = Annotated[str, Query(description="small, medium or large.")]
 Method = Annotated[str, Query(description=f"One of {', '.join(CHOICES)}.")]
 Unpool = Annotated[str, Query(description="switches or repeat.")]

