@@ -23,18 +23,21 @@ from rot180.errors import Rot180Error
 from rot180.graph.network import PREPARE, Layer, Network
 from rot180.projection.carry import Request
 from rot180.projection.faithfulness import (
+    COSTLY,
     Faithfulness,
     effective_side,
     faithfulness,
     strong_units,
     switched,
 )
-from rot180.projection.rules import AUTO, Rules
+from rot180.projection.rules import AUTO, METHODS, Rules
 from rot180.projection.rules import rules as named_rules
 
 LIGHT, HEAVY = 8, 4
-"""Units that are tested at a layer: below this many products, and above it."""
+"""Units that are tested at a layer below which few products are summed, and many."""
+
 _HEAVY = 2**31
+"""So many products are many; costly methods are not candidates there."""
 
 _MOST = 32
 """Images of a sample that are looked at."""
@@ -117,7 +120,8 @@ def measured(
         if units is None:
             units = strong_units(network, [layer], images, LIGHT)[layer.name]
         most = LIGHT if network.multiply_adds(layer) < _HEAVY else HEAVY
-        network.measured[key] = faithfulness(network, layer, images, units[:most])
+        methods = METHODS if most == LIGHT else tuple(one for one in METHODS if one not in COSTLY)
+        network.measured[key] = faithfulness(network, layer, images, units[:most], methods)
     found: Faithfulness | None = network.measured[key]
     return found
 

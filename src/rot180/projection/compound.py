@@ -5,7 +5,7 @@ method                     pixels, with g the projection by ``gradient``        
 =========================  ====================================================  ===================
 ``gradient_times_image``   x g, x being the normalised image                     Shrikumar et al.,
                                                                                  2016
-``smoothgrad_squared``     mean of g(x + e)^2 over 8 images with normal noise    Smilkov et al.,
+``smoothgrad_squared``     mean of g(x + e)^2 over 4 images with normal noise    Smilkov et al.,
                            e, whose deviation is 0.15 of the range of x;         2017; squares:
                            every g starts with the activation on x itself        Hooker et al.,
                                                                                  NeurIPS 2019
@@ -29,7 +29,7 @@ from rot180.projection.carry import Request, carried, carried_from_patches, cut_
 from rot180.projection.result import Projection
 from rot180.projection.rules import Rules
 
-SAMPLES, NOISE = 8, 0.15
+SAMPLES, NOISE = 4, 0.15
 """How many noisy images SmoothGrad takes, and their noise as a share of the image's range."""
 
 

@@ -43,7 +43,7 @@ _SMOOTHED, _BLURRED = 1 / 56, 1 / 22
 """Deviations over the longer side: of the smoothing of energies, by the receptive field's, and of
 the blur that replaces pixels, by the image's. At 224 pixels these are 4 and 10 pixels."""
 
-_COSTLY, _ENOUGH = ("smoothgrad_squared",), 0.75
+COSTLY, _ENOUGH = ("smoothgrad_squared",), 0.75
 """Methods that cost many times as much, tested only where no other score is as large as this."""
 
 _CLEAR, _CLEARLY = 0.05, 0.15
@@ -160,9 +160,9 @@ def best_method(scores: Mapping[str, Score], by_image: Callable[[str], bool]) ->
         by_image: whether a method's way back depends on the image; what does not, as the deconvnet
             without max pooling, is taken only where it is clearly better.
     """
-    cheap = {name: one for name, one in scores.items() if name not in _COSTLY} or dict(scores)
+    cheap = {name: one for name, one in scores.items() if name not in COSTLY} or dict(scores)
     best = max(one.value for one in cheap.values())
-    for name in _COSTLY:
+    for name in COSTLY:
         if name in scores and scores[name].value > best + _CLEARLY:
             return name
     good = [name for name in METHODS if name in cheap and cheap[name].value >= best - _CLEAR]
@@ -214,10 +214,10 @@ def faithfulness(
                 sides.setdefault(name, []).append(max(side.height, side.width))
 
     for name in methods:
-        if name not in _COSTLY:
+        if name not in COSTLY:
             test(name)
     for name in methods:
-        if name in _COSTLY and all(one.value < _ENOUGH for one in _medians(found).values()):
+        if name in COSTLY and all(one.value < _ENOUGH for one in _medians(found).values()):
             test(name)
     scores = _medians(found)
     if not scores:

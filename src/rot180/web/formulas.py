@@ -204,10 +204,10 @@ METHOD_FORMULAS: dict[str, Formula] = {
     ),
     "smoothgrad_squared": Formula(
         "smoothgrad squared",
-        "The mean, over eight images with noise e, of the squared gradient (Smilkov et al. 2017, "
+        "The mean, over four images with noise e, of the squared gradient (Smilkov et al. 2017, "
         "Hooker et al. 2019). It has no sign.",
         _math(
-            _over("<mn>1</mn>", "<mn>8</mn>")
+            _over("<mn>1</mn>", "<mn>4</mn>")
             + _under("∑", _i("e"))
             + f"<msup>{_i('g')}<mn>2</mn></msup>{_o('(')}{_i('x')}{_o('+')}{_i('e')}{_o(')')}"
         ),
