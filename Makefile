@@ -5,7 +5,7 @@ INSTALLED := .venv/installed
 
 .PHONY: demo check test hostile oldest audit coverage docs bench dist clean browser
 
-demo: $(INSTALLED)  ## train the two-layer network, draw and scan its features, into demo/
+demo: $(INSTALLED)  ## train a small network, draw and scan it; then scan a network of ImageNet; into demo/
 	$(BIN)/rot180 demo
 
 check: $(INSTALLED)  ## lint, types, and the tests that are not slow: for while you work
@@ -84,5 +84,5 @@ clean:  ## remove the environment and all that was made
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Installing rot180 and PyTorch into .venv (several GB; this takes some minutes once)."
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,test,docs]'
 	@touch $@

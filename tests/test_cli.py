@@ -16,8 +16,12 @@ from skimage import data
 from typer.testing import CliRunner
 
 import rot180
-from rot180.cli import app
+from rot180.atlas.scanned import model_of
+from rot180.cli import app, training
+from rot180.networks import published
 from tests import zoo
+from tests.networks.test_published import NAME as EFFICIENTNET
+from tests.networks.test_published import small
 
 
 def run(*words: object) -> tuple[int, str]:
@@ -128,16 +132,40 @@ def test_project_an_image_file(trained: Path, folder: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_the_demo(folder: Path, tmp_path: Path) -> None:
+def test_the_demo(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(published.PUBLISHED, EFFICIENTNET, small)
     status, printed = run("demo", "--data", folder, "--out", tmp_path / "demo", "--epochs", 1)
     assert status == 0, printed
     assert "Done in" in printed
-    assert f"rot180 serve {tmp_path / 'demo' / 'two-layer.atlas'}" in printed
+    assert "too few to measure the network" in printed
+    first, second = (tmp_path / "demo" / f"{one}.atlas" for one in ("two-layer", EFFICIENTNET))
+    assert f"rot180 serve {first} {second}\n" in printed
+    with rot180.open(second) as atlas:
+        assert atlas.complete
+        assert atlas.images > 100
+        assert model_of(atlas).name == EFFICIENTNET
     assert len(list((tmp_path / "demo").glob("[1-8]-*.png"))) == 8
     assert list((tmp_path / "demo").glob("9-patches-*.png"))
     with rot180.open(tmp_path / "demo" / "two-layer.atlas") as atlas:
         assert atlas.complete
     assert (tmp_path / "demo" / "two-layer.safetensors").exists()
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["packages are missing", "it is told to"])
+def test_the_demo_ends_after_the_first_network_where(
+    told: bool, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "_train", lambda *given: rot180.load("two-layer"))
+    monkeypatch.setattr(training, "draw", lambda *given: None)
+    monkeypatch.setattr(training, "_atlas", lambda *given: tmp_path / "two-layer.atlas")
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    words = ("demo", "--data", folder, "--out", tmp_path)
+    status, printed = run(*words, *(("--no-imagenet",) if told else ()))
+    assert status == 0, printed
+    said = "The demo ends here: efficientnet-lite0 needs two small packages"
+    assert (said in printed) != told
+    assert f"rot180 serve {tmp_path / 'two-layer.atlas'}\n" in printed
+    assert not (tmp_path / "efficientnet-lite0.atlas").exists()
 
 
 @pytest.mark.slow

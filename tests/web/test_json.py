@@ -1,5 +1,6 @@
 """What pages show is data, too: the same numbers as the atlas and the network give."""
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rot180.errors import Rot180Error
+from rot180.projection.rules import CHOICES
 from rot180.web.shelf import Shelf
 from rot180.web.views.choosing import NAMED, chosen, conditions
 from tests.web.atlases import ask
@@ -67,6 +69,18 @@ def test_the_images_and_what_they_are_the_strongest_of(address: str, shelf: Shel
     assert [(one["image"], one["wins"]) for one in found["images"]] == wanted
     assert wanted == sorted(wanted, key=lambda one: (-one[1], one[0]))
     assert wanted[: len(first)] == sorted(first.items(), key=lambda one: (-one[1], one[0]))[:120]
+
+
+@pytest.mark.slow
+def test_the_page_of_an_image_offers_every_method_first_the_most_faithful(
+    address: str, shelf: Shelf
+) -> None:
+    number = shelf["late"].atlas["conv2"][40].examples[0].image
+    answer = ask(address, f"/atlas/late/images/{number}")
+    assert answer.status == 200
+    offered = re.findall(r'name="method" value="(\w+)"( checked)?', answer.body.decode())
+    assert [name for name, _ in offered] == list(CHOICES)
+    assert [name for name, checked in offered if checked] == ["auto"]
 
 
 def test_an_image_and_its_pixels(address: str, shelf: Shelf) -> None:

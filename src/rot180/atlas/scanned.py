@@ -15,7 +15,7 @@ from rot180.graph.fingerprint import fingerprint
 from rot180.graph.network import Network
 from rot180.networks.checkpoint import SHIPPED
 from rot180.networks.model import NamedModel
-from rot180.networks.named import is_checkpoint, named_model
+from rot180.networks.named import is_checkpoint, is_offered, named_model
 from rot180.projection.automatic import told
 
 
@@ -113,7 +113,7 @@ _LONGEST = 255
 
 def is_code(name: str) -> bool:
     """Say whether a model of this name is made by running somebody's Python."""
-    return not is_checkpoint(name) and not name.startswith(("torchvision:", "timm:"))
+    return not is_checkpoint(name) and not is_offered(name)
 
 
 def _with_names(found: NamedModel, atlas: Atlas) -> NamedModel:
@@ -134,7 +134,7 @@ def _beside(model: str, atlas: Path) -> str:
 
 def found_again(atlas: Atlas, model: str) -> bool:
     """Say whether :func:`model_of` finds a model by what its atlas says, without being told."""
-    if model in SHIPPED or model.startswith(("torchvision:", "timm:")):
+    if model in SHIPPED or is_offered(model):
         return atlas.model == model
     found, given = Path(_beside(atlas.model, atlas.path)), Path(model)
     return is_file(found) and is_file(given) and found.samefile(given)

@@ -25,9 +25,9 @@ Data = Annotated[
 Model = Annotated[
     str,
     typer.Option(
-        help="two-layer (comes with rot180), a checkpoint that 'rot180 train' wrote, "
-        "torchvision:NAME[:WEIGHTS], timm:NAME[:pretrained], package.module:callable, or "
-        "path/to/file.py:callable."
+        help="two-layer (comes with rot180), efficientnet-lite0 (where its packages are "
+        "installed), a checkpoint that 'rot180 train' wrote, torchvision:NAME[:WEIGHTS], "
+        "timm:NAME[:pretrained], package.module:callable, or path/to/file.py:callable."
     ),
 ]
 TwoLayerModel = Annotated[

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from rot180.datasets import Dataset
 
 _MODEL = (
-    "two-layer, a checkpoint, torchvision:NAME[:WEIGHTS], timm:NAME[:pretrained], "
-    "package.module:callable, or path/to/file.py:callable."
+    "two-layer, efficientnet-lite0, a checkpoint, torchvision:NAME[:WEIGHTS], "
+    "timm:NAME[:pretrained], package.module:callable, or path/to/file.py:callable."
 )
 
 

@@ -1,5 +1,6 @@
 """The commands that train."""
 
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ from rot180.files import is_file
 if TYPE_CHECKING:
     import torch
 
+    from rot180.atlas.scan import Going
     from rot180.datasets import ArrayDataset
     from rot180.networks.checkpoint import Checkpoint
     from rot180.networks.recipe import Recipe
@@ -85,8 +87,15 @@ def demo(
     epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
     seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
     device: Device = "auto",
+    imagenet: Annotated[
+        bool, typer.Option(help="Then scan EfficientNet-Lite0, if its packages are installed.")
+    ] = True,
 ) -> None:
-    """Train the two-layer network from scratch and draw what its features have learned."""
+    """Train the two-layer network from scratch and draw what its features have learned.
+
+    Then scan a network that was trained on ImageNet, over crops of photographs that come with
+    installed packages. Nothing is downloaded.
+    """
     with sentences():
         from rot180.figures.subject import Subject
 
@@ -99,7 +108,7 @@ def demo(
         )
         subject = Subject(checkpoint, held_out, chosen_number(held_out, None, None))
         draw(subject, out, (None, None), ("png",))
-        atlas = _atlas(checkpoint, held_out, out)
+        atlases = [_atlas(checkpoint, held_out, out)]
         best = max(one["held_out"] for one in checkpoint.history)
         say("")
         say(
@@ -109,10 +118,12 @@ def demo(
         say(f"Look at {out}/4-strongest.png first: what excites each feature of the first layer.")
         say(f"Then {out}/9-patches-1.png: the strongest patches of each feature of the second.")
         say(f"Then: rot180 figures --model {path} --data {data} --image 1 --out {out}")
-        say(f"      rot180 features {atlas} --sort colour")
+        say(f"      rot180 features {atlases[0]} --sort colour")
+        if imagenet:
+            atlases += _imagenet_atlas(out, device)
         say("")
-        say("Or walk through it in the browser, with your own pictures:")
-        say(f"      {_this_command()} serve {atlas}")
+        say("Walk through what was found in the browser, with your own pictures:")
+        say(f"      {shlex.join([_this_command(), 'serve', *map(str, atlases)])}")
 
 
 def _this_command() -> str:
@@ -133,6 +144,46 @@ def _atlas(checkpoint: "Checkpoint", images: "ArrayDataset", out: Path) -> Path:
         for page in patches(atlas, "conv2", checkpoint, name="9-patches"):
             say(f"Written: {page.save(out)[0]}  ({page.title})")
     return path
+
+
+_IMAGENET = "efficientnet-lite0"
+
+
+def _imagenet_atlas(out: Path, device: str) -> list[Path]:
+    """Scan a network of ImageNet over crops of photographs; none where it is not installed."""
+    from rot180.atlas.scan import scan
+    from rot180.datasets.crops import open_crops
+    from rot180.networks.named import named_model
+    from rot180.networks.published import NotInstalled
+
+    say("")
+    try:
+        named = named_model(_IMAGENET, device=device)
+    except NotInstalled as error:
+        say(f"The demo ends here: {error}")
+        return []
+    started = time.perf_counter()
+    crops, path = open_crops(named.size), out / f"{_IMAGENET}.atlas"
+    say(
+        f"Scanning {len(crops)} images with {_IMAGENET}, a network trained on ImageNet. They are "
+        f"overlapping crops of only {len(crops.classes)} photographs that come with installed "
+        "packages: enough to see what features respond to, too few to measure the network."
+    )
+    path.unlink(missing_ok=True)  # of an earlier run, perhaps of other photographs
+    with Bar("scanning") as bar:
+
+        def progress(going: "Going") -> None:
+            bar(going.done, going.total)
+            if going.doing != "scanning":
+                bar.note(f"{going.doing}: {going.done} of {going.total} layers")
+
+        atlas = scan(named, crops, path, progress=progress)
+    with atlas:
+        say(
+            f"Written: {path}  ({atlas.layout.features} features of {len(atlas)} layers over "
+            f"{atlas.images} images, in {time.perf_counter() - started:.0f} s)"
+        )
+    return [path]
 
 
 def _recipe(data: str, **given: float | None) -> "Recipe":

@@ -17,11 +17,13 @@ from rot180.networks.checkpoint import load as load_checkpoint
 from rot180.networks.code import from_code
 from rot180.networks.libraries import Found, from_timm, from_torchvision, seeded
 from rot180.networks.model import NamedModel, placed, score_count
+from rot180.networks.published import PUBLISHED
 from rot180.networks.weights import PICKLED, load_weights
 
 FORMS = (
-    "two-layer, a checkpoint that 'rot180 train' wrote, torchvision:NAME[:WEIGHTS], "
-    "timm:NAME[:pretrained], package.module:callable or path/to/file.py:callable"
+    "two-layer, efficientnet-lite0, a checkpoint that 'rot180 train' wrote, "
+    "torchvision:NAME[:WEIGHTS], timm:NAME[:pretrained], package.module:callable or "
+    "path/to/file.py:callable"
 )
 _LONGEST = 200
 """Characters of a name that an error repeats."""
@@ -97,7 +99,8 @@ def load(
     """Load any model by its name, with what is needed to show it pictures.
 
     Args:
-        name: ``two-layer`` (comes with the package); a checkpoint that ``rot180 train`` wrote;
+        name: ``two-layer`` (comes with the package); ``efficientnet-lite0`` (trained on ImageNet,
+            where its two packages are installed); a checkpoint that ``rot180 train`` wrote;
             ``torchvision:NAME`` or ``torchvision:NAME:WEIGHTS``; ``timm:NAME`` or
             ``timm:NAME:pretrained``; ``package.module:callable``; ``path/to/file.py:callable``.
         device: "cpu", "cuda", "mps", or "auto".
@@ -163,7 +166,7 @@ def is_checkpoint(name: str) -> bool:
     path = Path(name)
     if name in SHIPPED:
         return True
-    if name.startswith(tuple(_LIBRARIES)) or ".py:" in name or path.suffix == ".py":
+    if is_offered(name) or ".py:" in name or path.suffix == ".py":
         return False
     if path.suffix.lower() in PICKLED:
         raise Rot180Error(
@@ -175,6 +178,14 @@ def is_checkpoint(name: str) -> bool:
     if ":" in name:
         return False
     raise Rot180Error(_unknown(name))
+
+
+def is_offered(name: str) -> bool:
+    """Say whether a name is of a model that an installed package offers, by name and not by code.
+
+    Nothing but code of that package runs to build it.
+    """
+    return name in PUBLISHED or name.startswith(tuple(_LIBRARIES))
 
 
 def _text(name: Any) -> str:
@@ -201,6 +212,8 @@ def _unknown(name: str) -> str:
 
 
 def _found(name: str) -> Found:
+    if name in PUBLISHED:
+        return PUBLISHED[name]()
     for prefix, find in _LIBRARIES.items():
         if name.startswith(prefix):
             return find(name.removeprefix(prefix))
