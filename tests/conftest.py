@@ -1,5 +1,6 @@
 """What the tests share: where the optional real data lie, and a small cache directory."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,16 +26,18 @@ def imagenet_sample() -> Path:
     return path
 
 
-@pytest.fixture(autouse=True)
-def methods_untested(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def methods_untested() -> Iterator[None]:
     """Let scans test no methods, which takes longer than the scans, unless a test asks for it."""
-    if "methods_tested" not in request.fixturenames:
-        monkeypatch.setattr("rot180.atlas.choosing.LAYERS", 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rot180.atlas.choosing.LAYERS", 0)
+        yield
 
 
 @pytest.fixture
-def methods_tested() -> None:
-    """Ask for scans that test the methods, as they do by default."""
+def methods_tested(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let scans test the methods, as they do by default."""
+    monkeypatch.setattr("rot180.atlas.choosing.LAYERS", 12)
 
 
 @pytest.fixture(autouse=True)

@@ -37,6 +37,7 @@ def arguments(seconds: float) -> dict[str, Any]:
         "examples": 9,
         "sample": 60,
         "every": 0,
+        "methods": False,
         **normalisation(),
     }
 

@@ -148,3 +148,26 @@ def test_what_cannot_be_a_measurement_is_damage(path: Path, tmp_path: Path, told
     change(bad, f"UPDATE about SET value = '{told}' WHERE key = 'methods'")
     with pytest.raises(Rot180Error, match=r"damaged: its about\.methods"):
         read_everything(bad)
+
+
+def test_an_interrupt_while_methods_are_tested_loses_no_image(
+    data: np.ndarray, path: Path, tmp_path: Path
+) -> None:
+    again = tmp_path / "again.atlas"
+
+    def stop(going: Going) -> None:
+        if going.doing == "testing methods" and going.done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rot180.scan(named(), data, again, batch=4, progress=stop)
+    with rot180.open(again) as atlas:
+        assert not atlas.finished
+        assert atlas.scanned == len(data)
+    went: list[Going] = []
+    with (
+        rot180.scan(named(), data, again, batch=4, progress=went.append) as atlas,
+        rot180.open(path) as once,
+    ):
+        assert {one.doing for one in went} == {"testing methods"}
+        assert atlas.about["methods"] == once.about["methods"]

@@ -188,7 +188,8 @@ def test_files_that_are_no_atlas(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
-        ("PRAGMA user_version = 2", "made by a newer version of rot180"),
+        ("PRAGMA user_version = 3", "made by a newer version of rot180"),
+        ("PRAGMA user_version = 1", "made by an older version"),
         ("PRAGMA user_version = 0", "made by an older version"),
         ("PRAGMA user_version = -1", "made by an older version"),
         ("PRAGMA application_id = 1", "is a database, but not an atlas"),

@@ -29,7 +29,7 @@ def test_the_equations_load_numpy_and_the_standard_library_only() -> None:
 
 
 @pytest.mark.slow
-def test_of_rot180_the_equations_load_only_its_one_exception() -> None:
+def test_of_rot180_the_equations_load_only_its_one_exception_and_how_it_is_printed() -> None:
     own = {name for name in loaded() if name.partition(".")[0] == "rot180"}
     others = {name for name in own if not f"{name}.".startswith("rot180.equations.")}
-    assert others == {"rot180", "rot180.errors"}
+    assert others == {"rot180", "rot180.errors", "rot180.visible"}

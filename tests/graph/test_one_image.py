@@ -196,11 +196,15 @@ def test_layers_of_tokens_are_maps_of_one_row() -> None:
     wanted = F.gelu(maps_of(model, model.mlp, x)).transpose(1, 2)[:, :, None]
     assert relative_error(net.maps(x, "mlp"), wanted) < 1e-12
 
+    def before(one: Tensor) -> Tensor:
+        return maps_of(model, model.mlp, one[None])[0, 20, 5]
+
     def unit(one: Tensor) -> Tensor:
-        return F.gelu(maps_of(model, model.mlp, one[None])[0, 20, 5])
+        return F.gelu(before(one))
 
     for source in (x[0], net.open(x[0])):
-        check_gradient(rot180.project(net, source, "mlp", 5, (0, 20), "gradient"), unit, x[0])
+        p = rot180.project(net, source, "mlp", 5, (0, 20), "gradient")
+        check_gradient(p, unit, x[0], before=before)
     p = rot180.project(net, x[0], "mlp", 5, "peak", "guided")
     assert p.position == (0, int(wanted[0, 5].argmax()))
 

@@ -85,7 +85,7 @@ def test_a_layer_is_sorted_and_chosen_without_the_server(
 
 def test_a_layer_in_every_way(page: Page, address: str) -> None:
     page.goto(f"{address}/atlas/late/layers/conv2")
-    expect(page.get_by_text("Method")).to_be_hidden()
+    expect(page.get_by_text("Method", exact=True)).to_be_hidden()
     first = page.locator("#layer-tiles img").first
     seen = set()
     for show in ("patches", "projections", "mean"):
@@ -218,7 +218,7 @@ def test_every_picture_can_be_saved(page: Page, address: str, shelf: Shelf) -> N
     for selector, name, kind in (
         ("img.projection", "conv2-40-projection-0-guided-switches.png", "PNG"),
         (".whole-image svg", r"late-images-\d+.png", "PNG"),
-        ("svg.bars", r"conv2_40_Histogram.*\.svg", "SVG"),
+        ("svg.bars", r"conv2_feature_40_Histogram.*\.svg", "SVG"),
         (".partners img", r"conv2-\d+-patches-4.png", "PNG"),
     ):
         page.locator(selector).first.hover()

@@ -60,16 +60,12 @@ def test_a_click_on_a_pixel_and_on_a_unit(page: Page, address: str, shelf: Shelf
     units.first.click()
     over = page.locator("#stage-over")
     expect(over).to_have_attribute("visibility", "visible")
-    wanted = f"/features/conv2/{best}/over-{y}-{x}-deconvnet-switches.webp"
+    wanted = f"/features/conv2/{best}/over-{y}-{x}-auto-switches.webp"
     expect(over).to_have_attribute("href", re.compile(re.escape(wanted)))
     with page.expect_download() as download:
         page.get_by_text("Save this picture").click()
     saved = np.asarray(Image.open(download.value.path()))
-    signal = (
-        rot180.project(book.live.network, image, "conv2", best, (y, x), method="deconvnet")
-        .full()
-        .numpy()
-    )
+    signal = rot180.project(book.live.network, image, "conv2", best, (y, x)).full().numpy()
     drawn = overlay(signal, book.atlas.picture(number).pixels)
     assert np.abs(saved.astype(int) - drawn.astype(int)).max() <= 1
     screenshot(page, "image")
@@ -90,7 +86,7 @@ def test_a_feature_leads_to_its_unit_on_the_image(page: Page, address: str, shel
     page.goto(f"{address}/atlas/late/features/conv2/40")
     page.locator(".whole-image").first.click()
     y, x = example.position
-    over = re.compile(f"/40/over-{y}-{x}-deconvnet-switches")
+    over = re.compile(f"/40/over-{y}-{x}-auto-switches")
     expect(page.locator("#stage-over")).to_have_attribute("href", over)
     expect(page.locator("#stage-field")).to_have_attribute("visibility", "visible")
     frame = page.locator("#stage-field").evaluate(
@@ -117,7 +113,7 @@ def test_the_image_by_keys(page: Page, address: str, shelf: Shelf) -> None:
     page.keyboard.press("Shift+L")
     expect(page.locator("#all-title")).to_contain_text("conv1")
     page.keyboard.press("m")
-    assert parse_qs(urlsplit(page.url).query)["method"] == ["gradient"]
+    assert parse_qs(urlsplit(page.url).query)["method"] == ["deconvnet"]
 
 
 def test_a_layer_of_an_image_in_every_way(page: Page, address: str, shelf: Shelf) -> None:

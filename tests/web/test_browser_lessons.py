@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, Route
+from playwright.sync_api import Page, Route, expect
 
 from rot180.equations.convolution import (
     convolution,
@@ -317,6 +317,9 @@ def test_sizes_and_new_numbers(page: Page, address: str) -> None:
     page.wait_for_function("() => !location.search.includes('image=3,3,4,5;1,1,5,5')")
     assert page.locator(".lesson-fields").first.locator("input").count() == 20
     page.get_by_role("link", name="Start again").click()
+    page.get_by_role("textbox", name="a[4,0]").wait_for(state="detached")
+    page.get_by_role("textbox", name="a[3,0]").wait_for(state="detached")
+    expect(page.locator(".lesson-fields").first.locator("input").first).to_be_visible()
     assert np.array_equal(shown(page, "z"), z())
 
 

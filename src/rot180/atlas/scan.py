@@ -109,7 +109,7 @@ def scan(
         on_bad_image: "skip" (leave out and name in the atlas) or "fail".
         every: seconds between checkpoints, at least; more where one takes long.
         methods: whether to test at the end, at up to twelve layers and on images of the data, which
-            method's pictures are the most faithful (see :mod:`rot180.projection.faithfulness`).
+            method's pictures are the most faithful (see ``rot180.projection.faithfulness``).
             That takes a minute or two for a large network.
         mean, std: of each channel, for values from 0 to 1; with a bare network only.
         progress: called after each batch with a :class:`Going`, and after each tested layer.

@@ -27,7 +27,7 @@ class Dataset(Protocol):
     this machine: decoded images are then decoded again. One of class folders may have ``folders``,
     their names in the order of ``classes``, and ``class_file``, which says what they are called;
     one of files ``image_name(index)``, which names an image within the data set (see
-    :func:`image_name`).
+    ``image_name``).
     """
 
     @property

@@ -130,7 +130,7 @@ def open_folder(root: Path, split: str, classes: Any = None) -> FolderDataset:
     file that is missing counts as a broken image; the order is that of the sorted paths.
 
     A file ``classes.txt`` or ``classes.json`` in the directory says what the class folders are
-    called (see :mod:`rot180.datasets.class_names`), or one beside it where it is called like a
+    called (see ``rot180.datasets.class_names``), or one beside it where it is called like a
     split; one that says nothing about them is left alone, with a warning. ``classes`` is the path
     of another such file.
 

@@ -32,7 +32,7 @@ def open_dataset(spec: str, split: str = "train", classes: Any = None) -> Datase
             about one image in six is a test image, by a hash of its name or row
             (``dataset.in_test``).
         classes: a file that says what class folders are called, as WordNet identifiers and names
-            (see :mod:`rot180.datasets.class_names`). By default ``classes.txt`` or
+            (see ``rot180.datasets.class_names``). By default ``classes.txt`` or
             ``classes.json`` in the directory, where there is one.
 
     Raises:

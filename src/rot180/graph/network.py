@@ -132,7 +132,7 @@ class Network:
         error: the largest difference from the model's own output that was found when it was
             captured, over the largest value.
         measured: what was found out about it later and is kept with it; see
-            :mod:`rot180.projection.automatic`.
+            ``rot180.projection.automatic``.
     """
 
     steps: tuple[Step, ...]

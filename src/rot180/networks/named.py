@@ -112,7 +112,7 @@ def load(
         mean, std: of each channel, for values from 0 to 1. By default likewise; for other models
             ImageNet's.
         classes: the names of the scores, or a file of them: one a line, or a table with their
-            numbers (see :mod:`rot180.datasets.class_names`).
+            numbers (see ``rot180.datasets.class_names``).
 
     Returns:
         The model in evaluation mode, in float32 if it was in half precision. What was assumed or

@@ -84,7 +84,7 @@ def checked_count(values: Sequence[float], channels: int, what: str) -> None:
 
 
 def class_names(classes: Any) -> tuple[str, ...]:
-    """Return names of classes, or those in a file (see :mod:`rot180.datasets.class_names`).
+    """Return names of classes, or those in a file (see ``rot180.datasets.class_names``).
 
     Raises:
         Rot180Error: the file cannot be read or holds none, or these are no names.

@@ -67,8 +67,8 @@ def project(
         channel: the feature; several; or None for all features of the layer.
         position: None for the whole feature map, "peak" for its strongest unit (the first of equal
             ones, row by row), or (y, x).
-        method: one of :data:`rot180.projection.rules.METHODS`, or "auto": the one that was measured
-            to be the most faithful at this layer (see :mod:`rot180.projection.automatic`). That
+        method: one of ``rot180.projection.rules.METHODS``, or "auto": the one that was measured
+            to be the most faithful at this layer (see ``rot180.projection.automatic``). That
             takes some seconds for a deep layer, once; ``rules.method`` of the result names it.
         unpool: "switches" or "repeat".
 

@@ -49,7 +49,7 @@ class Projection:
     def effective_box(self, share: float = SHARE) -> Box:
         """Return the smallest square that holds a share of the signal's energy.
 
-        See :func:`rot180.projection.effective.effective_box`.
+        See ``rot180.projection.effective``.
         """
         return effective_box(self.pixels, self.box, share)
 

@@ -172,6 +172,18 @@ class Live:
             maps: Tensor = opened.passed.maps(self.network.layer(layer))[0]
         return maps.float().cpu()
 
+    def peaks(self, opened: Opened, layer: str) -> tuple[list[float], list[tuple[int, int]]]:
+        """Return the activation of each feature's strongest unit on an open image, and its place.
+
+        Units at the upper limit of a rectifier are told apart by the values before it.
+        """
+        part = self.network.layer(layer)
+        with torch.no_grad():
+            maps = opened.passed.maps(part)[0].flatten(1)
+            places = opened.passed.strengths(part)[0].flatten(1).argmax(1, keepdim=True)
+            values = maps.gather(1, places)[:, 0].float().tolist()
+        return values, [divmod(place, part.width) for place in places[:, 0].tolist()]
+
     def answers(self, opened: Opened, most: int = 5) -> list[tuple[str, float]]:
         """Return the classes that the network names for an open image, with probabilities."""
         with torch.no_grad():

@@ -211,17 +211,15 @@ def image_layer_view(book: Book, image: str, layer: str, order: str = "unusual")
     layer = book.layer(layer).name
     counts = peak_counts(book, layer)
     opened = opened_image(book, image)
-    maps = book.live.maps(opened, layer)
+    strongest, places = book.live.peaks(opened, layer)
     answers = book.live.answers(opened)
     book.live.close(image)
-    strongest, places = (one.tolist() for one in maps.flatten(1).max(1))
-    width = maps.shape[2]
     lower = counts.shares_below(strongest)
     peaks = [
         FeaturePeak(
             channel,
             value,
-            divmod(place, width),
+            place,
             book.atlas.label(layer, channel),
             float(share),
         )
