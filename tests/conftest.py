@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -38,6 +39,25 @@ def methods_untested() -> Iterator[None]:
 def methods_tested(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let scans test the methods, as they do by default."""
     monkeypatch.setattr("rot180.atlas.choosing.LAYERS", 12)
+
+
+_CHECKED: set[str] = set()
+
+
+@pytest.fixture(autouse=True)
+def types_checked_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Check types and shapes in the first case of each test: in all of them it takes a third more.
+
+    What functions take and return has the same types and axes in every case.
+    """
+    name = request.node.nodeid.partition("[")[0]
+    again = name in _CHECKED and "test_checked" not in name
+    _CHECKED.add(name)
+    if again:
+        jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    if again:
+        jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(autouse=True)

@@ -163,7 +163,16 @@ def test_the_last_line_of_a_scan_is_a_command_that_serves_it(tmp_path: Path, ima
     work = tmp_path / "a folder"
     folders(work / "my data")
     put(work / "the nets" / "nets.py", CODE.encode())
-    scan = ["scan", "the nets/nets.py:net", "my data", "--out", "it's.atlas", "--size", "12"]
+    scan = [
+        "scan",
+        "the nets/nets.py:net",
+        "my data",
+        "--out",
+        "it's.atlas",
+        "--size",
+        "12",
+        "--no-methods",
+    ]
     scan += ["--mean", "0.1,0.2,0.3", "--std", "0.5,0.6,0.7", "--batch", "8", "--images", images]
     here = Path.cwd()
     os.chdir(work)
@@ -181,7 +190,18 @@ def test_what_is_given_for_one_atlas_leaves_the_others_alone(
     tmp_path: Path, late_path: Path
 ) -> None:
     data, code = folders(tmp_path / "data"), put(tmp_path / "nets.py", CODE.encode())
-    scan = ["scan", f"{code}:net", data, "--out", tmp_path / "a.atlas", "--size", 12, "--batch", 8]
+    scan = [
+        "scan",
+        f"{code}:net",
+        data,
+        "--out",
+        tmp_path / "a.atlas",
+        "--size",
+        12,
+        "--batch",
+        8,
+        "--no-methods",
+    ]
     scan += ["--mean", "0.1,0.2,0.3", "--std", "0.5,0.6,0.7"]
     assert CliRunner().invoke(app, [str(one) for one in scan]).exit_code == 0
     (tmp_path / "gone.atlas").write_bytes(late_path.read_bytes())
