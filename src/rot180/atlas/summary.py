@@ -4,7 +4,6 @@ On a processor the loops are compiled (by Numba), because each PyTorch reduction
 again from memory; on other devices they are PyTorch's reductions.
 """
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
@@ -61,7 +60,7 @@ def summarise(maps: Float[Tensor, "n c h w"], into: Summary) -> None:
     Sums are float64. A position that is not a number makes its mean one, too.
     """
     if maps.device.type == "cpu":
-        _on_processor(_summarise, positions_first(maps), into[:4])
+        _on_processor(positions_first(maps), into[:4])
     else:
         flat = maps.flatten(2)
         peak, where = flat.max(2)
@@ -72,16 +71,6 @@ def summarise(maps: Float[Tensor, "n c h w"], into: Summary) -> None:
     into.strength[:] = into.peak
 
 
-def rank(values: Float[Tensor, "n c h w"], into: Summary) -> None:
-    """Write the strengths of values before a rectifier, and where they are, into arrays (n, c)."""
-    arrays = (into.strength, into.where)
-    if values.device.type == "cpu":
-        _on_processor(_peaks, positions_first(values), arrays)
-        return
-    for mine, its in zip(arrays, values.flatten(2).max(2), strict=True):
-        mine[:] = its.cpu().numpy()
-
-
 def positions_first(maps: Float[Tensor, "n c h w"]) -> Float[np.ndarray, "n p c"]:
     """Return maps as (image, position, channel), without a copy where they lie so."""
     laid = maps.permute(0, 2, 3, 1)
@@ -89,14 +78,11 @@ def positions_first(maps: Float[Tensor, "n c h w"]) -> Float[np.ndarray, "n p c"
     return found
 
 
-def _on_processor(
-    kernel: Callable[..., None], values: np.ndarray, into: tuple[np.ndarray, ...]
-) -> None:
-    """Let a compiled loop go through values (image, position, channel), by several threads."""
+def _on_processor(values: np.ndarray, into: tuple[np.ndarray, ...]) -> None:
     images, _, channels = values.shape
     threads = torch.get_num_threads()
     if threads == 1 or values.size < _WORTH_TWO:
-        kernel(values, 0, channels, *into)
+        _summarise(values, 0, channels, *into)
         return
     parts: list[tuple[Any, ...]]
     if images >= threads:
@@ -107,8 +93,8 @@ def _on_processor(
     else:  # in multiples of a cache line
         borders = [min(channels, -(-channels * k // threads // 16) * 16) for k in range(threads)]
         parts = [(values, a, b, *into) for a, b in pairwise([*borders, channels]) if b > a]
-    waiting = [_pool(threads).submit(kernel, *one) for one in parts[1:]]
-    kernel(*parts[0])
+    waiting = [_pool(threads).submit(_summarise, *one) for one in parts[1:]]
+    _summarise(*parts[0])
     for one in waiting:
         one.result()
 
@@ -144,25 +130,6 @@ def _summarise(values, first, last, peak, where, mean, fired):
                 count[k] += np.int32(value > 0)
         peak[i, first:last], where[i, first:last] = top, at
         mean[i, first:last], fired[i, first:last] = total / positions, count
-
-
-@njit(nogil=True, cache=True)
-@no_type_check
-def _peaks(values, first, last, peak, where):
-    """Find the largest values of (image, position, channel) and their positions, as above."""
-    images, positions, _ = values.shape
-    channels = last - first
-    top, at = np.empty(channels, values.dtype), np.empty(channels, np.int32)
-    for i in range(images):
-        top[:], at[:] = -np.inf, 0
-        for p in range(positions):
-            row, here = values[i, p, first:last], np.int32(p)
-            for k in range(channels):
-                value = row[k]
-                if value > top[k]:
-                    top[k] = value
-                    at[k] = here
-        peak[i, first:last], where[i, first:last] = top, at
 
 
 @njit(nogil=True, cache=True)

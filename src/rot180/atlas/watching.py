@@ -10,7 +10,7 @@ from torch import Tensor
 from rot180.atlas.layout import Layout, Part, scale_of
 from rot180.atlas.observed import Observed
 from rot180.atlas.rows import Fields
-from rot180.atlas.summary import Summary, local_colours, pixels_of, positions_first, rank, summarise
+from rot180.atlas.summary import Summary, local_colours, pixels_of, positions_first, summarise
 from rot180.errors import Rot180Error
 from rot180.graph.network import Layer, Network
 from rot180.graph.running import Running
@@ -95,7 +95,7 @@ class Watching:
         def before(layer: int, first: int, values: Tensor) -> None:
             if layer not in ranked:
                 ranked[layer] = Summary.empty(len(inputs), self.parts[layer].channels)
-            rank(values, ranked[layer].part(slice(first, first + len(values)), slice(None)))
+            summarise(values, ranked[layer].part(slice(first, first + len(values)), slice(None)))
 
         def seen(layer: int, first: int, maps: Tensor) -> None:
             images = slice(first, first + len(maps))

@@ -200,6 +200,5 @@ def best(network: Network, layer: Layer) -> str:
 def rules_at(network: Network, layer: Layer, method: Any, unpooling: Any) -> Rules:
     """Return the rules of a method at a layer; "auto" becomes the method that it stands for."""
     if isinstance(method, str) and method == AUTO:
-        Rules("deconvnet", unpooling)  # refuses an unpooling that does not exist, at once
         method = best(network, layer)
     return named_rules(method, unpooling)

@@ -99,7 +99,7 @@ def project(
         raise Rot180Error(
             f"project takes a network that rot180.capture returned, not {type(network).__name__}."
         )
-    named_rules("deconvnet" if method == "auto" else method, unpool)  # says at once what is wrong
+    named_rules(method, unpool)  # says at once what is wrong
     place = network.layer(layer)
     opened = image if isinstance(image, ForwardPass) else None
     if opened is not None and opened.network is not network:

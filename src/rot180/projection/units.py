@@ -67,7 +67,7 @@ def project_units(
             "project_units takes a network that rot180.capture returned, not "
             f"{type(network).__name__}."
         )
-    named_rules("deconvnet" if method == "auto" else method, unpool)  # says at once what is wrong
+    named_rules(method, unpool)  # says at once what is wrong
     if not hasattr(images, "__getitem__"):
         raise Rot180Error(
             "The images have to be a batch, or something that gives an image for images[i]; not "
