@@ -153,14 +153,18 @@ def test_a_field_as_large_as_the_image_shows_all_of_it(atlas: Atlas) -> None:
     assert (tiles.patch(pixels, example)[::4, ::4, :3] == pixels).all()
 
 
-@pytest.mark.slow
-def test_large_fields_are_made_smaller_and_stay_at_their_place(tmp_path: Path) -> None:
+def large_fields() -> tuple[rot180.Network, np.ndarray]:
+    """Return a network whose units see 151 pixels, and two images for it."""
     model = nn.Sequential(nn.Conv2d(3, 2, 151, padding=75, stride=8), nn.ReLU())
     images = np.random.default_rng(0).integers(0, 256, (2, 200, 240, 3), dtype=np.uint8)
-    net = rot180.capture(model.eval(), torch.zeros(1, 3, 200, 240))
-    with rot180.scan(
-        net, ArrayDataset(images), tmp_path / "a.atlas", mean=(0.5,) * 3, std=(0.2,) * 3
-    ) as atlas:
+    return rot180.capture(model.eval(), torch.zeros(1, 3, 200, 240)), images
+
+
+@pytest.mark.slow
+def test_large_fields_are_made_smaller_and_stay_at_their_place(tmp_path: Path) -> None:
+    net, images = large_fields()
+    normalised = {"mean": (0.5,) * 3, "std": (0.2,) * 3}
+    with rot180.scan(net, ArrayDataset(images), tmp_path / "a.atlas", **normalised) as atlas:
         layer = atlas["0"]
         tiles = Tiles(layer, atlas.size)
         assert (tiles.height, tiles.width) == (112, 112)
@@ -178,12 +182,9 @@ def test_large_fields_are_made_smaller_and_stay_at_their_place(tmp_path: Path) -
 
 @pytest.mark.slow
 def test_tiles_of_large_fields_are_cut_to_what_matters(tmp_path: Path) -> None:
-    model = nn.Sequential(nn.Conv2d(3, 2, 151, padding=75, stride=8), nn.ReLU())
-    images = np.random.default_rng(0).integers(0, 256, (2, 200, 240, 3), dtype=np.uint8)
-    net = rot180.capture(model.eval(), torch.zeros(1, 3, 200, 240))
-    with rot180.scan(
-        net, ArrayDataset(images), tmp_path / "a.atlas", mean=(0.5,) * 3, std=(0.2,) * 3
-    ) as atlas:
+    net, images = large_fields()
+    normalised = {"mean": (0.5,) * 3, "std": (0.2,) * 3}
+    with rot180.scan(net, ArrayDataset(images), tmp_path / "a.atlas", **normalised) as atlas:
         layer, score = atlas["0"], Score(0.1, 0.9)
         atlas.faithfulness["0"] = Faithfulness(
             "0", 4, {"gradient": score}, score, score, "gradient", 32.2

@@ -43,6 +43,15 @@ def cut_out(images: Tensor, box: Box) -> Tensor:
     return images[:, :, box.top : box.bottom, box.left : box.right]
 
 
+def cut_from(images: Tensor) -> Callable[[int, Box], Tensor]:
+    """Return what cuts a box out of one of some images (n, c, h, w), as a batch of one."""
+
+    def cut(image: int, box: Box) -> Tensor:
+        return cut_out(images[image : image + 1], box)
+
+    return cut
+
+
 @torch.no_grad()
 def carried_from_patches(
     network: Network,

@@ -27,11 +27,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rot180.errors import Rot180Error
-from rot180.graph.boxes import Box
 from rot180.graph.forward import ForwardPass
 from rot180.graph.network import Layer, Network
 from rot180.graph.running import Running
-from rot180.projection.carry import Request, cut_out, strengths_of_patches
+from rot180.projection.carry import Request, cut_from, cut_out, strengths_of_patches
 from rot180.projection.compound import projected, projected_from_patches
 from rot180.projection.effective import effective_box
 from rot180.projection.rules import METHODS, Rules
@@ -191,9 +190,6 @@ def faithfulness(
     found: dict[str, list[tuple[float, float]]] = {}
     sides: dict[str, list[int]] = {}
 
-    def cut(image: int, box: Box) -> Tensor:
-        return cut_out(images[image : image + 1], box)
-
     passed = None
     if len(methods) * _work(network, units) > len(images) * network.multiply_adds(layer):
         passed = ForwardPass(network, images, None, frozenset({layer.step}))
@@ -201,7 +197,7 @@ def faithfulness(
     def test(name: str) -> None:
         try:
             if passed is None:
-                signals = projected_from_patches(network, units, cut, Rules(name))
+                signals = projected_from_patches(network, units, cut_from(images), Rules(name))
             else:
                 signals = projected(network, passed, units, Rules(name))
         except Rot180Error:  # the method refuses a step of this network
@@ -241,11 +237,8 @@ def effective_side(
     if not units:
         return None
 
-    def cut(image: int, box: Box) -> Tensor:
-        return cut_out(images[image : image + 1], box)
-
     try:
-        signals = projected_from_patches(network, units, cut, Rules(method))
+        signals = projected_from_patches(network, units, cut_from(images), Rules(method))
     except Rot180Error:  # the method refuses a step below this layer
         return None
     boxes = [effective_box(one.pixels, one.box) for one in signals]

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from rot180.errors import Rot180Error, whole_number
-from rot180.graph.boxes import Box
 from rot180.graph.forward import ForwardPass
 from rot180.graph.network import Layer, Network
 from rot180.projection.automatic import rules_at
-from rot180.projection.carry import Request, cut_out
+from rot180.projection.carry import Request, cut_from
 from rot180.projection.compound import projected, projected_from_patches
 from rot180.projection.result import Projection, Projections
 from rot180.projection.rules import rules as named_rules
@@ -119,11 +118,7 @@ def project(
 
     if opened is None and isinstance(position, tuple):
         requests = [Request(n, place, c, position) for n in range(len(batch)) for c in chosen]
-
-        def cut(number: int, box: Box) -> Tensor:
-            return cut_out(batch[number : number + 1], box)
-
-        found = projected_from_patches(network, requests, cut, rules)
+        found = projected_from_patches(network, requests, cut_from(batch), rules)
     else:
         found = []
         for images in [batch] if opened is not None else torch.split(batch, _at_once(network)):
