@@ -129,10 +129,11 @@ def _outputs(named: "NamedModel") -> str:
 def _measured(network: "Network") -> "dict[str, Faithfulness]":
     """Test the methods at every layer, with a bar."""
     from rot180.projection.automatic import measured_all
+    from rot180.projection.rules import METHODS
 
     layers = list(network.layers.values())
     with Bar("testing methods") as bar:
-        return measured_all(network, layers, len(layers), bar)
+        return measured_all(network, layers, len(layers), bar, METHODS)
 
 
 def _faithful_table(found: "dict[str, Faithfulness]") -> "Table":

@@ -23,21 +23,20 @@ from rot180.errors import Rot180Error
 from rot180.graph.network import PREPARE, Layer, Network
 from rot180.projection.carry import Request
 from rot180.projection.faithfulness import (
-    COSTLY,
     Faithfulness,
     effective_side,
     faithfulness,
     strong_units,
     switched,
 )
-from rot180.projection.rules import AUTO, METHODS, Rules
+from rot180.projection.rules import AUTO, CANDIDATES, Rules
 from rot180.projection.rules import rules as named_rules
 
 LIGHT, HEAVY = 8, 4
 """Units that are tested at a layer below which few products are summed, and many."""
 
 _HEAVY = 2**31
-"""So many products are many; costly methods are not candidates there."""
+"""So many products are many."""
 
 _MOST = 32
 """Images of a sample that are looked at."""
@@ -106,13 +105,17 @@ def _photographs(network: Network) -> Float[Tensor, "n c h w"]:
 
 
 def measured(
-    network: Network, layer: Layer, units: Sequence[Request] | None = None
+    network: Network,
+    layer: Layer,
+    units: Sequence[Request] | None = None,
+    methods: Sequence[str] = CANDIDATES,
 ) -> Faithfulness | None:
     """Test the methods at a layer, once; None where no unit of it fires on the sample.
 
     Args:
         network, layer: whose methods.
         units: strong units of the layer on the sample, if they are known.
+        methods: to be tested.
     """
     key = ("faithfulness", layer.name)
     if key not in network.measured:
@@ -120,7 +123,6 @@ def measured(
         if units is None:
             units = strong_units(network, [layer], images, LIGHT)[layer.name]
         most = LIGHT if network.multiply_adds(layer) < _HEAVY else HEAVY
-        methods = METHODS if most == LIGHT else tuple(one for one in METHODS if one not in COSTLY)
         network.measured[key] = faithfulness(network, layer, images, units[:most], methods)
     found: Faithfulness | None = network.measured[key]
     return found
@@ -139,6 +141,7 @@ def measured_all(
     layers: Sequence[Layer],
     most: int,
     progress: Callable[[int, int], None] | None = None,
+    methods: Sequence[str] = CANDIDATES,
 ) -> dict[str, Faithfulness]:
     """Test the methods at some of the layers; the others take what the nearest one found.
 
@@ -148,6 +151,7 @@ def measured_all(
         network, layers: the layers in their order.
         most: at how many layers to test.
         progress: called with how many of how many are done.
+        methods: to be tested.
 
     Returns:
         By the layer's name; ``Faithfulness.layer`` says where it was measured. Empty where no unit
@@ -158,7 +162,7 @@ def measured_all(
     chosen = representatives(layers, most)
     found: dict[int, Faithfulness] = {}
     for done, layer in enumerate(chosen):
-        one = measured(network, layer, units[layer.name])
+        one = measured(network, layer, units[layer.name], methods)
         if one is not None:
             found[list(layers).index(layer)] = one
         if progress is not None:

@@ -11,6 +11,7 @@ method                     pixels, with g the projection by ``gradient``        
                                                                                  NeurIPS 2019
 =========================  ====================================================  ===================
 
+The squares are averaged over the colours, too, and are the same in each: an energy has no colour.
 The noise belongs to the position in the image and is the same in every call, so a unit's projection
 from its receptive field alone equals that from the whole image, and a result can be repeated.
 """
@@ -119,5 +120,5 @@ def _mean_of_squares(
     for _ in range(SAMPLES):
         noise = torch.randn(1, *network.input_shape, generator=generator)
         for mine, one in zip(total, noisy(noise.to(network.device, network.dtype)), strict=True):
-            mine += one.pixels**2
+            mine += one.pixels.square().mean(0, keepdim=True)
     return [replace(one, pixels=mine / SAMPLES) for one, mine in zip(found, total, strict=True)]

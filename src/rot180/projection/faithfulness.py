@@ -33,7 +33,7 @@ from rot180.graph.running import Running
 from rot180.projection.carry import Request, cut_from, cut_out, strengths_of_patches
 from rot180.projection.compound import projected, projected_from_patches
 from rot180.projection.effective import effective_box
-from rot180.projection.rules import METHODS, Rules
+from rot180.projection.rules import CANDIDATES, METHODS, Rules
 
 MARKED = 0.2
 """The share of a receptive field that is marked."""
@@ -42,12 +42,8 @@ _SMOOTHED, _BLURRED = 1 / 56, 1 / 22
 """Deviations over the longer side: of the smoothing of energies, by the receptive field's, and of
 the blur that replaces pixels, by the image's. At 224 pixels these are 4 and 10 pixels."""
 
-COSTLY, _ENOUGH = ("smoothgrad_squared",), 0.75
-"""Methods that cost many times as much, tested only where no other score is as large as this."""
-
-_CLEAR, _CLEARLY = 0.05, 0.15
-"""Scores that differ by less are called equal: medians over a few units are no more exact. A costly
-method has to be ahead of the others by the second."""
+_CLEAR = 0.05
+"""Scores that differ by less are called equal: medians over a few units are no more exact."""
 
 _VARIES = 1e-3
 """A feature whose peaks deviate by a smaller share of the layer's largest is a constant."""
@@ -150,21 +146,16 @@ class Faithfulness:
 
 
 def best_method(scores: Mapping[str, Score], by_image: Callable[[str], bool]) -> str:
-    """Return the method whose score is the best; of nearly equal ones the first of ``METHODS``.
-
-    SmoothGrad, which takes many times as long, has to be clearly better than the others.
+    """Return the candidate with the best score; of nearly equal ones the first of ``CANDIDATES``.
 
     Args:
-        scores: by method.
+        scores: by method, of one candidate at least.
         by_image: whether a method's way back depends on the image; what does not, as the deconvnet
             without max pooling, is taken only where it is clearly better.
     """
-    cheap = {name: one for name, one in scores.items() if name not in COSTLY} or dict(scores)
-    best = max(one.value for one in cheap.values())
-    for name in COSTLY:
-        if name in scores and scores[name].value > best + _CLEARLY:
-            return name
-    good = [name for name in METHODS if name in cheap and cheap[name].value >= best - _CLEAR]
+    candidates = [name for name in CANDIDATES if name in scores]
+    best = max(scores[name].value for name in candidates)
+    good = [name for name in candidates if scores[name].value >= best - _CLEAR]
     return next((name for name in good if by_image(name)), good[0])
 
 
@@ -173,7 +164,7 @@ def faithfulness(
     layer: Layer,
     images: Float[Tensor, "n c h w"],
     units: Sequence[Request],
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] = CANDIDATES,
 ) -> Faithfulness | None:
     """Test the methods on units of a layer; None where there is no unit.
 
@@ -181,7 +172,7 @@ def faithfulness(
         network, layer: whose pictures these are.
         images: normalised.
         units: strong units of the layer, as :func:`strong_units` finds them.
-        methods: to be tested.
+        methods: to be tested, a candidate among them.
     """
     if not units:
         return None
@@ -210,11 +201,7 @@ def faithfulness(
                 sides.setdefault(name, []).append(max(side.height, side.width))
 
     for name in methods:
-        if name not in COSTLY:
-            test(name)
-    for name in methods:
-        if name in COSTLY and all(one.value < _ENOUGH for one in _medians(found).values()):
-            test(name)
+        test(name)
     scores = _medians(found)
     if not scores:
         return None

@@ -67,7 +67,9 @@ from rot180.graph.operators.pooling import AdaptiveMaxPool, MaxPool
 _pool_backward = torch.ops.aten.max_pool2d_with_indices_backward.default
 
 WAYS_BACK = ("deconvnet", "gradient", "guided")
-METHODS = (*WAYS_BACK, "gradient_times_image", "smoothgrad_squared")
+CANDIDATES = (*WAYS_BACK, "gradient_times_image")
+"""What "auto" chooses from: one pass back, and pictures with a sign."""
+METHODS = (*CANDIDATES, "smoothgrad_squared")
 AUTO = "auto"
 """Stands for the method that was measured to be the best at a layer; see ``faithfulness``."""
 CHOICES = (AUTO, *METHODS)

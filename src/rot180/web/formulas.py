@@ -205,7 +205,7 @@ METHOD_FORMULAS: dict[str, Formula] = {
     "smoothgrad_squared": Formula(
         "smoothgrad squared",
         "The mean, over four images with noise e, of the squared gradient (Smilkov et al. 2017, "
-        "Hooker et al. 2019). It has no sign.",
+        "Hooker et al. 2019). It has neither sign nor colour.",
         _math(
             _over("<mn>1</mn>", "<mn>4</mn>")
             + _under("∑", _i("e"))
