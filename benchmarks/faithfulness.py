@@ -111,7 +111,7 @@ def main() -> None:
     network = named.network()
     use_sample(network, photographs(options.photographs, named, 8, 3))
     images = photographs(options.photographs, named, options.units, 0)
-    print(machine())
+    print(machine(options.threads))
     for name in options.layers.split(","):
         layer = network.layer(name)
         table: dict[str, list[tuple[float, float]]] = {}

@@ -137,13 +137,26 @@ def test_a_pooling_by_the_square_has_a_gradient_at_zero() -> None:
 
 @pytest.mark.slow
 def test_a_signal_that_becomes_infinite_is_refused_with_its_step() -> None:
+    model = seeded(Written, lambda s, x: s.c((0 * s.a(x)).log().clamp(min=-9)))
+    with torch.no_grad():
+        model.c.weight.abs_()
+    net = rot180.capture(model, image(1, 3, 8, 8))
+    with pytest.raises(Rot180Error, match=r"not a number \(NaN\) on its way back .* step log"):
+        rot180.project(net, image(3, 8, 8), "c", 0, method="gradient")
+
+
+@pytest.mark.slow
+def test_what_a_rectifier_holds_back_may_be_infinite() -> None:
+    """PyTorch gives 0 there, too: the image has no influence on a unit that is silent."""
     model = seeded(Written, lambda s, x: s.c(F.relu(s.a(x)).log().clamp(min=-9)))
     with torch.no_grad():
         model.c.weight.abs_()
         model.a.bias[:] = -50
-    net = rot180.capture(model, image(1, 3, 8, 8))
-    with pytest.raises(Rot180Error, match=r"not a number \(NaN\) on its way back .* step log"):
-        rot180.project(net, image(3, 8, 8), "c", 0, method="gradient")
+    net, x = rot180.capture(model, image(1, 3, 8, 8)), image(3, 8, 8)
+    found = rot180.project(net, x, "c", 0, (4, 4), method="gradient")
+    wanted = x[None].clone().requires_grad_()
+    model(wanted)[0, 0, 4, 4].backward()
+    assert torch.equal(found.full(), wanted.grad[0])
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def settings(
         Rot180Error: one is out of range, or of another kind.
     """
     return Settings(
-        _layer_patterns(layers),
+        layer_patterns(layers),
         _at_least(examples, 1, "The number of examples"),
         _at_least(sample, 0, "The number of sampled images"),
         _kind_of_images(images),
@@ -156,7 +156,12 @@ def file_of(path: Any) -> Path:
     return found
 
 
-def _layer_patterns(layers: Any) -> tuple[str, ...] | None:
+def layer_patterns(layers: Any) -> tuple[str, ...] | None:
+    """Check the names and patterns of layers; None: all layers.
+
+    Raises:
+        Rot180Error: they are no strings, or there are none.
+    """
     if layers is None:
         return None
     found = (layers,) if isinstance(layers, str) else layers

@@ -28,6 +28,8 @@ class Example(NamedTuple):
             limit, as ReLU6 has; else the activation.
         position: (y, x) of that in the map.
         box: the receptive field there, in pixels of the image.
+        effective: the effective receptive field, a square inside ``box``; None where it was not
+            measured.
     """
 
     image: int
@@ -35,6 +37,7 @@ class Example(NamedTuple):
     position: tuple[int, int]
     box: Box
     strength: float
+    effective: Box | None = None
 
 
 class Peaks(NamedTuple):
@@ -79,6 +82,12 @@ class Partner(NamedTuple):
 def is_number(value: Any) -> bool:
     """Say whether a value of a file is a number, and finite as a float."""
     return isinstance(value, int | float) and abs(value) <= float_info.max
+
+
+def _is_inside(box: Box, other: Box) -> bool:
+    """Say whether a box that is not empty lies inside another one."""
+    rows = other.top <= box.top < box.bottom <= other.bottom
+    return rows and other.left <= box.left < box.right <= other.right
 
 
 STATISTICS = (
@@ -183,19 +192,34 @@ class Feature:
         layer = self._atlas.layers[self.layer]
         found = []
         for values in self._atlas.rows(
-            'SELECT image, y, x, top, "left", bottom, "right", activation, strength FROM example '
-            "WHERE feature = ? ORDER BY rank",
+            'SELECT rank, image, y, x, top, "left", bottom, "right", activation, strength '
+            "FROM example WHERE feature = ? ORDER BY rank",
             self.number,
         ):
-            self._atlas.check(all(isinstance(one, int) for one in values[:7]), "example")
-            self._atlas.check(all(map(is_number, values[7:])), "example.activation")
-            image, y, x, top, left, bottom, right, activation, strength = values
+            self._atlas.check(all(isinstance(one, int) for one in values[:8]), "example")
+            self._atlas.check(all(map(is_number, values[8:])), "example.activation")
+            rank, image, y, x, top, left, bottom, right, activation, strength = values
             inside = 0 <= y < layer.height and 0 <= x < layer.width
             self._atlas.check(inside, "example")
             box = Box(top, left, bottom, right)
             self._atlas.check(box == layer.fields.box((y, x)), "example")
-            found.append(Example(image, activation, (y, x), box, strength))
+            effective = self._effective_fields.get(rank)
+            if effective is not None:
+                self._atlas.check(_is_inside(effective, box), "effective_field")
+            found.append(Example(image, activation, (y, x), box, strength, effective))
         return tuple(found)
+
+    @cached_property
+    def _effective_fields(self) -> dict[int, Box]:
+        """The effective receptive fields that were measured, by the rank of the example."""
+        found = {}
+        for values in self._atlas.rows(
+            'SELECT rank, top, "left", bottom, "right" FROM effective_field WHERE feature = ?',
+            self.number,
+        ):
+            self._atlas.check(all(isinstance(one, int) for one in values), "effective_field")
+            found[values[0]] = Box(*values[1:])
+        return found
 
     @property
     def firing(self) -> tuple[Example, ...]:

@@ -9,7 +9,7 @@ it, and the views ``examples``, ``responses``, ``partners`` and ``peaks`` by lay
 APPLICATION_ID = 0x72313830
 """The letters r180."""
 
-VERSION = 2
+VERSION = 3
 
 TABLES = """
 -- What was scanned, and how: one fact a row, values in JSON.
@@ -76,6 +76,18 @@ CREATE TABLE example (
   x INTEGER NOT NULL,
   top INTEGER NOT NULL,          -- its receptive field in the image, cut to it; bottom and right
   "left" INTEGER NOT NULL,       -- are exclusive
+  bottom INTEGER NOT NULL,
+  "right" INTEGER NOT NULL,
+  PRIMARY KEY (feature, rank)
+) WITHOUT ROWID;
+
+-- The effective receptive fields of examples, as far as they were measured: the smallest square
+-- that holds 80 % of the energy of the projection; bottom and right are exclusive.
+CREATE TABLE effective_field (
+  feature INTEGER NOT NULL REFERENCES feature (id),
+  rank INTEGER NOT NULL,
+  top INTEGER NOT NULL,
+  "left" INTEGER NOT NULL,
   bottom INTEGER NOT NULL,
   "right" INTEGER NOT NULL,
   PRIMARY KEY (feature, rank)

@@ -21,7 +21,11 @@ from rot180.atlas.state import State
 from rot180.errors import Rot180Error, Rot180Warning
 from rot180.files import confirm, is_file, private_folder
 
-_RESULTS = ("feature", "example", "peak", "response", "partner", "sample_image", "sample", "state")
+_RESULTS = (
+    *("feature", "example", "effective_field", "peak", "response", "partner"),
+    *("sample_image", "sample", "state"),
+)
+"""The tables that are written anew at every checkpoint."""
 
 _PICTURES = 256
 """Pictures stored in one transaction."""
@@ -220,6 +224,10 @@ class Writer:
         self._change(
             lambda file: file.executemany("UPDATE image SET picture = ? WHERE number = ?", some)
         )
+
+    def add_effective_fields(self, rows: Sequence[tuple[int, ...]]) -> None:
+        """Store effective receptive fields: (feature, rank, top, left, bottom, right) each."""
+        self._change(lambda file: _insert(file, "effective_field", rows, "OR REPLACE "))
 
     def tell(self, facts: Mapping[str, Any]) -> None:
         """Add to what the file says about itself."""

@@ -9,7 +9,7 @@ from rot180.cli.atlases import sheet
 from rot180.cli.explaining import explain, trace
 from rot180.cli.inspecting import inspect
 from rot180.cli.pictures import figures, project
-from rot180.cli.scanning import compare, features, merge, scan
+from rot180.cli.scanning import compare, features, fields, merge, scan
 from rot180.cli.showing import export, serve
 from rot180.cli.training import demo, train
 from rot180.console import say
@@ -50,6 +50,7 @@ _COMMANDS = (
     inspect,
     scan,
     merge,
+    fields,
     features,
     compare,
     sheet,

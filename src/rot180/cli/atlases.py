@@ -45,6 +45,9 @@ def sheet(
     ] = True,
     method: Method = "auto",
     unpool: Unpool = "switches",
+    masked: Annotated[
+        bool, typer.Option("--masked", help="Let patches fade where the projection has no energy.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Name of the files; by default the layer's.")
     ] = None,
@@ -88,6 +91,7 @@ def sheet(
                 most=most,
                 method=method,
                 unpool=unpool,
+                masked=masked,
                 data=dataset,
                 name=path.name,
             )

@@ -18,6 +18,7 @@ from rot180.cli.options import (
     Size,
     Std,
     Weights,
+    scanned_model,
     the_model,
     whole,
 )
@@ -215,6 +216,58 @@ def merge(
                 f"Written: {out}, {_size(out.stat().st_size)}, {atlas.scanned} of {atlas.images} "
                 "images."
             )
+
+
+def fields(
+    atlas: AtlasFile,
+    layers: Annotated[
+        str | None, typer.Option(help="Names or patterns, as 'layer4.*,fc'; else all.")
+    ] = None,
+    examples: Annotated[
+        int, typer.Option(min=1, help="Examples of each feature, the strongest first.")
+    ] = 1,
+    data: Annotated[
+        str | None, typer.Option(help="The data that was scanned, if the atlas has no pictures.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of these data: train, test or all.")] = "all",
+    model: Annotated[
+        str | None, typer.Option(help="The model that was scanned, if named otherwise now.")
+    ] = None,
+    weights: Weights = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    output_classes: OutputClasses = None,
+    device: Device = "auto",
+) -> None:
+    """Measure the effective receptive field of each feature's strongest examples.
+
+    Sheets and the explorer then cut these examples to what matters to the unit, and not to what is
+    typical of the layer. The atlas can be used meanwhile, and the command can be interrupted: given
+    again, it goes on.
+    """
+    with sentences():
+        from rot180.atlas.effective_fields import measure_effective_fields
+        from rot180.atlas.reading import open_atlas
+        from rot180.datasets import open_dataset
+
+        with open_atlas(atlas) as opened:
+            named = scanned_model(opened, model, weights, size, mean, std, output_classes, device)
+        with Bar("measuring") as bar:
+            found = measure_effective_fields(
+                atlas,
+                named,
+                examples=examples,
+                layers=None if layers is None else [one.strip() for one in layers.split(",")],
+                data=None if data is None else open_dataset(data, split),
+                progress=bar,
+            )
+        with found:
+            ((measured, side),) = found.rows(
+                'SELECT COUNT(*), AVG(MAX(bottom - top, "right" - "left")) FROM effective_field'
+            )
+        typical = f", {side:.0f} pixels wide on average" if measured else ""
+        say(f"{atlas} holds the effective fields of {measured} examples{typical}.")
 
 
 def features(

@@ -14,12 +14,13 @@ import numpy as np
 from jaxtyping import UInt8
 
 from rot180.atlas.features import AtlasLayer, Example, Feature
+from rot180.atlas.images import AtlasImages
 from rot180.atlas.orders import checked_order
 from rot180.atlas.reading import Atlas
 from rot180.atlas.scanned import Scanned
 from rot180.atlas.words import feature_words, firing_words
 from rot180.errors import Rot180Error, whole_number
-from rot180.figures.scanned import Carrying, Source
+from rot180.figures.scanned import Carrying
 from rot180.figures.sheet import MARGIN, Sheet, drawable, shortened
 from rot180.figures.tiles import Tile, Tiles
 from rot180.projection.pictures import scale_of
@@ -46,6 +47,7 @@ def patches(
     most: Any = None,
     method: Any = "auto",
     unpool: Any = "switches",
+    masked: Any = False,
     data: Any = None,
     name: Any = "patches",
 ) -> Iterator[Sheet]:
@@ -62,6 +64,7 @@ def patches(
         sort: an order by a statistic, as "strongest" (see :data:`rot180.atlas.orders.ORDERS`).
         most: show so many features at most.
         method, unpool: see :func:`rot180.project`.
+        masked: whether patches fade where the projection has no energy; with a model only.
         data: the data set that was scanned, to take the images from it instead of from the atlas.
         name: of the files, to which the number of the page is added.
 
@@ -88,10 +91,13 @@ def patches(
         )
     which = f"{len(alive)} features" if len(alive) <= limit else f"{limit} of {len(alive)} features"
     which += "" if sort is None else f", sorted as {sort},"
-    source, rules = Source(atlas, data), named_rules(method, unpool)
+    source, rules = AtlasImages(atlas, data), named_rules(method, unpool)
     carrying = None if model is None else Carrying(Scanned.of(atlas, model), part.name, rules)
     shown, silent = tuple(alive[:limit]), len(chosen) - len(alive)
-    return _Plates(atlas, part, source, carrying, shown, silent, which).sheets(str(name))
+    if masked and carrying is None:
+        raise Rot180Error("Masked patches are made by projections, for which the model is needed.")
+    plates = _Plates(atlas, part, source, carrying, shown, silent, which, bool(masked))
+    return plates.sheets(str(name))
 
 
 def _chosen(atlas: Atlas, layer: AtlasLayer, features: Any, sort: Any) -> list[Feature]:
@@ -214,11 +220,12 @@ class _Plates:
 
     atlas: Atlas
     layer: AtlasLayer
-    source: Source
+    source: AtlasImages
     carrying: Carrying | None
     features: tuple[Feature, ...]
     silent: int
     which: str
+    masked: bool
 
     def sheets(self, name: str) -> Iterator[Sheet]:
         """Draw page after page."""
@@ -255,16 +262,18 @@ class _Plates:
         for place, feature in enumerate(features):
             (x, y), shown = block.corner(place), feature.firing[:MOST]
             tiles = [block.tiles.patch(pixels[one.image], one) for one in shown]
-            sheet.picture(x, y, block.together(tiles), 1 / _FINE)
             about: list[dict[str, Any]] = [_as_numbers(one) for one in shown]
             if back is not None:
-                tiles = []
-                for unit, example in zip(about, shown, strict=True):
+                signals = []
+                for n, (unit, example) in enumerate(zip(about, shown, strict=True)):
                     signal = next(back).full().float().cpu().numpy()
                     unit["scale"] = scale_of(signal)
-                    tiles.append(block.tiles.signal(signal, example))
+                    signals.append(block.tiles.signal(signal, example))
+                    if self.masked:
+                        tiles[n] = block.tiles.masked(pixels[example.image], signal, example)
                 right = x + block.width + _BETWEEN
-                sheet.picture(right, y, block.together(tiles), 1 / _FINE)
+                sheet.picture(right, y, block.together(signals), 1 / _FINE)
+            sheet.picture(x, y, block.together(tiles), 1 / _FINE)
             self._write(sheet, block, place, feature)
             words = {
                 "words": drawable(feature_words(self.atlas, feature)),
@@ -327,6 +336,13 @@ class _Plates:
                 f" The tiles show {side}x{side} pixels around each unit, where most of what "
                 "matters to it lies: a little more than the typical effective receptive field."
             )
+        if any(unit.effective for one in self.features for unit in one.firing[:MOST]):
+            found += (
+                " Examples whose effective receptive field was measured show that: the square that "
+                "holds 80 % of the energy of the projection."
+            )
+        if self.masked:
+            found += " The patches fade where the projection has no energy."
         if self.silent:
             found += f" Features that never fire are left out: {self.silent}."
         if block.tiles.whole:
@@ -373,5 +389,6 @@ def _as_numbers(one: Example) -> dict[str, Any]:
         "image": one.image,
         "position": one.position,
         "box": one.box,
+        "effective": one.effective,
         "activation": one.activation,
     }

@@ -4,9 +4,11 @@ A unit at the border sees less of the image than its receptive field: what is th
 would be if the image went on, and the rest of the tile stays empty. Where the receptive field is as
 high or as wide as the image, the tile shows all of the image along that side instead.
 
-Of a large receptive field few pixels matter. Where the effective size is known (see
-:mod:`rot180.projection.effective`) and clearly smaller, a tile shows a square of that size around
-the place of the unit, moved inwards at the border.
+Of a large receptive field few pixels matter. Where an example's own effective receptive field was
+measured (see :mod:`rot180.atlas.effective_fields`), its tile shows that square. Elsewhere, if the
+typical effective size at the layer is known (see :mod:`rot180.projection.effective`) and clearly
+smaller, a tile shows a square of that size around the place of the unit, moved inwards at the
+border.
 """
 
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int64, UInt8
 from PIL import Image
 
+from rot180.atlas.effective_fields import SMALLEST_FIELD
 from rot180.atlas.features import AtlasLayer, Example
 from rot180.graph.boxes import Box, Span
 from rot180.projection.pictures import opacity, signed_picture
@@ -27,9 +30,13 @@ _USUAL, _LEAST, _MOST = 112, 96, 128
 """The longer side of a tile: the usual one, and the bounds of those that enlarge by whole factors;
 in pixels of a picture."""
 
-_LARGE, _SMALLER, _AROUND = 64, 0.75, 1.25
-"""Receptive fields of so many pixels are cut to the effective size, if that is so much smaller, and
-so much of what is around it is shown."""
+_SMALLER, _AROUND = 0.75, 1.25
+"""Receptive fields of 64 pixels and more are cut to the typical effective size, if that is so much
+smaller, and so much of what is around it is shown."""
+
+_LEAST_OWN = 32
+"""The least side of a square around an example's own effective receptive field, in pixels of the
+image: smaller ones are recognised by their surroundings alone."""
 
 
 class _Side(NamedTuple):
@@ -81,7 +88,7 @@ class Tiles:
         height, width: in pixels of a picture.
         factor: pixels of the picture for each of the image: a whole number, or one below or above 1
             that a filter (Lanczos) makes.
-        whole: whether every tile shows the whole image.
+        whole: whether every tile without an effective field of its own shows the whole image.
         effective: the side of the square that tiles are cut to, in pixels of the image; None: they
             show the receptive fields.
     """
@@ -94,6 +101,7 @@ class Tiles:
             )
         )
         self._seen = self._sides
+        self._large = max(one.extent for one in self._sides) >= SMALLEST_FIELD
         self.effective = _effective_side(layer, [one.extent for one in self._sides])
         if self.effective is not None:
             self._sides = tuple(one.effective(self.effective) for one in self._seen)
@@ -105,6 +113,9 @@ class Tiles:
     def box(self, example: Example) -> Box:
         """Return the part of the image that a tile shows."""
         rows, columns = self._sides
+        own = self._own(example)
+        if own is not None:
+            return Box.of(_grown(own.rows, rows.size), _grown(own.columns, columns.size))
         y, x = example.position
         return Box.of(rows.shown(example.box.rows, y), columns.shown(example.box.columns, x))
 
@@ -132,7 +143,7 @@ class Tiles:
         """Show a signal at the size of the image likewise: zero as mid-grey, on its own scale."""
         box = self.box(example)
         cut = signal[:, box.top : box.bottom, box.left : box.right]
-        if self._enlarges:
+        if self._enlarges(example):
             return self._placed(signed_picture(cut), example)
         # Made smaller before it is scaled: fine detail, which the filter weakens, stays visible.
         small = self._resized(np.moveaxis(cut, 0, -1).astype(np.float32), example)
@@ -154,13 +165,17 @@ class Tiles:
         tile[..., 3] = self._placed(alpha.repeat(3, axis=2), example)[..., 0] * there
         return tile
 
-    @property
-    def _enlarges(self) -> bool:
-        return self.factor == round(self.factor)
+    def _own(self, example: Example) -> Box | None:
+        return example.effective if self._large else None
+
+    def _enlarges(self, example: Example) -> bool:
+        return self.factor == round(self.factor) and self._own(example) is None
 
     def _target(self, example: Example) -> Box:
         """Return where in the tile the box of the image comes to lie."""
         box, spans = self.box(example), []
+        if self._own(example) is not None:
+            return _centred(box, (self.height, self.width))
         for side, limit, span, place in zip(
             self._sides,
             (self.height, self.width),
@@ -188,7 +203,7 @@ class Tiles:
     def _resized(self, values: np.ndarray, example: Example) -> np.ndarray:
         """Bring a part of an image, bytes or floating-point, to its size in the tile."""
         at = self._target(example)
-        if self._enlarges:
+        if self._enlarges(example):
             return values.repeat(int(self.factor), axis=0).repeat(int(self.factor), axis=1)
         if not values.size:
             return np.zeros((at.height, at.width, values.shape[2]), values.dtype)
@@ -204,10 +219,27 @@ class Tiles:
 def _effective_side(layer: AtlasLayer, extents: Sequence[int]) -> int | None:
     """Return the effective size of a layer's receptive fields, where tiles are to be cut to it."""
     found = layer.faithfulness
-    if found is None or max(extents) < _LARGE:
+    if found is None or max(extents) < SMALLEST_FIELD:
         return None
     side = max(1, round(_AROUND * found.effective))
     return side if side <= _SMALLER * min(extents) else None
+
+
+def _grown(span: Span, size: int) -> Span:
+    """Return a span around another one, inside an axis, of the least length that is shown."""
+    length = min(max(span.size, _LEAST_OWN), size)
+    start = min(max((span.start + span.stop - length) // 2, 0), size - length)
+    return Span(start, start + length)
+
+
+def _centred(box: Box, size: tuple[int, int]) -> Box:
+    """Return where a box lies in a tile that it fills in its height or its width."""
+    factor = min(size[0] / box.height, size[1] / box.width)
+    spans = []
+    for length, limit in zip((box.height, box.width), size, strict=True):
+        shown = min(max(round(factor * length), 1), limit)
+        spans.append(Span((limit - shown) // 2, (limit - shown) // 2 + shown))
+    return Box.of(*spans)
 
 
 def _side(spans: Int64[np.ndarray, "places 2"], nominal: int, every: float, size: int) -> _Side:

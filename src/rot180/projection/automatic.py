@@ -32,11 +32,12 @@ from rot180.projection.faithfulness import (
 from rot180.projection.rules import AUTO, CANDIDATES, Rules
 from rot180.projection.rules import rules as named_rules
 
-LIGHT, HEAVY = 8, 4
-"""Units that are tested at a layer below which few products are summed, and many."""
+MANY, LIGHT, HEAVY = 32, 8, 4
+"""Units that are tested at a layer: whose units see few pixels; below which few products are
+summed; and many."""
 
-_HEAVY = 2**31
-"""So many products are many."""
+_SMALL_FIELD, _HEAVY = 64, 2**31
+"""Pixels along a side from which on a receptive field is large, and products that are many."""
 
 _MOST = 32
 """Images of a sample that are looked at."""
@@ -121,11 +122,18 @@ def measured(
     if key not in network.measured:
         images = sample_of(network)
         if units is None:
-            units = strong_units(network, [layer], images, LIGHT)[layer.name]
-        most = LIGHT if network.multiply_adds(layer) < _HEAVY else HEAVY
-        network.measured[key] = faithfulness(network, layer, images, units[:most], methods)
+            units = strong_units(network, [layer], images, MANY)[layer.name]
+        chosen = units[: _unit_count(network, layer)]
+        network.measured[key] = faithfulness(network, layer, images, chosen, methods)
     found: Faithfulness | None = network.measured[key]
     return found
+
+
+def _unit_count(network: Network, layer: Layer) -> int:
+    """Return how many units of a layer are tested."""
+    if network.multiply_adds(layer) >= _HEAVY:
+        return HEAVY
+    return MANY if max(layer.receptive_field) < _SMALL_FIELD else LIGHT
 
 
 def representatives(layers: Sequence[Layer], most: int) -> list[Layer]:
@@ -158,7 +166,7 @@ def measured_all(
         fires on the sample.
     """
     images = sample_of(network)
-    units = strong_units(network, layers, images, LIGHT)
+    units = strong_units(network, layers, images, MANY)
     chosen = representatives(layers, most)
     found: dict[int, Faithfulness] = {}
     for done, layer in enumerate(chosen):

@@ -14,10 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rot180.atlas.features import Feature
+from rot180.atlas.images import Pixels
 from rot180.atlas.reading import Atlas
 from rot180.atlas.scanned import OtherNetwork, Scanned
 from rot180.errors import Rot180Error
-from rot180.figures.scanned import Carrying, Pixels
+from rot180.figures.scanned import Carrying
 from rot180.graph.forward import ForwardPass
 from rot180.graph.network import Network
 from rot180.networks.model import NamedModel

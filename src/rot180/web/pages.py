@@ -120,6 +120,7 @@ def feature_page(links: Links, book: Book, view: FeatureView) -> str:
         view=view,
         size=book.atlas.size,
         effective=book.tiles(view.layer.name).effective,
+        own_fields=sum(one.effective is not None for one in view.examples),
         projected=_projected(links, view.network),
         bars=bars,
         ticks=ticks,

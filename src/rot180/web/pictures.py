@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from rot180.atlas.features import Example, Feature
-from rot180.figures.scanned import Pixels
+from rot180.atlas.images import Pixels
 from rot180.figures.tiles import Tile, Tiles
 from rot180.projection.pictures import grid, scale_of, signed_picture
 from rot180.projection.result import Projection
@@ -151,6 +151,7 @@ def _means(
     book: Book, tiles: Tiles, examples: Sequence[Example], signals: Sequence[Projection]
 ) -> UInt8[np.ndarray, "rows columns 4"]:
     """Draw the mean of patches and, where there are signals, of these, peaks on one another."""
+    examples = [one._replace(effective=None) for one in examples]  # of one scale
     patches = [tiles.patch(book.pixels(one.image), one) for one in examples]
     made = [mean_tile(patches)] if patches else []
     if patches and signals:

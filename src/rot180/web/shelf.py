@@ -8,10 +8,10 @@ from typing import Any
 
 from rot180.atlas.features import AtlasLayer, Feature
 from rot180.atlas.identity import Identity
+from rot180.atlas.images import AtlasImages, Pixels
 from rot180.atlas.reading import Atlas
 from rot180.datasets import Dataset
 from rot180.errors import Rot180Error, listed
-from rot180.figures.scanned import Pixels, Source
 from rot180.figures.tiles import Tiles
 from rot180.projection.result import Projection
 from rot180.web.cache import Cache
@@ -61,9 +61,9 @@ class Book:
         changed = atlas.path.stat()
         self.mark = f"{name}-{changed.st_mtime_ns:x}-{changed.st_size:x}"
         self.pictures_missing = ""
-        self._source: Source | None = None
+        self._source: AtlasImages | None = None
         try:
-            self._source = Source(atlas, data)
+            self._source = AtlasImages(atlas, data)
         except Rot180Error as error:
             if data is not None:
                 raise

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from secrets import token_urlsafe
 
-from rot180.figures.scanned import Pixels
+from rot180.atlas.images import Pixels
 from rot180.web.decoding import Decoder
 from rot180.web.failures import Busy, TooLarge
 from rot180.web.shelf import Book

@@ -25,7 +25,8 @@ def _relu(z: Tensor) -> Tensor:
 
 
 def _where_positive(signal: Tensor, output: Tensor) -> Tensor:
-    return signal * (output > 0)  # at 0 the derivative is taken as 0
+    found: Tensor = aten.threshold_backward(signal, output, 0)  # at 0 the derivative is taken as 0
+    return found
 
 
 RELU = Rectifier("ReLU", _relu, _where_positive, from_output=True)
@@ -38,7 +39,8 @@ def clipped(limit: float) -> Rectifier:
         return z.clamp(0, limit)
 
     def derived(signal: Tensor, output: Tensor) -> Tensor:
-        return signal * ((output > 0) & (output < limit))
+        found: Tensor = aten.hardtanh_backward(signal, output, 0, limit)  # 0 at the limits, too
+        return found
 
     name = "ReLU6" if limit == 6 else f"clamp(0, {limit:g})"
     return Rectifier(name, function, derived, from_output=True)

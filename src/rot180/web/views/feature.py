@@ -30,7 +30,9 @@ class ExampleView:
             limit.
         position: (y, x) of that in the map.
         box: the receptive field there, in pixels of the image.
-        shown: the part of it that tiles show: all, or a square of the layer's effective size.
+        shown: the part of it that tiles show: all, or a square of the layer's effective size, or of
+            its own.
+        effective: its own effective receptive field; None where it was not measured.
         pixel: (y, x) in its middle.
     """
 
@@ -43,6 +45,7 @@ class ExampleView:
     position: tuple[int, int]
     box: Box
     shown: Box
+    effective: Box | None
     pixel: tuple[int, int]
 
 
@@ -128,6 +131,7 @@ def feature_view(
                 one.position,
                 one.box,
                 shown,
+                one.effective,
                 pixel,
             )
         )

@@ -6,9 +6,9 @@ from functools import partial
 import numpy as np
 
 from rot180.atlas.features import Example, is_number
+from rot180.atlas.images import Pixels
 from rot180.atlas.reading import Atlas
 from rot180.errors import check_name
-from rot180.figures.scanned import Pixels
 from rot180.graph.boxes import Box
 from rot180.web.failures import NotFound
 from rot180.web.live import Opened
