@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
+from rot180.atlas.features import AtlasLayer
 from rot180.atlas.words import BY_COLOUR, IMAGES_OF_CLASS, SELECTIVE
 from rot180.figures.subject import colour_entropy
 from rot180.visible import visible
@@ -43,6 +44,8 @@ class LayerRow:
         receptive_field: (height, width), in pixels.
         stride: (vertical, horizontal) pixels between neighbouring units' receptive fields.
         sees_all: whether its units see the whole image.
+        mostly: typical side of their effective receptive fields, in pixels; None where it was not
+            measured, or is hardly smaller than the receptive field.
         dead: features that fire on no image.
         by_colour: features of whose variance colour explains a quarter or more.
         selective: features with a class selectivity of a half or more, on a class of at least ten
@@ -59,6 +62,7 @@ class LayerRow:
     receptive_field: tuple[int, int]
     stride: tuple[float, float]
     sees_all: bool
+    mostly: int | None
     dead: int
     by_colour: int
     selective: int | None
@@ -173,9 +177,18 @@ def layer_rows(book: Book) -> list[LayerRow]:
                 layer.receptive_field,
                 layer.stride,
                 layer.receptive_field == atlas.size,
+                _mostly(layer),
                 dead,
                 by_colour,
                 selective if judged else None,
             )
         )
     return rows
+
+
+def _mostly(layer: AtlasLayer) -> int | None:
+    """Return the typical side of a layer's effective receptive fields, where it tells something."""
+    found = layer.faithfulness
+    if found is None or found.effective > 0.9 * min(layer.receptive_field):
+        return None
+    return max(1, round(found.effective))
