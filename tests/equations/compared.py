@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 from rot180.equations import Dense, Layer
-from rot180.equations.verify import Check
+from rot180.equations.gradcheck import Check
 from tests.equations.cases import normal
 
 seeds = st.integers(0, 999)

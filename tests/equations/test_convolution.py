@@ -20,11 +20,11 @@ from rot180.equations.convolution import (
     correlation,
     correlation_error,
     correlation_gradient,
-    exchanged,
     rot180,
+    swap_in_out,
 )
-from rot180.equations.geometry import margins, pair
-from rot180.equations.patches import Patches
+from rot180.equations.fast.im2col import Im2Col
+from rot180.equations.padding import pair, resolve_padding
 from tests.equations.cases import (
     Array,
     Case,
@@ -185,7 +185,7 @@ def test_a_kernel_that_the_rotation_leaves_alone_makes_both_operations_equal(cas
     assert relative(*errors) < 1e-10
 
 
-# Any channels, strides and borders.
+# Any channels, strides and padding.
 
 
 @pytest.mark.slow
@@ -241,16 +241,16 @@ def test_a_padding_of_one_number_two_or_four() -> None:
 @settings(max_examples=10, deadline=None)
 @given(case=cases())
 def test_features_and_channels_exchanged_twice_are_as_before(case: Case) -> None:
-    turned = exchanged(case.w, case.groups)
+    turned = swap_in_out(case.w, case.groups)
     assert turned.shape == (case.groups * case.channels, case.features, *case.kernel)
-    assert np.array_equal(exchanged(turned, case.groups), case.w)
+    assert np.array_equal(swap_in_out(turned, case.groups), case.w)
 
 
 # What does not fit.
 
 
 def _patches(a: Array, w: Array, groups: int = 1) -> Array:
-    return Patches((1, 1), ((1, 0), (0, 1)), groups).forward(a, w, np.zeros(len(w)))
+    return Im2Col((1, 1), ((1, 0), (0, 1)), groups).forward(a, w, np.zeros(len(w)))
 
 
 A, W = np.zeros((2, 4, 5, 6)), np.zeros((6, 4, 3, 3))
@@ -306,11 +306,14 @@ A, W = np.zeros((2, 4, 5, 6)), np.zeros((6, 4, 3, 3))
         (lambda: correlation(A[0], W), r"of shape \(4, 5, 6\) and \(6, 4, 3, 3\)"),
         (lambda: convolution(A, W[0]), r"of shape \(2, 4, 5, 6\) and \(4, 3, 3\)"),
         (
-            lambda: margins("some", (3, 3), (1, 1)),
+            lambda: resolve_padding("some", (3, 3), (1, 1)),
             "no padding 'some'. There are: valid, same, f",
         ),
         (lambda: convolution(A, W, padding=-1), "padding is one whole number from 0 up, .* -1"),
-        (lambda: margins((1, 2, 3), (3, 3), (1, 1)), r"padding is one .* one is \(1, 2, 3\)"),
+        (
+            lambda: resolve_padding((1, 2, 3), (3, 3), (1, 1)),
+            r"padding is one .* one is \(1, 2, 3\)",
+        ),
         (lambda: correlation(A, W, padding=((0, 1), (-2, 0))), r"padding is .* one is \(-2, 0\)"),
         (lambda: correlation(A, W, 0), "stride is one whole number from 1 up, .* this one is 0"),
         (lambda: convolution(A, W, (1, 0)), r"stride is one whole .* this one is \(1, 0\)"),

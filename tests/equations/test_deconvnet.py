@@ -26,8 +26,8 @@ from rot180.equations import (
     ReLU,
     Tanh,
 )
-from rot180.equations.deconvnet import METHODS, UNPOOLINGS, project, signals, start
-from rot180.equations.verify import central_differences
+from rot180.equations.deconvnet import METHODS, UNPOOLINGS, backward_signals, project, seed_signal
+from rot180.equations.gradcheck import central_differences
 from rot180.networks.engines import equations_network
 from tests.equations.cases import Array, normal
 
@@ -108,7 +108,7 @@ def test_the_strongest_unit_and_any_other(method: str, unpool: str) -> None:
             assert compare(*case, layer, [feature], tuple(unit), method, unpool) == []
 
 
-# Windows that overlap, borders, strides, groups.
+# Windows that overlap, padding, strides, groups.
 
 
 @cache
@@ -173,8 +173,8 @@ def test_a_position_may_be_of_numbers_of_numpy() -> None:
     ours, _, x = varied()
     one = x[None].numpy()
     feature, *position = np.argwhere(ours.scores(one)[0] > 0)[0]
-    found = start(ours, "6", int(feature), tuple(position))[1]
-    assert np.array_equal(found, start(ours, "6", int(feature), tuple(map(int, position)))[1])
+    found = seed_signal(ours, "6", int(feature), tuple(position))[1]
+    assert np.array_equal(found, seed_signal(ours, "6", int(feature), tuple(map(int, position)))[1])
     assert found.any()
 
 
@@ -236,7 +236,7 @@ def test_the_gradient_is_that_of_the_activation_and_the_error_of_the_five_steps(
 ) -> None:
     network, x = smooth(), normal(2, 2, 9, 8, seed=seed)
     found = project(network, x, "conv3", feature, position, "gradient")
-    top, signal = start(network, "conv3", feature, position)
+    top, signal = seed_signal(network, "conv3", feature, position)
     assert top == "relu3"
 
     # The quadratic cost of this target has the signal as its output error.
@@ -250,7 +250,9 @@ def test_the_gradient_is_that_of_the_activation_and_the_error_of_the_five_steps(
     def evaluate() -> tuple[Array, list[Array]]:
         network.input(x)
         parts = network.feed_forward() * signal
-        return parts, [one.branch() for one in network.layers.values() if one.branch() is not None]
+        return parts, [
+            one.kink_pattern() for one in network.layers.values() if one.kink_pattern() is not None
+        ]
 
     chosen = np.random.default_rng(seed).permutation(x.size)[:40]
     slopes, crossed = central_differences(evaluate, x, chosen)
@@ -284,21 +286,21 @@ def test_the_signal_starts_with_the_activation_and_nothing_else() -> None:
     ours.scores(x[None].numpy())
     maps = ours.a["7"]
     for position in (None, "peak", (1, 2)):
-        top, signal = start(ours, "6", 3, position)
+        top, signal = seed_signal(ours, "6", 3, position)
         assert top == "7"
         kept = signal != 0
         assert np.array_equal(signal[kept], maps[kept])
         assert not signal[:, [0, 1, 2, 4]].any()
         places = {None: (maps[:, 3] > 0).sum(), "peak": 1, (1, 2): int(maps[0, 3, 1, 2] > 0)}
         assert kept.sum() == places[position]
-    _, signal = start(ours, "6", 3, "peak")
+    _, signal = seed_signal(ours, "6", 3, "peak")
     assert signal.max() == maps[0, 3].max() > 0
 
 
 def test_a_layer_without_a_rectifier_starts_with_its_own_output() -> None:
     network = Network({"conv": Convolution(1, 2, 2), "pool": MaxPool(2), "relu": ReLU()})
     network.scores(-np.ones((1, 1, 4, 5)))
-    top, signal = start(network, "conv", 1)
+    top, signal = seed_signal(network, "conv", 1)
     assert top == "conv"
     assert np.array_equal(signal[:, 1], network.a["conv"][:, 1])
     assert signal.any()
@@ -333,12 +335,12 @@ def test_the_maps_of_any_layer_go_back_to_the_pixels(layer: str) -> None:
 def test_biases_take_no_part_on_the_way_back() -> None:
     ours, _, x = varied()
     ours.scores(x[None].numpy())
-    top, signal = start(ours, "6", 1)
+    top, signal = seed_signal(ours, "6", 1)
     for method in METHODS:
         for unpool in UNPOOLINGS:
-            found = signals(ours, top, signal, method, unpool)
-            nothing = signals(ours, top, np.zeros_like(signal), method, unpool)
-            twice = signals(ours, top, 2 * signal, method, unpool)
+            found = backward_signals(ours, top, signal, method, unpool)
+            nothing = backward_signals(ours, top, np.zeros_like(signal), method, unpool)
+            twice = backward_signals(ours, top, 2 * signal, method, unpool)
             assert list(found) == ["7", "6", "5", "4", "3", "2", "1", "0", ""]
             assert not any(one.any() for one in nothing.values())
             assert all(np.array_equal(2 * one, twice[name]) for name, one in found.items())
@@ -383,8 +385,11 @@ def fed() -> Network:
         (lambda: project(small(), X, "conv", 0, (0, 5)), r"no position \(0, 5\) .* are 4x5"),
         (lambda: project(small(), X, "conv", 0, (0, -1)), r"no position \(0, -1\) in 'conv'"),
         (lambda: project(small(), X, "conv", 0, "best"), "no position best .* 'peak', or"),
-        (lambda: start(fed(), "conv", 0, (0.5, 1)), "position has to be a whole number, not 0.5"),
-        (lambda: start(fed(), "conv", 0, (1, 2, 3)), r"no position \(1, 2, 3\) in 'conv'"),
+        (
+            lambda: seed_signal(fed(), "conv", 0, (0.5, 1)),
+            "position has to be a whole number, not 0.5",
+        ),
+        (lambda: seed_signal(fed(), "conv", 0, (1, 2, 3)), r"no position \(1, 2, 3\) in 'conv'"),
         (
             lambda: project(small(), X, "conv", 0, None, "deconv"),
             "no method 'deconv'. There are: deconvnet, g",

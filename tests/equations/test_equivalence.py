@@ -29,7 +29,7 @@ def layer(case: Case, operation: str) -> Convolution:
         case.groups * case.features,
         case.kernel,
         case.stride,
-        case.borders,
+        case.pad_width,
         case.groups,
         operation,
     )

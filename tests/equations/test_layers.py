@@ -88,7 +88,7 @@ def test_convolution(operation: str, case: Case, more: int) -> None:
 
     def function(a: Tensor, w: Tensor, b: Tensor) -> Tensor:
         kernel = w.flip(-2, -1) if operation == "convolution" else w
-        return F.conv2d(bordered(a, case.borders), kernel, b, case.stride, 0, 1, case.groups)
+        return F.conv2d(bordered(a, case.pad_width), kernel, b, case.stride, 0, 1, case.groups)
 
     agrees(layer, function, case.a, case.seed)
     agrees(layer, function, normal(more, *case.a.shape[1:], seed=case.seed + 5), case.seed + 6)
@@ -142,7 +142,7 @@ def test_weights_that_have_been_asked_for_or_given_stay_as_they_are_in_a_network
     alone[2].weights = {"w": normal(3, 2, seed=5), "b": np.ones(3)}
     kept = [one.weights["w"].copy() for one in alone]
     for one in alone:
-        Network([ReLU(), one]).twin()
+        Network([ReLU(), one]).replica()
     assert all(np.array_equal(one.weights["w"], w) for one, w in zip(alone, kept, strict=True))
 
 
@@ -192,14 +192,14 @@ def pooled(
     pool: Callable[..., Tensor], w: Windows, value: float, **named: Any
 ) -> Callable[..., Any]:
     """Return PyTorch's pooling of the same windows, its border made of ``value``."""
-    return lambda a: pool(bordered(a, w.borders, value), w.size, w.stride, **named)
+    return lambda a: pool(bordered(a, w.pad_width, value), w.size, w.stride, **named)
 
 
 @pytest.mark.slow
 @settings(max_examples=75, deadline=None)
 @given(drawn=windows())
 def test_max_pooling_and_its_ties(drawn: Windows) -> None:
-    layer = MaxPool(drawn.size, drawn.stride, drawn.borders)
+    layer = MaxPool(drawn.size, drawn.stride, drawn.pad_width)
     agrees(layer, pooled(F.max_pool2d, drawn, -np.inf), drawn.a, drawn.seed)
     agrees(layer, pooled(F.max_pool2d, drawn, -np.inf), -drawn.a[:1], drawn.seed)
 
@@ -208,20 +208,20 @@ def test_max_pooling_and_its_ties(drawn: Windows) -> None:
 @settings(max_examples=50, deadline=None)
 @given(drawn=windows())
 def test_switches_say_where_the_maxima_were(drawn: Windows) -> None:
-    layer = MaxPool(drawn.size, drawn.stride, drawn.borders)
+    layer = MaxPool(drawn.size, drawn.stride, drawn.pad_width)
     maxima = layer.forward(drawn.a).copy()
     of_pytorch = pooled(F.max_pool2d, drawn, -np.inf, return_indices=True)
     _, places = of_pytorch(torch.from_numpy(drawn.a))
     i, j = np.divmod(layer.switches, drawn.size[1])
     y, x = np.indices(maxima.shape[2:])
     rows, columns = y * drawn.stride[0] + i, x * drawn.stride[1] + j
-    width = drawn.image[1] + sum(drawn.borders[1])
+    width = drawn.image[1] + sum(drawn.pad_width[1])
     assert np.array_equal(rows * width + columns, places.numpy())
     inside = drawn.a[
         np.arange(2)[:, None, None, None],
         np.arange(3)[:, None, None],
-        rows - drawn.borders[0][0],
-        columns - drawn.borders[1][0],
+        rows - drawn.pad_width[0][0],
+        columns - drawn.pad_width[1][0],
     ]
     assert np.array_equal(inside, maxima)
 
@@ -244,7 +244,7 @@ def test_a_border_never_wins() -> None:
 
 def summed(a: Array, w: Windows) -> Array:
     """Return the sum of each window, with zeros as the border."""
-    whole = np.pad(a, ((0, 0), (0, 0), *w.borders))
+    whole = np.pad(a, ((0, 0), (0, 0), *w.pad_width))
     views = sliding_window_view(whole, w.size, (2, 3))
     return views[:, :, :: w.stride[0], :: w.stride[1]].sum((-2, -1))
 
@@ -252,7 +252,7 @@ def summed(a: Array, w: Windows) -> Array:
 @settings(max_examples=50, deadline=None)
 @given(drawn=windows())
 def test_repetition_is_the_adjoint_of_the_sum_over_windows(drawn: Windows) -> None:
-    layer = MaxPool(drawn.size, drawn.stride, drawn.borders)
+    layer = MaxPool(drawn.size, drawn.stride, drawn.pad_width)
     layer.forward(drawn.a)
     for seed in (1, 2):
         x = normal(*drawn.a.shape, seed=seed)
@@ -280,7 +280,7 @@ def test_repetition_fills_windows_that_do_not_overlap_exactly(k, size, seed) -> 
 @settings(max_examples=50, deadline=None)
 @given(drawn=windows())
 def test_average_pooling_counts_the_zeros_of_the_border(drawn: Windows) -> None:
-    layer = AveragePool(drawn.size, drawn.stride, drawn.borders)
+    layer = AveragePool(drawn.size, drawn.stride, drawn.pad_width)
     agrees(layer, pooled(F.avg_pool2d, drawn, 0.0), drawn.a, drawn.seed)
     agrees(layer, pooled(F.avg_pool2d, drawn, 0.0), drawn.a[1:], drawn.seed)
 
@@ -348,7 +348,7 @@ def test_what_is_dropped_depends_on_the_seed_or_on_the_numbers_it_is_given() -> 
     layers = [Dropout(seed=seed) for seed in (1, 1, 2, 3)]
     for one in layers:
         one.training = True
-    layers[3].draw_from(np.random.default_rng(1))
+    layers[3].set_rng(np.random.default_rng(1))
     first, same, other, given = (one.forward(a) for one in layers)
     assert np.array_equal(first, same)
     assert np.array_equal(first, given)
@@ -416,14 +416,14 @@ def test_a_twin_shares_the_weights_and_nothing_else(name: str) -> None:
     delta = normal(*wanted.shape, seed=2)
     layer.forward(there)  # so that there are buffers that could be shared
     layer.backward(delta)
-    twin = layer.twin()
-    assert type(twin) is type(layer)
-    assert all(twin.weights[kind] is one for kind, one in layer.weights.items())
+    replica = layer.replica()
+    assert type(replica) is type(layer)
+    assert all(replica.weights[kind] is one for kind, one in layer.weights.items())
     out = layer.forward(here)
-    twin.forward(there)
+    replica.forward(there)
     error, gradient = layer.backward(delta), layer.gradient(delta)
-    twin.backward(-delta)
-    twin.gradient(-delta)
+    replica.backward(-delta)
+    replica.gradient(-delta)
     assert relative(out, wanted) < 1e-13
     assert relative(error, alone.backward(delta)) < 1e-13
     for kind, one in alone.gradient(delta).items():

@@ -12,6 +12,7 @@ from rot180.equations import (
     SGD,
     Adam,
     Convolution,
+    DataParallel,
     Dense,
     Dropout,
     Flatten,
@@ -22,7 +23,6 @@ from rot180.equations import (
     ReLU,
     Sigmoid,
     Tanh,
-    Team,
 )
 from tests.equations.cases import (
     Array,
@@ -83,13 +83,18 @@ def striped(seed: int = 0) -> Network:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*OPTIMIZERS, "default"])
 def test_stripes_are_learned_with_a_convolution(name: str) -> None:
-    net, (x, labels), told = striped(), stripes(640, 0), []
+    net, (x, labels), epochs_seen = striped(), stripes(640, 0), []
     optimizer = {**OPTIMIZERS, "default": lambda: None}[name]()
     history = net.fit(
-        x, labels, epochs=4, batch=16, optimizer=optimizer, told=lambda *values: told.append(values)
+        x,
+        labels,
+        epochs=4,
+        batch=16,
+        optimizer=optimizer,
+        on_epoch=lambda *values: epochs_seen.append(values),
     )
     assert net.accuracy(*stripes(200, 1)) > 0.95
-    assert [tuple(one.values()) for one in history] == told
+    assert [tuple(one.values()) for one in history] == epochs_seen
     assert [list(one) for one in history] == [["epoch", "cost", "accuracy"]] * 4
     assert [one["epoch"] for one in history] == [1, 2, 3, 4]
     assert history[-1]["cost"] < history[0]["cost"]
@@ -177,7 +182,7 @@ def flat(arrays: dict[str, Array]) -> Array:
 )
 def test_a_team_finds_what_one_finds_alone(batches, threads: int, part: int, seed: int) -> None:
     alone, together = striped(seed), striped(seed)
-    with Team(together, threads, part) as team:
+    with DataParallel(together, threads, part) as team:
         for number, n in enumerate(batches):
             x, labels = stripes(n, seed + number)
             costs, gradients = alone.five_steps(x, labels)
@@ -196,9 +201,9 @@ def test_a_team_finds_what_one_finds_alone(batches, threads: int, part: int, see
 def test_what_is_dropped_does_not_depend_on_the_number_of_threads(threads, part, seed) -> None:
     x, labels = normal(30, 6, seed=seed), classes(3, 30, seed)
     with (
-        Team(dropping(), 1, part, seed) as one,
-        Team(dropping(), threads, part, seed) as many,
-        Team(dropping(), 1, part, seed + 1) as other,
+        DataParallel(dropping(), 1, part, seed) as one,
+        DataParallel(dropping(), threads, part, seed) as many,
+        DataParallel(dropping(), 1, part, seed + 1) as other,
     ):
         steps = []
         for _ in range(3):
@@ -216,7 +221,7 @@ def test_parts_of_a_batch_do_not_drop_the_same() -> None:
     net = Network({"dropout": Dropout(0.5), "head": Dense(50, 2)})
     net.weights["head.w"][...] = 0
     x, labels = np.ones((2, 50)), np.array([0, 0])
-    with Team(net, part=1) as team:
+    with DataParallel(net, part=1) as team:
         found = team.five_steps(x, labels).gradients["head.w"]
     # To each weight an image adds nothing or its error, which is 1/2 here; its sign is the class's.
     assert np.array_equal(np.unique(found.round(12)), [-1, -0.5, 0, 0.5, 1])

@@ -16,6 +16,7 @@ from rot180.equations import (
     Adam,
     AveragePool,
     Convolution,
+    DataParallel,
     Dense,
     Dropout,
     Flatten,
@@ -27,9 +28,8 @@ from rot180.equations import (
     Sigmoid,
     SoftmaxCrossEntropy,
     Tanh,
-    Team,
 )
-from rot180.equations.geometry import count_of
+from rot180.equations.padding import check_count
 from tests.equations.cases import Array, bordered, classes, normal, relative, tensor
 from tests.models import TwoConvolutions, seeded
 
@@ -220,16 +220,16 @@ def test_labels_that_do_not_fit(labels: object, words: str) -> None:
         (lambda: small().fit(normal(2, 6), np.zeros(2, int), batch=0), "batch .* 1, not 0"),
         (lambda: small().fit(normal(2, 6), np.array([0, 5])), "Label 5 of image 1 is no class"),
         (lambda: small().fit(normal(2, 6), np.array([0, 1]), threads=0), "threads .* 1, not 0"),
-        (lambda: Team(small(), part=0), "part .* 1, not 0"),
+        (lambda: DataParallel(small(), part=0), "part .* 1, not 0"),
         (
-            lambda: Team(small()).five_steps(normal(0, 6), np.zeros(0, int)),
+            lambda: DataParallel(small()).five_steps(normal(0, 6), np.zeros(0, int)),
             r"one image at least; this one is .* \(0, 6\)",
         ),
         (lambda: Flatten().forward(normal(0, 2, 3, 4)), r"one image at least; .* \(0, 2, 3, 4\)"),
-        (lambda: Team(small(), seed=-1), "The seed is a number from 0 up, not -1"),
+        (lambda: DataParallel(small(), seed=-1), "The seed is a number from 0 up, not -1"),
         (lambda: Dropout(seed=-1), "The seed is a number from 0 up, not -1"),
         (lambda: small().scores(normal(2, 6), part=0), "number of images in a part .* 1, not 0"),
-        (lambda: count_of(1.5, "epochs"), "^The number of epochs has to be a whole .*, not 1.5"),
+        (lambda: check_count(1.5, "epochs"), "^The number of epochs has to be a whole .*, not 1.5"),
         (lambda: Dense(0, 2), "^The number of inputs has to be at least 1, not 0"),
         (lambda: Network([]), "one layer at least"),
         (lambda: SoftmaxCrossEntropy(1.0), "between 0 and 1, not at 1.0"),
@@ -387,10 +387,10 @@ def test_scores_do_not_depend_on_the_parts(n: int, part: int) -> None:
 
 def test_a_twin_network_has_the_same_weights_and_other_activations() -> None:
     net = small()
-    twin = net.twin()
-    assert all(twin.weights[name] is one for name, one in net.weights.items())
+    replica = net.replica()
+    assert all(replica.weights[name] is one for name, one in net.weights.items())
     out = net.five_steps(normal(3, 6), [0, 1, 2])[0].copy()
     a = {name: one.copy() for name, one in net.a.items()}
-    twin.five_steps(normal(3, 6, seed=1), [0, 1, 2])
+    replica.five_steps(normal(3, 6, seed=1), [0, 1, 2])
     assert all(np.array_equal(net.a[name], one) for name, one in a.items())
     assert np.array_equal(net.five_steps(normal(3, 6), [0, 1, 2])[0], out)

@@ -11,8 +11,8 @@ from torch import Tensor
 from rot180.equations import (
     SGD,
     Adam,
+    Muon,
     Optimizer,
-    Orthogonal,
 )
 from rot180.equations.optimizers import orthogonalised
 from rot180.networks import optimizer as of_pytorch
@@ -79,7 +79,7 @@ def test_adam_as_pytorch(settings_: tuple[float, float, float, float]) -> None:
 @pytest.mark.parametrize("momentum", [0.95, 0.5])
 def test_orthogonal_steps_as_those_of_the_pytorch_engine(momentum: float) -> None:
     both(
-        Orthogonal(0.02, momentum),
+        Muon(0.02, momentum),
         lambda tensors: of_pytorch.Orthogonal(tensors.values(), 0.02, momentum),
         {"wide": (4, 3, 3, 2), "tall": (9, 1, 2, 2), "matrix": (5, 5)},
     )
@@ -96,7 +96,7 @@ def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int,
     assert values.max() < 1.3
 
 
-@pytest.mark.parametrize("make", [lambda: SGD(0.1, 0.9), Adam, Orthogonal])
+@pytest.mark.parametrize("make", [lambda: SGD(0.1, 0.9), Adam, Muon])
 def test_all_that_is_remembered_is_in_the_state(make: Callable[[], Optimizer]) -> None:
     whole, first = make(), make()
     weights = {name: normal(*shape) for name, shape in SHAPES.items()}

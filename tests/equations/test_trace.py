@@ -23,7 +23,7 @@ from rot180.equations import (
     Tanh,
     softmax,
 )
-from rot180.equations.deconvnet import METHODS, UNPOOLINGS, project, signals, start
+from rot180.equations.deconvnet import METHODS, UNPOOLINGS, backward_signals, project, seed_signal
 from rot180.equations.trace import Sum, Trace
 from tests.equations.cases import Array, normal
 from tests.equations.traced import (
@@ -139,7 +139,7 @@ def test_the_error_of_the_images_comes_from_the_first_layer(place) -> None:
     costs = []
     for step in (1e-5, -1e-5):
         x[index] = IMAGES[index] + step
-        costs.append(network.cost.of(network.scores(x), LABELS["quadratic"]).mean())
+        costs.append(network.cost.per_image(network.scores(x), LABELS["quadratic"]).mean())
     network.five_steps(IMAGES, LABELS["quadratic"])  # as the other tests find it
     taken = trace.delta("", index)
     assert (taken.name, taken.index) == ("dC/dx", index)
@@ -209,7 +209,7 @@ def _some(trace: Trace) -> list[Sum]:
 class Distance(Cost):
     """The sum of |a - y|, whose error is no difference."""
 
-    def of(self, output: Array, y: Array) -> Array:
+    def per_image(self, output: Array, y: Array) -> Array:
         return np.abs(output - y).sum(1)
 
     def error(self, output: Array, y: Array) -> Array:
@@ -296,8 +296,8 @@ def test_a_projection_at_the_pixels_and_at_every_layer_on_the_way(
     feature = place.pop() % network.a[layer].shape[1]
     unit = (place[0] % network.a[layer].shape[2], place[1] % network.a[layer].shape[3])
     position = data.draw(st.sampled_from([None, "peak", unit]))
-    top, signal = start(network, layer, feature, position)
-    found = signals(network, top, signal, method, unpool)
+    top, signal = seed_signal(network, layer, feature, position)
+    found = backward_signals(network, top, signal, method, unpool)
     names = ["", *network.layers]
     passed = names[: names.index(top)]
     at = data.draw(st.sampled_from(passed))

@@ -33,7 +33,7 @@ places = st.lists(st.integers(0, 999), min_size=5, max_size=5)
 
 
 def everything(cost: Cost) -> Network:
-    """Make a network with every kind of layer; windows overlap, all borders are uneven."""
+    """Make a network with every kind of layer; windows overlap, all padding is uneven."""
     network = Network(
         {
             "conv1": Convolution(2, 4, (3, 2), (1, 2), ((1, 0), (2, 1)), 2, "convolution"),

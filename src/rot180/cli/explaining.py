@@ -180,7 +180,7 @@ def _print(found: "Sum", most: int) -> None:
     """Print a sum, its largest products first; the others as one number."""
     from math import prod
 
-    from rot180.equations.links import Factor
+    from rot180.equations.wiring import Factor
 
     sizes = [prod(factor.value for factor in term) for term in found.terms]
     order = sorted(range(len(sizes)), key=lambda k: -abs(sizes[k]))

@@ -18,14 +18,14 @@ from rot180.equations.convolution import rot180
 from rot180.equations.costs import Cost, Quadratic, SoftmaxCrossEntropy, softmax
 from rot180.equations.deconvnet import project
 from rot180.equations.equivalence import connections
+from rot180.equations.fast.im2col import channels_last
+from rot180.equations.fast.parallel import DataParallel
+from rot180.equations.gradcheck import adjoint_error, check_layer, check_network
 from rot180.equations.layers import Convolution, Dense, Dropout, Flatten, Layer
 from rot180.equations.network import Network
-from rot180.equations.optimizers import SGD, Adam, Optimizer, Orthogonal
-from rot180.equations.patches import channels_last
+from rot180.equations.optimizers import SGD, Adam, Muon, Optimizer
 from rot180.equations.pooling import AveragePool, MaxPool
-from rot180.equations.team import Team
 from rot180.equations.trace import Trace
-from rot180.equations.verify import adjoint_error, check_layer, check_network
 
 __all__ = [
     "SGD",
@@ -34,20 +34,20 @@ __all__ = [
     "AveragePool",
     "Convolution",
     "Cost",
+    "DataParallel",
     "Dense",
     "Dropout",
     "Flatten",
     "Layer",
     "MaxPool",
+    "Muon",
     "Network",
     "Optimizer",
-    "Orthogonal",
     "Quadratic",
     "ReLU",
     "Sigmoid",
     "SoftmaxCrossEntropy",
     "Tanh",
-    "Team",
     "Trace",
     "adjoint_error",
     "channels_last",

@@ -33,7 +33,7 @@ class Activation(Layer):
     def backward(self, delta: Array) -> Array:
         """Return dC/dz = dC/da f'(z)."""
         check_error(delta, self.a.shape)
-        return np.multiply(delta, self.derivative(), out=self._buffers.like("error", self.a))
+        return np.multiply(delta, self.derivative(), out=self._buffers.empty_like("error", self.a))
 
 
 class Sigmoid(Activation):
@@ -73,12 +73,12 @@ class ReLU(Activation):
 
     def function(self, z: Array) -> Array:
         """Return max(z, 0)."""
-        return np.maximum(z, 0, out=self._buffers.like("a", z))
+        return np.maximum(z, 0, out=self._buffers.empty_like("a", z))
 
     def derivative(self) -> Array:
         """Return whether z > 0."""
         return np.greater(self.a, 0)
 
-    def branch(self) -> Array:
+    def kink_pattern(self) -> Array:
         """Return whether z > 0."""
         return self.derivative()

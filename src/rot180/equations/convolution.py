@@ -1,7 +1,7 @@
 """The convolution of a network and its two gradients, each as its equation stands.
 
 Everything here rests on one sum, the cross-correlation; the rest turns kernels, dilates errors and
-exchanges axes. Written for reading: ``rot180.equations.patches`` computes the same numbers fast.
+exchanges axes. Written for reading: ``rot180.equations.fast`` computes the same numbers fast.
 
 ========  =========================  ==========================================================
 array     shape                      what
@@ -33,7 +33,14 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from rot180.equations.geometry import Margins, Padding, check_groups, margins, out_size, pair
+from rot180.equations.padding import (
+    Padding,
+    PadWidth,
+    check_groups,
+    out_size,
+    pair,
+    resolve_padding,
+)
 from rot180.errors import Rot180Error
 
 Array = NDArray[Any]
@@ -90,9 +97,9 @@ def correlation(
     """
     n, f, each = check_shapes(a, w, groups)
     stride, size = pair(stride, "stride"), w.shape[2:]
-    borders = margins(padding, size, stride)
-    y, x = out_size(a.shape[2:], size, stride, borders)
-    windows = sliding_window_view(padded(a, borders), size, axis=(2, 3))
+    pad_width = resolve_padding(padding, size, stride)
+    y, x = out_size(a.shape[2:], size, stride, pad_width)
+    windows = sliding_window_view(padded(a, pad_width), size, axis=(2, 3))
     windows = windows[:, :, :: stride[0], :: stride[1]]
     windows = windows.reshape(n, groups, each, y, x, *size)
     kernels = w.reshape(groups, f // groups, *w.shape[1:])
@@ -125,8 +132,8 @@ def convolution(
                [0., 0., 0.]])
     """
     check_axes(a, w)
-    borders = margins(padding, w.shape[2:], pair(stride, "stride"), rotated=True)
-    return correlation(a, rot180(w), stride, borders, groups)
+    pad_width = resolve_padding(padding, w.shape[2:], pair(stride, "stride"), rotated=True)
+    return correlation(a, rot180(w), stride, pad_width, groups)
 
 
 def correlation_error(
@@ -140,7 +147,7 @@ def correlation_error(
     """Carry the error back through z = correlation(a, w): dC/da = delta * w, in full.
 
     The error is dilated (stride - 1 zeros between neighbours), then convolved with the kernels,
-    features and channels exchanged; the border that padding had added is cut off. For one channel
+    features and channels swap_in_out; the border that padding had added is cut off. For one channel
     and stride 1: dC/da[y,x] = sum of w[i,j] delta[y-i,x-j].
 
     Args:
@@ -157,11 +164,11 @@ def correlation_error(
     check_axes(delta, w)
     check_groups(groups * w.shape[1], len(w), groups)
     stride = pair(stride, "stride")
-    borders = margins(padding, w.shape[2:], stride)
-    above = out_size(size, w.shape[2:], stride, borders)
+    pad_width = resolve_padding(padding, w.shape[2:], stride)
+    above = out_size(size, w.shape[2:], stride, pad_width)
     check_error(delta, (len(delta), len(w), *above))
-    full = convolution(dilated(delta, stride), exchanged(w, groups), 1, "full", groups)
-    (top, bottom), (left, right) = borders
+    full = convolution(dilated(delta, stride), swap_in_out(w, groups), 1, "full", groups)
+    (top, bottom), (left, right) = pad_width
     height, width = size
     whole = np.zeros((*full.shape[:2], height + top + bottom, width + left + right), full.dtype)
     whole[..., : full.shape[-2], : full.shape[-1]] = full
@@ -182,8 +189,8 @@ def convolution_error(
     for :func:`correlation_error`.
     """
     check_axes(delta, w)
-    borders = margins(padding, w.shape[2:], pair(stride, "stride"), rotated=True)
-    return correlation_error(delta, rot180(w), size, stride, borders, groups)
+    pad_width = resolve_padding(padding, w.shape[2:], pair(stride, "stride"), rotated=True)
+    return correlation_error(delta, rot180(w), size, stride, pad_width, groups)
 
 
 def correlation_gradient(
@@ -216,9 +223,9 @@ def correlation_gradient(
     n, c, f = len(a), a.shape[1], delta.shape[1]
     check_groups(c, f, groups)
     stride = pair(stride, "stride")
-    borders = margins(padding, size, stride)
-    check_error(delta, (n, f, *out_size(a.shape[2:], size, stride, borders)))
-    images = padded(a, borders)
+    pad_width = resolve_padding(padding, size, stride)
+    check_error(delta, (n, f, *out_size(a.shape[2:], size, stride, pad_width)))
+    images = padded(a, pad_width)
     images = images.reshape(n, groups, c // groups, *images.shape[2:]).transpose(2, 1, 0, 3, 4)
     images = images.reshape(c // groups, groups * n, *images.shape[3:])
     kernels = dilated(delta, stride).transpose(1, 0, 2, 3)
@@ -239,8 +246,8 @@ def convolution_gradient(
     For one channel and stride 1, "full": dC/dw[i,j] = sum of delta[y,x] a[y-i,x-j]. Arguments as
     for :func:`correlation_gradient`.
     """
-    borders = margins(padding, size, pair(stride, "stride"), rotated=True)
-    return rot180(correlation_gradient(a, delta, size, stride, borders, groups))
+    pad_width = resolve_padding(padding, size, pair(stride, "stride"), rotated=True)
+    return rot180(correlation_gradient(a, delta, size, stride, pad_width, groups))
 
 
 def bias_gradient(delta: Array) -> Array:
@@ -250,9 +257,9 @@ def bias_gradient(delta: Array) -> Array:
     return total
 
 
-def padded(a: Array, borders: Margins) -> Array:
+def padded(a: Array, pad_width: PadWidth) -> Array:
     """Put rows and columns of zeros around the last two axes."""
-    return np.pad(a, ((0, 0), (0, 0), *borders))
+    return np.pad(a, ((0, 0), (0, 0), *pad_width))
 
 
 def dilated(delta: Array, stride: tuple[int, int]) -> Array:
@@ -264,7 +271,7 @@ def dilated(delta: Array, stride: tuple[int, int]) -> Array:
     return spread
 
 
-def exchanged(w: Array, groups: int = 1) -> Array:
+def swap_in_out(w: Array, groups: int = 1) -> Array:
     """Exchange features and channels in each group: (f, c / groups, …) to (c, f / groups, …)."""
     f, c, *size = w.shape
     return w.reshape(groups, f // groups, c, *size).swapaxes(1, 2).reshape(-1, f // groups, *size)

@@ -57,12 +57,12 @@ class Cost(ABC):
             raise Rot180Error(f"What the output should be for image {image} is not finite.")
         return labels
 
-    def reached(self, output: Array) -> Array | None:
+    def prediction(self, output: Array) -> Array | None:
         """Return the a of an error that is a - y; None if the error is something else."""
         return None
 
     @abstractmethod
-    def of(self, output: Array, y: Array) -> Array:
+    def per_image(self, output: Array, y: Array) -> Array:
         """Return C_x of each image (n,)."""
 
     @abstractmethod
@@ -73,7 +73,7 @@ class Cost(ABC):
 class Quadratic(Cost):
     """``C_x = |a - y|^2 / 2``, so that dC/da = a - y; the last activation then multiplies f'(z)."""
 
-    def of(self, output: Array, y: Array) -> Array:
+    def per_image(self, output: Array, y: Array) -> Array:
         """Return half the squared distance of each image."""
         half: Array = ((output - y) ** 2).reshape(len(output), -1).sum(1) / 2
         return half
@@ -82,7 +82,7 @@ class Quadratic(Cost):
         """Return a - y."""
         return output - y
 
-    def reached(self, output: Array) -> Array:
+    def prediction(self, output: Array) -> Array:
         """Return the output."""
         return output
 
@@ -129,7 +129,7 @@ class SoftmaxCrossEntropy(Cost):
         y = super().target(labels, output)
         return y * (1 - self.smoothing) + self.smoothing / y.shape[-1] if self.smoothing else y
 
-    def of(self, output: Array, y: Array) -> Array:
+    def per_image(self, output: Array, y: Array) -> Array:
         """Return the cross-entropy of each image, in nats."""
         entropy: Array = -(y * _log_softmax(output)).sum(-1)
         return entropy
@@ -138,7 +138,7 @@ class SoftmaxCrossEntropy(Cost):
         """Return a - y."""
         return softmax(output) - y
 
-    def reached(self, output: Array) -> Array:
+    def prediction(self, output: Array) -> Array:
         """Return the softmax of the output."""
         return softmax(output)
 

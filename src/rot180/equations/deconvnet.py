@@ -60,11 +60,13 @@ def project(
     network.training(False)
     network.input(x)
     network.feed_forward()
-    top, signal = start(network, layer, feature, position)
-    return signals(network, top, signal, method, unpool)[""]
+    top, signal = seed_signal(network, layer, feature, position)
+    return backward_signals(network, top, signal, method, unpool)[""]
 
 
-def start(network: Network, layer: str, feature: int, position: Any = None) -> tuple[str, Array]:
+def seed_signal(
+    network: Network, layer: str, feature: int, position: Any = None
+) -> tuple[str, Array]:
     """Return where the way back begins, after the rectifier if there is one, and the signal there.
 
     The network has to have been fed forward. Arguments and errors as for :func:`project`.
@@ -101,7 +103,7 @@ def start(network: Network, layer: str, feature: int, position: Any = None) -> t
     return top, signal
 
 
-def signals(
+def backward_signals(
     network: Network,
     top: str,
     signal: Array,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rot180.equations.convolution import Array
-from rot180.equations.geometry import OPERATIONS, Padding, margins, out_size, pair
+from rot180.equations.padding import OPERATIONS, Padding, out_size, pair, resolve_padding
 from rot180.errors import Rot180Error, check_name
 
 CUT = -1
@@ -114,8 +114,8 @@ def connections(
     check_name(operation, "operation", OPERATIONS)
     rotated = operation == "convolution"
     down, right = pair(stride, "stride")
-    borders = margins(padding, (kh, kw), (down, right), rotated)
-    y, x = out_size((height, width), (kh, kw), (down, right), borders)
+    pad_width = resolve_padding(padding, (kh, kw), (down, right), rotated)
+    y, x = out_size((height, width), (kh, kw), (down, right), pad_width)
     number = np.arange(int(np.prod(kernel))).reshape(kernel)
     weight = np.full((f, y, x, c, height, width), CUT)
     for feature, channel, i, j in np.ndindex(kernel):
@@ -123,8 +123,8 @@ def connections(
         for row, column in np.ndindex(y, x):
             # The input that this weight reaches from here; a rotated kernel reaches with its end.
             reach = (kh - 1 - i, kw - 1 - j) if rotated else (i, j)
-            v = down * row + reach[0] - borders[0][0]
-            u = right * column + reach[1] - borders[1][0]
+            v = down * row + reach[0] - pad_width[0][0]
+            u = right * column + reach[1] - pad_width[1][0]
             if 0 <= v < height and 0 <= u < width:
                 weight[feature, row, column, source, v, u] = number[feature, channel, i, j]
     return Connections(weight.reshape(f * y * x, c * height * width), kernel, below, (f, y, x))

@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 
 from rot180.equations.convolution import Array, check_error, rot180
-from rot180.equations.geometry import (
+from rot180.equations.fast.im2col import Im2Col, Workspace, channels_last
+from rot180.equations.padding import (
     OPERATIONS,
     Padding,
+    check_count,
     check_groups,
-    count_of,
-    margins,
+    check_seed,
     pair,
-    seed_of,
+    resolve_padding,
 )
-from rot180.equations.patches import Buffers, Patches, channels_last
 from rot180.errors import Rot180Error, check_name
 
 
@@ -35,7 +35,7 @@ class Layer(ABC):
 
     def __init__(self) -> None:
         self._weights: dict[str, Array] = {}
-        self._buffers = Buffers()
+        self._buffers = Workspace()
 
     @property
     def weights(self) -> dict[str, Array]:
@@ -68,11 +68,11 @@ class Layer(ABC):
         """Return dC/dw and dC/db, given dC/d(output)."""
         return {}
 
-    def branch(self) -> Array | None:
+    def kink_pattern(self) -> Array | None:
         """Return which side of each kink the last forward pass was on; None without kinks."""
         return None
 
-    def twin(self) -> "Layer":
+    def replica(self) -> "Layer":
         """Return a copy that uses the very same weights, with its own buffers and memory."""
         return copy.deepcopy(self, {id(one): one for one in self.weights.values()})
 
@@ -114,7 +114,7 @@ class Dense(Layer):
     ) -> None:
         super().__init__()
         self._a: Array = np.zeros((0, 0))
-        inputs, outputs = count_of(inputs, "inputs"), count_of(outputs, "outputs")
+        inputs, outputs = check_count(inputs, "inputs"), check_count(outputs, "outputs")
         self._start(np.empty((outputs, inputs), dtype), rng)
 
     def forward(self, a: Array) -> Array:
@@ -172,16 +172,16 @@ class Convolution(Layer):
     ) -> None:
         super().__init__()
         check_name(operation, "operation", OPERATIONS)
-        channels, features = count_of(channels, "channels"), count_of(features, "features")
-        groups = count_of(groups, "groups")
+        channels, features = check_count(channels, "channels"), check_count(features, "features")
+        groups = check_count(groups, "groups")
         check_groups(channels, features, groups)
         kernel = pair(size, "size of the kernels")
         self.stride, self.groups = pair(stride, "stride"), groups
         self.rotated = operation == "convolution"
-        self.borders = margins(padding, kernel, self.stride, self.rotated)
+        self.pad_width = resolve_padding(padding, kernel, self.stride, self.rotated)
         w = np.empty((features, channels // groups, *kernel), dtype)
         self._start(channels_last(w), rng)
-        self._patches = Patches(self.stride, self.borders, groups)
+        self._patches = Im2Col(self.stride, self.pad_width, groups)
 
     def forward(self, a: Array) -> Array:
         """Return z (n, f, y, x) of a (n, c, h, w)."""
@@ -246,7 +246,7 @@ class Dropout(Layer):
             raise Rot180Error(f"The share that is dropped lies between 0 and 1, not {share}.")
         self.share, self.training = share, False
         self._shape: tuple[int, ...] = (0,)
-        self._rng = np.random.default_rng(seed_of(seed))
+        self._rng = np.random.default_rng(check_seed(seed))
 
     def forward(self, a: Array) -> Array:
         """Return a with values dropped, or a itself when not training."""
@@ -265,6 +265,6 @@ class Dropout(Layer):
         carried: Array = delta * self._factors
         return carried
 
-    def draw_from(self, rng: np.random.Generator) -> None:
+    def set_rng(self, rng: np.random.Generator) -> None:
         """Take the random numbers from here."""
         self._rng = rng

@@ -16,10 +16,10 @@ import numpy as np
 
 from rot180.equations.convolution import Array
 from rot180.equations.costs import Cost, SoftmaxCrossEntropy
-from rot180.equations.geometry import count_of, seed_of
+from rot180.equations.fast.parallel import DataParallel, count_correct
 from rot180.equations.layers import Dropout, Layer
 from rot180.equations.optimizers import SGD, Optimizer
-from rot180.equations.team import Team, hits
+from rot180.equations.padding import check_count, check_seed
 from rot180.errors import Rot180Error, listed
 
 Arrays = dict[str, Array]
@@ -145,7 +145,7 @@ class Network:
         last = self._last(self.a, "feed_forward")
         y = self.cost.target(labels, self.a[last])
         with np.errstate(invalid="ignore", over="ignore"):
-            costs = self.cost.of(self.a[last], y)
+            costs = self.cost.per_image(self.a[last], y)
         if not np.isfinite(costs).all():
             raise Rot180Error(self._not_finite())
         self.delta[last] = self.cost.error(self.a[last], y) / (images or len(y))
@@ -186,8 +186,8 @@ class Network:
         """Return the output for images of any number, ``part`` at a time; nothing is dropped."""
         self.training(False)
         self.input(x)
-        part, outputs = count_of(part, "images in a part"), []
-        for one in parts(len(x), part):
+        part, outputs = check_count(part, "images in a part"), []
+        for one in batches(len(x), part):
             self.input(x[one])
             outputs.append(self.feed_forward().copy())
         return np.concatenate(outputs)
@@ -199,7 +199,7 @@ class Network:
             Rot180Error: labels that do not fit.
         """
         scores = self.scores(x)
-        return hits(scores, self.cost.check(labels, scores.shape)) / len(scores)
+        return count_correct(scores, self.cost.check(labels, scores.shape)) / len(scores)
 
     def fit(
         self,
@@ -211,7 +211,7 @@ class Network:
         optimizer: Optimizer | None = None,
         seed: int = 0,
         threads: int = 1,
-        told: Callable[[int, float, float], None] | None = None,
+        on_epoch: Callable[[int, float, float], None] | None = None,
     ) -> list[dict[str, float]]:
         """Train on images in random order, and return what was reached in each epoch.
 
@@ -222,8 +222,8 @@ class Network:
             batch: images in a step; the last batch of an epoch may be smaller.
             optimizer: momentum with rate 0.01 if not given.
             seed: of the order.
-            threads: that share a batch, see :class:`rot180.equations.team.Team`.
-            told: called after each epoch with its number, mean cost and accuracy.
+            threads: that share a batch, see :class:`rot180.equations.fast.parallel.DataParallel`.
+            on_epoch: called after each epoch with its number, mean cost and accuracy.
 
         Returns:
             For each epoch "epoch", "cost" (the mean) and "accuracy" (the share of right classes;
@@ -232,7 +232,7 @@ class Network:
         Raises:
             Rot180Error: labels that do not fit, or a cost that is no longer finite.
         """
-        epochs, batch = count_of(epochs, "epochs"), count_of(batch, "images in a batch")
+        epochs, batch = check_count(epochs, "epochs"), check_count(batch, "images in a batch")
         self.input(x)
         x = self.x
         above = self.scores(x[:1]).shape[1:]
@@ -243,17 +243,17 @@ class Network:
         optimizer = optimizer if optimizer is not None else SGD(0.01, momentum=0.9)
         if not isinstance(optimizer, Optimizer):
             raise Rot180Error(f"The optimizer is an object like Adam(), not {optimizer!r}.")
-        rng, history = np.random.default_rng(seed_of(seed)), []
-        with Team(self, threads=threads, seed=seed) as team:
+        rng, history = np.random.default_rng(check_seed(seed)), []
+        with DataParallel(self, threads=threads, seed=seed) as team:
             for epoch in range(1, epochs + 1):
                 cost, right, order = 0.0, 0.0, rng.permutation(len(x))
-                for one in parts(len(x), batch):
+                for one in batches(len(x), batch):
                     found = team.five_steps(x[order[one]], labels[order[one]])
                     optimizer.step(self.weights, found.gradients)
                     cost, right = cost + found.cost * found.images, right + found.right
                 history.append({"epoch": epoch, "cost": cost / len(x), "accuracy": right / len(x)})
-                if told is not None:
-                    told(epoch, cost / len(x), right / len(x))
+                if on_epoch is not None:
+                    on_epoch(epoch, cost / len(x), right / len(x))
         return history
 
     def training(self, wanted: bool) -> None:
@@ -262,9 +262,9 @@ class Network:
             if isinstance(layer, Dropout):
                 layer.training = wanted
 
-    def twin(self) -> "Network":
+    def replica(self) -> "Network":
         """Return a network with the same weights, the very same arrays, and its own buffers."""
-        return Network({name: one.twin() for name, one in self.layers.items()}, self.cost)
+        return Network({name: one.replica() for name, one in self.layers.items()}, self.cost)
 
     def _last(self, found: Arrays, step: str) -> str:
         """Return the name of the last layer, once the step before has been taken."""
@@ -312,6 +312,6 @@ def _checked(layers: Mapping[str, Layer]) -> dict[str, Layer]:
     return dict(layers)
 
 
-def parts(count: int, size: int) -> Iterator[slice]:
+def batches(count: int, size: int) -> Iterator[slice]:
     """Cut ``count`` things into parts of ``size``; the last one may be smaller."""
     return (slice(first, min(first + size, count)) for first in range(0, count, size))

@@ -109,7 +109,7 @@ class Adam(Optimizer):
             weights[name][...] -= self.rate * unbiased / (root + self.epsilon)
 
 
-class Orthogonal(Optimizer):
+class Muon(Optimizer):
     """Momentum whose step is brought close to the nearest matrix with orthogonal rows.
 
     Kernels (f, c, kh, kw) are taken as matrices with one row a feature. All singular values of a

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from rot180.equations.convolution import Array, check_error
-from rot180.equations.geometry import Margins, Padding, margins, out_size, pair
 from rot180.equations.layers import Layer
+from rot180.equations.padding import Padding, PadWidth, out_size, pair, resolve_padding
 from rot180.errors import Rot180Error
 
 
@@ -26,10 +26,10 @@ class _Pool(Layer):
         self.a: Array = np.zeros(0)
         self.size = pair(size, "size of the windows")
         self.stride = pair(self.size if stride is None else stride, "stride")
-        self.borders: Margins = margins(padding, self.size, self.stride)
-        if any(max(border) >= k for border, k in zip(self.borders, self.size, strict=True)):
+        self.pad_width: PadWidth = resolve_padding(padding, self.size, self.stride)
+        if any(max(border) >= k for border, k in zip(self.pad_width, self.size, strict=True)):
             raise Rot180Error(
-                f"The padding {self.borders} is as large as the windows, which are {self.size}: "
+                f"The padding {self.pad_width} is as large as the windows, which are {self.size}: "
                 "some of them would hold nothing of the image."
             )
 
@@ -38,8 +38,8 @@ class _Pool(Layer):
             raise Rot180Error(f"Pooling takes (images, channels, h, w), not the shape {a.shape}.")
         a = self.floating(a)
         self._shape = a.shape
-        self._count = out_size(a.shape[2:], self.size, self.stride, self.borders)
-        if self.borders == ((0, 0), (0, 0)):
+        self._count = out_size(a.shape[2:], self.size, self.stride, self.pad_width)
+        if self.pad_width == ((0, 0), (0, 0)):
             return a
         whole = self._buffers.images("padded", self._padded_shape(), a.dtype)
         whole.fill(self._border)
@@ -48,11 +48,11 @@ class _Pool(Layer):
 
     def _padded_shape(self) -> tuple[int, ...]:
         n, c, h, w = self._shape
-        (top, bottom), (left, right) = self.borders
+        (top, bottom), (left, right) = self.pad_width
         return n, c, h + top + bottom, w + left + right
 
     def _inside(self, whole: Array) -> Array:
-        (top, _), (left, _) = self.borders
+        (top, _), (left, _) = self.pad_width
         return whole[:, :, top : top + self._shape[2], left : left + self._shape[3]]
 
     def _places(self, whole: Array) -> Iterator[Array]:
@@ -127,7 +127,7 @@ class MaxPool(_Pool):
             place[won] = number
         return place
 
-    def branch(self) -> Array:
+    def kink_pattern(self) -> Array:
         """Return the switches."""
         return self.switches
 

@@ -19,18 +19,18 @@ import numpy as np
 
 from rot180.equations.activations import ReLU
 from rot180.equations.convolution import Array
-from rot180.equations.deconvnet import signals, start
+from rot180.equations.deconvnet import backward_signals, seed_signal
 from rot180.equations.layers import Layer
-from rot180.equations.links import (
-    Factor,
-    Index,
-    inputs_of,
-    outputs_of,
-    users_of,
-    windows_over,
-)
 from rot180.equations.network import Network
 from rot180.equations.pooling import MaxPool
+from rot180.equations.wiring import (
+    Factor,
+    Index,
+    incoming,
+    outgoing,
+    uses_of_weight,
+    windows_over,
+)
 from rot180.errors import Rot180Error, listed
 
 
@@ -131,8 +131,8 @@ class Trace:
         index = _checked(index, whole, f"{layer}.z")
         name, a = self._below(layer)
         terms = [
-            (weight.of(f"{layer}.w", one.weights["w"]), Factor(name, place, float(a[place])))
-            for weight, place in inputs_of(one, index, a.shape)
+            (weight.factor(f"{layer}.w", one.weights["w"]), Factor(name, place, float(a[place])))
+            for weight, place in incoming(one, index, a.shape)
         ]
         bias = Factor(f"{layer}.b", index[1:2], float(one.weights["b"][index[1]]))
         return Sum(f"{layer}.z", index, float(whole[index]), (*terms, (bias,)))
@@ -149,7 +149,7 @@ class Trace:
         """
         whole = self._errors(layer)
         index = _checked(index, whole, f"{layer}.delta")
-        terms = self._from_above(layer, index, self._delta, "delta", outputs_of)
+        terms = self._from_above(layer, index, self._delta, "delta", outgoing)
         name = f"{layer}.delta" if layer else "dC/dx"
         return Sum(name, index, float(whole[index]), tuple(terms))
 
@@ -168,7 +168,7 @@ class Trace:
                 Factor(f"{layer}.delta", above, float(delta[above])),
                 Factor(name, place, float(a[place])),
             )
-            for above, place in users_of(one, index, a.shape, delta.shape)
+            for above, place in uses_of_weight(one, index, a.shape, delta.shape)
         )
         value = float(self._gradients[f"{layer}.w"][index])
         return Sum(f"dC/d{layer}.w", index, value, tuple(terms))
@@ -228,8 +228,8 @@ class Trace:
         """Return where a projection begins and its signals; the last one is kept."""
         asked = (layer, feature, str(position), method, unpool)
         if self._walked is None or self._walked[0] != asked:
-            top, signal = start(self.network, layer, feature, position)
-            found = signals(self.network, top, signal, method, unpool)
+            top, signal = seed_signal(self.network, layer, feature, position)
+            found = backward_signals(self.network, top, signal, method, unpool)
             self._walked = asked, top, found
         return self._walked[1:]
 
@@ -250,7 +250,7 @@ class Trace:
         one = self.network.layers[above]
         for factor, place in rule(one, above, index, self._shape(layer), self.a[above].shape):
             if one.weights:
-                factor = factor.of(f"{above}.w", one.weights["w"])
+                factor = factor.factor(f"{above}.w", one.weights["w"])
             own = () if factor is None else (factor,)
             if one.weights or above == top:
                 end = Factor(f"{above}.{what}", place, float(values[above][place]))
@@ -262,12 +262,12 @@ class Trace:
     def _from_cost(self, layer: str, index: Index) -> Iterator[tuple[Factor, ...]]:
         """Yield the two products of the output error: (a - y) / n."""
         share = Factor("1/n", (), 1 / len(self._y))
-        reached = self.network.cost.reached(self.a[layer])
-        if reached is None:
+        prediction = self.network.cost.prediction(self.a[layer])
+        if prediction is None:
             error = self.network.cost.error(self.a[layer], self._y)
             yield share, Factor("dC_x/da", index, float(error[index]))
         else:
-            yield share, Factor("a", index, float(reached[index]))
+            yield share, Factor("a", index, float(prediction[index]))
             yield share, Factor("-y", index, -float(self._y[index]))
 
     def _with_weights(self, layer: str) -> Layer:
@@ -327,7 +327,7 @@ class _Rule:
             for place, _ in windows_over(layer, index, above):
                 yield None, place
         else:
-            yield from outputs_of(layer, name, index, below, above)
+            yield from outgoing(layer, name, index, below, above)
 
 
 def _number(value: float) -> str:

@@ -9,7 +9,15 @@ import numpy as np
 from rot180 import equations
 from rot180.equations.convolution import Array
 from rot180.equations.equivalence import CUT, connections
-from rot180.equations.geometry import OPERATIONS, Margins, Padding, margins, out_size, pair, seed_of
+from rot180.equations.padding import (
+    OPERATIONS,
+    Padding,
+    PadWidth,
+    check_seed,
+    out_size,
+    pair,
+    resolve_padding,
+)
 from rot180.errors import Rot180Error, check_name
 
 ACTIVATIONS = {
@@ -90,10 +98,10 @@ def case(
     size = pair(size, "size", 0) if image is None else image.shape
     kernel_size = pair(kernel_size, "size of the kernel") if kernel is None else kernel.shape
     steps = pair(stride, "stride")
-    borders = margins(padding, kernel_size, steps, operation == "convolution")
-    above = out_size(size, kernel_size, steps, borders)
-    _check_amount(size, kernel_size, borders, above)
-    rng = np.random.default_rng(seed_of(seed))
+    pad_width = resolve_padding(padding, kernel_size, steps, operation == "convolution")
+    above = out_size(size, kernel_size, steps, pad_width)
+    _check_amount(size, kernel_size, pad_width, above)
+    rng = np.random.default_rng(check_seed(seed))
     small = 0.1 if activation in ("sigmoid", "tanh") else 1.0  # large sums would saturate these
     drawn_image = rng.integers(1, 6, size) * small
     count = kernel_size[0] * kernel_size[1]
@@ -101,7 +109,7 @@ def case(
     drawn_kernel = (signs * (1 + rng.permutation(count))).reshape(kernel_size) * small
     image = drawn_image if image is None else image
     kernel = drawn_kernel if kernel is None else kernel
-    wires = connections((1, *image.shape), (1, 1, *kernel.shape), steps, borders)
+    wires = connections((1, *image.shape), (1, 1, *kernel.shape), steps, pad_width)
     if not (wires.weight != CUT).any():
         raise Rot180Error("With this stride and border no window covers a pixel of the image.")
     if bias is None:
@@ -126,7 +134,7 @@ def case(
 
 
 def _check_amount(
-    size: tuple[int, ...], kernel: tuple[int, ...], borders: Margins, above: tuple[int, int]
+    size: tuple[int, ...], kernel: tuple[int, ...], pad_width: PadWidth, above: tuple[int, int]
 ) -> None:
     """Raise Rot180Error if there is more than anybody reads; nothing has been made of it yet."""
     inputs, outputs, weights = prod(size), prod(above), prod(kernel)
@@ -135,7 +143,7 @@ def _check_amount(
             f"{inputs} inputs and {outputs} outputs are too many to be explained; their product is "
             f"to be at most {_MOST}."
         )
-    padded = prod(one + sum(border) for one, border in zip(size, borders, strict=True))
+    padded = prod(one + sum(border) for one, border in zip(size, pad_width, strict=True))
     if weights * outputs > _MOST or max(padded, weights) > _LARGEST:
         raise Rot180Error(
             f"A kernel of {weights} weights on {padded} pixels with their border is too much to be "

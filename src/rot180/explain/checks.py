@@ -13,7 +13,7 @@ from rot180.equations.convolution import (
     rot180,
 )
 from rot180.equations.equivalence import connections
-from rot180.equations.geometry import margins
+from rot180.equations.padding import resolve_padding
 from rot180.explain.blocks import Cell, Figure, Grid, Section, Words, number
 from rot180.explain.worked import Worked, at_text, tiny
 
@@ -91,14 +91,14 @@ def tried(worked: Worked, operation: str) -> Tried:
     kernel = worked.case.kernel[None, None]
     stride, size, k = worked.case.stride, worked.case.image.shape, worked.case.kernel.shape
     rotated = operation == "convolution"
-    borders = margins(worked.case.padding, k, stride, rotated)
-    wires = connections((1, *size), (1, 1, *k), stride, borders, operation=operation)
+    pad_width = resolve_padding(worked.case.padding, k, stride, rotated)
+    wires = connections((1, *size), (1, 1, *k), stride, pad_width, operation=operation)
     right = (wires.matrix(kernel).T @ delta.reshape(-1)).reshape(size)
     back = convolution_error if rotated else correlation_error
     weights = convolution_gradient if rotated else correlation_gradient
-    error = back(delta, kernel, size, stride, borders)[0, 0]
-    other_way = back(delta, rot180(kernel), size, stride, borders)[0, 0]
-    gradient = weights(image, delta, k, stride, borders)
+    error = back(delta, kernel, size, stride, pad_width)[0, 0]
+    other_way = back(delta, rot180(kernel), size, stride, pad_width)[0, 0]
+    gradient = weights(image, delta, k, stride, pad_width)
     dense = np.outer(delta.reshape(-1), image.reshape(-1))
     return Tried(
         error,

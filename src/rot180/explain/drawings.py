@@ -10,7 +10,7 @@ import numpy as np
 
 from rot180.equations.convolution import Array
 from rot180.equations.equivalence import CUT, Connections
-from rot180.equations.geometry import Padding, margins, out_size, pair
+from rot180.equations.padding import Padding, out_size, pair, resolve_padding
 from rot180.explain.blocks import COLOURS, number
 from rot180.explain.svg import INK, Drawing
 
@@ -169,11 +169,11 @@ def sliding(
     """
     numbers = np.arange(kernel.size).reshape(kernel.shape) if numbers is None else numbers
     steps = pair(stride, "stride")
-    borders = margins(padding, kernel.shape, steps)
-    if above.shape != out_size(below.shape, kernel.shape, steps, borders):
+    pad_width = resolve_padding(padding, kernel.shape, steps)
+    if above.shape != out_size(below.shape, kernel.shape, steps, pad_width):
         raise ValueError(f"What the sliding makes is not of the shape {above.shape}.")
-    whole = np.pad(below, borders)
-    inside = np.pad(np.ones(below.shape, bool), borders)
+    whole = np.pad(below, pad_width)
+    inside = np.pad(np.ones(below.shape, bool), pad_width)
     rows, columns = whole.shape
     frame = max(columns, above.shape[1]) * _CELL
     high = (rows + above.shape[0]) * _CELL + 64

@@ -2,8 +2,8 @@
 
 import re
 
-from rot180.equations.links import Factor
 from rot180.equations.trace import Sum
+from rot180.equations.wiring import Factor
 from rot180.explain.blocks import (
     COLOURS,
     Block,

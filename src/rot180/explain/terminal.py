@@ -9,8 +9,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from rot180.equations.links import Factor
 from rot180.equations.trace import Sum
+from rot180.equations.wiring import Factor
 from rot180.explain.blocks import Block, Equation, Figure, Grid, Section, Words, in_lines
 
 _COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red")
@@ -62,14 +62,14 @@ def _figure(parts: list[Grid | str], width: int) -> RenderableType:
     if len(parts) == 1 and isinstance(parts[0], Grid) and parts[0].column_names:
         return _table(parts[0], width)
     rows: list[list[list[Text]]] = [[]]
-    room = width
+    remaining = width
     for lines in map(_lines, parts):
         wide = max(line.cell_len for line in lines) + _GAP
-        if wide > room + _GAP and rows[-1]:
+        if wide > remaining + _GAP and rows[-1]:
             rows.append([])
-            room = width
+            remaining = width
         rows[-1].append(lines)
-        room -= wide
+        remaining -= wide
     return Group(*(_beside(columns) for columns in rows))
 
 

@@ -3,7 +3,7 @@
 from textwrap import wrap
 from xml.sax.saxutils import escape
 
-from rot180.equations.links import Factor
+from rot180.equations.wiring import Factor
 from rot180.explain.blocks import (
     COLOURS,
     Block,

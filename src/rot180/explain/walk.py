@@ -10,8 +10,8 @@ import numpy as np
 
 from rot180.equations.convolution import Array, dilated, padded, rot180
 from rot180.equations.equivalence import CUT
-from rot180.equations.links import Factor
 from rot180.equations.trace import Sum
+from rot180.equations.wiring import Factor
 from rot180.explain.blocks import Block, Equation, Figure, Grid, Section, Words, grid, number
 from rot180.explain.case import Case
 from rot180.explain.checks import beside_differences, never_lost
@@ -35,8 +35,8 @@ def _the_case(worked: Worked) -> Section:
     activation = "" if one.activation == "none" else f" Then the activation `a' = {_f(one)}`."
     output = "z" if one.activation == "none" else "a'"
     extras = [f"stride {_two(one.stride)}"] if one.stride != (1, 1) else []
-    if worked.borders != ((0, 0), (0, 0)):
-        extras.append(f"a border of zeros, {_border(worked.borders)}")
+    if worked.pad_width != ((0, 0), (0, 0)):
+        extras.append(f"a border of zeros, {_border(worked.pad_width)}")
     extra = f" ({', '.join(extras)})" if extras else ""
     words = (
         f"An image `a`, a kernel `w` and a bias `b = {number(one.bias)}`. The layer slides the "
@@ -151,7 +151,7 @@ def _why(worked: Worked, seen: Array) -> str:
         order = "its own" if one.rotated else "reversed"
         what = f"They are entries of the kernel, in {order} order."
     s = "" if one.stride == (1, 1) else str(one.stride[0]) if one.stride[0] > 1 else "s "
-    shifted = worked.borders != ((0, 0), (0, 0)) or one.rotated
+    shifted = worked.pad_width != ((0, 0), (0, 0)) or one.rotated
     start = "Up to a shift that is the same everywhere, " if shifted else "Always "
     sign, back = ("-", "+") if one.rotated else ("+", "-")
     output = f"z[x {back} i]" if not s else f"z[(x {back} i) / {s.strip()}]"
@@ -188,12 +188,13 @@ def _full(worked: Worked) -> Section:
     )
     cut = (
         " The border that was put around the image is cut off again."
-        if worked.borders != ((0, 0), (0, 0))
+        if worked.pad_width != ((0, 0), (0, 0))
         else ""
     )
     reach = [d - k + 1 for d, k in zip(wide.shape, (kh, kw), strict=True)]
     whole = [
-        size + sum(border) for size, border in zip(worked.error.shape, worked.borders, strict=True)
+        size + sum(border)
+        for size, border in zip(worked.error.shape, worked.pad_width, strict=True)
     ]
     left = " Pixels that no window reaches get zero." if reach != whole else ""
     words = (
@@ -239,7 +240,7 @@ def _weights(worked: Worked) -> Section:
     formula = "delta * rot180(a)" if worked.case.rotated else "corr(delta, a)"
     zeros = [
         *(["`delta` with the zeros between"] if worked.case.stride != (1, 1) else []),
-        *(["`a` with its border"] if worked.borders != ((0, 0), (0, 0)) else []),
+        *(["`a` with its border"] if worked.pad_width != ((0, 0), (0, 0)) else []),
     ]
     taken = f", {' and '.join(zeros)}" if zeros else ""
     return Section(
@@ -287,8 +288,8 @@ def _two(pair: tuple[int, int]) -> str:
     return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]} down and {pair[1]} to the right"
 
 
-def _border(borders: Any) -> str:
-    (top, bottom), (left, right) = borders
+def _border(pad_width: Any) -> str:
+    (top, bottom), (left, right) = pad_width
     if top == bottom == left == right:
         return f"{top} wide"
     return f"{top} above, {bottom} below, {left} to the left and {right} to the right"

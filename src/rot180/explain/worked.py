@@ -7,10 +7,10 @@ import numpy as np
 
 from rot180.equations.convolution import Array
 from rot180.equations.equivalence import CUT, connections
-from rot180.equations.geometry import margins
-from rot180.equations.links import Factor
+from rot180.equations.gradcheck import central_differences
+from rot180.equations.padding import resolve_padding
 from rot180.equations.trace import Sum, Trace
-from rot180.equations.verify import central_differences
+from rot180.equations.wiring import Factor
 from rot180.explain.blocks import Cell, Grid, grid, number
 from rot180.explain.case import Case, fed_forward, network_of
 
@@ -31,7 +31,7 @@ class Worked:
         differences: dC/dw, dC/db, dC/da and dC/dz by central differences, under "w", "b", "a"
             and "z".
         kinks: likewise, whether a kink lay between the two points.
-        borders: rows and columns of zeros around the image.
+        pad_width: rows and columns of zeros around the image.
     """
 
     def __init__(self, case: Case) -> None:
@@ -43,7 +43,9 @@ class Worked:
         self.bias_gradient = float(found["conv.b"][0])
         self.z = network.a["conv"][0, 0].copy()
         self.output = next(reversed(network.a.values()))[0, 0].copy()
-        self.cost = float(network.cost.of(self.output[None, None], case.target[None, None])[0])
+        self.cost = float(
+            network.cost.per_image(self.output[None, None], case.target[None, None])[0]
+        )
         self.delta = network.delta["conv"][0, 0].copy()
         self.error = network.layers["conv"].backward(network.delta["conv"])[0, 0].copy()
         self.wires = connections(
@@ -56,7 +58,7 @@ class Worked:
         self.matrix = self.wires.matrix(case.kernel)
         self.numbers = np.arange(case.kernel.size).reshape(case.kernel.shape)
         self.differences, self.kinks = _differences(case, self.z)
-        self.borders = margins(case.padding, case.kernel.shape, case.stride, case.rotated)
+        self.pad_width = resolve_padding(case.padding, case.kernel.shape, case.stride, case.rotated)
 
     def kernel(self) -> Grid:
         """Return the kernel in numbers."""
@@ -130,8 +132,8 @@ def _differences(case: Case, z: Array) -> tuple[dict[str, Array], dict[str, Arra
         for name, layer in above.layers.items():
             if name != "conv":
                 output = layer.forward(output)
-                sides.append(layer.branch())
-        cost = above.cost.of(output, case.target[None, None])
+                sides.append(layer.kink_pattern())
+        cost = above.cost.per_image(output, case.target[None, None])
         return cost, [side for side in sides if side is not None]
 
     numbers = {
@@ -146,8 +148,8 @@ def _differences(case: Case, z: Array) -> tuple[dict[str, Array], dict[str, Arra
             case, image=numbers["a"], kernel=numbers["w"], bias=float(numbers["b"][0])
         )
         network, output = fed_forward(changed)
-        cost = network.cost.of(output, case.target[None, None])
-        sides = [layer.branch() for layer in network.layers.values()]
+        cost = network.cost.per_image(output, case.target[None, None])
+        sides = [layer.kink_pattern() for layer in network.layers.values()]
         return cost, [side for side in sides if side is not None]
 
     slopes, kinks = {}, {}

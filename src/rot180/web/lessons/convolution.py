@@ -15,7 +15,7 @@ from rot180.equations.convolution import (
     padded,
     rot180,
 )
-from rot180.equations.geometry import Margins
+from rot180.equations.padding import PadWidth
 from rot180.equations.trace import Sum
 from rot180.errors import Rot180Error
 from rot180.explain.case import Case, case
@@ -206,7 +206,7 @@ def worked_out(one: Case) -> Lesson:
         activation=one.activation,
         padding=str(one.padding),
         stride=one.stride[0],
-        border=[list(side) for side in worked.borders],
+        border=[list(side) for side in worked.pad_width],
         image=rows(one.image),
         kernel=rows(one.kernel),
         bias=float(one.bias),
@@ -217,7 +217,7 @@ def worked_out(one: Case) -> Lesson:
         slope=rows(slope),
         cost=worked.cost,
         delta=rows(worked.delta),
-        framed=rows(_framed(one.image, worked.borders)),
+        framed=rows(_framed(one.image, worked.pad_width)),
         spread=rows(_spread(worked, spread)),
         dilated=rows(spread),
         error=rows(worked.error),
@@ -285,7 +285,7 @@ def _found(worked: Worked, name: str, at: tuple[int, ...]) -> tuple[Sum, float, 
         case "delta":
             return trace.delta("conv", (0, 0, *at)), float(worked.delta[at]), at
         case "error":
-            (top, _), (left, _) = worked.borders
+            (top, _), (left, _) = worked.pad_width
             start = (at[0] + top, at[1] + left)
             return trace.delta("", (0, 0, *at)), float(worked.error[at]), start
         case "gradient":
@@ -295,7 +295,7 @@ def _found(worked: Worked, name: str, at: tuple[int, ...]) -> tuple[Sum, float, 
     return trace.bias_gradient("conv", (0,)), worked.bias_gradient, (0, 0)
 
 
-def _framed(grid: Array, borders: Margins) -> Array:
+def _framed(grid: Array, borders: PadWidth) -> Array:
     """Put rows and columns of zeros around a single grid."""
     found: Array = padded(grid[None, None], borders)[0, 0]
     return found
@@ -309,7 +309,7 @@ def _spread(worked: Worked, spread: Array) -> Array:
     around = []
     for axis in (0, 1):
         k = worked.case.kernel.shape[axis]
-        whole = worked.case.image.shape[axis] + sum(worked.borders[axis])
+        whole = worked.case.image.shape[axis] + sum(worked.pad_width[axis])
         around.append((k - 1, whole - spread.shape[axis]))
     return _framed(spread, (around[0], around[1]))
 

@@ -27,7 +27,7 @@ then equally small (about 1e-11)."""
 class Checkable(Protocol):
     """What :func:`rot180.equations.check_layer` asks of a layer.
 
-    If it has ``weights``, ``gradient`` or ``branch``, they are used, too.
+    If it has ``weights``, ``gradient`` or ``kink_pattern``, they are used, too.
     """
 
     def forward(self, a: Array) -> Array:
@@ -69,7 +69,7 @@ def check_layer(
 
     Args:
         layer: of this package, or your own. If it has ``weights`` (arrays by name), ``gradient``
-            has to return theirs; ``branch`` may return an array that changes at a kink.
+            has to return theirs; ``kink_pattern`` may return an array that changes at a kink.
         x: the input, float64.
         seed: of the weighted sum, and of the entries.
         entries: compare at most so many of each array, drawn at random; all if not given.
@@ -216,7 +216,7 @@ def _compared(
 
 def _branches(layers: list[Any]) -> list[Array]:
     """Return, of each layer with kinks, which side it is on."""
-    found = (layer.branch() for layer in layers if hasattr(layer, "branch"))
+    found = (layer.kink_pattern() for layer in layers if hasattr(layer, "kink_pattern"))
     return [np.array(one) for one in found if one is not None]
 
 

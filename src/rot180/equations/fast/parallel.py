@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rot180.equations.convolution import Array
-from rot180.equations.geometry import count_of, seed_of
 from rot180.equations.layers import Dropout
+from rot180.equations.padding import check_count, check_seed
 
 if TYPE_CHECKING:
     from rot180.equations.network import Network
 
 
 @dataclass
-class Found:
+class BatchResult:
     """What a batch has given.
 
     Attributes:
@@ -38,7 +38,7 @@ class Found:
     images: int
 
 
-class Team:
+class DataParallel:
     """Threads that share the batches of one network; use it in a ``with`` statement.
 
     With several threads the matrix products themselves should not use any: set
@@ -53,9 +53,9 @@ class Team:
     """
 
     def __init__(self, network: "Network", threads: int = 1, part: int = 16, seed: int = 0) -> None:
-        threads, self.part = count_of(threads, "threads"), count_of(part, "images in a part")
-        self.seed, self.steps = seed_of(seed), 0
-        self._members = [network.twin() for _ in range(threads)]
+        threads, self.part = check_count(threads, "threads"), check_count(part, "images in a part")
+        self.seed, self.steps = check_seed(seed), 0
+        self._members = [network.replica() for _ in range(threads)]
         for one in self._members:
             one.training(True)
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
@@ -63,7 +63,7 @@ class Team:
             {name: np.empty_like(w) for name, w in network.weights.items()} for _ in range(threads)
         ]
 
-    def __enter__(self) -> "Team":
+    def __enter__(self) -> "DataParallel":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,8 +74,8 @@ class Team:
         if self._pool is not None:
             self._pool.shutdown()
 
-    def five_steps(self, x: Array, labels: Array) -> Found:
-        """Return gradients, cost and hits of a batch; the gradients lie in buffers.
+    def five_steps(self, x: Array, labels: Array) -> BatchResult:
+        """Return gradients, cost and count_correct of a batch; the gradients lie in buffers.
 
         Raises:
             Rot180Error: no images, or as :meth:`rot180.equations.Network.output_error`.
@@ -89,7 +89,7 @@ class Team:
         for other in self._sums[1:]:
             for name, one in other.items():
                 total[name] += one
-        return Found(
+        return BatchResult(
             total, sum(cost for cost, _ in found) / len(x), sum(right for _, right in found), len(x)
         )
 
@@ -104,16 +104,16 @@ class Team:
             for place, layer in enumerate(network.layers.values()):
                 if isinstance(layer, Dropout):
                     key = (self.seed, self.steps, first, place)
-                    layer.draw_from(np.random.default_rng(key))
+                    layer.set_rng(np.random.default_rng(key))
             costs, gradients = network.five_steps(x[part], labels[part], len(x))
             for name, one in gradients.items():
                 total[name] += one
             cost += float(costs.sum())
-            right += hits(network.a[next(reversed(network.layers))], labels[part])
+            right += count_correct(network.a[next(reversed(network.layers))], labels[part])
         return cost, right
 
 
-def hits(output: Array, labels: Array) -> float:
+def count_correct(output: Array, labels: Array) -> float:
     """Return how many images have their largest output in the place of their class.
 
     Not a number where there are no classes: the output is not (images, classes), or has one column.

@@ -19,21 +19,21 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from rot180.equations.convolution import Array, check_error, check_shapes, rot180
-from rot180.equations.geometry import Margins, out_size
+from rot180.equations.padding import PadWidth, out_size
 
 _CACHE = 7 * 2**18
 """Bytes of patches that are laid out before they are multiplied; about a core's own cache."""
 
 
-class Buffers:
+class Workspace:
     """Arrays that are made once, and again when another shape or type is asked for."""
 
     def __init__(self) -> None:
         self._kept: dict[str, Array] = {}
 
-    def __deepcopy__(self, memo: object) -> "Buffers":
+    def __deepcopy__(self, memo: object) -> "Workspace":
         """Return new buffers: what is in them belongs to one layer."""
-        return Buffers()
+        return Workspace()
 
     def get(self, name: str, shape: tuple[int, ...], dtype: Any, zero: bool = False) -> Array:
         """Return the array of this name. With ``zero`` it is zero when it is made, not later."""
@@ -43,7 +43,7 @@ class Buffers:
             self._kept[name] = kept
         return kept
 
-    def room(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+    def scratch(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return an array of this shape in memory that is made again only when it is too small."""
         size, kept = math.prod(shape), self._kept.get(name)
         if kept is None or kept.size < size or kept.dtype != dtype:
@@ -55,14 +55,14 @@ class Buffers:
         n, c, h, w = shape
         return self.get(name, (n, h, w, c), dtype, zero).transpose(0, 3, 1, 2)
 
-    def like(self, name: str, a: Array) -> Array:
+    def empty_like(self, name: str, a: Array) -> Array:
         """Return an array of the same shape and type; (n, c, h, w) with the channels last."""
         if a.ndim == 4:
             return self.images(name, a.shape, a.dtype)
         return self.get(name, a.shape, a.dtype)
 
 
-class Patches:
+class Im2Col:
     """Forward, error and gradient of cross-correlations of one stride, border and grouping.
 
     The definitions that they equal are ``correlation``, ``correlation_error`` and
@@ -70,22 +70,22 @@ class Patches:
 
     Args:
         stride: of the windows, (rows, columns).
-        borders: rows and columns of zeros around the image.
+        pad_width: rows and columns of zeros around the image.
         groups: of channels and features.
     """
 
-    def __init__(self, stride: tuple[int, int], borders: Margins, groups: int) -> None:
-        self.stride, self.borders, self.groups = stride, borders, groups
-        self._buffers = Buffers()
+    def __init__(self, stride: tuple[int, int], pad_width: PadWidth, groups: int) -> None:
+        self.stride, self.pad_width, self.groups = stride, pad_width, groups
+        self._buffers = Workspace()
         self._size, self._above = (0, 0), (0, 0, 0, 0)
         self._image: Array | None = None
 
     def forward(self, a: Array, w: Array, b: Array) -> Array:
         """Return z (n, f, y, x) of activations (n, c, h, w), in a buffer."""
         check_shapes(a, w, self.groups)
-        (top, bottom), (left, right) = self.borders
+        (top, bottom), (left, right) = self.pad_width
         n, c, height, width = a.shape
-        y, x = out_size((height, width), w.shape[2:], self.stride, self.borders)
+        y, x = out_size((height, width), w.shape[2:], self.stride, self.pad_width)
         dtype = np.result_type(a, w)
         whole = (n, c, height + top + bottom, width + left + right)
         self._size = (height, width)
@@ -103,7 +103,7 @@ class Patches:
         """Return dC/da (n, c, h, w) of the last forward pass's activations, in a buffer."""
         check_error(delta, self._above)
         f, each, kh, kw = w.shape
-        (top, _), (left, _) = self.borders
+        (top, _), (left, _) = self.pad_width
         down, across = (
             max(before + size + k - 1, k + step * (count - 1))
             for before, size, k, step, count in zip(
@@ -170,7 +170,7 @@ class Patches:
                 at = slice(top, min(top + lines, count[0]))
                 counts = (some.stop - first, at.stop - top, count[1])
                 shape = (self.groups, *counts, *kernel, each)
-                rows = self._buffers.room("rows", shape, image.dtype)
+                rows = self._buffers.scratch("rows", shape, image.dtype)
                 _lay_out(image[some, :, top * stride[0] :], rows, stride)
                 place = (some, slice(None), at)
                 yield rows.reshape(self.groups, math.prod(counts), -1), place

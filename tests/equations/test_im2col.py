@@ -14,7 +14,7 @@ from rot180.equations.convolution import (
     correlation_error,
     correlation_gradient,
 )
-from rot180.equations.patches import Patches
+from rot180.equations.fast.im2col import Im2Col
 from tests.equations.cases import (
     Array,
     Case,
@@ -44,7 +44,7 @@ def forward(a: Array, w: Array, b: Array, **options: Any) -> Array:
 def test_patches_equal_the_definitions(dtype, bound: float, case: Case, last) -> None:
     a, w, b, options = case.a, case.w, case.b, case.options
     delta = normal(*correlation(a, w, **options).shape, seed=case.seed + 3)
-    patches = Patches(case.stride, case.borders, case.groups)
+    patches = Im2Col(case.stride, case.pad_width, case.groups)
     kernels = ordered(w, last[1], dtype)
     errors = ordered(delta, last[2], dtype)
     z = patches.forward(ordered(a, last[0], dtype), kernels, b.astype(dtype))
@@ -72,7 +72,7 @@ def test_patches_equal_the_definitions(dtype, bound: float, case: Case, last) ->
     ),
 )
 def test_kept_buffers_leak_nothing_into_other_batches(case: Case, again) -> None:
-    patches, options = Patches(case.stride, case.borders, case.groups), case.options
+    patches, options = Im2Col(case.stride, case.pad_width, case.groups), case.options
     for seed, (n, larger, dtype) in enumerate(again):
         size = (case.size[0] + larger[0], case.size[1] + larger[1])
         a = normal(n, case.groups * case.channels, *size, seed=seed)
@@ -95,7 +95,7 @@ def test_kept_buffers_leak_nothing_into_other_batches(case: Case, again) -> None
 @settings(max_examples=20, deadline=None)
 @given(case=cases(), sizes=st.lists(kernels, min_size=1, max_size=3))
 def test_kept_buffers_leak_nothing_into_kernels_of_another_size(case: Case, sizes) -> None:
-    patches, options = Patches(case.stride, case.borders, case.groups), case.options
+    patches, options = Im2Col(case.stride, case.pad_width, case.groups), case.options
     for seed, kernel in enumerate([*sizes, case.kernel, *sizes]):
         # With the smaller kernel the larger image: the error with its zeros is as large for all.
         size = (case.size[0] + 9 - kernel[0], case.size[1] + 9 - kernel[1])
@@ -110,7 +110,7 @@ def test_kept_buffers_leak_nothing_into_kernels_of_another_size(case: Case, size
 
 
 def test_images_of_many_sizes_keep_no_more_buffers_than_one_size() -> None:
-    patches, w, b = Patches((1, 1), ((1, 1), (1, 1)), 1), normal(3, 2, 3, 3), normal(3)
+    patches, w, b = Im2Col((1, 1), ((1, 1), (1, 1)), 1), normal(3, 2, 3, 3), normal(3)
     kept = []
     for size in range(20, 4, -1):
         z = patches.forward(normal(2, 2, size, size + 1), w, b)
@@ -126,7 +126,7 @@ def test_patches_that_do_not_fit_into_the_cache_at_once(counts, channels, groups
     size = (16, 17) if counts[0] > 3 else (41, 37)  # many images, or large ones
     w, b = normal(6, channels // groups, 5, 5), normal(6, seed=1)
     options = {"stride": stride, "padding": ((2, 1), (0, 3)), "groups": groups}
-    patches = Patches(stride, ((2, 1), (0, 3)), groups)
+    patches = Im2Col(stride, ((2, 1), (0, 3)), groups)
     for n in counts:
         a = normal(n, channels, *size, seed=n)
         z = patches.forward(a, w, b)
@@ -142,7 +142,7 @@ def test_nothing_that_is_given_is_changed() -> None:
     stride, padding, groups = (2, 1), ((1, 0), (2, 3)), 2
     delta = normal(*correlation(a, w, stride, padding, groups).shape, seed=3)
     before = [one.copy() for one in (a, w, b, delta)]
-    patches = Patches(stride, padding, groups)
+    patches = Im2Col(stride, padding, groups)
     patches.forward(a, w, b)
     for call in (patches.error, patches.gradient):
         call(delta, w)

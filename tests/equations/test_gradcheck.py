@@ -21,7 +21,7 @@ from rot180.equations import (
     Tanh,
     rot180,
 )
-from rot180.equations.verify import (
+from rot180.equations.gradcheck import (
     STEP,
     adjoint_error,
     central_differences,
@@ -40,7 +40,7 @@ def convolution(case: Case, operation: str, bias: bool = True) -> Convolution:
         case.groups * case.features,
         case.kernel,
         case.stride,
-        case.borders,
+        case.pad_width,
         case.groups,
         operation,
     )
@@ -89,7 +89,7 @@ def test_a_rectifier_away_from_its_kink(shape: tuple[int, ...], seed: int) -> No
 @settings(max_examples=20, deadline=None)
 @given(drawn=windows())
 def test_a_mean_of_windows(drawn: Windows) -> None:
-    layer = AveragePool(drawn.size, drawn.stride, drawn.borders)
+    layer = AveragePool(drawn.size, drawn.stride, drawn.pad_width)
     assert_right(check_layer(layer, drawn.a, drawn.seed, entries=30), "input")
 
 
@@ -104,7 +104,7 @@ def unequal(drawn: Windows) -> Array:
 @settings(max_examples=20, deadline=None)
 @given(drawn=windows())
 def test_a_maximum_of_windows_without_ties(drawn: Windows) -> None:
-    layer = MaxPool(drawn.size, drawn.stride, drawn.borders)
+    layer = MaxPool(drawn.size, drawn.stride, drawn.pad_width)
     assert_right(check_layer(layer, unequal(drawn), drawn.seed, entries=30), "input")
 
 
@@ -131,7 +131,7 @@ def test_a_rectifier_is_at_its_kink_within_one_step_of_zero(sides: list[float], 
 def test_a_maximum_is_at_its_kink_where_it_is_not_the_only_one(drawn: Windows) -> None:
     shape = (1, 2, *drawn.image)
     a = np.random.default_rng(drawn.seed).integers(0, 3, shape).astype(np.float64)
-    (found,) = check_layer(MaxPool(drawn.size, drawn.stride, drawn.borders), a, drawn.seed)
+    (found,) = check_layer(MaxPool(drawn.size, drawn.stride, drawn.pad_width), a, drawn.seed)
     tied = _tied(a, drawn)
     assert (found.kinks, found.entries) == (tied.sum(), a.size - tied.sum())
     assert found.error < 1e-7 if found.entries else np.isnan(found.error)
@@ -139,7 +139,7 @@ def test_a_maximum_is_at_its_kink_where_it_is_not_the_only_one(drawn: Windows) -
 
 def _tied(a: Array, drawn: Windows) -> Array:
     """Return which values are the largest of a window in which another one is as large."""
-    (top, bottom), (left, right) = drawn.borders
+    (top, bottom), (left, right) = drawn.pad_width
     whole = np.pad(a, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=-np.inf)
     tied = np.zeros(whole.shape, bool)
     for y in range(0, whole.shape[2] - drawn.size[0] + 1, drawn.stride[0]):
@@ -290,14 +290,14 @@ def test_a_convolution_and_its_error_are_adjoint(case: Case, operation: str) -> 
 @settings(max_examples=20, deadline=None)
 @given(drawn=windows())
 def test_means_and_their_error_are_adjoint(drawn: Windows) -> None:
-    layer = AveragePool(drawn.size, drawn.stride, drawn.borders)
+    layer = AveragePool(drawn.size, drawn.stride, drawn.pad_width)
     y = normal(*layer.forward(drawn.a).shape, seed=drawn.seed + 1)
     assert adjoint_error(layer.forward, layer.backward, drawn.a, y) < 1e-12
 
 
 def placed(a: Array, drawn: Windows) -> Array:
     """Return the values in each window: (n, c, y, x, height, width)."""
-    whole = np.pad(a, ((0, 0), (0, 0), *drawn.borders))
+    whole = np.pad(a, ((0, 0), (0, 0), *drawn.pad_width))
     every = np.lib.stride_tricks.sliding_window_view(whole, drawn.size, axis=(2, 3))
     return every[:, :, :: drawn.stride[0], :: drawn.stride[1]]
 
@@ -306,7 +306,7 @@ def placed(a: Array, drawn: Windows) -> Array:
 @settings(max_examples=40, deadline=None)
 @given(drawn=windows())
 def test_going_back_to_the_switches_is_adjoint_to_reading_there(drawn: Windows) -> None:
-    layer = MaxPool(drawn.size, drawn.stride, drawn.borders)
+    layer = MaxPool(drawn.size, drawn.stride, drawn.pad_width)
     y = normal(*layer.forward(drawn.a).shape, seed=drawn.seed + 1)
     switches = layer.switches[..., None]
 
@@ -322,7 +322,7 @@ def test_going_back_to_the_switches_is_adjoint_to_reading_there(drawn: Windows) 
 @settings(max_examples=20, deadline=None)
 @given(drawn=windows())
 def test_repetition_is_adjoint_to_the_sum_over_windows(drawn: Windows) -> None:
-    layer = MaxPool(drawn.size, drawn.stride, drawn.borders)
+    layer = MaxPool(drawn.size, drawn.stride, drawn.pad_width)
     y = normal(*layer.forward(drawn.a).shape, seed=drawn.seed + 1)
     other = normal(*drawn.a.shape, seed=drawn.seed + 2)
     assert adjoint_error(lambda a: placed(a, drawn).sum((-2, -1)), layer.repeat, other, y) < 1e-12

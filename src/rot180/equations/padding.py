@@ -1,15 +1,15 @@
-"""Where windows lie: strides, borders of zeros, and the sizes that follow."""
+"""Where windows lie: strides, pad_width of zeros, and the sizes that follow."""
 
 from typing import Any, Literal
 
 from rot180.errors import Rot180Error, whole_number
 
-Margins = tuple[tuple[int, int], tuple[int, int]]
+PadWidth = tuple[tuple[int, int], tuple[int, int]]
 """Rows above and below, columns to the left and to the right."""
 
 OPERATIONS = ("correlation", "convolution")
 
-Padding = Literal["valid", "same", "full"] | int | tuple[int, int] | Margins
+Padding = Literal["valid", "same", "full"] | int | tuple[int, int] | PadWidth
 
 
 def pair(value: Any, what: str, least: int = 1) -> tuple[int, int]:
@@ -29,7 +29,7 @@ def pair(value: Any, what: str, least: int = 1) -> tuple[int, int]:
     )
 
 
-def count_of(value: Any, what: str) -> int:
+def check_count(value: Any, what: str) -> int:
     """Return a whole number from 1 up; ``what`` are the things that it counts, as "epochs".
 
     Raises:
@@ -41,7 +41,7 @@ def count_of(value: Any, what: str) -> int:
     return number
 
 
-def seed_of(value: Any) -> int:
+def check_seed(value: Any) -> int:
     """Return the seed of a generator, a whole number from 0 up.
 
     Raises:
@@ -65,9 +65,9 @@ def check_groups(channels: int, features: int, groups: int) -> None:
         )
 
 
-def margins(
+def resolve_padding(
     padding: Any, kernel: tuple[int, ...], stride: tuple[int, int], rotated: bool = False
-) -> Margins:
+) -> PadWidth:
     """Return the border of zeros in numbers.
 
     Args:
@@ -104,14 +104,14 @@ def margins(
 
 
 def out_size(
-    size: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, int], borders: Margins
+    size: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, int], pad_width: PadWidth
 ) -> tuple[int, int]:
     """Return how many windows there are in (rows, columns).
 
     Raises:
         Rot180Error: a window is larger than the padded image.
     """
-    whole = [one + sum(border) for one, border in zip(size, borders, strict=True)]
+    whole = [one + sum(border) for one, border in zip(size, pad_width, strict=True)]
     if any(k > one for k, one in zip(kernel, whole, strict=True)):
         raise Rot180Error(
             f"A window of {kernel[0]}x{kernel[1]} does not fit into the image, which is "

@@ -19,7 +19,7 @@ from rot180.equations import (
     Tanh,
     rot180,
 )
-from rot180.equations.verify import (
+from rot180.equations.gradcheck import (
     Check,
     check_layer,
     check_network,

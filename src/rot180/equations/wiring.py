@@ -40,37 +40,37 @@ class Factor:
 
 
 @dataclass(frozen=True)
-class Weight:
+class WeightIndex:
     """A place in an array of weights, to be made a factor."""
 
     index: Index
 
-    def of(self, name: str, w: Array) -> Factor:
+    def factor(self, name: str, w: Array) -> Factor:
         """Return the factor, of a layer's weights."""
         return Factor(name, self.index, float(w[self.index]))
 
 
 @singledispatch
-def inputs_of(layer: Layer, index: Index, below: tuple[int, ...]) -> Any:
+def incoming(layer: Layer, index: Index, below: tuple[int, ...]) -> Any:
     """Yield which weight meets which input in an output."""
     raise Rot180Error(f"{layer!r} has no sums that could be taken apart.")
 
 
-@inputs_of.register
+@incoming.register
 def _(layer: Dense, index: Index, below: tuple[int, ...]) -> Any:
     n, k = index
     for j in range(below[1]):
-        yield Weight((k, j)), (n, j)
+        yield WeightIndex((k, j)), (n, j)
 
 
-@inputs_of.register
+@incoming.register
 def _(layer: Convolution, index: Index, below: tuple[int, ...]) -> Any:
     n, f, *position = index
     features, each, *_ = layer.weights["w"].shape
     first = f // (features // layer.groups) * each
     for c in range(each):
         for (i, v), (j, u) in _pairs(layer, position, below):
-            yield Weight((f, c, i, j)), (n, first + c, v, u)
+            yield WeightIndex((f, c, i, j)), (n, first + c, v, u)
 
 
 def _pairs(layer: Convolution, position: Any, below: tuple[int, ...]) -> Any:
@@ -78,7 +78,7 @@ def _pairs(layer: Convolution, position: Any, below: tuple[int, ...]) -> Any:
     axes = []
     for axis in (0, 1):
         k = layer.weights["w"].shape[2 + axis]
-        origin = position[axis] * layer.stride[axis] - layer.borders[axis][0]
+        origin = position[axis] * layer.stride[axis] - layer.pad_width[axis][0]
         axes.append(
             [
                 (k - 1 - step if layer.rotated else step, origin + step)
@@ -90,21 +90,21 @@ def _pairs(layer: Convolution, position: Any, below: tuple[int, ...]) -> Any:
 
 
 @singledispatch
-def outputs_of(
+def outgoing(
     layer: Layer, name: str, index: Index, below: tuple[int, ...], above: tuple[int, ...]
 ) -> Any:
     """Yield, for an input, each output that it takes part in, with d(output)/d(input)."""
     raise Rot180Error(f"The errors that come from {layer!r} cannot be taken apart.")
 
 
-@outputs_of.register
+@outgoing.register
 def _(layer: Dense, name: str, index: Index, below: Any, above: tuple[int, ...]) -> Any:
     n, j = index
     for k in range(above[1]):
-        yield Weight((k, j)), (n, k)
+        yield WeightIndex((k, j)), (n, k)
 
 
-@outputs_of.register
+@outgoing.register
 def _(layer: Convolution, name: str, index: Index, below: Any, above: tuple[int, ...]) -> Any:
     n, channel, *place = index
     features, each, *size = layer.weights["w"].shape
@@ -113,7 +113,7 @@ def _(layer: Convolution, name: str, index: Index, below: Any, above: tuple[int,
     for axis in (0, 1):
         reached = []
         for step in range(size[axis]):
-            offset = place[axis] + layer.borders[axis][0] - step
+            offset = place[axis] + layer.pad_width[axis][0] - step
             row, rest = divmod(offset, layer.stride[axis])
             if rest == 0 and 0 <= row < above[2 + axis]:
                 reached.append((size[axis] - 1 - step if layer.rotated else step, row))
@@ -122,15 +122,15 @@ def _(layer: Convolution, name: str, index: Index, below: Any, above: tuple[int,
     for f in range(group * share, (group + 1) * share):
         for i, y in axes[0]:
             for j, x in axes[1]:
-                yield Weight((f, c, i, j)), (n, f, y, x)
+                yield WeightIndex((f, c, i, j)), (n, f, y, x)
 
 
-@outputs_of.register
+@outgoing.register
 def _(layer: Activation, name: str, index: Index, below: Any, above: Any) -> Any:
     yield Factor(f"{name}.slope", index, float(layer.derivative()[index])), index
 
 
-@outputs_of.register
+@outgoing.register
 def _(layer: MaxPool, name: str, index: Index, below: Any, above: tuple[int, ...]) -> Any:
     switches = layer.switches
     for place, number in windows_over(layer, index, above):
@@ -138,19 +138,19 @@ def _(layer: MaxPool, name: str, index: Index, below: Any, above: tuple[int, ...
             yield None, place
 
 
-@outputs_of.register
+@outgoing.register
 def _(layer: AveragePool, name: str, index: Index, below: Any, above: tuple[int, ...]) -> Any:
     size = layer.size[0] * layer.size[1]
     for place, _ in windows_over(layer, index, above):
         yield Factor(f"1/{size}", (), 1 / size), place
 
 
-@outputs_of.register
+@outgoing.register
 def _(layer: Flatten, name: str, index: Index, below: tuple[int, ...], above: Any) -> Any:
     yield None, (index[0], int(np.ravel_multi_index(index[1:], below[1:])))
 
 
-@outputs_of.register
+@outgoing.register
 def _(layer: Dropout, name: str, index: Index, below: Any, above: Any) -> Any:
     yield None, index  # a trace does not train, so nothing is dropped
 
@@ -160,13 +160,13 @@ def windows_over(layer: MaxPool | AveragePool, index: Index, above: tuple[int, .
     n, c, v, u = index
     for y in range(above[2]):
         for x in range(above[3]):
-            i = v + layer.borders[0][0] - y * layer.stride[0]
-            j = u + layer.borders[1][0] - x * layer.stride[1]
+            i = v + layer.pad_width[0][0] - y * layer.stride[0]
+            j = u + layer.pad_width[1][0] - x * layer.stride[1]
             if 0 <= i < layer.size[0] and 0 <= j < layer.size[1]:
                 yield (n, c, y, x), i * layer.size[1] + j
 
 
-def users_of(
+def uses_of_weight(
     layer: Layer, index: Index, below: tuple[int, ...], above: tuple[int, ...]
 ) -> Iterator[tuple[Index, Index]]:
     """Yield the output and the input of each connection that uses a weight."""
@@ -176,6 +176,6 @@ def users_of(
         return
     f = index[0]
     for n, *position in np.ndindex(above[0], *above[2:]):
-        for weight, place in inputs_of(layer, (n, f, *position), below):
+        for weight, place in incoming(layer, (n, f, *position), below):
             if weight.index == index:
                 yield (n, f, *position), place
