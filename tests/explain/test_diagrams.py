@@ -8,10 +8,16 @@ import pytest
 
 from rot180.equations import connections
 from rot180.equations.convolution import correlation
-from rot180.explain.blocks import COLOURS, Figure, Words, grid
-from rot180.explain.drawings import layer_and_back, matrix, perceptron, sliding, wires
+from rot180.explain.blocks import COLOURS, Figure, Paragraph, grid
+from rot180.explain.diagrams import (
+    draw_connections,
+    draw_forward_and_backward,
+    draw_matrix,
+    draw_perceptron,
+    draw_sliding,
+)
 from rot180.explain.svg import Drawing
-from rot180.explain.vector import shown
+from rot180.explain.svg_document import draw_blocks
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -35,7 +41,7 @@ def lines(drawing: Drawing) -> list[ElementTree.Element]:
 
 
 def test_a_perceptron_has_all_connections_and_counts_those_of_one_neuron() -> None:
-    drawing = perceptron((3, 4, 2), chosen=(1, 2), names=("x", "hidden", "y"))
+    drawing = draw_perceptron((3, 4, 2), chosen=(1, 2), names=("x", "hidden", "y"))
     assert len(lines(drawing)) == 3 * 4 + 4 * 2
     told = words(drawing)
     assert [one for one in told if one.isdecimal()] == ["1", "2"]
@@ -47,26 +53,26 @@ def test_a_perceptron_has_all_connections_and_counts_those_of_one_neuron() -> No
 def test_wires_are_the_connections_in_the_colours_of_their_weights(padding: str) -> None:
     found = connections((1, 1, 6), (1, 1, 1, 3), padding=padding)
     kept = found.weight[found.weight >= 0]
-    assert len(lines(wires(found, "all"))) == found.weight.size
-    assert len(lines(wires(found, "cut"))) == len(kept)
-    drawn = Counter(one.attrib["stroke"] for one in lines(wires(found, "shared")))
+    assert len(lines(draw_connections(found, "all"))) == found.weight.size
+    assert len(lines(draw_connections(found, "cut"))) == len(kept)
+    drawn = Counter(one.attrib["stroke"] for one in lines(draw_connections(found, "shared")))
     assert drawn == Counter(f"#{COLOURS[weight]}" for weight in kept.tolist())
 
 
 def test_the_wires_of_an_input_are_named_by_their_weights_in_the_order_of_the_outputs() -> None:
     found = connections((1, 1, 5), (1, 1, 1, 3))
-    names = [one for one in words(wires(found, source=2)) if one.startswith("w")]
+    names = [one for one in words(draw_connections(found, source=2)) if one.startswith("w")]
     assert names == ["w[2]", "w[1]", "w[0]"]
-    names = [one for one in words(wires(found, target=1)) if one.startswith("w")]
+    names = [one for one in words(draw_connections(found, target=1)) if one.startswith("w")]
     assert names == ["w[0]", "w[1]", "w[2]"]
 
 
 def test_a_matrix_shows_each_weight_where_it_stands() -> None:
     found = connections((1, 4, 4), (1, 1, 3, 3))
-    names = [one for one in words(matrix(found, column=5)) if one.startswith("w")]
+    names = [one for one in words(draw_matrix(found, column=5)) if one.startswith("w")]
     assert names == [f"w[{k // 3},{k % 3}]" for k in found.weight[found.weight >= 0]]
     large = connections((1, 8, 8), (1, 1, 3, 3))
-    boxes = list(parsed(matrix(large, row=3)).iter(f"{SVG}rect"))
+    boxes = list(parsed(draw_matrix(large, row=3)).iter(f"{SVG}rect"))
     assert len(boxes) == large.weight.size + 1
     assert sum(box.attrib["fill"] != "none" for box in boxes) == (large.weight >= 0).sum()
 
@@ -74,7 +80,7 @@ def test_a_matrix_shows_each_weight_where_it_stands() -> None:
 def test_a_sliding_kernel_stands_over_the_numbers_that_it_sums() -> None:
     a, w = np.arange(12.0).reshape(3, 4), np.array([[1.0, -2], [0, 3]])
     z = correlation(a[None, None], w[None, None], padding=1)[0, 0]
-    drawing = sliding(a, w, z, [(0, 0), (2, 3)], padding=1, names=("map", "sum"))
+    drawing = draw_sliding(a, w, z, [(0, 0), (2, 3)], padding=1, names=("map", "sum"))
     told = words(drawing)
     assert told.count("map") == told.count("sum") == 2
     assert f"{z[2, 3]:g}" in told
@@ -88,18 +94,18 @@ def test_a_sliding_kernel_stands_over_the_numbers_that_it_sums() -> None:
 
 def test_a_result_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match=r"not of the shape \(3, 3\)"):
-        sliding(np.zeros((4, 4)), np.zeros((3, 3)), np.zeros((3, 3)), [(0, 0)])
+        draw_sliding(np.zeros((4, 4)), np.zeros((3, 3)), np.zeros((3, 3)), [(0, 0)])
 
 
 def test_everything_lies_within_the_drawing() -> None:
     found = connections((1, 4, 4), (1, 1, 3, 3))
-    blocks = (Words("So `z = w * a` is."), Figure([grid("a", np.eye(3)), "beside"]))
+    blocks = (Paragraph("So `z = w * a` is."), Figure([grid("a", np.eye(3)), "beside"]))
     for drawing in (
-        perceptron((2, 5)),
-        wires(connections((1, 1, 7), (1, 1, 1, 2))),
-        matrix(found),
-        layer_and_back(),
-        shown(*blocks, title="T <&>"),
+        draw_perceptron((2, 5)),
+        draw_connections(connections((1, 1, 7), (1, 1, 1, 2))),
+        draw_matrix(found),
+        draw_forward_and_backward(),
+        draw_blocks(*blocks, title="T <&>"),
     ):
         whole = parsed(drawing)
         for one in whole.iter():
