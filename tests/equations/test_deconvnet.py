@@ -351,7 +351,7 @@ def test_dropout_is_off_in_a_projection() -> None:
     network = Network(layers | {"conv2": Convolution(3, 2, 2)})
     plain = Network({"conv1": layers["conv1"], "conv2": network.layers["conv2"]})
     x = normal(1, 1, 6, 6)
-    network.training(True)
+    network.set_training(True)
     found = project(network, x, "conv2", 1)
     assert found.any()
     assert np.array_equal(found, project(plain, x, "conv2", 1))

@@ -227,7 +227,7 @@ def test_all_gradients_of_a_network(
 
 def test_dropout_is_off_in_a_check() -> None:
     network = Network([Dense(4, 6), Dropout(0.5), Dense(6, 2)])
-    network.training(True)
+    network.set_training(True)
     assert_right(
         check_network(network, normal(3, 4), [0, 1, 1]),
         *("dense1.w", "dense1.b", "dense3.w", "dense3.b"),
@@ -353,7 +353,7 @@ def test_maps_that_are_not_adjoint_are_found(seed: int) -> None:
     assert adjoint_error(layer.forward, layer.backward, x, z) < 1e-12
 
     def unturned(delta: Array) -> Array:
-        return layer._patches.error(delta, rot180(layer.weights["w"]))
+        return layer._im2col.error(delta, rot180(layer.weights["w"]))
 
     assert adjoint_error(layer.forward, unturned, x, z) > 1e-3
     assert adjoint_error(layer.forward, lambda delta: 1.1 * layer.backward(delta), x, z) > 1e-3

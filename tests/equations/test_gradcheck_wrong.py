@@ -34,7 +34,7 @@ class Unturned(Convolution):
     """Forgets, on the way back, to rotate the kernel."""
 
     def backward(self, delta: Array) -> Array:
-        return self._patches.error(delta, rot180(self._kernel()))
+        return self._im2col.error(delta, rot180(self._kernel()))
 
 
 class UnturnedGradient(Convolution):

@@ -52,8 +52,10 @@ def test_patches_equal_the_definitions(dtype, bound: float, case: Case, last) ->
     of_b = patches.bias_gradient(errors)
     assert {one.dtype for one in (z, of_a, of_w, of_b)} == {np.dtype(dtype)}
     assert rounding(z, forward, a, w, b, **options) < bound
-    assert rounding(of_a, correlation_error, delta, w, size=case.size, **options) < bound
-    assert rounding(of_w, correlation_gradient, a, delta, size=case.kernel, **options) < bound
+    assert rounding(of_a, correlation_error, delta, w, input_size=case.size, **options) < bound
+    assert (
+        rounding(of_w, correlation_gradient, a, delta, kernel_size=case.kernel, **options) < bound
+    )
     assert rounding(of_b, bias_gradient, delta) < bound
 
 
@@ -84,9 +86,10 @@ def test_kept_buffers_leak_nothing_into_other_batches(case: Case, again) -> None
         assert rounding(z, forward, a, w, b, **options) < bound
         for _ in range(2):  # in either order, and as often as one likes
             of_a, of_w = patches.error(errors, kernels), patches.gradient(errors, kernels)
-            assert rounding(of_a, correlation_error, delta, w, size=size, **options) < bound
+            assert rounding(of_a, correlation_error, delta, w, input_size=size, **options) < bound
             assert (
-                rounding(of_w, correlation_gradient, a, delta, size=case.kernel, **options) < bound
+                rounding(of_w, correlation_gradient, a, delta, kernel_size=case.kernel, **options)
+                < bound
             )
             assert rounding(patches.bias_gradient(errors), bias_gradient, delta) < bound
 
@@ -105,8 +108,8 @@ def test_kept_buffers_leak_nothing_into_kernels_of_another_size(case: Case, size
         assert rounding(z, forward, a, w, case.b, **options) < 1e-12
         delta = normal(*z.shape, seed=seed + 20)
         of_a, of_w = patches.error(delta, w), patches.gradient(delta, w)
-        assert rounding(of_a, correlation_error, delta, w, size=size, **options) < 1e-12
-        assert rounding(of_w, correlation_gradient, a, delta, size=kernel, **options) < 1e-12
+        assert rounding(of_a, correlation_error, delta, w, input_size=size, **options) < 1e-12
+        assert rounding(of_w, correlation_gradient, a, delta, kernel_size=kernel, **options) < 1e-12
 
 
 def test_images_of_many_sizes_keep_no_more_buffers_than_one_size() -> None:
@@ -116,7 +119,7 @@ def test_images_of_many_sizes_keep_no_more_buffers_than_one_size() -> None:
         z = patches.forward(normal(2, 2, size, size + 1), w, b)
         patches.error(z, w)
         patches.gradient(z, w)
-        kept.append(sum(one.nbytes for one in patches._buffers._kept.values()))
+        kept.append(patches._workspace.nbytes)
     assert max(kept) == kept[0]
 
 
@@ -133,8 +136,8 @@ def test_patches_that_do_not_fit_into_the_cache_at_once(counts, channels, groups
         assert rounding(z, forward, a, w, b, **options) < 1e-12
         delta = normal(*z.shape, seed=n + 1)
         of_a, of_w = patches.error(delta, w), patches.gradient(delta, w)
-        assert rounding(of_a, correlation_error, delta, w, size=size, **options) < 1e-12
-        assert rounding(of_w, correlation_gradient, a, delta, size=(5, 5), **options) < 1e-12
+        assert rounding(of_a, correlation_error, delta, w, input_size=size, **options) < 1e-12
+        assert rounding(of_w, correlation_gradient, a, delta, kernel_size=(5, 5), **options) < 1e-12
 
 
 def test_nothing_that_is_given_is_changed() -> None:

@@ -23,6 +23,7 @@ from rot180.equations import (
     ReLU,
     Sigmoid,
     Tanh,
+    fit,
 )
 from tests.equations.cases import (
     Array,
@@ -50,7 +51,7 @@ def test_exclusive_or_is_learned(name: str, last: type[Sigmoid] | type[Tanh]) ->
     net = Network([Dense(2, 8, rng), Tanh(), Dense(8, 1, rng), last()], Quadratic())
     x, y = np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]]), np.array([[0.0], [1], [1], [0]])
     rounds = 300 if last is Tanh else 1500
-    history = net.fit(x, y, epochs=rounds, batch=4, optimizer=OPTIMIZERS[name]())
+    history = fit(net, x, y, epochs=rounds, batch=4, optimizer=OPTIMIZERS[name]())
     assert np.abs(net.scores(x) - y).max() < 0.2
     assert history[-1]["cost"] < history[0]["cost"] / 10
     assert np.isnan(history[-1]["accuracy"])  # one output is no class
@@ -85,7 +86,8 @@ def striped(seed: int = 0) -> Network:
 def test_stripes_are_learned_with_a_convolution(name: str) -> None:
     net, (x, labels), epochs_seen = striped(), stripes(640, 0), []
     optimizer = {**OPTIMIZERS, "default": lambda: None}[name]()
-    history = net.fit(
+    history = fit(
+        net,
         x,
         labels,
         epochs=4,
@@ -105,7 +107,7 @@ def test_the_history_is_that_of_the_images_as_they_were_met() -> None:
     net, (x, labels) = striped(), stripes(50, 0)
     costs, _ = striped().five_steps(x, labels)
     right = (striped().scores(x).argmax(1) == labels).mean()
-    (found,) = net.fit(x, labels, batch=16, optimizer=SGD(1e-300))  # nothing moves
+    (found,) = fit(net, x, labels, batch=16, optimizer=SGD(1e-300))  # nothing moves
     assert found["cost"] == pytest.approx(costs.mean(), rel=1e-12)
     assert found["accuracy"] == right
 
@@ -113,7 +115,7 @@ def test_the_history_is_that_of_the_images_as_they_were_met() -> None:
 def test_one_step_goes_downhill_by_the_rate_times_the_gradient() -> None:
     net, (x, labels) = striped(), stripes(30, 0)
     _, gradients = striped().five_steps(x, labels)
-    net.fit(x, labels, batch=30, optimizer=SGD(0.25))
+    fit(net, x, labels, batch=30, optimizer=SGD(0.25))
     for name, one in striped().weights.items():
         assert relative(net.weights[name], one - 0.25 * gradients[name]) < 1e-12
 
@@ -130,7 +132,7 @@ def test_the_seed_decides() -> None:
     found = []
     for seed, threads in ((1, 1), (1, 1), (2, 1), (1, 3), (1, 3)):
         net = dropping()
-        net.fit(x, labels, epochs=3, batch=16, seed=seed, threads=threads)
+        fit(net, x, labels, epochs=3, batch=16, seed=seed, threads=threads)
         found.append(net.weights)
     for name in found[0]:
         assert np.array_equal(found[0][name], found[1][name])
@@ -144,7 +146,7 @@ def test_the_seed_decides_the_order_of_the_images() -> None:
     found = []
     for seed in (1, 1, 2):
         net = striped()
-        net.fit(x, labels, batch=16, seed=seed)
+        fit(net, x, labels, batch=16, seed=seed)
         found.append(net.weights["conv.w"])
     assert np.array_equal(found[0], found[1])
     assert relative(found[2], found[0]) > 1e-3
@@ -152,12 +154,12 @@ def test_the_seed_decides_the_order_of_the_images() -> None:
 
 def test_nothing_is_dropped_once_it_is_trained() -> None:
     net, x = dropping(), normal(20, 6)
-    net.training(True)
+    net.set_training(True)
     assert not np.array_equal(net.five_steps(x, classes(3, 20))[0], 0)
     assert np.array_equal(net.scores(x), net.scores(x))
     kept = Network({name: one for name, one in net.layers.items() if name != "dropout"})
     assert np.array_equal(net.scores(x), kept.scores(x))
-    net.fit(x, classes(3, 20))
+    fit(net, x, classes(3, 20))
     assert np.array_equal(net.scores(x), kept.scores(x))
     labels = kept.scores(x).argmax(1)
     labels[:5] = (labels[:5] + 1) % 3
@@ -189,7 +191,7 @@ def test_a_team_finds_what_one_finds_alone(batches, threads: int, part: int, see
             found = team.five_steps(x, labels)
             assert relative(flat(found.gradients), flat(gradients)) < 1e-12
             assert found.cost == pytest.approx(costs.mean(), rel=1e-12)
-            assert (found.images, found.right) == (n, (alone.a["head"].argmax(1) == labels).sum())
+            assert (found.images, found.correct) == (n, (alone.a["head"].argmax(1) == labels).sum())
             for one in alone.weights, together.weights:  # a team sees what becomes of the weights
                 one["conv.w"][...] *= 1.5
                 one["head.b"][...] += 0.25
@@ -221,7 +223,7 @@ def test_parts_of_a_batch_do_not_drop_the_same() -> None:
     net = Network({"dropout": Dropout(0.5), "head": Dense(50, 2)})
     net.weights["head.w"][...] = 0
     x, labels = np.ones((2, 50)), np.array([0, 0])
-    with DataParallel(net, part=1) as team:
+    with DataParallel(net, micro_batch=1) as team:
         found = team.five_steps(x, labels).gradients["head.w"]
     # To each weight an image adds nothing or its error, which is 1/2 here; its sign is the class's.
     assert np.array_equal(np.unique(found.round(12)), [-1, -0.5, 0, 0.5, 1])

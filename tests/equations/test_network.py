@@ -1,6 +1,7 @@
 """The five steps give the gradients of the cost, and what does not fit is said."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from rot180.equations import (
     Sigmoid,
     SoftmaxCrossEntropy,
     Tanh,
+    fit,
 )
 from rot180.equations.padding import check_count
 from tests.equations.cases import Array, bordered, classes, normal, relative, tensor
@@ -199,7 +201,7 @@ def small() -> Network:
         ([-1, 1, 9], r"Label -1 of image 0 is no class: .* \(2 such labels in all\)"),
         ([0, 1], "3 images and 2 labels"),
         ([0, 1, 2, 3], "3 images and 4 labels"),
-        (np.zeros((3, 4)), r"output is of shape \(3, 5\), what it should be of shape \(3, 4\)"),
+        (np.zeros((3, 4)), r"output is of shape \(3, 5\), but its target is of shape \(3, 4\)"),
         (np.zeros((2, 5)), r"\(3, 5\), .* \(2, 5\); give the same shape, or one class number"),
         ([0.0, 1.0, 2.0], r"\(3, 5\), .* of shape \(3,\); give .* or one class number"),
     ],
@@ -213,14 +215,14 @@ def test_labels_that_do_not_fit(labels: object, words: str) -> None:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: small().fit(normal(3, 6), np.zeros(2, int)), "3 images and 2 labels"),
-        (lambda: small().fit(normal(3, 6), np.zeros(4, int)), "3 images and 4 labels"),
-        (lambda: small().fit(normal(0, 6), np.zeros(0, int)), r"one image at least; .* \(0, 6\)"),
-        (lambda: small().fit(normal(2, 6), np.zeros(2, int), epochs=0), "epochs .* 1, not 0"),
-        (lambda: small().fit(normal(2, 6), np.zeros(2, int), batch=0), "batch .* 1, not 0"),
-        (lambda: small().fit(normal(2, 6), np.array([0, 5])), "Label 5 of image 1 is no class"),
-        (lambda: small().fit(normal(2, 6), np.array([0, 1]), threads=0), "threads .* 1, not 0"),
-        (lambda: DataParallel(small(), part=0), "part .* 1, not 0"),
+        (lambda: fit(small(), normal(3, 6), np.zeros(2, int)), "3 images and 2 labels"),
+        (lambda: fit(small(), normal(3, 6), np.zeros(4, int)), "3 images and 4 labels"),
+        (lambda: fit(small(), normal(0, 6), np.zeros(0, int)), r"one image at least; .* \(0, 6\)"),
+        (lambda: fit(small(), normal(2, 6), np.zeros(2, int), epochs=0), "epochs .* 1, not 0"),
+        (lambda: fit(small(), normal(2, 6), np.zeros(2, int), batch=0), "batch .* 1, not 0"),
+        (lambda: fit(small(), normal(2, 6), np.array([0, 5])), "Label 5 of image 1 is no class"),
+        (lambda: fit(small(), normal(2, 6), np.array([0, 1]), threads=0), "threads .* 1, not 0"),
+        (lambda: DataParallel(small(), micro_batch=0), "micro-batch .* 1, not 0"),
         (
             lambda: DataParallel(small()).five_steps(normal(0, 6), np.zeros(0, int)),
             r"one image at least; this one is .* \(0, 6\)",
@@ -228,7 +230,7 @@ def test_labels_that_do_not_fit(labels: object, words: str) -> None:
         (lambda: Flatten().forward(normal(0, 2, 3, 4)), r"one image at least; .* \(0, 2, 3, 4\)"),
         (lambda: DataParallel(small(), seed=-1), "The seed is a number from 0 up, not -1"),
         (lambda: Dropout(seed=-1), "The seed is a number from 0 up, not -1"),
-        (lambda: small().scores(normal(2, 6), part=0), "number of images in a part .* 1, not 0"),
+        (lambda: small().scores(normal(2, 6), batch=0), "number of images in a batch .* 1, not 0"),
         (lambda: check_count(1.5, "epochs"), "^The number of epochs has to be a whole .*, not 1.5"),
         (lambda: Dense(0, 2), "^The number of inputs has to be at least 1, not 0"),
         (lambda: Network([]), "one layer at least"),
@@ -278,7 +280,7 @@ def test_a_cost_that_is_not_finite_names_the_first_weights(weights: str, value: 
     net = two_convolutions(seeded(TwoConvolutions))
     net.weights[weights][1] = value
     words = rf"not finite\. .*: the weights '{weights}', entry \[1.* = {value} "
-    for call in (net.five_steps, net.fit):
+    for call in (net.five_steps, partial(fit, net)):
         with pytest.raises(Rot180Error, match=words):
             call(normal(3, 3, 12, 12), np.array([0, 1, 2]))
 
@@ -290,7 +292,7 @@ def test_a_cost_that_is_not_finite_names_the_first_output(threads: int) -> None:
     for name in ("conv1.w", "conv2.w"):
         net.weights[name][...] *= 1e200
     with pytest.raises(Rot180Error, match=r"the output of 'conv2', entry .* learning rate"):
-        net.fit(normal(20, 3, 12, 12), classes(5, 20), threads=threads)
+        fit(net, normal(20, 3, 12, 12), classes(5, 20), threads=threads)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -302,7 +304,7 @@ def test_a_cost_that_is_not_finite_names_the_images(value: float) -> None:
     with pytest.raises(Rot180Error, match=words):
         net.five_steps(x, np.array([0, 1, 2]))
     with pytest.raises(Rot180Error, match=r"Image 1 .* not finite \(2 do\)"):
-        net.fit(x, np.array([0, 1, 2]))
+        fit(net, x, np.array([0, 1, 2]))
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -181,13 +181,13 @@ def _all_different(terms: Any) -> None:
 
 def test_a_trace_keeps_its_batch_whatever_the_network_does_next() -> None:
     network = everything(SoftmaxCrossEntropy())
-    network.training(True)
+    network.set_training(True)
     x = IMAGES.copy()
     trace = Trace(network, x, [2, 0])
     assert all(one.training for one in network.layers.values() if isinstance(one, Dropout))
     before = [str(one) for one in _some(trace)]
     x[...] = 0
-    network.training(False)
+    network.set_training(False)
     _, gradients = network.five_steps(5 * IMAGES, [1, 1])
     for name, one in network.weights.items():
         one -= gradients[name]

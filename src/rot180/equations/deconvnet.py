@@ -57,7 +57,7 @@ def project(
         >>> project(network, image, "conv", feature=1, position="peak").shape
         (1, 1, 5, 5)
     """
-    network.training(False)
+    network.set_training(False)
     network.input(x)
     network.feed_forward()
     top, signal = seed_signal(network, layer, feature, position)

@@ -119,7 +119,7 @@ def check_network(
         Rot180Error: something is not in float64.
     """
     _only_doubles({"images": x, **network.weights})
-    network.training(False)
+    network.set_training(False)
 
     def evaluate() -> tuple[Array, list[Array]]:
         network.input(x)

@@ -103,7 +103,7 @@ class Trace:
 
     def __init__(self, network: Network, x: Array, labels: Any = None) -> None:
         self.network = copy.deepcopy(network)  # with the weights of this moment
-        self.network.training(False)
+        self.network.set_training(False)
         self.network.input(np.array(x))
         self.network.feed_forward()
         self._names = list(network.layers)

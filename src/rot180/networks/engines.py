@@ -133,7 +133,7 @@ class EquationsEngine:
         weights = self.network.weights
         self.second.step(weights, {"conv2.w": gradients.pop("conv2.w")})
         self.others.step(weights, gradients)
-        return found.cost, int(found.right)
+        return found.cost, int(found.correct)
 
     def state(self) -> dict[str, Tensor]:
         """Return the optimizers' memory and the number of steps taken."""

@@ -1,63 +1,67 @@
-"""A batch shared out: among parts that fit into the processor's cache, and among threads.
+"""The five steps on parts of a batch: small enough for the processor's cache, and on threads.
 
 The gradient of a batch is the sum of the gradients of its parts. So a batch need not go through the
-network at once: a part of few images takes all five steps while its arrays are still in the cache,
-and several threads can take parts side by side, since NumPy lets go of Python while it computes.
+network at once: a micro-batch of few images takes all five steps while its arrays are still in the
+cache, and threads take micro-batches side by side, since NumPy releases Python's lock while it
+computes.
 """
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from rot180.equations.convolution import Array
+from rot180.equations.costs import count_correct
 from rot180.equations.layers import Dropout
+from rot180.equations.network import Network
 from rot180.equations.padding import check_count, check_seed
-
-if TYPE_CHECKING:
-    from rot180.equations.network import Network
 
 
 @dataclass
 class BatchResult:
-    """What a batch has given.
+    """The result of the five steps on a batch.
 
     Attributes:
-        gradients: of the mean cost, by the names of the weights.
-        cost: mean over the images.
-        right: images whose largest output is in the place of their class; not a number where the
+        gradients: gradients of the mean cost, by the names of the weights.
+        cost: mean cost of the images.
+        correct: number of images whose largest output is at their class; not a number if the
             output is not (images, classes).
-        images: their number.
+        images: number of images.
     """
 
     gradients: dict[str, Array]
     cost: float
-    right: float
+    correct: float
     images: int
 
 
 class DataParallel:
-    """Threads that share the batches of one network; use it in a ``with`` statement.
+    """Threads that share the batches of one network; to be used in a ``with`` statement.
 
-    With several threads the matrix products themselves should not use any: set
+    With several threads the matrix products should not use threads of their own: set
     ``OPENBLAS_NUM_THREADS=1`` (or ``MKL_NUM_THREADS``) before Python starts, or use threadpoolctl.
-    The result depends on the number of threads by rounding only, and not on their order.
+    The number of threads changes the result by rounding only, and the order in which they finish
+    does not change it.
 
     Args:
-        network: whose weights are read; each thread has its own buffers.
-        threads: how many.
-        part: images that take the five steps together.
-        seed: of what dropout drops; it is drawn anew for each part of each batch.
+        network: the network whose weights are read; each thread has a replica of its own.
+        threads: number of threads.
+        micro_batch: number of images that take the five steps together.
+        seed: seed of dropout, which draws anew for each micro-batch of each batch.
     """
 
-    def __init__(self, network: "Network", threads: int = 1, part: int = 16, seed: int = 0) -> None:
-        threads, self.part = check_count(threads, "threads"), check_count(part, "images in a part")
+    def __init__(
+        self, network: Network, threads: int = 1, micro_batch: int = 16, seed: int = 0
+    ) -> None:
+        threads = check_count(threads, "threads")
+        self.micro_batch = check_count(micro_batch, "images in a micro-batch")
         self.seed, self.steps = check_seed(seed), 0
-        self._members = [network.replica() for _ in range(threads)]
-        for one in self._members:
-            one.training(True)
+        self._replicas = [network.replica() for _ in range(threads)]
+        for replica in self._replicas:
+            replica.set_training(True)
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._sums: list[dict[str, Array]] = [
             {name: np.empty_like(w) for name, w in network.weights.items()} for _ in range(threads)
@@ -75,50 +79,41 @@ class DataParallel:
             self._pool.shutdown()
 
     def five_steps(self, x: Array, labels: Array) -> BatchResult:
-        """Return gradients, cost and count_correct of a batch; the gradients lie in buffers.
+        """Return gradients, cost and correct images of a batch; the next batch overwrites them.
 
         Raises:
-            Rot180Error: no images, or as :meth:`rot180.equations.Network.output_error`.
+            Rot180Error: there are no images; see also
+                :meth:`rot180.equations.Network.output_error`.
         """
-        self._members[0].input(x)
-        x = self._members[0].x
-        walk: Callable[..., Any] = map if self._pool is None else self._pool.map
-        found = list(walk(lambda number: self._share(number, x, labels), range(len(self._members))))
+        self._replicas[0].input(x)
+        x = self._replicas[0].x
+        apply: Callable[..., Any] = map if self._pool is None else self._pool.map
+        threads = range(len(self._replicas))
+        results = list(apply(lambda thread: self._share(thread, x, labels), threads))
         self.steps += 1
         total = self._sums[0]
-        for other in self._sums[1:]:
-            for name, one in other.items():
-                total[name] += one
-        return BatchResult(
-            total, sum(cost for cost, _ in found) / len(x), sum(right for _, right in found), len(x)
-        )
+        for sums in self._sums[1:]:
+            for name, gradient in sums.items():
+                total[name] += gradient
+        cost = sum(cost for cost, _ in results) / len(x)
+        return BatchResult(total, cost, sum(correct for _, correct in results), len(x))
 
-    def _share(self, number: int, x: Array, labels: Array) -> tuple[float, float]:
-        """Let one thread take every part whose turn it is; its gradients go into its own sums."""
-        network, total = self._members[number], self._sums[number]
-        for one in total.values():
-            one.fill(0)
-        cost, right = 0.0, 0.0
-        for first in range(number * self.part, len(x), self.part * len(self._members)):
-            part = slice(first, first + self.part)
-            for place, layer in enumerate(network.layers.values()):
+    def _share(self, thread: int, x: Array, labels: Array) -> tuple[float, float]:
+        """Take every n-th micro-batch, for n threads, and add up its gradients, cost and hits."""
+        network, total = self._replicas[thread], self._sums[thread]
+        for gradient in total.values():
+            gradient.fill(0)
+        cost, correct = 0.0, 0.0
+        stride = self.micro_batch * len(self._replicas)
+        for first in range(thread * self.micro_batch, len(x), stride):
+            images = slice(first, first + self.micro_batch)
+            for position, layer in enumerate(network.layers.values()):
                 if isinstance(layer, Dropout):
-                    key = (self.seed, self.steps, first, place)
+                    key = (self.seed, self.steps, first, position)
                     layer.set_rng(np.random.default_rng(key))
-            costs, gradients = network.five_steps(x[part], labels[part], len(x))
-            for name, one in gradients.items():
-                total[name] += one
+            costs, gradients = network.five_steps(x[images], labels[images], len(x))
+            for name, gradient in gradients.items():
+                total[name] += gradient
             cost += float(costs.sum())
-            right += count_correct(network.a[next(reversed(network.layers))], labels[part])
-        return cost, right
-
-
-def count_correct(output: Array, labels: Array) -> float:
-    """Return how many images have their largest output in the place of their class.
-
-    Not a number where there are no classes: the output is not (images, classes), or has one column.
-    """
-    if output.ndim != 2 or output.shape[1] < 2:
-        return float("nan")
-    classes = labels if labels.ndim == 1 else labels.argmax(-1)
-    return float((output.argmax(-1) == classes).sum())
+            correct += count_correct(network.a[next(reversed(network.layers))], labels[images])
+        return cost, correct
