@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 from rot180.equations import Dense, Layer
-from rot180.equations.gradcheck import Check
+from rot180.equations.gradcheck import GradientCheck
 from tests.equations.cases import normal
 
 seeds = st.integers(0, 999)
@@ -25,13 +25,13 @@ def dense(inputs: int, outputs: int, seed: int) -> Dense:
     return made
 
 
-def errors(checks: list[Check]) -> dict[str, float]:
-    return {one.what: one.error for one in checks}
+def errors(checks: list[GradientCheck]) -> dict[str, float]:
+    return {one.name: one.error for one in checks}
 
 
-def assert_right(checks: list[Check], *names: str) -> None:
+def assert_right(checks: list[GradientCheck], *names: str) -> None:
     """Assert that all these were compared, agree, and that nothing was left out."""
-    assert [one.what for one in checks] == list(names)
+    assert [one.name for one in checks] == list(names)
     for one in checks:
         assert one.error < 1e-7, one
         assert one.entries > 0

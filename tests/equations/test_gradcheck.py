@@ -165,7 +165,7 @@ def test_a_kink_anywhere_in_a_network_is_left_out_and_the_rest_compared() -> Non
     network.layers["conv"].weights["b"][:2] = 0  # with a black image they are at the kink
     x = normal(3, 1, 3, 3)
     x[1] = 0
-    found = {one.what: one for one in check_network(network, x, [0, 1, 1])}
+    found = {one.name: one for one in check_network(network, x, [0, 1, 1])}
     assert {name: (one.kinks, one.entries) for name, one in found.items()} == {
         "conv.w": (0, 12),
         "conv.b": (2, 1),
@@ -217,10 +217,10 @@ def test_all_gradients_of_a_network(
 
     before = {name: one.copy() for name, one in network.weights.items()}
     checks = check_network(network, x, labels, seed)
-    assert [one.what for one in checks] == list(network.weights)
+    assert [one.name for one in checks] == list(network.weights)
     for one in checks:
         assert one.error < 1e-7, one
-        assert one.entries + one.kinks == before[one.what].size
+        assert one.entries + one.kinks == before[one.name].size
     assert sum(one.kinks for one in checks) <= 2
     assert all(np.array_equal(one, before[name]) for name, one in network.weights.items())
 

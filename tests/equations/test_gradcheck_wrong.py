@@ -20,7 +20,7 @@ from rot180.equations import (
     rot180,
 )
 from rot180.equations.gradcheck import (
-    Check,
+    GradientCheck,
     check_layer,
     check_network,
 )
@@ -216,6 +216,6 @@ def test_other_numbers_than_doubles_are_refused(call: Callable[[], object], name
 def test_a_check_reads_as_a_sentence() -> None:
     (found,) = check_layer(Tanh(), normal(2, 3))
     assert str(found) == f"input: relative error {found.error:.1e} in 6 entries"
-    assert str(Check("w", 2.5e-9, 4, 2)) == (
+    assert str(GradientCheck("w", 2.5e-9, 4, 2)) == (
         "w: relative error 2.5e-09 in 4 entries, 2 left out at kinks"
     )

@@ -201,5 +201,5 @@ def test_without_labels_there_are_no_errors() -> None:
         lambda: trace.weight_gradient("conv1", (0, 0, 0, 0)),
         lambda: trace.bias_gradient("conv1", (0,)),
     ):
-        with pytest.raises(Rot180Error, match="no errors without labels: give them to Trace"):
+        with pytest.raises(Rot180Error, match="no errors without labels: give labels to Trace"):
             call()
