@@ -24,16 +24,18 @@ def classes(count: int, n: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).integers(0, count, n)
 
 
-def relative(found: Array, wanted: Array, least: float = 0.0) -> float:
-    """Return the largest difference over the largest value wanted, or over ``least``."""
-    assert found.shape == wanted.shape
-    return float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), least, 1e-300))
+def relative(actual: Array, expected: Array, least: float = 0.0) -> float:
+    """Return the largest difference over the largest value expected, or over ``least``."""
+    assert actual.shape == expected.shape
+    return float(np.abs(actual - expected).max() / max(np.abs(expected).max(), least, 1e-300))
 
 
-def rounding(found: Array, definition: Callable[..., Array], *arrays: Array, **named: Any) -> float:
+def rounding(
+    actual: Array, definition: Callable[..., Array], *arrays: Array, **named: Any
+) -> float:
     """Return the largest difference from a definition, over its largest sum of products' sizes."""
-    wanted, sizes = definition(*arrays, **named), definition(*map(np.abs, arrays), **named)
-    return relative(found, wanted, least=sizes.max())
+    expected, sizes = definition(*arrays, **named), definition(*map(np.abs, arrays), **named)
+    return relative(actual, expected, least=sizes.max())
 
 
 def tensor(x: Array) -> Tensor:
@@ -48,8 +50,8 @@ def by_autograd(
     tensors = [tensor(x) for x in arrays]
     out = function(*tensors)
     delta = normal(*out.shape, seed=seed)
-    found = torch.autograd.grad(out, tensors, torch.from_numpy(delta))
-    return out.detach().numpy(), delta, *(one.numpy() for one in found)
+    gradients = torch.autograd.grad(out, tensors, torch.from_numpy(delta))
+    return out.detach().numpy(), delta, *(gradient.numpy() for gradient in gradients)
 
 
 def bordered(x: Tensor, pad_width: PadWidth, value: float = 0.0) -> Tensor:

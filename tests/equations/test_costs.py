@@ -34,9 +34,9 @@ def test_softmax_and_cross_entropy_as_pytorch(shape, smoothing, scale, seed) -> 
         def function(z: Tensor, y: Tensor = y) -> Tensor:
             return F.cross_entropy(z, y, reduction="none", label_smoothing=smoothing)
 
-        wanted, delta, of_z = by_autograd(function, z)
+        expected, delta, of_z = by_autograd(function, z)
         target = cost.target(given_, z)
-        assert relative(cost.per_image(z, target), wanted, least=1.0) < 1e-10
+        assert relative(cost.per_image(z, target), expected, least=1.0) < 1e-10
         assert relative(cost.error(z, target) * delta[:, None], of_z, least=1.0) < 1e-10
 
 
@@ -45,8 +45,10 @@ def test_softmax_and_cross_entropy_as_pytorch(shape, smoothing, scale, seed) -> 
 def test_the_quadratic_cost_is_half_the_squared_distance(shape, seed) -> None:
     a, y = normal(*shape, seed=seed), normal(*shape, seed=seed + 1)
     cost = Quadratic()
-    wanted, delta, of_a = by_autograd(lambda x: 0.5 * (x - torch.from_numpy(y)).square().sum(1), a)
-    assert relative(cost.per_image(a, cost.target(y, a)), wanted) < 1e-10
+    expected, delta, of_a = by_autograd(
+        lambda x: 0.5 * (x - torch.from_numpy(y)).square().sum(1), a
+    )
+    assert relative(cost.per_image(a, cost.target(y, a)), expected) < 1e-10
     assert relative(cost.error(a, y) * delta[:, None], of_a) < 1e-10
 
 

@@ -19,20 +19,20 @@ def steps(layer: Layer, a: Array, seed: int) -> dict[str, Array]:
     out = layer.forward(a).copy()
     delta = normal(*out.shape, seed=seed)
     error = layer.backward(delta).copy()
-    gradients = {name: one.copy() for name, one in layer.gradient(delta).items()}
+    gradients = {name: gradient.copy() for name, gradient in layer.gradient(delta).items()}
     return {"output": out, "error": error, **gradients}
 
 
 def assert_equal(plain: Layer, quick: Layer, batches: list[Array]) -> None:
     """Assert that two layers with the same weights take the same steps, batch after batch."""
-    for name, one in plain.weights.items():
-        one[...] = normal(*one.shape, seed=one.size)
-        quick.weights[name][...] = one
+    for name, w in plain.weights.items():
+        w[...] = normal(*w.shape, seed=w.size)
+        quick.weights[name][...] = w
     for seed, a in enumerate(batches):
-        wanted, found = steps(plain, a, seed), steps(quick, a, seed)
-        assert found.keys() == wanted.keys()
-        for name, one in wanted.items():
-            assert relative(found[name], one, least=1.0) < 1e-12, name
+        expected, actual = steps(plain, a, seed), steps(quick, a, seed)
+        assert actual.keys() == expected.keys()
+        for name, array in expected.items():
+            assert relative(actual[name], array, least=1.0) < 1e-12, name
 
 
 @pytest.mark.slow
@@ -52,16 +52,18 @@ def test_a_fast_convolution_equals_the_plain_one(operation: str, case: Case) -> 
 @settings(max_examples=60, deadline=None)
 @given(case=windows())
 def test_a_fast_pooling_equals_the_plain_one(case: Windows) -> None:
-    for plain, quick in (
+    for plain_kind, quick_kind in (
         (pooling.MaxPool, fast.MaxPool),
         (pooling.AveragePool, fast.AveragePool),
     ):
-        one, other = (kind(case.size, case.stride, case.pad_width) for kind in (plain, quick))
-        assert_equal(one, other, [case.a, -case.a, case.a[:1]])
-        if isinstance(one, pooling.MaxPool) and isinstance(other, fast.MaxPool):
-            assert np.array_equal(one.switches, other.switches)
-            signal = normal(*one.switches.shape)
-            assert relative(other.repeat(signal), one.repeat(signal), least=1.0) < 1e-12
+        plain, quick = (
+            kind(case.size, case.stride, case.pad_width) for kind in (plain_kind, quick_kind)
+        )
+        assert_equal(plain, quick, [case.a, -case.a, case.a[:1]])
+        if isinstance(plain, pooling.MaxPool) and isinstance(quick, fast.MaxPool):
+            assert np.array_equal(plain.switches, quick.switches)
+            signal = normal(*plain.switches.shape)
+            assert relative(quick.repeat(signal), plain.repeat(signal), least=1.0) < 1e-12
 
 
 PAIRS: dict[str, tuple[Callable[[], Layer], Callable[[], Layer]]] = {
@@ -99,7 +101,7 @@ def test_a_plain_layer_owns_its_results(name: str) -> None:
     first = layer.forward(images_for(name, 3, 0))
     delta = normal(*first.shape)
     error, gradients = layer.backward(delta), layer.gradient(delta)
-    before = [one.copy() for one in (first, error, *gradients.values())]
+    before = [array.copy() for array in (first, error, *gradients.values())]
     steps(layer, images_for(name, 3, 1), 1)
     after = (first, error, *gradients.values())
     assert all(np.array_equal(*both) for both in zip(before, after, strict=True))
@@ -124,7 +126,7 @@ def test_plain_and_fast_layers_refuse_errors_of_another_shape(name: str) -> None
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_network_of_plain_layers_learns_as_one_of_fast_layers(threads: int) -> None:
-    found = []
+    trained = []
     for kind in (layers, fast):
         network = Network(
             {
@@ -137,6 +139,6 @@ def test_a_network_of_plain_layers_learns_as_one_of_fast_layers(threads: int) ->
         )
         x = normal(40, 1, 6, 6)
         fit(network, x, (x.mean((1, 2, 3)) > 0).astype(int), epochs=2, threads=threads)
-        found.append(network.weights)
-    for name, one in found[0].items():
-        assert relative(found[1][name], one) < 1e-10
+        trained.append(network.weights)
+    for name, w in trained[0].items():
+        assert relative(trained[1][name], w) < 1e-10

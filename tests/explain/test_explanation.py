@@ -1,4 +1,4 @@
-"""The explanation says what is true, for any small case, whatever it is written as."""
+"""The explanation says what is true of any small example, in every format."""
 
 import json
 import re
@@ -49,7 +49,7 @@ def options(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-def made(options: dict[str, Any]) -> ConvolutionExample:
+def example_of(options: dict[str, Any]) -> ConvolutionExample:
     try:
         return make_example(**options)
     except Rot180Error:  # all windows lie in the border
@@ -63,8 +63,8 @@ def grids(sections: list[Section]) -> list[Grid]:
 
 
 def values(sections: list[Section], name: str) -> np.ndarray:
-    (found,) = (one for one in grids(sections) if one.name == name)
-    return np.array([[cell.value for cell in row] for row in found.rows])
+    (grid,) = (grid for grid in grids(sections) if grid.name == name)
+    return np.array([[cell.value for cell in row] for row in grid.rows])
 
 
 def equations(sections: list[Section]) -> list[Equation]:
@@ -80,18 +80,20 @@ def words(sections: list[Section]) -> str:
 @pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(options())
-def test_what_it_says_is_true_of_any_case(options: dict[str, Any]) -> None:
-    one = made(options)
-    sections = explain(one)
+def test_what_it_says_is_true_of_any_example(options: dict[str, Any]) -> None:
+    example = example_of(options)
+    sections = explain(example)
     for equation in equations(sections):
         assert equation.sum.total == pytest.approx(equation.sum.value, abs=1e-12)
         assert equation.sum.terms
     for said in re.findall(r"largest difference[^.]*? is ([\d.e+-]*\d)", words(sections)):
         assert float(said) < 1e-7
-    (checked,) = (one for one in grids(sections) if "back-propagation" in one.column_names)
+    (checked,) = (
+        example for example in grids(sections) if "back-propagation" in example.column_names
+    )
     pairs = [(row[1].value, row[2].value) for row in checked.rows if row[3].text != "at a kink"]
     assert np.allclose(*zip(*pairs, strict=True), rtol=1e-7, atol=1e-7)
-    assert len(checked.rows) == one.image.size + one.kernel.size + 1
+    assert len(checked.rows) == example.image.size + example.kernel.size + 1
     (both,) = (one for one in grids(sections) if "the other way" in one.column_names)
     for row in both.rows:
         assert float(row[3].text) < 1e-12
@@ -104,14 +106,14 @@ def test_what_it_says_is_true_of_any_case(options: dict[str, Any]) -> None:
 def test_a_kernel_the_wrong_way_round_is_wrong_unless_it_is_symmetric() -> None:
     for kernel, symmetric in (([[1, 2], [3, 4]], False), ([[1, 2], [2, 1]], True)):
         sections = explain(make_example(kernel=kernel))
-        (both,) = (one for one in grids(sections) if "the other way" in one.column_names)
+        (both,) = (grid for grid in grids(sections) if "the other way" in grid.column_names)
         assert all((float(row[4].text) == 0) == symmetric for row in both.rows)
         assert ("one cannot tell" in words(sections)) == symmetric
 
 
-def test_a_case_that_can_be_done_by_hand() -> None:
-    one = make_example(image=[[1, 2, 3], [4, 5, 6], [7, 8, 9]], kernel=[[1, 0], [0, -2]])
-    sections = explain(one)
+def test_an_example_that_can_be_done_by_hand() -> None:
+    example = make_example(image=[[1, 2, 3], [4, 5, 6], [7, 8, 9]], kernel=[[1, 0], [0, -2]])
+    sections = explain(example)
     z = [[1 - 10 + 1, 2 - 12 + 1], [4 - 16 + 1, 5 - 18 + 1]]
     assert values(sections, "z").tolist() == z
     d = values(sections, "delta")
@@ -119,7 +121,7 @@ def test_a_case_that_can_be_done_by_hand() -> None:
     assert values(sections, "dC/da")[1, 1] == -2 * d[0, 0] + d[1, 1]
     assert values(sections, "dC/dw")[0, 1] == 2 * d[0, 0] + 3 * d[0, 1] + 5 * d[1, 0] + 6 * d[1, 1]
     assert values(sections, "rot180(w)").tolist() == [[-2, 0], [0, 1]]
-    (met,) = (one for one in grids(sections) if one.name == "the weights that take a[1,1]")
+    (met,) = (grid for grid in grids(sections) if grid.name == "the weights that take a[1,1]")
     symbols = [[cell.text for cell in row] for row in met.rows]
     assert symbols == [["w[1,1]", "w[1,0]"], ["w[0,1]", "w[0,0]"]]
     assert "They are the kernel, rotated by 180 degrees." in words(sections)
@@ -127,7 +129,7 @@ def test_a_case_that_can_be_done_by_hand() -> None:
 
 def test_a_convolution_turns_its_kernel_forward_and_not_back() -> None:
     sections = explain(make_example(operation="convolution"))
-    (met,) = (one for one in grids(sections) if one.name.startswith("the weights that take"))
+    (met,) = (grid for grid in grids(sections) if grid.name.startswith("the weights that take"))
     assert [cell.text for cell in met.rows[0]] == ["w[0,0]", "w[0,1]"]
     assert "They are the kernel as it is." in words(sections)
 
@@ -141,8 +143,8 @@ def test_the_seed_decides_what_is_drawn() -> None:
 
 
 def test_a_target_and_a_bias_of_ones_own_are_taken() -> None:
-    one = make_example(image=[[1, 2], [3, 4]], kernel=[[2]], target=[[0, 1], [2, 3]], bias=-1)
-    sections = explain(one)
+    example = make_example(image=[[1, 2], [3, 4]], kernel=[[2]], target=[[0, 1], [2, 3]], bias=-1)
+    sections = explain(example)
     assert values(sections, "z").tolist() == [[1, 3], [5, 7]]
     assert values(sections, "delta").tolist() == [[1, 2], [3, 4]]
     kept = make_example(image=[[1, 2], [3, 4]], kernel=[[2]], activation="relu", bias=-20)
@@ -153,7 +155,7 @@ def test_a_target_and_a_bias_of_ones_own_are_taken() -> None:
 @settings(max_examples=10, deadline=None)
 @given(options())
 def test_every_form_holds_the_whole(options: dict[str, Any]) -> None:
-    sections = explain(made(options))
+    sections = explain(example_of(options))
     data = json.loads(as_json(sections, "T"))
     assert [section["title"] for section in data["sections"]] == [s.title for s in sections]
     sums = [b for s in data["sections"] for b in s["blocks"] if "products" in b]
@@ -180,8 +182,8 @@ def test_a_terminal_of_any_width_shows_all_words(width: int) -> None:
     show(sections, console)
     printed = console.file.getvalue()
     assert max(map(len, printed.splitlines())) <= max(width, 100)
-    for one in words(sections).replace("`", "").split():
-        assert one in printed
+    for word in words(sections).replace("`", "").split():
+        assert word in printed
     assert ("too wide for" in printed) == (width == 50)
 
 
@@ -189,10 +191,10 @@ def test_a_terminal_of_any_width_shows_all_words(width: int) -> None:
 @pytest.mark.parametrize(("size", "counts"), [((2, 2), [5]), ((3, 3), [4, 4, 2]), ((1, 1), [2])])
 def test_every_form_breaks_a_sum_at_the_same_products(size, counts) -> None:
     sections = explain(make_example(size=(4, 4), kernel_size=size))
-    (z,) = (one.sum for one in equations(sections) if one.sum.name == "z")
+    (z,) = (equation.sum for equation in equations(sections) if equation.sum.name == "z")
     lines = wrap_terms(z)
     assert [len(line) for line in lines] == counts
-    assert [one for line in lines for one in line] == z.products()
+    assert [product for line in lines for product in line] == z.products()
     console = Console(file=StringIO(), width=200, highlight=False)
     show(sections, console)
     printed, picture = console.file.getvalue(), "".join(as_svg(sections, "T").splitlines())
@@ -202,7 +204,7 @@ def test_every_form_breaks_a_sum_at_the_same_products(size, counts) -> None:
             terms = [product[form] for product in line]
             shown = r"\s*\+\s*".join(map(re.escape, terms))
             assert re.search(rf"[=+] +{shown}(?: +\+)? *\n", printed)
-            assert all(f">{one}</text>" in picture for one in terms)
+            assert all(f">{term}</text>" in picture for term in terms)
             assert f" {' + '.join(map(formula, terms))} \\\\\n" in written
 
 
@@ -228,8 +230,10 @@ def test_formulas_become_latex() -> None:
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex here")
 @pytest.mark.parametrize("stride", [1, 2])
 def test_the_document_compiles(tmp_path: Path, stride: int) -> None:
-    one = make_example(size=(5, 5), kernel_size=(3, 3), stride=stride, padding=1, activation="tanh")
-    (tmp_path / "x.tex").write_text(as_latex(explain(one), "T"), encoding="utf-8")
+    example = make_example(
+        size=(5, 5), kernel_size=(3, 3), stride=stride, padding=1, activation="tanh"
+    )
+    (tmp_path / "x.tex").write_text(as_latex(explain(example), "T"), encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "x.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]

@@ -248,7 +248,7 @@ class Dropout(Layer):
     def __init__(self, rate: float = 0.5, seed: int = 0) -> None:
         super().__init__()
         if not 0 <= rate < 1:
-            raise Rot180Error(f"The share that is dropped lies between 0 and 1, not {rate}.")
+            raise Rot180Error(f"The dropout rate lies between 0 and 1, not at {rate}.")
         self.rate, self.training = rate, False
         self._shape: tuple[int, ...] = (0,)
         self._rng = np.random.default_rng(check_seed(seed))
