@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 import rot180
 from rot180 import equations
-from rot180.equations.patches import Patches
+from rot180.equations.fast.im2col import Im2Col
 
 
 def error(found: np.ndarray, wanted: torch.Tensor) -> float:
@@ -40,7 +40,7 @@ def convolutions(draws: int) -> dict[str, float]:
         z = F.conv2d(F.pad(x, (*borders[1], *borders[0])), weight, bias, stride, groups=groups)
         delta = rng.standard_normal(z.shape)
         z.backward(torch.tensor(delta))
-        patches = Patches(stride, borders, groups)
+        patches = Im2Col(stride, borders, groups)
         found = {"forward": (patches.forward(a, w, b), z)}
         found["error"] = (patches.error(delta, w), x.grad)
         found["gradient"] = (patches.gradient(delta, w), weight.grad)

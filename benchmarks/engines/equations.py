@@ -25,7 +25,7 @@ class Engine:
             }
         )
         self.network.load(task.weights)
-        self.team = equations.Team(self.network, threads=task.threads)
+        self.team = equations.DataParallel(self.network, threads=task.threads)
         self.optimizer = equations.SGD(RATE, MOMENTUM)
         self.blas = ThreadpoolController()
         self.x, self.labels = equations.channels_last(task.images), task.labels

@@ -27,8 +27,8 @@ _PAGES = {
 
 _NAMES = {
     "Array": "rot180.equations.convolution.Array",
-    "Padding": "rot180.equations.geometry.Padding",
-    "Index": "rot180.equations.links.Index",
+    "Padding": "rot180.equations.padding.Padding",
+    "Index": "rot180.equations.wiring.Index",
     "Arrays": "rot180.equations.network.Arrays",
     "BadImage": "rot180.datasets.BadImage",
     "Box": "rot180.graph.boxes.Box",
@@ -39,7 +39,7 @@ _NAMES = {
     "NamedModel": "rot180.networks.model.NamedModel",
     "Picture": "rot180.atlas.reading.Picture",
     "Going": "rot180.atlas.scan.Going",
-    "Margins": "rot180.equations.geometry.Margins",
+    "PadWidth": "rot180.equations.padding.PadWidth",
     "Progress": "rot180.atlas.scan.Progress",
     "Report": "rot180.graph.report.Report",
     "Rules": "rot180.projection.rules.Rules",

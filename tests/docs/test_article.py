@@ -107,9 +107,9 @@ def test_four_ways_lead_to_the_same_errors(read) -> None:
 @pytest.mark.parametrize("operation", ["correlation", "convolution"])
 def test_exactly_one_direction_carries_the_rotation(read, operation: str) -> None:
     page = read("error")
-    found = page["tried"](page["worked"], operation)
-    assert found.off < 1e-12
-    assert found.otherwise > 1
+    found = page["try_operation"](page["worked"], operation)
+    assert found.error_difference < 1e-12
+    assert found.wrong_way_difference > 1
 
 
 def test_without_the_rotation_something_else_than_the_error_arrives(read) -> None:

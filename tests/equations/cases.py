@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Array = np.ndarray[Any, Any]
-Margins = tuple[tuple[int, int], tuple[int, int]]
+PadWidth = tuple[tuple[int, int], tuple[int, int]]
 
 
 def normal(*shape: int, seed: int = 0) -> Array:
@@ -24,16 +24,18 @@ def classes(count: int, n: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).integers(0, count, n)
 
 
-def relative(found: Array, wanted: Array, least: float = 0.0) -> float:
-    """Return the largest difference over the largest value wanted, or over ``least``."""
-    assert found.shape == wanted.shape
-    return float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), least, 1e-300))
+def relative(actual: Array, expected: Array, least: float = 0.0) -> float:
+    """Return the largest difference over the largest value expected, or over ``least``."""
+    assert actual.shape == expected.shape
+    return float(np.abs(actual - expected).max() / max(np.abs(expected).max(), least, 1e-300))
 
 
-def rounding(found: Array, definition: Callable[..., Array], *arrays: Array, **named: Any) -> float:
+def rounding(
+    actual: Array, definition: Callable[..., Array], *arrays: Array, **named: Any
+) -> float:
     """Return the largest difference from a definition, over its largest sum of products' sizes."""
-    wanted, sizes = definition(*arrays, **named), definition(*map(np.abs, arrays), **named)
-    return relative(found, wanted, least=sizes.max())
+    expected, sizes = definition(*arrays, **named), definition(*map(np.abs, arrays), **named)
+    return relative(actual, expected, least=sizes.max())
 
 
 def tensor(x: Array) -> Tensor:
@@ -48,13 +50,13 @@ def by_autograd(
     tensors = [tensor(x) for x in arrays]
     out = function(*tensors)
     delta = normal(*out.shape, seed=seed)
-    found = torch.autograd.grad(out, tensors, torch.from_numpy(delta))
-    return out.detach().numpy(), delta, *(one.numpy() for one in found)
+    gradients = torch.autograd.grad(out, tensors, torch.from_numpy(delta))
+    return out.detach().numpy(), delta, *(gradient.numpy() for gradient in gradients)
 
 
-def bordered(x: Tensor, borders: Margins, value: float = 0.0) -> Tensor:
+def bordered(x: Tensor, pad_width: PadWidth, value: float = 0.0) -> Tensor:
     """Put a border around images, of another width on each side."""
-    (top, bottom), (left, right) = borders
+    (top, bottom), (left, right) = pad_width
     return F.pad(x, (left, right, top, bottom), value=value)
 
 
@@ -69,7 +71,7 @@ class Case:
     size: tuple[int, int]
     kernel: tuple[int, int]
     stride: tuple[int, int]
-    borders: Margins
+    pad_width: PadWidth
     seed: int
 
     @property
@@ -87,14 +89,14 @@ class Case:
 
     @property
     def options(self) -> dict[str, Any]:
-        return {"stride": self.stride, "padding": self.borders, "groups": self.groups}
+        return {"stride": self.stride, "padding": self.pad_width, "groups": self.groups}
 
     def by_pytorch(self, operation: str = "correlation") -> tuple[Array, ...]:
         """Return z, delta, and dC/da, dC/dw, dC/db."""
 
         def forward(a: Tensor, w: Tensor, b: Tensor) -> Tensor:
             kernel = w.flip(-2, -1) if operation == "convolution" else w
-            return F.conv2d(bordered(a, self.borders), kernel, b, self.stride, 0, 1, self.groups)
+            return F.conv2d(bordered(a, self.pad_width), kernel, b, self.stride, 0, 1, self.groups)
 
         return by_autograd(forward, self.a, self.w, self.b, seed=self.seed + 3)
 
@@ -102,15 +104,15 @@ class Case:
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     """Draw a convolution whose kernel fits, whatever its border, stride and rows left over."""
-    kernel, stride, borders, size = [], [], [], []
+    kernel, stride, pad_width, size = [], [], [], []
     for _ in ("rows", "columns"):
         kernel.append(draw(st.integers(1, 4)))
         stride.append(draw(st.integers(1, 3)))
-        borders.append((draw(st.integers(0, 5)), draw(st.integers(0, 5))))
-        size.append(max(1, kernel[-1] - sum(borders[-1])) + draw(st.integers(0, 6)))
+        pad_width.append((draw(st.integers(0, 5)), draw(st.integers(0, 5))))
+        size.append(max(1, kernel[-1] - sum(pad_width[-1])) + draw(st.integers(0, 6)))
     return Case(
         *(draw(st.integers(1, 3)) for _ in ("n", "groups", "channels", "features")),
-        *map(tuple, (size, kernel, stride, borders)),
+        *map(tuple, (size, kernel, stride, pad_width)),
         seed=draw(st.integers(0, 99)),
     )
 
@@ -122,7 +124,7 @@ class Windows:
     image: tuple[int, int]
     size: tuple[int, int]
     stride: tuple[int, int]
-    borders: Margins
+    pad_width: PadWidth
     seed: int
     ties: bool
 
@@ -137,14 +139,14 @@ class Windows:
 @st.composite
 def windows(draw: st.DrawFn) -> Windows:
     """Draw windows that overlap, touch or leave gaps, with borders and rows left over."""
-    image, size, stride, borders = [], [], [], []
+    image, size, stride, pad_width = [], [], [], []
     for _ in ("rows", "columns"):
         size.append(draw(st.integers(1, 4)))
         stride.append(draw(st.one_of(st.just(size[-1]), st.integers(1, 5))))
-        borders.append(tuple(draw(st.integers(0, size[-1] - 1)) for _ in range(2)))
-        image.append(max(1, size[-1] - sum(borders[-1])) + draw(st.integers(0, 7)))
+        pad_width.append(tuple(draw(st.integers(0, size[-1] - 1)) for _ in range(2)))
+        image.append(max(1, size[-1] - sum(pad_width[-1])) + draw(st.integers(0, 7)))
     return Windows(
-        *map(tuple, (image, size, stride, borders)),
+        *map(tuple, (image, size, stride, pad_width)),
         seed=draw(st.integers(0, 99)),
         ties=draw(st.booleans()),
     )

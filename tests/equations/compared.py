@@ -1,9 +1,9 @@
-"""Layers with drawn weights, and what is made of their comparison with finite differences."""
+"""Layers with drawn weights, and the results of their comparison with finite differences."""
 
 from hypothesis import strategies as st
 
 from rot180.equations import Dense, Layer
-from rot180.equations.verify import Check
+from rot180.equations.gradcheck import GradientCheck
 from tests.equations.cases import normal
 
 seeds = st.integers(0, 999)
@@ -14,25 +14,25 @@ shapes = st.one_of(
 
 
 def drawn_anew(layer: Layer, seed: int) -> Layer:
-    for number, one in enumerate(layer.weights.values()):
-        one[...] = normal(*one.shape, seed=seed + number)
+    for number, w in enumerate(layer.weights.values()):
+        w[...] = normal(*w.shape, seed=seed + number)
     return layer
 
 
 def dense(inputs: int, outputs: int, seed: int) -> Dense:
-    made = Dense(inputs, outputs)
-    drawn_anew(made, seed)
-    return made
+    layer = Dense(inputs, outputs)
+    drawn_anew(layer, seed)
+    return layer
 
 
-def errors(checks: list[Check]) -> dict[str, float]:
-    return {one.what: one.error for one in checks}
+def errors(checks: list[GradientCheck]) -> dict[str, float]:
+    return {check.name: check.error for check in checks}
 
 
-def assert_right(checks: list[Check], *names: str) -> None:
+def assert_right(checks: list[GradientCheck], *names: str) -> None:
     """Assert that all these were compared, agree, and that nothing was left out."""
-    assert [one.what for one in checks] == list(names)
-    for one in checks:
-        assert one.error < 1e-7, one
-        assert one.entries > 0
-        assert one.kinks == 0
+    assert [check.name for check in checks] == list(names)
+    for check in checks:
+        assert check.error < 1e-7, check
+        assert check.entries > 0
+        assert check.kinks == 0

@@ -20,11 +20,11 @@ from rot180.equations.convolution import (
     correlation,
     correlation_error,
     correlation_gradient,
-    exchanged,
     rot180,
+    swap_in_out,
 )
-from rot180.equations.geometry import margins, pair
-from rot180.equations.patches import Patches
+from rot180.equations.fast.im2col import Im2Col
+from rot180.equations.padding import pair, resolve_padding
 from tests.equations.cases import (
     Array,
     Case,
@@ -42,7 +42,7 @@ kernels = st.tuples(st.integers(1, 5), st.integers(1, 5))
 seeds = st.integers(0, 99)
 
 
-def one(x: Array) -> Array:
+def as_batch(x: Array) -> Array:
     """Give a map or a kernel the axes of one image and one channel."""
     return x[None, None]
 
@@ -60,12 +60,12 @@ def fits(size: tuple[int, int], kernel: tuple[int, int]) -> bool:
 def test_one_channel_as_scipy(size, kernel, mode, seed) -> None:
     assume(fits(size, kernel))
     a, w = normal(*size, seed=seed), normal(*kernel, seed=seed + 1)
-    for found, wanted in (
+    for operation, expected in (
         (correlation, scipy.signal.correlate2d),
         (convolution, scipy.signal.convolve2d),
     ):
-        z = found(one(a), one(w), padding=mode)
-        assert relative(z, one(wanted(a, w, mode))) < 1e-10
+        z = operation(as_batch(a), as_batch(w), padding=mode)
+        assert relative(z, as_batch(expected(a, w, mode))) < 1e-10
 
 
 @settings(max_examples=12, deadline=None)
@@ -84,9 +84,12 @@ def test_a_correlation_written_out(size, kernel, seed) -> None:
         for i, j in np.ndindex(kernel):
             if 0 <= y - i < rows and 0 <= x - j < columns:
                 error[y, x] += w[i, j] * delta[y - i, x - j]
-    assert relative(correlation(one(a), one(w)), one(z)) < 1e-10
-    assert relative(correlation_error(one(delta), one(w), size), one(error)) < 1e-10
-    assert relative(correlation_gradient(one(a), one(delta), kernel), one(gradient)) < 1e-10
+    assert relative(correlation(as_batch(a), as_batch(w)), as_batch(z)) < 1e-10
+    assert relative(correlation_error(as_batch(delta), as_batch(w), size), as_batch(error)) < 1e-10
+    assert (
+        relative(correlation_gradient(as_batch(a), as_batch(delta), kernel), as_batch(gradient))
+        < 1e-10
+    )
 
 
 @settings(max_examples=12, deadline=None)
@@ -105,9 +108,17 @@ def test_a_convolution_written_out(size, kernel, seed) -> None:
         for i, j in np.ndindex(kernel):
             error[y, x] += w[i, j] * delta[y + i, x + j]
     full = {"padding": "full"}
-    assert relative(convolution(one(a), one(w), **full), one(z)) < 1e-10
-    assert relative(convolution_error(one(delta), one(w), size, **full), one(error)) < 1e-10
-    assert relative(convolution_gradient(one(a), one(delta), kernel, **full), one(gradient)) < 1e-10
+    assert relative(convolution(as_batch(a), as_batch(w), **full), as_batch(z)) < 1e-10
+    assert (
+        relative(convolution_error(as_batch(delta), as_batch(w), size, **full), as_batch(error))
+        < 1e-10
+    )
+    assert (
+        relative(
+            convolution_gradient(as_batch(a), as_batch(delta), kernel, **full), as_batch(gradient)
+        )
+        < 1e-10
+    )
 
 
 @settings(max_examples=12, deadline=None)
@@ -118,12 +129,14 @@ def test_the_error_of_a_convolution_is_delta_convolved_in_full_with_the_rotated_
     assume(fits(size, kernel))
     w = normal(*kernel, seed=seed)
     delta = normal(size[0] - kernel[0] + 1, size[1] - kernel[1] + 1, seed=seed + 1)
-    error = convolution_error(one(delta), one(w), size)
-    assert relative(error, one(scipy.signal.convolve2d(delta, rot180(w), "full"))) < 1e-10
-    assert relative(error, convolution(one(delta), one(rot180(w)), padding="full")) < 1e-10
-    error = correlation_error(one(delta), one(w), size)
-    assert relative(error, one(scipy.signal.convolve2d(delta, w, "full"))) < 1e-10
-    assert relative(error, convolution(one(delta), one(w), padding="full")) < 1e-10
+    error = convolution_error(as_batch(delta), as_batch(w), size)
+    assert relative(error, as_batch(scipy.signal.convolve2d(delta, rot180(w), "full"))) < 1e-10
+    assert (
+        relative(error, convolution(as_batch(delta), as_batch(rot180(w)), padding="full")) < 1e-10
+    )
+    error = correlation_error(as_batch(delta), as_batch(w), size)
+    assert relative(error, as_batch(scipy.signal.convolve2d(delta, w, "full"))) < 1e-10
+    assert relative(error, convolution(as_batch(delta), as_batch(w), padding="full")) < 1e-10
 
 
 @settings(max_examples=12, deadline=None)
@@ -134,12 +147,12 @@ def test_the_gradient_of_a_convolution_is_delta_convolved_with_the_rotated_activ
     assume(fits(size, kernel))
     a = normal(*size, seed=seed)
     delta = normal(size[0] - kernel[0] + 1, size[1] - kernel[1] + 1, seed=seed + 1)
-    gradient = convolution_gradient(one(a), one(delta), kernel)
-    assert relative(gradient, one(scipy.signal.convolve2d(rot180(a), delta, "valid"))) < 1e-10
-    assert relative(gradient, convolution(one(rot180(a)), one(delta))) < 1e-10
+    gradient = convolution_gradient(as_batch(a), as_batch(delta), kernel)
+    assert relative(gradient, as_batch(scipy.signal.convolve2d(rot180(a), delta, "valid"))) < 1e-10
+    assert relative(gradient, convolution(as_batch(rot180(a)), as_batch(delta))) < 1e-10
     delta = normal(size[0] + kernel[0] - 1, size[1] + kernel[1] - 1, seed=seed + 2)
-    gradient = convolution_gradient(one(a), one(delta), kernel, padding="full")
-    assert relative(gradient, one(scipy.signal.convolve2d(delta, rot180(a), "valid"))) < 1e-10
+    gradient = convolution_gradient(as_batch(a), as_batch(delta), kernel, padding="full")
+    assert relative(gradient, as_batch(scipy.signal.convolve2d(delta, rot180(a), "valid"))) < 1e-10
 
 
 # The rotation.
@@ -185,7 +198,7 @@ def test_a_kernel_that_the_rotation_leaves_alone_makes_both_operations_equal(cas
     assert relative(*errors) < 1e-10
 
 
-# Any channels, strides and borders.
+# Any channels, strides and padding.
 
 
 @pytest.mark.slow
@@ -195,8 +208,8 @@ def test_a_kernel_that_the_rotation_leaves_alone_makes_both_operations_equal(cas
 def test_the_definitions_as_pytorch(operation: str, case: Case) -> None:
     forward, error, gradient = OPERATIONS[operation]
     z, delta, of_a, of_w, of_b = case.by_pytorch(operation)
-    found = forward(case.a, case.w, **case.options) + case.b[:, None, None]
-    assert relative(found, z) < 1e-10
+    actual = forward(case.a, case.w, **case.options) + case.b[:, None, None]
+    assert relative(actual, z) < 1e-10
     assert relative(error(delta, case.w, case.size, **case.options), of_a) < 1e-10
     assert relative(gradient(case.a, delta, case.kernel, **case.options), of_w) < 1e-10
     assert relative(bias_gradient(delta), of_b) < 1e-10
@@ -226,8 +239,8 @@ def test_same_keeps_the_size_as_pytorch_does(size, kernel, seed) -> None:
     a, w = normal(2, 3, *size, seed=seed), normal(4, 3, *kernel, seed=seed + 1)
     z = correlation(a, w, padding="same")
     assert z.shape == convolution(a, w, padding="same").shape == (2, 4, *size)
-    wanted = F.conv2d(torch.from_numpy(a), torch.from_numpy(w), padding="same").numpy()
-    assert relative(z, wanted) < 1e-10
+    expected = F.conv2d(torch.from_numpy(a), torch.from_numpy(w), padding="same").numpy()
+    assert relative(z, expected) < 1e-10
 
 
 def test_a_padding_of_one_number_two_or_four() -> None:
@@ -240,17 +253,17 @@ def test_a_padding_of_one_number_two_or_four() -> None:
 
 @settings(max_examples=10, deadline=None)
 @given(case=cases())
-def test_features_and_channels_exchanged_twice_are_as_before(case: Case) -> None:
-    turned = exchanged(case.w, case.groups)
+def test_features_and_channels_swapped_twice_are_as_before(case: Case) -> None:
+    turned = swap_in_out(case.w, case.groups)
     assert turned.shape == (case.groups * case.channels, case.features, *case.kernel)
-    assert np.array_equal(exchanged(turned, case.groups), case.w)
+    assert np.array_equal(swap_in_out(turned, case.groups), case.w)
 
 
 # What does not fit.
 
 
 def _patches(a: Array, w: Array, groups: int = 1) -> Array:
-    return Patches((1, 1), ((1, 0), (0, 1)), groups).forward(a, w, np.zeros(len(w)))
+    return Im2Col((1, 1), ((1, 0), (0, 1)), groups).forward(a, w, np.zeros(len(w)))
 
 
 A, W = np.zeros((2, 4, 5, 6)), np.zeros((6, 4, 3, 3))
@@ -306,11 +319,14 @@ A, W = np.zeros((2, 4, 5, 6)), np.zeros((6, 4, 3, 3))
         (lambda: correlation(A[0], W), r"of shape \(4, 5, 6\) and \(6, 4, 3, 3\)"),
         (lambda: convolution(A, W[0]), r"of shape \(2, 4, 5, 6\) and \(4, 3, 3\)"),
         (
-            lambda: margins("some", (3, 3), (1, 1)),
+            lambda: resolve_padding("some", (3, 3), (1, 1)),
             "no padding 'some'. There are: valid, same, f",
         ),
         (lambda: convolution(A, W, padding=-1), "padding is one whole number from 0 up, .* -1"),
-        (lambda: margins((1, 2, 3), (3, 3), (1, 1)), r"padding is one .* one is \(1, 2, 3\)"),
+        (
+            lambda: resolve_padding((1, 2, 3), (3, 3), (1, 1)),
+            r"padding is one .* one is \(1, 2, 3\)",
+        ),
         (lambda: correlation(A, W, padding=((0, 1), (-2, 0))), r"padding is .* one is \(-2, 0\)"),
         (lambda: correlation(A, W, 0), "stride is one whole number from 1 up, .* this one is 0"),
         (lambda: convolution(A, W, (1, 0)), r"stride is one whole .* this one is \(1, 0\)"),

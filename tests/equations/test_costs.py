@@ -34,9 +34,9 @@ def test_softmax_and_cross_entropy_as_pytorch(shape, smoothing, scale, seed) -> 
         def function(z: Tensor, y: Tensor = y) -> Tensor:
             return F.cross_entropy(z, y, reduction="none", label_smoothing=smoothing)
 
-        wanted, delta, of_z = by_autograd(function, z)
+        expected, delta, of_z = by_autograd(function, z)
         target = cost.target(given_, z)
-        assert relative(cost.of(z, target), wanted, least=1.0) < 1e-10
+        assert relative(cost.per_image(z, target), expected, least=1.0) < 1e-10
         assert relative(cost.error(z, target) * delta[:, None], of_z, least=1.0) < 1e-10
 
 
@@ -45,8 +45,10 @@ def test_softmax_and_cross_entropy_as_pytorch(shape, smoothing, scale, seed) -> 
 def test_the_quadratic_cost_is_half_the_squared_distance(shape, seed) -> None:
     a, y = normal(*shape, seed=seed), normal(*shape, seed=seed + 1)
     cost = Quadratic()
-    wanted, delta, of_a = by_autograd(lambda x: 0.5 * (x - torch.from_numpy(y)).square().sum(1), a)
-    assert relative(cost.of(a, cost.target(y, a)), wanted) < 1e-10
+    expected, delta, of_a = by_autograd(
+        lambda x: 0.5 * (x - torch.from_numpy(y)).square().sum(1), a
+    )
+    assert relative(cost.per_image(a, cost.target(y, a)), expected) < 1e-10
     assert relative(cost.error(a, y) * delta[:, None], of_a) < 1e-10
 
 
@@ -54,7 +56,7 @@ def test_a_softmax_adds_to_one_and_does_not_overflow() -> None:
     z = np.array([[1e4, -1e4, 0], [710, 711, 712], [-1e300, 0, -1e300], [5, 5, 5]])
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         a = softmax(z)
-        costs = SoftmaxCrossEntropy().of(z, np.eye(3)[[1, 2, 1, 0]])
+        costs = SoftmaxCrossEntropy().per_image(z, np.eye(3)[[1, 2, 1, 0]])
     assert np.allclose(a.sum(1), 1, rtol=1e-14)
     assert np.allclose(a[[0, 2, 3]], [[1, 0, 0], [0, 1, 0], [1 / 3] * 3], rtol=1e-14)
     assert np.allclose(costs[[0, 2, 3]], [2e4, 0, np.log(3)], rtol=1e-14)

@@ -26,8 +26,8 @@ from rot180.equations import (
     ReLU,
     Tanh,
 )
-from rot180.equations.deconvnet import METHODS, UNPOOLINGS, project, signals, start
-from rot180.equations.verify import central_differences
+from rot180.equations.deconvnet import METHODS, UNPOOLINGS, backward_signals, project, seed_signal
+from rot180.equations.gradcheck import central_differences
 from rot180.networks.engines import equations_network
 from tests.equations.cases import Array, normal
 
@@ -53,16 +53,18 @@ def compare(
     *how: Any,
 ) -> list[float]:
     """Return the relative error of each projection that is not zero in PyTorch."""
-    wanted = rot180.project(theirs, x, layer, list(features), *how).full().numpy()
-    found = [project(ours, x[None].numpy(), layer, one, *how)[0] for one in features]
+    expected = rot180.project(theirs, x, layer, list(features), *how).full().numpy()
+    actual = [project(ours, x[None].numpy(), layer, feature, *how)[0] for feature in features]
     errors = []
-    for one, other in zip(found, wanted, strict=True):
-        assert one.shape == other.shape
-        assert one.dtype == other.dtype
-        if other.any():
-            errors.append(float(np.abs(one - other).max() / np.abs(other).max()))
+    for numpy_picture, torch_picture in zip(actual, expected, strict=True):
+        assert numpy_picture.shape == torch_picture.shape
+        assert numpy_picture.dtype == torch_picture.dtype
+        if torch_picture.any():
+            errors.append(
+                float(np.abs(numpy_picture - torch_picture).max() / np.abs(torch_picture).max())
+            )
         else:
-            assert not one.any()
+            assert not numpy_picture.any()
     return errors
 
 
@@ -108,7 +110,7 @@ def test_the_strongest_unit_and_any_other(method: str, unpool: str) -> None:
             assert compare(*case, layer, [feature], tuple(unit), method, unpool) == []
 
 
-# Windows that overlap, borders, strides, groups.
+# Windows that overlap, padding, strides, groups.
 
 
 @cache
@@ -134,10 +136,10 @@ def varied() -> tuple[Network, rot180.Network, torch.Tensor]:
         "7": ReLU(),
     }
     ours = Network(layers)
-    for place, (name, one) in enumerate(ours.weights.items()):
-        one[...] = 0.5 * normal(*one.shape, seed=place)
+    for seed, (name, w) in enumerate(ours.weights.items()):
+        w[...] = 0.5 * normal(*w.shape, seed=seed)
         kind = {"w": "weight", "b": "bias"}[name[2:]]
-        model.get_parameter(f"{name[0]}.{kind}").data.copy_(torch.from_numpy(one.copy()))
+        model.get_parameter(f"{name[0]}.{kind}").data.copy_(torch.from_numpy(w.copy()))
     x = torch.from_numpy(normal(3, 13, 14, seed=9))
     return ours, rot180.capture(model, x[None]), x
 
@@ -171,11 +173,13 @@ def test_each_image_of_a_batch_by_itself() -> None:
 
 def test_a_position_may_be_of_numbers_of_numpy() -> None:
     ours, _, x = varied()
-    one = x[None].numpy()
-    feature, *position = np.argwhere(ours.scores(one)[0] > 0)[0]
-    found = start(ours, "6", int(feature), tuple(position))[1]
-    assert np.array_equal(found, start(ours, "6", int(feature), tuple(map(int, position)))[1])
-    assert found.any()
+    batch = x[None].numpy()
+    feature, *position = np.argwhere(ours.scores(batch)[0] > 0)[0]
+    signal = seed_signal(ours, "6", int(feature), tuple(position))[1]
+    assert np.array_equal(
+        signal, seed_signal(ours, "6", int(feature), tuple(map(int, position)))[1]
+    )
+    assert signal.any()
 
 
 def test_with_a_convolution_forward_and_its_kernel_turned_it_is_the_same() -> None:
@@ -219,8 +223,8 @@ def smooth() -> Network:
         },
         Quadratic(),
     )
-    for place, one in enumerate(network.weights.values()):
-        one[...] = 0.5 * normal(*one.shape, seed=place)
+    for seed, w in enumerate(network.weights.values()):
+        w[...] = 0.5 * normal(*w.shape, seed=seed)
     return network
 
 
@@ -235,8 +239,8 @@ def test_the_gradient_is_that_of_the_activation_and_the_error_of_the_five_steps(
     feature, position, seed
 ) -> None:
     network, x = smooth(), normal(2, 2, 9, 8, seed=seed)
-    found = project(network, x, "conv3", feature, position, "gradient")
-    top, signal = start(network, "conv3", feature, position)
+    projection = project(network, x, "conv3", feature, position, "gradient")
+    top, signal = seed_signal(network, "conv3", feature, position)
     assert top == "relu3"
 
     # The quadratic cost of this target has the signal as its output error.
@@ -244,17 +248,21 @@ def test_the_gradient_is_that_of_the_activation_and_the_error_of_the_five_steps(
     output = network.feed_forward()
     network.output_error(output - len(x) * signal)
     network.back_propagate()
-    scale = max(np.abs(found).max(), 1e-10)
-    assert np.abs(found - network.delta["pixels"]).max() < 1e-12 * scale
+    scale = max(np.abs(projection).max(), 1e-10)
+    assert np.abs(projection - network.delta["pixels"]).max() < 1e-12 * scale
 
     def evaluate() -> tuple[Array, list[Array]]:
         network.input(x)
         parts = network.feed_forward() * signal
-        return parts, [one.branch() for one in network.layers.values() if one.branch() is not None]
+        return parts, [
+            layer.kink_pattern()
+            for layer in network.layers.values()
+            if layer.kink_pattern() is not None
+        ]
 
     chosen = np.random.default_rng(seed).permutation(x.size)[:40]
     slopes, crossed = central_differences(evaluate, x, chosen)
-    differences = np.abs(slopes - found.reshape(-1)[chosen])[~crossed]
+    differences = np.abs(slopes - projection.reshape(-1)[chosen])[~crossed]
     assert differences.max() < 1e-8 * max(1, scale)
 
 
@@ -271,9 +279,9 @@ def test_the_gradient_of_a_unit_is_its_activation_times_the_slope() -> None:
         return network.feed_forward()[0, feature, *unit].copy(), []
 
     slopes, _ = central_differences(evaluate, x)
-    wanted = activation * slopes.reshape(x.shape)
-    assert np.abs(wanted).max() > 1e-3
-    assert np.abs(pixels - wanted).max() < 1e-8 * np.abs(wanted).max()
+    expected = activation * slopes.reshape(x.shape)
+    assert np.abs(expected).max() > 1e-3
+    assert np.abs(pixels - expected).max() < 1e-8 * np.abs(expected).max()
 
 
 # What a signal is on its way.
@@ -284,21 +292,21 @@ def test_the_signal_starts_with_the_activation_and_nothing_else() -> None:
     ours.scores(x[None].numpy())
     maps = ours.a["7"]
     for position in (None, "peak", (1, 2)):
-        top, signal = start(ours, "6", 3, position)
+        top, signal = seed_signal(ours, "6", 3, position)
         assert top == "7"
         kept = signal != 0
         assert np.array_equal(signal[kept], maps[kept])
         assert not signal[:, [0, 1, 2, 4]].any()
         places = {None: (maps[:, 3] > 0).sum(), "peak": 1, (1, 2): int(maps[0, 3, 1, 2] > 0)}
         assert kept.sum() == places[position]
-    _, signal = start(ours, "6", 3, "peak")
+    _, signal = seed_signal(ours, "6", 3, "peak")
     assert signal.max() == maps[0, 3].max() > 0
 
 
 def test_a_layer_without_a_rectifier_starts_with_its_own_output() -> None:
     network = Network({"conv": Convolution(1, 2, 2), "pool": MaxPool(2), "relu": ReLU()})
     network.scores(-np.ones((1, 1, 4, 5)))
-    top, signal = start(network, "conv", 1)
+    top, signal = seed_signal(network, "conv", 1)
     assert top == "conv"
     assert np.array_equal(signal[:, 1], network.a["conv"][:, 1])
     assert signal.any()
@@ -307,10 +315,10 @@ def test_a_layer_without_a_rectifier_starts_with_its_own_output() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_from_a_rectifier_it_is_the_same_as_from_what_it_rectifies(method: str) -> None:
     network, x = smooth(), normal(2, 2, 9, 8)
-    for one, other in (("conv1", "relu1"), ("conv3", "relu3")):
-        found = project(network, x, other, 2, "peak", method)
-        assert found.any()
-        assert np.array_equal(found, project(network, x, one, 2, "peak", method))
+    for layer, rectifier in (("conv1", "relu1"), ("conv3", "relu3")):
+        projection = project(network, x, rectifier, 2, "peak", method)
+        assert projection.any()
+        assert np.array_equal(projection, project(network, x, layer, 2, "peak", method))
 
 
 @pytest.mark.slow
@@ -325,23 +333,25 @@ def test_the_maps_of_any_layer_go_back_to_the_pixels(layer: str) -> None:
         return network.a[layer][:, 2] ** 2 / 2, []  # its derivative by the map is the map
 
     slopes, _ = central_differences(evaluate, x)
-    wanted = slopes.reshape(x.shape)
-    assert np.abs(wanted).max() > 1e-3
-    assert np.abs(pixels - wanted).max() < 1e-8 * np.abs(wanted).max()
+    expected = slopes.reshape(x.shape)
+    assert np.abs(expected).max() > 1e-3
+    assert np.abs(pixels - expected).max() < 1e-8 * np.abs(expected).max()
 
 
 def test_biases_take_no_part_on_the_way_back() -> None:
     ours, _, x = varied()
     ours.scores(x[None].numpy())
-    top, signal = start(ours, "6", 1)
+    top, signal = seed_signal(ours, "6", 1)
     for method in METHODS:
         for unpool in UNPOOLINGS:
-            found = signals(ours, top, signal, method, unpool)
-            nothing = signals(ours, top, np.zeros_like(signal), method, unpool)
-            twice = signals(ours, top, 2 * signal, method, unpool)
-            assert list(found) == ["7", "6", "5", "4", "3", "2", "1", "0", ""]
-            assert not any(one.any() for one in nothing.values())
-            assert all(np.array_equal(2 * one, twice[name]) for name, one in found.items())
+            signals = backward_signals(ours, top, signal, method, unpool)
+            nothing = backward_signals(ours, top, np.zeros_like(signal), method, unpool)
+            twice = backward_signals(ours, top, 2 * signal, method, unpool)
+            assert list(signals) == ["7", "6", "5", "4", "3", "2", "1", "0", ""]
+            assert not any(at_layer.any() for at_layer in nothing.values())
+            assert all(
+                np.array_equal(2 * at_layer, twice[name]) for name, at_layer in signals.items()
+            )
 
 
 def test_dropout_is_off_in_a_projection() -> None:
@@ -349,10 +359,10 @@ def test_dropout_is_off_in_a_projection() -> None:
     network = Network(layers | {"conv2": Convolution(3, 2, 2)})
     plain = Network({"conv1": layers["conv1"], "conv2": network.layers["conv2"]})
     x = normal(1, 1, 6, 6)
-    network.training(True)
-    found = project(network, x, "conv2", 1)
-    assert found.any()
-    assert np.array_equal(found, project(plain, x, "conv2", 1))
+    network.set_training(True)
+    projection = project(network, x, "conv2", 1)
+    assert projection.any()
+    assert np.array_equal(projection, project(plain, x, "conv2", 1))
 
 
 # What there is not.
@@ -383,8 +393,11 @@ def fed() -> Network:
         (lambda: project(small(), X, "conv", 0, (0, 5)), r"no position \(0, 5\) .* are 4x5"),
         (lambda: project(small(), X, "conv", 0, (0, -1)), r"no position \(0, -1\) in 'conv'"),
         (lambda: project(small(), X, "conv", 0, "best"), "no position best .* 'peak', or"),
-        (lambda: start(fed(), "conv", 0, (0.5, 1)), "position has to be a whole number, not 0.5"),
-        (lambda: start(fed(), "conv", 0, (1, 2, 3)), r"no position \(1, 2, 3\) in 'conv'"),
+        (
+            lambda: seed_signal(fed(), "conv", 0, (0.5, 1)),
+            "position has to be a whole number, not 0.5",
+        ),
+        (lambda: seed_signal(fed(), "conv", 0, (1, 2, 3)), r"no position \(1, 2, 3\) in 'conv'"),
         (
             lambda: project(small(), X, "conv", 0, None, "deconv"),
             "no method 'deconv'. There are: deconvnet, g",

@@ -24,26 +24,26 @@ def wired(case: Case, operation: str) -> Connections:
 
 def layer(case: Case, operation: str) -> Convolution:
     """Make the convolution's layer, with the case's weights."""
-    made = Convolution(
+    layer = Convolution(
         case.groups * case.channels,
         case.groups * case.features,
         case.kernel,
         case.stride,
-        case.borders,
+        case.pad_width,
         case.groups,
         operation,
     )
-    made.weights["w"][...] = case.w
-    made.weights["b"][...] = case.b
-    return made
+    layer.weights["w"][...] = case.w
+    layer.weights["b"][...] = case.b
+    return layer
 
 
-def perceptron(wires: Connections, w: Array, b: Array) -> Dense:
+def perceptron(connected: Connections, w: Array, b: Array) -> Dense:
     """Make the layer of perceptrons with these connections."""
-    outputs, inputs = wires.weight.shape
-    made = Dense(inputs, outputs)
-    made.weights = {"w": wires.matrix(w), "b": wires.biases(b)}
-    return made
+    outputs, inputs = connected.weight.shape
+    layer = Dense(inputs, outputs)
+    layer.weights = {"w": connected.matrix(w), "b": connected.biases(b)}
+    return layer
 
 
 def rows(a: Array) -> Array:
@@ -66,33 +66,33 @@ def whole(x: Array) -> Array:
 def test_output_error_and_shared_gradient_are_those_of_the_convolution(
     operation: str, case: Case
 ) -> None:
-    wires, theirs = wired(case, operation), layer(case, operation)
-    for one in theirs.weights.values():
-        one[...] = whole(one)
-    ours = perceptron(wires, *theirs.weights.values())
+    connected, theirs = wired(case, operation), layer(case, operation)
+    for w in theirs.weights.values():
+        w[...] = whole(w)
+    ours = perceptron(connected, *theirs.weights.values())
     a = whole(case.a)
     z = theirs.forward(a)
-    assert z.shape[1:] == wires.above
+    assert z.shape[1:] == connected.above
     assert np.array_equal(ours.forward(rows(a)), rows(z))
     delta = whole(normal(*z.shape, seed=case.seed + 3))
     assert np.array_equal(ours.backward(rows(delta)), rows(theirs.backward(delta)))
-    found, wanted = ours.gradient(rows(delta)), theirs.gradient(delta)
-    assert np.array_equal(wires.shared_gradient(found["w"]), wanted["w"])
-    assert np.array_equal(wires.shared_bias_gradient(found["b"]), wanted["b"])
+    actual, expected = ours.gradient(rows(delta)), theirs.gradient(delta)
+    assert np.array_equal(connected.shared_gradient(actual["w"]), expected["w"])
+    assert np.array_equal(connected.shared_bias_gradient(actual["b"]), expected["b"])
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_they_are_so_for_any_values_up_to_rounding(operation: str) -> None:
     case = Case(3, 2, 3, 2, (9, 8), (3, 4), (1, 2), ((2, 0), (1, 3)), seed=1)
-    wires, theirs = wired(case, operation), layer(case, operation)
-    ours = perceptron(wires, case.w, case.b)
+    connected, theirs = wired(case, operation), layer(case, operation)
+    ours = perceptron(connected, case.w, case.b)
     z = theirs.forward(case.a)
     assert relative(ours.forward(rows(case.a)), rows(z)) < 1e-13
     delta = normal(*z.shape, seed=2)
     assert relative(ours.backward(rows(delta)), rows(theirs.backward(delta))) < 1e-13
-    found, wanted = ours.gradient(rows(delta)), theirs.gradient(delta)
-    assert relative(wires.shared_gradient(found["w"]), wanted["w"]) < 1e-13
-    assert relative(wires.shared_bias_gradient(found["b"]), wanted["b"]) < 1e-13
+    actual, expected = ours.gradient(rows(delta)), theirs.gradient(delta)
+    assert relative(connected.shared_gradient(actual["w"]), expected["w"]) < 1e-13
+    assert relative(connected.shared_bias_gradient(actual["b"]), expected["b"]) < 1e-13
 
 
 @pytest.mark.slow
@@ -110,14 +110,14 @@ def test_transposed_weights_times_delta_are_the_full_convolution_with_the_rotate
     assume(size[0] >= kernel[0] and size[1] >= kernel[1])
     w = whole(normal(features, channels, *kernel, seed=seed))
     for operation, turned in (("convolution", w[..., ::-1, ::-1]), ("correlation", w)):
-        wires = connections((channels, *size), w.shape, operation=operation)
-        delta = whole(normal(*wires.above, seed=seed + 1))
-        wanted = [
+        connected = connections((channels, *size), w.shape, operation=operation)
+        delta = whole(normal(*connected.above, seed=seed + 1))
+        expected = [
             sum(scipy.signal.convolve2d(delta[f], turned[f, c], "full") for f in range(features))
             for c in range(channels)
         ]
-        found = wires.matrix(w).T @ delta.reshape(-1)
-        assert np.array_equal(found.reshape(channels, *size), wanted)
+        actual = connected.matrix(w).T @ delta.reshape(-1)
+        assert np.array_equal(actual.reshape(channels, *size), expected)
 
 
 # The connections.
@@ -130,13 +130,13 @@ def test_transposed_weights_times_delta_are_the_full_convolution_with_the_rotate
 def test_a_single_white_pixel_finds_its_connections_and_their_weights(
     operation: str, case: Case
 ) -> None:
-    wires = wired(case, operation)
-    inputs = wires.weight.shape[1]
+    connected = wired(case, operation)
+    inputs = connected.weight.shape[1]
     assume(inputs <= 150)
-    pixels = np.eye(inputs).reshape(inputs, *wires.below)
+    pixels = np.eye(inputs).reshape(inputs, *connected.below)
     numbered = 1.0 + np.arange(case.w.size).reshape(case.w.shape)
-    found = OPERATIONS[operation](pixels, numbered, **case.options)
-    assert np.array_equal(rows(found).T, np.where(wires.weight == CUT, 0, wires.weight + 1))
+    z = OPERATIONS[operation](pixels, numbered, **case.options)
+    assert np.array_equal(rows(z).T, np.where(connected.weight == CUT, 0, connected.weight + 1))
 
 
 @pytest.mark.slow
@@ -146,19 +146,19 @@ def test_a_single_white_pixel_finds_its_connections_and_their_weights(
 def test_what_is_cut_is_zero_and_what_is_left_is_one_of_the_weights(
     operation: str, case: Case
 ) -> None:
-    wires = wired(case, operation)
-    matrix = wires.matrix(case.w)
-    cut = wires.weight == CUT
+    connected = wired(case, operation)
+    matrix = connected.matrix(case.w)
+    cut = connected.weight == CUT
     assert not matrix[cut].any()
-    assert np.array_equal(matrix[~cut], case.w.reshape(-1)[wires.weight[~cut]])
-    assert set(wires.weight.reshape(-1).tolist()) <= {CUT, *range(case.w.size)}
+    assert np.array_equal(matrix[~cut], case.w.reshape(-1)[connected.weight[~cut]])
+    assert set(connected.weight.reshape(-1).tolist()) <= {CUT, *range(case.w.size)}
     # No position uses a weight twice.
-    for row in wires.weight:
+    for row in connected.weight:
         kept = row[row != CUT]
         assert len(set(kept.tolist())) == len(kept)
     assert np.array_equal(
-        wires.biases(case.b).reshape(wires.above),
-        np.broadcast_to(case.b[:, None, None], wires.above),
+        connected.biases(case.b).reshape(connected.above),
+        np.broadcast_to(case.b[:, None, None], connected.above),
     )
 
 
@@ -166,22 +166,22 @@ def test_what_is_cut_is_zero_and_what_is_left_is_one_of_the_weights(
 @settings(max_examples=15, deadline=None)
 @given(case=cases())
 def test_a_weight_is_shared_by_as_many_connections_as_use_it(operation: str, case: Case) -> None:
-    wires = wired(case, operation)
-    assert wires.uses.shape == case.w.shape
-    assert wires.uses.sum() == (wires.weight != CUT).sum()
-    for number, used in enumerate(wires.uses.reshape(-1)):
-        assert used == (wires.weight == number).sum()
+    connected = wired(case, operation)
+    assert connected.uses.shape == case.w.shape
+    assert connected.uses.sum() == (connected.weight != CUT).sum()
+    for number, used in enumerate(connected.uses.reshape(-1)):
+        assert used == (connected.weight == number).sum()
     # The derivative by a weight, where all inputs and all errors are one.
     theirs = layer(case, operation)
-    z = theirs.forward(np.ones((1, *wires.below)))
-    assert np.array_equal(wires.uses, np.rint(theirs.gradient(np.ones_like(z))["w"]))
+    z = theirs.forward(np.ones((1, *connected.below)))
+    assert np.array_equal(connected.uses, np.rint(theirs.gradient(np.ones_like(z))["w"]))
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_without_a_border_each_position_uses_each_weight(operation: str) -> None:
     for stride in (1, 2, (2, 3)):
-        wires = connections((4, 8, 9), (6, 2, 3, 2), stride, "valid", 2, operation)
-        assert (wires.uses == wires.above[1] * wires.above[2]).all()
+        connected = connections((4, 8, 9), (6, 2, 3, 2), stride, "valid", 2, operation)
+        assert (connected.uses == connected.above[1] * connected.above[2]).all()
     border = connections((1, 3, 3), (1, 1, 3, 3), padding="same", operation=operation)
     assert border.uses[0, 0].tolist() == [[4, 6, 4], [6, 9, 6], [4, 6, 4]]
 
@@ -211,32 +211,32 @@ def test_a_small_matrix_as_it_is_drawn_on_paper() -> None:
 def test_gradient_descent_on_shared_connections_stays_a_convolution(
     operation: str, case: Case
 ) -> None:
-    wires, a, rate = wired(case, operation), case.a, 1e-3
-    ours, theirs = perceptron(wires, case.w, case.b), layer(case, operation)
-    y = normal(case.n, *wires.above, seed=case.seed + 5)
+    connected, a, rate = wired(case, operation), case.a, 1e-3
+    ours, theirs = perceptron(connected, case.w, case.b), layer(case, operation)
+    y = normal(case.n, *connected.above, seed=case.seed + 5)
     for _ in range(4):
         delta = theirs.forward(a) - y
-        for name, one in theirs.gradient(delta).items():
-            theirs.weights[name] -= rate * one
-        found = ours.gradient(ours.forward(rows(a)) - rows(y))
-        ours.weights["w"] -= rate * wires.matrix(wires.shared_gradient(found["w"]))
-        ours.weights["b"] -= rate * wires.biases(wires.shared_bias_gradient(found["b"]))
+        for name, gradient in theirs.gradient(delta).items():
+            theirs.weights[name] -= rate * gradient
+        gradients = ours.gradient(ours.forward(rows(a)) - rows(y))
+        ours.weights["w"] -= rate * connected.matrix(connected.shared_gradient(gradients["w"]))
+        ours.weights["b"] -= rate * connected.biases(connected.shared_bias_gradient(gradients["b"]))
     w, b = theirs.weights["w"], theirs.weights["b"]
-    assert relative(ours.weights["w"], wires.matrix(w)) < 1e-12
-    assert relative(ours.weights["b"], wires.biases(b)) < 1e-12
+    assert relative(ours.weights["w"], connected.matrix(w)) < 1e-12
+    assert relative(ours.weights["b"], connected.biases(b)) < 1e-12
     for number in range(w.size):  # equal to the last bit: still one weight
-        assert len(set(ours.weights["w"][wires.weight == number].tolist())) <= 1
-    assert not ours.weights["w"][wires.weight == CUT].any()
+        assert len(set(ours.weights["w"][connected.weight == number].tolist())) <= 1
+    assert not ours.weights["w"][connected.weight == CUT].any()
 
 
 def test_gradient_descent_on_free_connections_does_not_stay_one() -> None:
-    wires = connections((2, 5, 5), (3, 2, 3, 3))
-    ours = perceptron(wires, normal(3, 2, 3, 3), normal(3))
+    connected = connections((2, 5, 5), (3, 2, 3, 3))
+    ours = perceptron(connected, normal(3, 2, 3, 3), normal(3))
     a, delta = normal(4, 2, 5, 5, seed=1), normal(4, 3, 3, 3, seed=2)
     ours.forward(rows(a))
     gradient = ours.gradient(rows(delta))["w"]
-    assert np.abs(gradient[wires.weight == CUT]).min() > 0
-    assert all(np.ptp(gradient[wires.weight == number]) > 0 for number in range(54))
+    assert np.abs(gradient[connected.weight == CUT]).min() > 0
+    assert all(np.ptp(gradient[connected.weight == number]) > 0 for number in range(54))
 
 
 # What does not fit.

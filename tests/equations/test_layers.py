@@ -55,14 +55,14 @@ def agrees(layer: Layer, function: Callable[..., Tensor], a: Array, seed: int = 
             assert relative(layer.backward(errors), of_a) < 1e-10
             gradient = layer.gradient(errors)
             assert list(gradient) == names
-            for name, wanted in zip(names, of_weights, strict=True):
-                assert relative(gradient[name], wanted) < 1e-10
+            for name, expected in zip(names, of_weights, strict=True):
+                assert relative(gradient[name], expected) < 1e-10
 
 
-def made(layer: Layer, seed: int) -> Layer:
+def drawn(layer: Layer, seed: int) -> Layer:
     """Give a layer other weights, biases too."""
-    for name, one in layer.weights.items():
-        one[...] = normal(*one.shape, seed=seed + (name == "b"))
+    for name, w in layer.weights.items():
+        w[...] = normal(*w.shape, seed=seed + (name == "b"))
     return layer
 
 
@@ -72,7 +72,7 @@ def made(layer: Layer, seed: int) -> Layer:
 @settings(max_examples=15, deadline=None)
 @given(n=st.lists(st.integers(1, 5), min_size=2, max_size=3), inputs=seeds, outputs=seeds)
 def test_dense(n: list[int], inputs: int, outputs: int) -> None:
-    layer = made(Dense(1 + inputs, 1 + outputs), inputs)
+    layer = drawn(Dense(1 + inputs, 1 + outputs), inputs)
     for seed, images in enumerate(n):
         agrees(layer, F.linear, normal(images, 1 + inputs, seed=seed), seed)
 
@@ -84,11 +84,11 @@ def test_dense(n: list[int], inputs: int, outputs: int) -> None:
 def test_convolution(operation: str, case: Case, more: int) -> None:
     channels, features = case.groups * case.channels, case.groups * case.features
     layer = Convolution(channels, features, case.kernel, **case.options, operation=operation)
-    made(layer, case.seed)
+    drawn(layer, case.seed)
 
     def function(a: Tensor, w: Tensor, b: Tensor) -> Tensor:
         kernel = w.flip(-2, -1) if operation == "convolution" else w
-        return F.conv2d(bordered(a, case.borders), kernel, b, case.stride, 0, 1, case.groups)
+        return F.conv2d(bordered(a, case.pad_width), kernel, b, case.stride, 0, 1, case.groups)
 
     agrees(layer, function, case.a, case.seed)
     agrees(layer, function, normal(more, *case.a.shape[1:], seed=case.seed + 5), case.seed + 6)
@@ -98,16 +98,16 @@ def test_convolution(operation: str, case: Case, more: int) -> None:
 @given(size=st.tuples(st.integers(1, 6), st.integers(1, 6)), kernel=st.integers(1, 5), seed=seeds)
 def test_the_kernel_of_one_operation_is_that_of_the_other_rotated(size, kernel, seed) -> None:
     a = normal(2, 3, *size, seed=seed)
-    one = made(Convolution(3, 4, kernel, padding="full"), seed)
+    layer = drawn(Convolution(3, 4, kernel, padding="full"), seed)
     other = Convolution(3, 4, kernel, padding="full", operation="convolution")
-    other.weights["w"][...] = one.weights["w"][..., ::-1, ::-1]
-    other.weights["b"][...] = one.weights["b"]
-    z = one.forward(a)
+    other.weights["w"][...] = layer.weights["w"][..., ::-1, ::-1]
+    other.weights["b"][...] = layer.weights["b"]
+    z = layer.forward(a)
     assert relative(other.forward(a), z) < 1e-13
     delta = normal(*z.shape, seed=seed + 1)
-    assert relative(other.backward(delta), one.backward(delta)) < 1e-13
+    assert relative(other.backward(delta), layer.backward(delta)) < 1e-13
     turned = other.gradient(delta)["w"][..., ::-1, ::-1]
-    assert relative(turned, one.gradient(delta)["w"]) < 1e-13
+    assert relative(turned, layer.gradient(delta)["w"]) < 1e-13
 
 
 def test_weights_are_drawn_so_that_a_rectifier_keeps_the_variance() -> None:
@@ -122,28 +122,30 @@ def test_weights_are_drawn_so_that_a_rectifier_keeps_the_variance() -> None:
 
 
 def test_layers_without_a_generator_start_differently_and_a_network_always_alike() -> None:
-    def made() -> list[Layer]:
+    def make_layers() -> list[Layer]:
         return [Dense(4, 4), ReLU(), Dense(4, 4), Dense(4, 4, np.random.default_rng(5))]
 
-    layers, again = made(), made()
+    layers, again = make_layers(), make_layers()
     assert repr(layers[0]) == "Dense(w (4, 4), b (4,))"  # which draws nothing
-    first, second, given_ = (one.weights for one in Network(layers).layers.values() if one.weights)
+    first, second, given_ = (
+        layer.weights for layer in Network(layers).layers.values() if layer.weights
+    )
     assert not np.isclose(first["w"], second["w"]).any()
     assert np.array_equal(given_["w"], Dense(4, 4, np.random.default_rng(5)).weights["w"])
     Convolution(2, 3, 2).forward(normal(1, 2, 3, 3))  # whatever has been drawn before
-    for one, other in zip(layers, Network(again).layers.values(), strict=True):
-        assert all(np.array_equal(w, other.weights[name]) for name, w in one.weights.items())
+    for layer, other in zip(layers, Network(again).layers.values(), strict=True):
+        assert all(np.array_equal(w, other.weights[name]) for name, w in layer.weights.items())
 
 
 def test_weights_that_have_been_asked_for_or_given_stay_as_they_are_in_a_network() -> None:
     alone = [Dense(4, 4), Convolution(2, 3, 2), Dense(2, 3)]
-    for one in alone[:2]:
-        one.weights["w"][0] = 7
+    for layer in alone[:2]:
+        layer.weights["w"][0] = 7
     alone[2].weights = {"w": normal(3, 2, seed=5), "b": np.ones(3)}
-    kept = [one.weights["w"].copy() for one in alone]
-    for one in alone:
-        Network([ReLU(), one]).twin()
-    assert all(np.array_equal(one.weights["w"], w) for one, w in zip(alone, kept, strict=True))
+    kept = [layer.weights["w"].copy() for layer in alone]
+    for layer in alone:
+        Network([ReLU(), layer]).replica()
+    assert all(np.array_equal(layer.weights["w"], w) for layer, w in zip(alone, kept, strict=True))
 
 
 # Activations.
@@ -167,13 +169,13 @@ def test_activations(activation: type[Layer], shape: tuple[int, ...], seed: int)
 def test_extreme_values_do_not_overflow(activation: type[Layer], dtype: type) -> None:
     z = np.clip(EXTREME, np.finfo(dtype).min, np.finfo(dtype).max).astype(dtype)
     layer = activation()
-    wanted, delta, of_z = by_autograd(ACTIVATIONS[activation], z.astype(np.float64))
+    expected, delta, of_z = by_autograd(ACTIVATIONS[activation], z.astype(np.float64))
     with warnings.catch_warnings(), np.errstate(over="raise", invalid="raise", divide="raise"):
         warnings.simplefilter("error")
         a = layer.forward(z)
         error = layer.backward(delta.astype(dtype))
     bound = 1e-10 if dtype is np.float64 else 1e-6
-    assert np.allclose(a, wanted, bound, bound)
+    assert np.allclose(a, expected, bound, bound)
     assert np.allclose(error, of_z, bound, bound)
 
 
@@ -192,14 +194,14 @@ def pooled(
     pool: Callable[..., Tensor], w: Windows, value: float, **named: Any
 ) -> Callable[..., Any]:
     """Return PyTorch's pooling of the same windows, its border made of ``value``."""
-    return lambda a: pool(bordered(a, w.borders, value), w.size, w.stride, **named)
+    return lambda a: pool(bordered(a, w.pad_width, value), w.size, w.stride, **named)
 
 
 @pytest.mark.slow
 @settings(max_examples=75, deadline=None)
 @given(drawn=windows())
 def test_max_pooling_and_its_ties(drawn: Windows) -> None:
-    layer = MaxPool(drawn.size, drawn.stride, drawn.borders)
+    layer = MaxPool(drawn.size, drawn.stride, drawn.pad_width)
     agrees(layer, pooled(F.max_pool2d, drawn, -np.inf), drawn.a, drawn.seed)
     agrees(layer, pooled(F.max_pool2d, drawn, -np.inf), -drawn.a[:1], drawn.seed)
 
@@ -208,20 +210,20 @@ def test_max_pooling_and_its_ties(drawn: Windows) -> None:
 @settings(max_examples=50, deadline=None)
 @given(drawn=windows())
 def test_switches_say_where_the_maxima_were(drawn: Windows) -> None:
-    layer = MaxPool(drawn.size, drawn.stride, drawn.borders)
+    layer = MaxPool(drawn.size, drawn.stride, drawn.pad_width)
     maxima = layer.forward(drawn.a).copy()
     of_pytorch = pooled(F.max_pool2d, drawn, -np.inf, return_indices=True)
     _, places = of_pytorch(torch.from_numpy(drawn.a))
     i, j = np.divmod(layer.switches, drawn.size[1])
     y, x = np.indices(maxima.shape[2:])
     rows, columns = y * drawn.stride[0] + i, x * drawn.stride[1] + j
-    width = drawn.image[1] + sum(drawn.borders[1])
+    width = drawn.image[1] + sum(drawn.pad_width[1])
     assert np.array_equal(rows * width + columns, places.numpy())
     inside = drawn.a[
         np.arange(2)[:, None, None, None],
         np.arange(3)[:, None, None],
-        rows - drawn.borders[0][0],
-        columns - drawn.borders[1][0],
+        rows - drawn.pad_width[0][0],
+        columns - drawn.pad_width[1][0],
     ]
     assert np.array_equal(inside, maxima)
 
@@ -244,7 +246,7 @@ def test_a_border_never_wins() -> None:
 
 def summed(a: Array, w: Windows) -> Array:
     """Return the sum of each window, with zeros as the border."""
-    whole = np.pad(a, ((0, 0), (0, 0), *w.borders))
+    whole = np.pad(a, ((0, 0), (0, 0), *w.pad_width))
     views = sliding_window_view(whole, w.size, (2, 3))
     return views[:, :, :: w.stride[0], :: w.stride[1]].sum((-2, -1))
 
@@ -252,7 +254,7 @@ def summed(a: Array, w: Windows) -> Array:
 @settings(max_examples=50, deadline=None)
 @given(drawn=windows())
 def test_repetition_is_the_adjoint_of_the_sum_over_windows(drawn: Windows) -> None:
-    layer = MaxPool(drawn.size, drawn.stride, drawn.borders)
+    layer = MaxPool(drawn.size, drawn.stride, drawn.pad_width)
     layer.forward(drawn.a)
     for seed in (1, 2):
         x = normal(*drawn.a.shape, seed=seed)
@@ -280,7 +282,7 @@ def test_repetition_fills_windows_that_do_not_overlap_exactly(k, size, seed) -> 
 @settings(max_examples=50, deadline=None)
 @given(drawn=windows())
 def test_average_pooling_counts_the_zeros_of_the_border(drawn: Windows) -> None:
-    layer = AveragePool(drawn.size, drawn.stride, drawn.borders)
+    layer = AveragePool(drawn.size, drawn.stride, drawn.pad_width)
     agrees(layer, pooled(F.avg_pool2d, drawn, 0.0), drawn.a, drawn.seed)
     agrees(layer, pooled(F.avg_pool2d, drawn, 0.0), drawn.a[1:], drawn.seed)
 
@@ -346,10 +348,10 @@ def test_the_error_is_dropped_where_the_values_were() -> None:
 def test_what_is_dropped_depends_on_the_seed_or_on_the_numbers_it_is_given() -> None:
     a = np.ones((8, 9))
     layers = [Dropout(seed=seed) for seed in (1, 1, 2, 3)]
-    for one in layers:
-        one.training = True
-    layers[3].draw_from(np.random.default_rng(1))
-    first, same, other, given = (one.forward(a) for one in layers)
+    for layer in layers:
+        layer.training = True
+    layers[3].set_rng(np.random.default_rng(1))
+    first, same, other, given = (layer.forward(a) for layer in layers)
     assert np.array_equal(first, same)
     assert np.array_equal(first, given)
     assert not np.array_equal(first, other)
@@ -357,7 +359,7 @@ def test_what_is_dropped_depends_on_the_seed_or_on_the_numbers_it_is_given() -> 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, 1.5])
 def test_dropout_refuses_a_share_that_leaves_nothing(share: float) -> None:
-    with pytest.raises(Rot180Error, match=f"between 0 and 1, not {share}"):
+    with pytest.raises(Rot180Error, match=f"between 0 and 1, not at {share}"):
         Dropout(share)
 
 
@@ -402,32 +404,32 @@ def test_a_layer_keeps_the_precision_that_it_is_given(name: str, dtype: type) ->
     assert layer.backward(delta).dtype == dtype
     gradient = layer.gradient(delta)
     assert gradient.keys() == layer.weights.keys()
-    assert all(one.dtype == dtype for one in gradient.values())
-    assert all(one.dtype == dtype for one in layer.weights.values())
+    assert all(array.dtype == dtype for array in gradient.values())
+    assert all(w.dtype == dtype for w in layer.weights.values())
     if isinstance(layer, MaxPool):
         assert layer.repeat(delta).dtype == dtype
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_a_twin_shares_the_weights_and_nothing_else(name: str) -> None:
+def test_a_replica_shares_the_weights_and_nothing_else(name: str) -> None:
     layer, here, there = MAKERS[name](np.float64), images_for(name, 3, 0), images_for(name, 3, 1)
     alone = MAKERS[name](np.float64)
-    wanted = alone.forward(here)
-    delta = normal(*wanted.shape, seed=2)
-    layer.forward(there)  # so that there are buffers that could be shared
+    expected = alone.forward(here)
+    delta = normal(*expected.shape, seed=2)
+    layer.forward(there)  # so that there are results that could be shared
     layer.backward(delta)
-    twin = layer.twin()
-    assert type(twin) is type(layer)
-    assert all(twin.weights[kind] is one for kind, one in layer.weights.items())
+    replica = layer.replica()
+    assert type(replica) is type(layer)
+    assert all(replica.weights[kind] is w for kind, w in layer.weights.items())
     out = layer.forward(here)
-    twin.forward(there)
+    replica.forward(there)
     error, gradient = layer.backward(delta), layer.gradient(delta)
-    twin.backward(-delta)
-    twin.gradient(-delta)
-    assert relative(out, wanted) < 1e-13
+    replica.backward(-delta)
+    replica.gradient(-delta)
+    assert relative(out, expected) < 1e-13
     assert relative(error, alone.backward(delta)) < 1e-13
-    for kind, one in alone.gradient(delta).items():
-        assert relative(gradient[kind], one) < 1e-13
+    for kind, expected_gradient in alone.gradient(delta).items():
+        assert relative(gradient[kind], expected_gradient) < 1e-13
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -441,5 +443,5 @@ def test_another_batch_leaves_nothing_of_the_last(name: str) -> None:
         assert relative(out, fresh.forward(a)) < 1e-13
         delta = normal(*out.shape, seed=turn + 10)
         assert relative(layer.backward(delta), fresh.backward(delta)) < 1e-13
-        for kind, one in fresh.gradient(delta).items():
-            assert relative(layer.gradient(delta)[kind], one) < 1e-13
+        for kind, gradient in fresh.gradient(delta).items():
+            assert relative(layer.gradient(delta)[kind], gradient) < 1e-13

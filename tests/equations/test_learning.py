@@ -1,4 +1,4 @@
-"""Following the gradients downhill learns, alone and in a team, and the seed decides how."""
+"""Networks learn by their gradients, on one thread and on several, and the seed decides how."""
 
 import itertools
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from rot180.equations import (
     SGD,
     Adam,
     Convolution,
+    DataParallel,
     Dense,
     Dropout,
     Flatten,
@@ -22,7 +23,7 @@ from rot180.equations import (
     ReLU,
     Sigmoid,
     Tanh,
-    Team,
+    fit,
 )
 from tests.equations.cases import (
     Array,
@@ -50,7 +51,7 @@ def test_exclusive_or_is_learned(name: str, last: type[Sigmoid] | type[Tanh]) ->
     net = Network([Dense(2, 8, rng), Tanh(), Dense(8, 1, rng), last()], Quadratic())
     x, y = np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]]), np.array([[0.0], [1], [1], [0]])
     rounds = 300 if last is Tanh else 1500
-    history = net.fit(x, y, epochs=rounds, batch=4, optimizer=OPTIMIZERS[name]())
+    history = fit(net, x, y, epochs=rounds, batch=4, optimizer=OPTIMIZERS[name]())
     assert np.abs(net.scores(x) - y).max() < 0.2
     assert history[-1]["cost"] < history[0]["cost"] / 10
     assert np.isnan(history[-1]["accuracy"])  # one output is no class
@@ -83,15 +84,21 @@ def striped(seed: int = 0) -> Network:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*OPTIMIZERS, "default"])
 def test_stripes_are_learned_with_a_convolution(name: str) -> None:
-    net, (x, labels), told = striped(), stripes(640, 0), []
+    net, (x, labels), epochs_seen = striped(), stripes(640, 0), []
     optimizer = {**OPTIMIZERS, "default": lambda: None}[name]()
-    history = net.fit(
-        x, labels, epochs=4, batch=16, optimizer=optimizer, told=lambda *values: told.append(values)
+    history = fit(
+        net,
+        x,
+        labels,
+        epochs=4,
+        batch=16,
+        optimizer=optimizer,
+        on_epoch=lambda *values: epochs_seen.append(values),
     )
     assert net.accuracy(*stripes(200, 1)) > 0.95
-    assert [tuple(one.values()) for one in history] == told
-    assert [list(one) for one in history] == [["epoch", "cost", "accuracy"]] * 4
-    assert [one["epoch"] for one in history] == [1, 2, 3, 4]
+    assert [tuple(epoch.values()) for epoch in history] == epochs_seen
+    assert [list(epoch) for epoch in history] == [["epoch", "cost", "accuracy"]] * 4
+    assert [epoch["epoch"] for epoch in history] == [1, 2, 3, 4]
     assert history[-1]["cost"] < history[0]["cost"]
     assert 0.95 < history[-1]["accuracy"] <= 1
 
@@ -100,17 +107,17 @@ def test_the_history_is_that_of_the_images_as_they_were_met() -> None:
     net, (x, labels) = striped(), stripes(50, 0)
     costs, _ = striped().five_steps(x, labels)
     right = (striped().scores(x).argmax(1) == labels).mean()
-    (found,) = net.fit(x, labels, batch=16, optimizer=SGD(1e-300))  # nothing moves
-    assert found["cost"] == pytest.approx(costs.mean(), rel=1e-12)
-    assert found["accuracy"] == right
+    (epoch,) = fit(net, x, labels, batch=16, optimizer=SGD(1e-300))  # nothing moves
+    assert epoch["cost"] == pytest.approx(costs.mean(), rel=1e-12)
+    assert epoch["accuracy"] == right
 
 
 def test_one_step_goes_downhill_by_the_rate_times_the_gradient() -> None:
     net, (x, labels) = striped(), stripes(30, 0)
     _, gradients = striped().five_steps(x, labels)
-    net.fit(x, labels, batch=30, optimizer=SGD(0.25))
-    for name, one in striped().weights.items():
-        assert relative(net.weights[name], one - 0.25 * gradients[name]) < 1e-12
+    fit(net, x, labels, batch=30, optimizer=SGD(0.25))
+    for name, w in striped().weights.items():
+        assert relative(net.weights[name], w - 0.25 * gradients[name]) < 1e-12
 
 
 def dropping(seed: int = 0) -> Network:
@@ -122,44 +129,44 @@ def dropping(seed: int = 0) -> Network:
 
 def test_the_seed_decides() -> None:
     x, labels = normal(40, 6), classes(3, 40)
-    found = []
+    trained = []
     for seed, threads in ((1, 1), (1, 1), (2, 1), (1, 3), (1, 3)):
         net = dropping()
-        net.fit(x, labels, epochs=3, batch=16, seed=seed, threads=threads)
-        found.append(net.weights)
-    for name in found[0]:
-        assert np.array_equal(found[0][name], found[1][name])
-        assert np.array_equal(found[3][name], found[4][name])  # whichever thread came first
-        assert relative(found[3][name], found[0][name]) < 1e-10
-        assert relative(found[2][name], found[0][name]) > 1e-3
+        fit(net, x, labels, epochs=3, batch=16, seed=seed, threads=threads)
+        trained.append(net.weights)
+    for name in trained[0]:
+        assert np.array_equal(trained[0][name], trained[1][name])
+        assert np.array_equal(trained[3][name], trained[4][name])  # whichever thread came first
+        assert relative(trained[3][name], trained[0][name]) < 1e-10
+        assert relative(trained[2][name], trained[0][name]) > 1e-3
 
 
 def test_the_seed_decides_the_order_of_the_images() -> None:
     x, labels = stripes(60, 0)
-    found = []
+    trained = []
     for seed in (1, 1, 2):
         net = striped()
-        net.fit(x, labels, batch=16, seed=seed)
-        found.append(net.weights["conv.w"])
-    assert np.array_equal(found[0], found[1])
-    assert relative(found[2], found[0]) > 1e-3
+        fit(net, x, labels, batch=16, seed=seed)
+        trained.append(net.weights["conv.w"])
+    assert np.array_equal(trained[0], trained[1])
+    assert relative(trained[2], trained[0]) > 1e-3
 
 
 def test_nothing_is_dropped_once_it_is_trained() -> None:
     net, x = dropping(), normal(20, 6)
-    net.training(True)
+    net.set_training(True)
     assert not np.array_equal(net.five_steps(x, classes(3, 20))[0], 0)
     assert np.array_equal(net.scores(x), net.scores(x))
-    kept = Network({name: one for name, one in net.layers.items() if name != "dropout"})
+    kept = Network({name: layer for name, layer in net.layers.items() if name != "dropout"})
     assert np.array_equal(net.scores(x), kept.scores(x))
-    net.fit(x, classes(3, 20))
+    fit(net, x, classes(3, 20))
     assert np.array_equal(net.scores(x), kept.scores(x))
     labels = kept.scores(x).argmax(1)
     labels[:5] = (labels[:5] + 1) % 3
     assert net.accuracy(x, labels) == net.accuracy(x, np.eye(3)[labels]) == 0.75
 
 
-# The team.
+# Threads.
 
 
 def flat(arrays: dict[str, Array]) -> Array:
@@ -172,51 +179,61 @@ def flat(arrays: dict[str, Array]) -> Array:
 @given(
     batches=st.lists(st.integers(1, 30), min_size=1, max_size=3),
     threads=st.integers(1, 4),
-    part=st.integers(1, 31),
+    micro_batch=st.integers(1, 31),
     seed=seeds,
 )
-def test_a_team_finds_what_one_finds_alone(batches, threads: int, part: int, seed: int) -> None:
+def test_threads_find_what_one_pass_finds(
+    batches, threads: int, micro_batch: int, seed: int
+) -> None:
     alone, together = striped(seed), striped(seed)
-    with Team(together, threads, part) as team:
+    with DataParallel(together, threads, micro_batch) as parallel:
         for number, n in enumerate(batches):
             x, labels = stripes(n, seed + number)
             costs, gradients = alone.five_steps(x, labels)
-            found = team.five_steps(x, labels)
-            assert relative(flat(found.gradients), flat(gradients)) < 1e-12
-            assert found.cost == pytest.approx(costs.mean(), rel=1e-12)
-            assert (found.images, found.right) == (n, (alone.a["head"].argmax(1) == labels).sum())
-            for one in alone.weights, together.weights:  # a team sees what becomes of the weights
-                one["conv.w"][...] *= 1.5
-                one["head.b"][...] += 0.25
+            result = parallel.five_steps(x, labels)
+            assert relative(flat(result.gradients), flat(gradients)) < 1e-12
+            assert result.cost == pytest.approx(costs.mean(), rel=1e-12)
+            assert (result.images, result.correct) == (
+                n,
+                (alone.a["head"].argmax(1) == labels).sum(),
+            )
+            for weights in (
+                alone.weights,
+                together.weights,
+            ):  # they read the weights in each batch
+                weights["conv.w"][...] *= 1.5
+                weights["head.b"][...] += 0.25
 
 
 @pytest.mark.slow
 @settings(max_examples=10, deadline=None)
-@given(threads=st.integers(2, 4), part=st.integers(1, 12), seed=seeds)
-def test_what_is_dropped_does_not_depend_on_the_number_of_threads(threads, part, seed) -> None:
+@given(threads=st.integers(2, 4), micro_batch=st.integers(1, 12), seed=seeds)
+def test_what_is_dropped_does_not_depend_on_the_number_of_threads(
+    threads, micro_batch, seed
+) -> None:
     x, labels = normal(30, 6, seed=seed), classes(3, 30, seed)
     with (
-        Team(dropping(), 1, part, seed) as one,
-        Team(dropping(), threads, part, seed) as many,
-        Team(dropping(), 1, part, seed + 1) as other,
+        DataParallel(dropping(), 1, micro_batch, seed) as single,
+        DataParallel(dropping(), threads, micro_batch, seed) as many,
+        DataParallel(dropping(), 1, micro_batch, seed + 1) as other,
     ):
         steps = []
         for _ in range(3):
-            wanted, found, apart = (
-                flat(team.five_steps(x, labels).gradients) for team in (one, many, other)
+            expected, actual, apart = (
+                flat(parallel.five_steps(x, labels).gradients) for parallel in (single, many, other)
             )
-            assert relative(found, wanted) < 1e-12
-            assert relative(apart, wanted) > 1e-3
-            steps.append(wanted)
+            assert relative(actual, expected) < 1e-12
+            assert relative(apart, expected) > 1e-3
+            steps.append(expected)
     for first, second in itertools.pairwise(steps):
         assert relative(first, second) > 1e-3  # drawn anew in each step
 
 
-def test_parts_of_a_batch_do_not_drop_the_same() -> None:
+def test_micro_batches_do_not_drop_the_same() -> None:
     net = Network({"dropout": Dropout(0.5), "head": Dense(50, 2)})
     net.weights["head.w"][...] = 0
     x, labels = np.ones((2, 50)), np.array([0, 0])
-    with Team(net, part=1) as team:
-        found = team.five_steps(x, labels).gradients["head.w"]
+    with DataParallel(net, micro_batch=1) as parallel:
+        gradient = parallel.five_steps(x, labels).gradients["head.w"]
     # To each weight an image adds nothing or its error, which is 1/2 here; its sign is the class's.
-    assert np.array_equal(np.unique(found.round(12)), [-1, -0.5, 0, 0.5, 1])
+    assert np.array_equal(np.unique(gradient.round(12)), [-1, -0.5, 0, 0.5, 1])

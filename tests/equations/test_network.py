@@ -1,6 +1,7 @@
 """The five steps give the gradients of the cost, and what does not fit is said."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from rot180.equations import (
     Adam,
     AveragePool,
     Convolution,
+    DataParallel,
     Dense,
     Dropout,
     Flatten,
@@ -27,9 +29,9 @@ from rot180.equations import (
     Sigmoid,
     SoftmaxCrossEntropy,
     Tanh,
-    Team,
+    fit,
 )
-from rot180.equations.geometry import count_of
+from rot180.equations.padding import check_count
 from tests.equations.cases import Array, bordered, classes, normal, relative, tensor
 from tests.models import TwoConvolutions, seeded
 
@@ -57,12 +59,12 @@ def two_convolutions(
 
 def as_equations(tensors: dict[str, Tensor], operation: str) -> dict[str, Array]:
     """Name PyTorch's tensors as the equations do, and turn kernels that are to be convolved."""
-    found = {}
-    for name, one in tensors.items():
-        turned = one.flip(-2, -1) if operation == "convolution" and one.ndim == 4 else one
+    arrays = {}
+    for name, values in tensors.items():
+        turned = values.flip(-2, -1) if operation == "convolution" and values.ndim == 4 else values
         layer, _, kind = name.rpartition(".")
-        found[f"{layer}.{kind[0]}"] = turned.numpy()
-    return found
+        arrays[f"{layer}.{kind[0]}"] = turned.numpy()
+    return arrays
 
 
 # The five steps.
@@ -86,21 +88,21 @@ def test_the_five_steps_as_autograd(operation: str, n: int, seed: int, smoothing
     for again in range(2):  # the buffers are those of the first time
         x, labels = normal(n + again, 3, 12, 12, seed=seed + again), classes(5, n + again, seed)
         scores = model(torch.from_numpy(x))
-        wanted = F.cross_entropy(
+        expected = F.cross_entropy(
             scores, torch.from_numpy(labels), reduction="none", label_smoothing=smoothing
         )
         model.zero_grad()
-        wanted.mean().backward()
+        expected.mean().backward()
         costs, gradients = net.five_steps(x, labels)
-        assert relative(costs, wanted.detach().numpy()) < 1e-10
+        assert relative(costs, expected.detach().numpy()) < 1e-10
         for name, module in model.named_children():
             assert relative(net.a[name], outputs[module].detach().numpy()) < 1e-10
             assert relative(net.delta[name], outputs[module].grad.numpy()) < 1e-10
-        by_name = {name: one.grad for name, one in model.named_parameters()}
+        by_name = {name: parameter.grad for name, parameter in model.named_parameters()}
         of_model = as_equations(by_name, operation)
         assert gradients.keys() == of_model.keys() == net.weights.keys()
-        for name, one in of_model.items():
-            assert relative(gradients[name], one) < 1e-10
+        for name, gradient in of_model.items():
+            assert relative(gradients[name], gradient) < 1e-10
 
 
 def varied(seed: int) -> Network:
@@ -129,20 +131,20 @@ def varied(seed: int) -> Network:
 def test_a_network_of_other_layers_as_autograd(n: int, seed: int) -> None:
     net = varied(seed)
     x, y = normal(n, 2, 11, 10, seed=seed + 1), normal(n, 3, seed=seed + 2)
-    w = {name: tensor(one) for name, one in net.weights.items()}
+    w = {name: tensor(array) for name, array in net.weights.items()}
     a = bordered(torch.from_numpy(x), ((0, 3), (1, 0)))
     a = F.avg_pool2d(torch.tanh(F.conv2d(a, w["stem.w"], w["stem.b"], (2, 1))), (1, 2))
     a = bordered(a, ((1, 0), (2, 1)))  # the odd ones at the top and left: the kernel is turned
     a = F.conv2d(a, w["narrow.w"].flip(-2, -1), w["narrow.b"], groups=2)
     a = F.max_pool2d(torch.sigmoid(a), 3, 2, 1).flatten(1)
     a = F.linear(F.relu(F.linear(a, w["hidden.w"], w["hidden.b"])), w["head.w"], w["head.b"])
-    wanted = 0.5 * ((a - torch.from_numpy(y)) ** 2).sum(1)
-    wanted.mean().backward()
+    expected = 0.5 * ((a - torch.from_numpy(y)) ** 2).sum(1)
+    expected.mean().backward()
     costs, gradients = net.five_steps(x, y)
-    assert relative(costs, wanted.detach().numpy()) < 1e-10
+    assert relative(costs, expected.detach().numpy()) < 1e-10
     assert gradients.keys() == w.keys()
-    for name, one in w.items():
-        assert relative(gradients[name], one.grad.numpy()) < 1e-10
+    for name, parameter in w.items():
+        assert relative(gradients[name], parameter.grad.numpy()) < 1e-10
 
 
 def test_the_five_steps_one_by_one() -> None:
@@ -159,17 +161,19 @@ def test_the_five_steps_one_by_one() -> None:
     assert net.delta.keys() == net.layers.keys()
     at_once, gradients = varied(0).five_steps(x, y)
     assert np.array_equal(costs, at_once)
-    assert all(np.array_equal(one, gradients[name]) for name, one in net.gradient().items())
+    assert all(
+        np.array_equal(gradient, gradients[name]) for name, gradient in net.gradient().items()
+    )
 
 
 def test_the_mean_may_be_over_more_images_than_a_part_has() -> None:
     net, x, y = varied(0), normal(6, 2, 11, 10), normal(6, 3)
-    whole = {name: one.copy() for name, one in net.five_steps(x, y)[1].items()}
-    total = {name: np.zeros_like(one) for name, one in whole.items()}
+    whole = {name: gradient.copy() for name, gradient in net.five_steps(x, y)[1].items()}
+    total = {name: np.zeros_like(gradient) for name, gradient in whole.items()}
     for part in (slice(0, 4), slice(4, 6)):
-        for name, one in net.five_steps(x[part], y[part], images=6)[1].items():
-            total[name] += one
-    assert all(relative(total[name], one) < 1e-12 for name, one in whole.items())
+        for name, gradient in net.five_steps(x[part], y[part], images=6)[1].items():
+            total[name] += gradient
+    assert all(relative(total[name], gradient) < 1e-12 for name, gradient in whole.items())
 
 
 def test_the_output_error_of_softmax_and_cross_entropy_is_a_minus_y() -> None:
@@ -199,7 +203,7 @@ def small() -> Network:
         ([-1, 1, 9], r"Label -1 of image 0 is no class: .* \(2 such labels in all\)"),
         ([0, 1], "3 images and 2 labels"),
         ([0, 1, 2, 3], "3 images and 4 labels"),
-        (np.zeros((3, 4)), r"output is of shape \(3, 5\), what it should be of shape \(3, 4\)"),
+        (np.zeros((3, 4)), r"output is of shape \(3, 5\), but its target is of shape \(3, 4\)"),
         (np.zeros((2, 5)), r"\(3, 5\), .* \(2, 5\); give the same shape, or one class number"),
         ([0.0, 1.0, 2.0], r"\(3, 5\), .* of shape \(3,\); give .* or one class number"),
     ],
@@ -213,23 +217,23 @@ def test_labels_that_do_not_fit(labels: object, words: str) -> None:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: small().fit(normal(3, 6), np.zeros(2, int)), "3 images and 2 labels"),
-        (lambda: small().fit(normal(3, 6), np.zeros(4, int)), "3 images and 4 labels"),
-        (lambda: small().fit(normal(0, 6), np.zeros(0, int)), r"one image at least; .* \(0, 6\)"),
-        (lambda: small().fit(normal(2, 6), np.zeros(2, int), epochs=0), "epochs .* 1, not 0"),
-        (lambda: small().fit(normal(2, 6), np.zeros(2, int), batch=0), "batch .* 1, not 0"),
-        (lambda: small().fit(normal(2, 6), np.array([0, 5])), "Label 5 of image 1 is no class"),
-        (lambda: small().fit(normal(2, 6), np.array([0, 1]), threads=0), "threads .* 1, not 0"),
-        (lambda: Team(small(), part=0), "part .* 1, not 0"),
+        (lambda: fit(small(), normal(3, 6), np.zeros(2, int)), "3 images and 2 labels"),
+        (lambda: fit(small(), normal(3, 6), np.zeros(4, int)), "3 images and 4 labels"),
+        (lambda: fit(small(), normal(0, 6), np.zeros(0, int)), r"one image at least; .* \(0, 6\)"),
+        (lambda: fit(small(), normal(2, 6), np.zeros(2, int), epochs=0), "epochs .* 1, not 0"),
+        (lambda: fit(small(), normal(2, 6), np.zeros(2, int), batch=0), "batch .* 1, not 0"),
+        (lambda: fit(small(), normal(2, 6), np.array([0, 5])), "Label 5 of image 1 is no class"),
+        (lambda: fit(small(), normal(2, 6), np.array([0, 1]), threads=0), "threads .* 1, not 0"),
+        (lambda: DataParallel(small(), micro_batch=0), "micro-batch .* 1, not 0"),
         (
-            lambda: Team(small()).five_steps(normal(0, 6), np.zeros(0, int)),
+            lambda: DataParallel(small()).five_steps(normal(0, 6), np.zeros(0, int)),
             r"one image at least; this one is .* \(0, 6\)",
         ),
         (lambda: Flatten().forward(normal(0, 2, 3, 4)), r"one image at least; .* \(0, 2, 3, 4\)"),
-        (lambda: Team(small(), seed=-1), "The seed is a number from 0 up, not -1"),
+        (lambda: DataParallel(small(), seed=-1), "The seed is a number from 0 up, not -1"),
         (lambda: Dropout(seed=-1), "The seed is a number from 0 up, not -1"),
-        (lambda: small().scores(normal(2, 6), part=0), "number of images in a part .* 1, not 0"),
-        (lambda: count_of(1.5, "epochs"), "^The number of epochs has to be a whole .*, not 1.5"),
+        (lambda: small().scores(normal(2, 6), batch=0), "number of images in a batch .* 1, not 0"),
+        (lambda: check_count(1.5, "epochs"), "^The number of epochs has to be a whole .*, not 1.5"),
         (lambda: Dense(0, 2), "^The number of inputs has to be at least 1, not 0"),
         (lambda: Network([]), "one layer at least"),
         (lambda: SoftmaxCrossEntropy(1.0), "between 0 and 1, not at 1.0"),
@@ -252,15 +256,15 @@ def test_what_does_not_fit_is_said_with_its_values(call: Callable[[], object], w
 
 def test_weights_that_are_not_those_of_the_network_are_refused() -> None:
     net = small()
-    before = {name: one.copy() for name, one in net.weights.items()}
+    before = {name: w.copy() for name, w in net.weights.items()}
     wrong = {**before, "head.w": np.zeros((4, 5))}
     with pytest.raises(Rot180Error, match=r"'head.w' are \(4, 5\); in this network .* \(5, 4\)"):
         net.load(wrong)
     with pytest.raises(Rot180Error, match=r"'other.w' are \(1,\); in this network .* missing"):
         net.load({**before, "other.w": np.zeros(1)})
     with pytest.raises(Rot180Error, match=r"'head.b' are missing; .* It has head.b,"):
-        net.load({name: one for name, one in before.items() if name != "head.b"})
-    assert all(np.array_equal(net.weights[name], one) for name, one in before.items())
+        net.load({name: w for name, w in before.items() if name != "head.b"})
+    assert all(np.array_equal(net.weights[name], w) for name, w in before.items())
 
 
 @pytest.mark.parametrize(
@@ -278,7 +282,7 @@ def test_a_cost_that_is_not_finite_names_the_first_weights(weights: str, value: 
     net = two_convolutions(seeded(TwoConvolutions))
     net.weights[weights][1] = value
     words = rf"not finite\. .*: the weights '{weights}', entry \[1.* = {value} "
-    for call in (net.five_steps, net.fit):
+    for call in (net.five_steps, partial(fit, net)):
         with pytest.raises(Rot180Error, match=words):
             call(normal(3, 3, 12, 12), np.array([0, 1, 2]))
 
@@ -290,7 +294,7 @@ def test_a_cost_that_is_not_finite_names_the_first_output(threads: int) -> None:
     for name in ("conv1.w", "conv2.w"):
         net.weights[name][...] *= 1e200
     with pytest.raises(Rot180Error, match=r"the output of 'conv2', entry .* learning rate"):
-        net.fit(normal(20, 3, 12, 12), classes(5, 20), threads=threads)
+        fit(net, normal(20, 3, 12, 12), classes(5, 20), threads=threads)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -302,7 +306,7 @@ def test_a_cost_that_is_not_finite_names_the_images(value: float) -> None:
     with pytest.raises(Rot180Error, match=words):
         net.five_steps(x, np.array([0, 1, 2]))
     with pytest.raises(Rot180Error, match=r"Image 1 .* not finite \(2 do\)"):
-        net.fit(x, np.array([0, 1, 2]))
+        fit(net, x, np.array([0, 1, 2]))
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -346,11 +350,11 @@ def test_an_error_before_the_first_forward_pass_is_refused(layer: Layer) -> None
 def test_whole_numbers_are_taken_as_floating_ones() -> None:
     rng = np.random.default_rng(0)
     x, labels = rng.integers(0, 255, (5, 3, 12, 12), np.uint8), classes(5, 5)
-    found, wanted = (two_convolutions(seeded(TwoConvolutions)) for _ in range(2))
-    _, gradients = wanted.five_steps(x.astype(np.float64), labels)
-    for name, one in found.five_steps(x, labels)[1].items():
-        assert np.array_equal(one, gradients[name])
-    assert np.array_equal(found.scores(x), wanted.scores(x.astype(np.float64)))
+    actual, expected = (two_convolutions(seeded(TwoConvolutions)) for _ in range(2))
+    _, gradients = expected.five_steps(x.astype(np.float64), labels)
+    for name, gradient in actual.five_steps(x, labels)[1].items():
+        assert np.array_equal(gradient, gradients[name])
+    assert np.array_equal(actual.scores(x), expected.scores(x.astype(np.float64)))
 
 
 # The network around them.
@@ -365,10 +369,10 @@ def test_layers_without_names_are_called_by_their_kind_and_number() -> None:
 def test_loaded_weights_are_copied_into_the_arrays_that_the_network_has() -> None:
     net = small()
     kept = net.weights
-    others = {name: normal(*one.shape, seed=5) for name, one in kept.items()}
+    others = {name: normal(*w.shape, seed=5) for name, w in kept.items()}
     net.load(others)
-    assert all(net.weights[name] is one for name, one in kept.items())
-    assert all(np.array_equal(kept[name], one) for name, one in others.items())
+    assert all(net.weights[name] is w for name, w in kept.items())
+    assert all(np.array_equal(kept[name], w) for name, w in others.items())
     x = normal(2, 6)
     before = net.scores(x)
     others["head.b"] += 1
@@ -378,19 +382,19 @@ def test_loaded_weights_are_copied_into_the_arrays_that_the_network_has() -> Non
 
 
 @settings(max_examples=10, deadline=None)
-@given(n=st.integers(1, 9), part=st.integers(1, 10))
-def test_scores_do_not_depend_on_the_parts(n: int, part: int) -> None:
+@given(n=st.integers(1, 9), batch=st.integers(1, 10))
+def test_scores_do_not_depend_on_the_size_of_batches(n: int, batch: int) -> None:
     net, x = varied(3), normal(n, 2, 11, 10)
     net.input(x)
-    assert relative(net.scores(x, part), varied(3).scores(x, 64)) < 1e-12
+    assert relative(net.scores(x, batch), varied(3).scores(x, 64)) < 1e-12
 
 
-def test_a_twin_network_has_the_same_weights_and_other_activations() -> None:
+def test_a_replica_has_the_same_weights_and_other_activations() -> None:
     net = small()
-    twin = net.twin()
-    assert all(twin.weights[name] is one for name, one in net.weights.items())
+    replica = net.replica()
+    assert all(replica.weights[name] is w for name, w in net.weights.items())
     out = net.five_steps(normal(3, 6), [0, 1, 2])[0].copy()
-    a = {name: one.copy() for name, one in net.a.items()}
-    twin.five_steps(normal(3, 6, seed=1), [0, 1, 2])
-    assert all(np.array_equal(net.a[name], one) for name, one in a.items())
+    a = {name: a.copy() for name, a in net.a.items()}
+    replica.five_steps(normal(3, 6, seed=1), [0, 1, 2])
+    assert all(np.array_equal(net.a[name], a) for name, a in a.items())
     assert np.array_equal(net.five_steps(normal(3, 6), [0, 1, 2])[0], out)

@@ -11,8 +11,8 @@ from torch import Tensor
 from rot180.equations import (
     SGD,
     Adam,
+    Muon,
     Optimizer,
-    Orthogonal,
 )
 from rot180.equations.optimizers import orthogonalised
 from rot180.networks import optimizer as of_pytorch
@@ -32,22 +32,22 @@ def both(
     """Take five steps with either and compare the weights after each."""
     weights = {name: normal(*shape, seed=n) for n, (name, shape) in enumerate(shapes.items())}
     kept = dict(weights)
-    tensors = {name: tensor(one) for name, one in weights.items()}
+    tensors = {name: tensor(w) for name, w in weights.items()}
     other = of_torch(tensors)
     for step in range(5):
-        gradients = {name: normal(*one, seed=100 + step) for name, one in shapes.items()}
-        before = {name: one.copy() for name, one in gradients.items()}
+        gradients = {name: normal(*shape, seed=100 + step) for name, shape in shapes.items()}
+        before = {name: gradient.copy() for name, gradient in gradients.items()}
         if step == 3:  # the rate may change on the way
             optimizer.rate *= 0.3
             for group in other.param_groups:
                 group["lr"] *= 0.3
-        for name, one in tensors.items():
-            one.grad = torch.from_numpy(gradients[name].copy())
+        for name, parameter in tensors.items():
+            parameter.grad = torch.from_numpy(gradients[name].copy())
         optimizer.step(weights, gradients)
         other.step()
-        for name, one in tensors.items():
+        for name, parameter in tensors.items():
             assert weights[name] is kept[name]
-            assert relative(weights[name], one.detach().numpy()) < 1e-10
+            assert relative(weights[name], parameter.detach().numpy()) < 1e-10
             assert np.array_equal(gradients[name], before[name])
 
 
@@ -59,8 +59,8 @@ def test_descent_as_pytorch_with_no_decay_of_biases(momentum, nesterov, decay) -
 
     def of_torch(tensors: dict[str, Tensor]) -> torch.optim.Optimizer:
         groups = [
-            {"params": [one], "weight_decay": decay if one.ndim > 1 else 0.0}
-            for one in tensors.values()
+            {"params": [parameter], "weight_decay": decay if parameter.ndim > 1 else 0.0}
+            for parameter in tensors.values()
         ]
         return torch.optim.SGD(groups, lr=0.1, momentum=momentum, nesterov=nesterov)
 
@@ -79,7 +79,7 @@ def test_adam_as_pytorch(settings_: tuple[float, float, float, float]) -> None:
 @pytest.mark.parametrize("momentum", [0.95, 0.5])
 def test_orthogonal_steps_as_those_of_the_pytorch_engine(momentum: float) -> None:
     both(
-        Orthogonal(0.02, momentum),
+        Muon(0.02, momentum),
         lambda tensors: of_pytorch.Orthogonal(tensors.values(), 0.02, momentum),
         {"wide": (4, 3, 3, 2), "tall": (9, 1, 2, 2), "matrix": (5, 5)},
     )
@@ -88,29 +88,29 @@ def test_orthogonal_steps_as_those_of_the_pytorch_engine(momentum: float) -> Non
 @pytest.mark.parametrize("shape", [(32, 75), (75, 32), (5, 5), (1, 9)])
 def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int, int]) -> None:
     matrix = normal(*shape)
-    found = orthogonalised(matrix)
-    wanted = of_pytorch.orthogonalised(torch.from_numpy(matrix)).numpy()
-    assert relative(found, wanted) < 1e-10
-    values = np.linalg.svd(found, compute_uv=False)
+    actual = orthogonalised(matrix)
+    expected = of_pytorch.orthogonalised(torch.from_numpy(matrix)).numpy()
+    assert relative(actual, expected) < 1e-10
+    values = np.linalg.svd(actual, compute_uv=False)
     assert values.min() > 0.5
     assert values.max() < 1.3
 
 
-@pytest.mark.parametrize("make", [lambda: SGD(0.1, 0.9), Adam, Orthogonal])
+@pytest.mark.parametrize("make", [lambda: SGD(0.1, 0.9), Adam, Muon])
 def test_all_that_is_remembered_is_in_the_state(make: Callable[[], Optimizer]) -> None:
     whole, first = make(), make()
     weights = {name: normal(*shape) for name, shape in SHAPES.items()}
-    again = {name: one.copy() for name, one in weights.items()}
+    again = {name: w.copy() for name, w in weights.items()}
     gradients = [
         {name: normal(*shape, seed=step) for name, shape in SHAPES.items()} for step in range(4)
     ]
-    for one in gradients:
-        whole.step(weights, one)
-    for one in gradients[:2]:
-        first.step(again, one)
+    for gradient in gradients:
+        whole.step(weights, gradient)
+    for gradient in gradients[:2]:
+        first.step(again, gradient)
     assert all(key.rpartition("/")[0] in SHAPES for key in first.state)
     second = make()
-    second.state = {key: one.copy() for key, one in first.state.items()}
-    for one in gradients[2:]:
-        second.step(again, one)
-    assert all(np.array_equal(weights[name], one) for name, one in again.items())
+    second.state = {key: gradient.copy() for key, gradient in first.state.items()}
+    for gradient in gradients[2:]:
+        second.step(again, gradient)
+    assert all(np.array_equal(weights[name], w) for name, w in again.items())

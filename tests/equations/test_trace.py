@@ -1,4 +1,4 @@
-"""Every number is the sum of the products that it is taken apart into, each factor by its name."""
+"""Every number is the sum of the products of its trace, and each factor is what its name says."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ from rot180.equations import (
     Tanh,
     softmax,
 )
-from rot180.equations.deconvnet import METHODS, UNPOOLINGS, project, signals, start
+from rot180.equations.deconvnet import METHODS, UNPOOLINGS, backward_signals, project, seed_signal
 from rot180.equations.trace import Sum, Trace
 from tests.equations.cases import Array, normal
 from tests.equations.traced import (
@@ -50,14 +50,14 @@ def below(network: Network, name: str) -> Array:
     return network.a[names[names.index(name) - 1]] if name != names[0] else network.x
 
 
-def entry(network: Network, name: str, index: tuple[int, ...], found: dict[str, Array]) -> float:
+def entry(network: Network, name: str, index: tuple[int, ...], signals: dict[str, Array]) -> float:
     """Return the number of this name and index, from the network that took the five steps."""
     output = network.a[next(reversed(network.layers))]
     if name.startswith("1/"):
         return 1 / (len(output) if name == "1/n" else int(name[2:]))
     if name in ("a", "-y"):
         quadratic = isinstance(network.cost, Quadratic)
-        labels = LABELS[next(one for one, cost in COSTS.items() if cost is network.cost)]
+        labels = LABELS[next(kind for kind, cost in COSTS.items() if cost is network.cost)]
         if name == "a":
             return (output if quadratic else softmax(output))[index]
         if quadratic:
@@ -76,20 +76,20 @@ def entry(network: Network, name: str, index: tuple[int, ...], found: dict[str, 
         case "slope":
             return SLOPES[type(network.layers[layer])](below(network, layer))[index]
         case "signal":
-            return found[layer][index]
+            return signals[layer][index]
     return network.weights[name][index]
 
 
 def check(
-    taken: Sum, whole: Array, network: Network, found: dict[str, Array] | None = None
+    taken: Sum, whole: Array, network: Network, signals: dict[str, Array] | None = None
 ) -> None:
     """Assert that a sum is the entry of its index in an array, and each factor the one it names."""
     assert taken.value == pytest.approx(whole[taken.index], rel=1e-13)
     assert abs(taken.total - whole[taken.index]) <= 1e-13 * np.abs(whole).max()
     for factor in (factor for term in taken.terms for factor in term):
         if not factor.name.endswith(".passes"):
-            wanted = entry(network, factor.name, factor.index, found or {})
-            assert factor.value == pytest.approx(wanted, rel=1e-12, abs=1e-15), factor
+            expected = entry(network, factor.name, factor.index, signals or {})
+            assert factor.value == pytest.approx(expected, rel=1e-12, abs=1e-15), factor
 
 
 # The five steps.
@@ -124,7 +124,7 @@ def test_an_error_comes_from_the_next_weights_or_the_cost(cost, data, place) -> 
     taken = trace.delta(layer, index)
     assert (taken.name, taken.index) == (f"{layer}.delta", index)
     check(taken, network.delta[layer], network)
-    above = [one for one in WEIGHTED if _place(network, one) > _place(network, layer)]
+    above = [name for name in WEIGHTED if _place(network, name) > _place(network, layer)]
     for *_, last in taken.terms:
         assert last.name in ([f"{above[0]}.delta"] if above else ["a", "-y"])
         assert last.index[0] == index[0]
@@ -139,7 +139,7 @@ def test_the_error_of_the_images_comes_from_the_first_layer(place) -> None:
     costs = []
     for step in (1e-5, -1e-5):
         x[index] = IMAGES[index] + step
-        costs.append(network.cost.of(network.scores(x), LABELS["quadratic"]).mean())
+        costs.append(network.cost.per_image(network.scores(x), LABELS["quadratic"]).mean())
     network.five_steps(IMAGES, LABELS["quadratic"])  # as the other tests find it
     taken = trace.delta("", index)
     assert (taken.name, taken.index) == ("dC/dx", index)
@@ -181,17 +181,17 @@ def _all_different(terms: Any) -> None:
 
 def test_a_trace_keeps_its_batch_whatever_the_network_does_next() -> None:
     network = everything(SoftmaxCrossEntropy())
-    network.training(True)
+    network.set_training(True)
     x = IMAGES.copy()
     trace = Trace(network, x, [2, 0])
-    assert all(one.training for one in network.layers.values() if isinstance(one, Dropout))
-    before = [str(one) for one in _some(trace)]
+    assert all(layer.training for layer in network.layers.values() if isinstance(layer, Dropout))
+    before = [str(number) for number in _some(trace)]
     x[...] = 0
-    network.training(False)
+    network.set_training(False)
     _, gradients = network.five_steps(5 * IMAGES, [1, 1])
-    for name, one in network.weights.items():
-        one -= gradients[name]
-    assert [str(one) for one in _some(trace)] == before
+    for name, w in network.weights.items():
+        w -= gradients[name]
+    assert [str(number) for number in _some(trace)] == before
 
 
 def _some(trace: Trace) -> list[Sum]:
@@ -209,7 +209,7 @@ def _some(trace: Trace) -> list[Sum]:
 class Distance(Cost):
     """The sum of |a - y|, whose error is no difference."""
 
-    def of(self, output: Array, y: Array) -> Array:
+    def per_image(self, output: Array, y: Array) -> Array:
         return np.abs(output - y).sum(1)
 
     def error(self, output: Array, y: Array) -> Array:
@@ -249,8 +249,8 @@ def test_the_number_of_products(operation: str) -> None:
             "head": Dense(45, 3),
         }
     )
-    for one in network.weights.values():
-        one[...] = normal(*one.shape, seed=one.size)
+    for w in network.weights.values():
+        w[...] = normal(*w.shape, seed=w.size)
     trace = Trace(network, normal(3, 4, 7, 8), [0, 1, 2])
     assert trace.a["conv2"].shape == (3, 5, 6, 6)
 
@@ -296,15 +296,15 @@ def test_a_projection_at_the_pixels_and_at_every_layer_on_the_way(
     feature = place.pop() % network.a[layer].shape[1]
     unit = (place[0] % network.a[layer].shape[2], place[1] % network.a[layer].shape[3])
     position = data.draw(st.sampled_from([None, "peak", unit]))
-    top, signal = start(network, layer, feature, position)
-    found = signals(network, top, signal, method, unpool)
+    top, signal = seed_signal(network, layer, feature, position)
+    signals = backward_signals(network, top, signal, method, unpool)
     names = ["", *network.layers]
     passed = names[: names.index(top)]
     at = data.draw(st.sampled_from(passed))
-    index = within(found[at], place)
+    index = within(signals[at], place)
     taken = trace.projection(layer, feature, index, at, position, method, unpool)
     assert (taken.name, taken.index) == (f"{at}.signal" if at else "projection", index)
-    check(taken, found[at], network, found)
+    check(taken, signals[at], network, signals)
     if at == "":
         pixels = project(network, IMAGES, layer, feature, position, method, unpool)
         assert taken.value == pixels[index]
@@ -312,10 +312,10 @@ def test_a_projection_at_the_pixels_and_at_every_layer_on_the_way(
         if factor.name.endswith(".passes"):
             name = factor.name.removesuffix(".passes")
             fired = bool(network.a[name][factor.index] > 0)
-            positive = bool(found[name][factor.index] > 0)
-            wanted = {"deconvnet": positive, "gradient": fired, "guided": fired and positive}
-            assert factor.value == wanted[method]
-    after = [one for one in (*WEIGHTED, top) if names.index(one) > names.index(at)]
+            positive = bool(signals[name][factor.index] > 0)
+            expected = {"deconvnet": positive, "gradient": fired, "guided": fired and positive}
+            assert factor.value == expected[method]
+    after = [name for name in (*WEIGHTED, top) if names.index(name) > names.index(at)]
     nearest = min(after, key=names.index)
     assert {term[-1].name for term in taken.terms} <= {f"{nearest}.signal"}
 

@@ -40,7 +40,7 @@ def small(operation: str, *more: tuple[str, Any]) -> Trace:
     )
     weights = {"conv1.w": [[1, -1], [2, 0]], "conv2.w": [[1, 0], [-2, 3]]}
     biases = {"conv1.b": [1], "conv2.b": [-20]}
-    network.load({name: np.array([[one]]) for name, one in weights.items()} | biases)
+    network.load({name: np.array([[value]]) for name, value in weights.items()} | biases)
     return Trace(network, np.arange(1.0, 10.0).reshape(1, 1, 3, 3), [[5.0]])
 
 
@@ -141,13 +141,13 @@ def test_numbers_in_text_have_the_symbols_of_the_factors_and_brackets_where_nega
     trace, network, _ = traced("quadratic")
     taken = trace.z(layer, within(network.a[layer], place))
     head, numbers, value = str(taken).splitlines()
-    assert {one.index(" = ") for one in (head, numbers, value)} == {head.index(" = ")}
+    assert {line.index(" = ") for line in (head, numbers, value)} == {head.index(" = ")}
     terms = head.split(" = ")[1].split(" + ")
     assert terms == ["*".join(factor.symbol for factor in term) for term in taken.terms]
     for text, term in zip(numbers.split(" = ")[1].split(" + "), taken.terms, strict=True):
-        for one, factor in zip(text.split("*"), term, strict=True):
-            assert re.fullmatch(r"\(-[^()]+\)|[^-()][^()]*", one)
-            assert float(one.strip("()")) == pytest.approx(factor.value, rel=1e-3)
+        for number, factor in zip(text.split("*"), term, strict=True):
+            assert re.fullmatch(r"\(-[^()]+\)|[^-()][^()]*", number)
+            assert float(number.strip("()")) == pytest.approx(factor.value, rel=1e-3)
     assert float(value.split(" = ")[1]) == pytest.approx(taken.value, rel=1e-5)
 
 
@@ -201,5 +201,5 @@ def test_without_labels_there_are_no_errors() -> None:
         lambda: trace.weight_gradient("conv1", (0, 0, 0, 0)),
         lambda: trace.bias_gradient("conv1", (0,)),
     ):
-        with pytest.raises(Rot180Error, match="no errors without labels: give them to Trace"):
+        with pytest.raises(Rot180Error, match="no errors without labels: give labels to Trace"):
             call()

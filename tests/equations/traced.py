@@ -33,7 +33,7 @@ places = st.lists(st.integers(0, 999), min_size=5, max_size=5)
 
 
 def everything(cost: Cost) -> Network:
-    """Make a network with every kind of layer; windows overlap, all borders are uneven."""
+    """Make a network with every kind of layer; windows overlap, all padding is uneven."""
     network = Network(
         {
             "conv1": Convolution(2, 4, (3, 2), (1, 2), ((1, 0), (2, 1)), 2, "convolution"),
@@ -56,8 +56,8 @@ def everything(cost: Cost) -> Network:
         cost,
     )
     rng = np.random.default_rng(7)
-    for one in network.weights.values():
-        one[...] = rng.normal(0, 0.6, one.shape)
+    for w in network.weights.values():
+        w[...] = rng.normal(0, 0.6, w.shape)
     return network
 
 
@@ -84,4 +84,4 @@ def fed() -> Network:
 
 def within(whole: Array, place: list[int]) -> tuple[int, ...]:
     """Return an index of an entry of an array."""
-    return tuple(one % size for one, size in zip(place, whole.shape, strict=False))
+    return tuple(number % size for number, size in zip(place, whole.shape, strict=False))

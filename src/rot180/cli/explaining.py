@@ -58,12 +58,12 @@ def explain(
 ) -> None:
     """Walk through one convolution, forward and back: why the weights are rotated."""
     with sentences():
+        from rot180.explain import explanation
         from rot180.explain.blocks import as_json
-        from rot180.explain.case import case
-        from rot180.explain.latex import document
+        from rot180.explain.example import make_example
+        from rot180.explain.latex import as_latex
+        from rot180.explain.svg_document import as_svg
         from rot180.explain.terminal import show
-        from rot180.explain.vector import drawing
-        from rot180.explain.walk import walk
         from rot180.files import check_writable, written_whole
 
         paths = [path for path in (svg, latex, json) if path is not None]
@@ -71,7 +71,7 @@ def explain(
             check_writable(one)
         if len({path.resolve() for path in paths}) < len(paths):
             raise Rot180Error("--svg, --latex and --json write different files: name each apart.")
-        chosen = case(
+        chosen = make_example(
             _grid(image, "image"),
             _grid(kernel, "kernel"),
             size_of(size),
@@ -82,12 +82,12 @@ def explain(
             activation,
             seed,
         )
-        sections = walk(chosen)
+        sections = explanation.explain(chosen)
         show(sections, page())
         say("")
         for path, write in (
-            (svg, drawing),
-            (latex, document),
+            (svg, as_svg),
+            (latex, as_latex),
             (json, as_json),
         ):
             if path is not None:
@@ -180,7 +180,7 @@ def _print(found: "Sum", most: int) -> None:
     """Print a sum, its largest products first; the others as one number."""
     from math import prod
 
-    from rot180.equations.links import Factor
+    from rot180.equations.wiring import Factor
 
     sizes = [prod(factor.value for factor in term) for term in found.terms]
     order = sorted(range(len(sizes)), key=lambda k: -abs(sizes[k]))

@@ -1,31 +1,33 @@
-"""Back-propagation in a convolutional network, worked out: NumPy and the standard library only.
+"""Back-propagation in a convolutional network, with NumPy and the standard library only.
 
 To be read in this order:
 
 - ``convolution``: the convolution, its error and its weight gradient, as equations;
-- ``equivalence``: why they are those of a perceptron, connections cut and weights shared;
-- ``layers``, ``activations``, ``pooling``, ``costs``: what a network is made of;
-- ``network``: the five steps of the algorithm, and training;
-- ``deconvnet``: the way back to the pixels, with the same convolutions;
-- ``trace``, over ``links``: the products behind a single number;
-- ``verify``: finite differences and adjoint identities, for these layers and for yours.
+- ``equivalence``: a convolution is a perceptron with cut connections and shared weights;
+- ``layers``, ``activations``, ``pooling``, ``costs``: the parts of a network;
+- ``network``: the five steps of the algorithm; ``training`` and ``optimizers``: learning by them;
+- ``deconvnet``: the backward pass from a feature to the pixels, by the same convolutions;
+- ``trace``, over ``wiring``: the products behind a single number;
+- ``gradcheck``: finite differences and adjoint identities, for these layers and for yours.
 
-``patches`` and ``team`` are there for speed; ``geometry`` and ``optimizers`` for the rest.
+``fast`` overrides the layers to save time; the layers that this package exports are those of
+``fast``. ``padding`` computes window positions and checks arguments.
 """
 
-from rot180.equations.activations import Activation, ReLU, Sigmoid, Tanh
+from rot180.equations.activations import Activation, Sigmoid, Tanh
 from rot180.equations.convolution import rot180
 from rot180.equations.costs import Cost, Quadratic, SoftmaxCrossEntropy, softmax
 from rot180.equations.deconvnet import project
 from rot180.equations.equivalence import connections
-from rot180.equations.layers import Convolution, Dense, Dropout, Flatten, Layer
+from rot180.equations.fast.im2col import channels_last
+from rot180.equations.fast.layers import AveragePool, Convolution, Dense, Flatten, MaxPool, ReLU
+from rot180.equations.fast.parallel import DataParallel
+from rot180.equations.gradcheck import adjoint_error, check_layer, check_network
+from rot180.equations.layers import Dropout, Layer
 from rot180.equations.network import Network
-from rot180.equations.optimizers import SGD, Adam, Optimizer, Orthogonal
-from rot180.equations.patches import channels_last
-from rot180.equations.pooling import AveragePool, MaxPool
-from rot180.equations.team import Team
+from rot180.equations.optimizers import SGD, Adam, Muon, Optimizer
 from rot180.equations.trace import Trace
-from rot180.equations.verify import adjoint_error, check_layer, check_network
+from rot180.equations.training import fit
 
 __all__ = [
     "SGD",
@@ -34,26 +36,27 @@ __all__ = [
     "AveragePool",
     "Convolution",
     "Cost",
+    "DataParallel",
     "Dense",
     "Dropout",
     "Flatten",
     "Layer",
     "MaxPool",
+    "Muon",
     "Network",
     "Optimizer",
-    "Orthogonal",
     "Quadratic",
     "ReLU",
     "Sigmoid",
     "SoftmaxCrossEntropy",
     "Tanh",
-    "Team",
     "Trace",
     "adjoint_error",
     "channels_last",
     "check_layer",
     "check_network",
     "connections",
+    "fit",
     "project",
     "rot180",
     "softmax",

@@ -5,11 +5,11 @@ from abc import abstractmethod
 import numpy as np
 
 from rot180.equations.convolution import Array, check_error
-from rot180.equations.layers import Layer
+from rot180.equations.layers import Layer, as_floats
 
 
 class Activation(Layer):
-    """A function of each entry; say ``function`` and ``derivative`` to make one of your own."""
+    """A function of each entry; a subclass defines ``function`` and ``derivative``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,18 +22,19 @@ class Activation(Layer):
 
     @abstractmethod
     def derivative(self) -> Array:
-        """Return f'(z) at the last forward pass; it may use ``self.z`` and ``self.a``."""
+        """Return f'(z) of the last forward pass, which left ``self.z`` and ``self.a``."""
 
     def forward(self, z: Array) -> Array:
         """Return a = f(z)."""
-        self.z = z = self.floating(z)
+        self.z = z = as_floats(z)
         self.a = self.function(z)
         return self.a
 
     def backward(self, delta: Array) -> Array:
         """Return dC/dz = dC/da f'(z)."""
         check_error(delta, self.a.shape)
-        return np.multiply(delta, self.derivative(), out=self._buffers.like("error", self.a))
+        error: Array = delta * self.derivative()
+        return error
 
 
 class Sigmoid(Activation):
@@ -67,18 +68,18 @@ class Tanh(Activation):
 class ReLU(Activation):
     """max(z, 0), with f' = 1 where z > 0, else 0.
 
-    At z = 0 there is no derivative; of the subgradients, all values from 0 to 1, it takes 0, as
-    PyTorch does.
+    At z = 0 there is no derivative. Every value from 0 to 1 is a subgradient; as in PyTorch it is
+    0 here.
     """
 
     def function(self, z: Array) -> Array:
         """Return max(z, 0)."""
-        return np.maximum(z, 0, out=self._buffers.like("a", z))
+        return np.maximum(z, 0)
 
     def derivative(self) -> Array:
         """Return whether z > 0."""
         return np.greater(self.a, 0)
 
-    def branch(self) -> Array:
+    def kink_pattern(self) -> Array:
         """Return whether z > 0."""
         return self.derivative()

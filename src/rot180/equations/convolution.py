@@ -1,30 +1,32 @@
-"""The convolution of a network and its two gradients, each as its equation stands.
+"""The convolution of a network and its two gradients, each written as its equation.
 
-Everything here rests on one sum, the cross-correlation; the rest turns kernels, dilates errors and
-exchanges axes. Written for reading: ``rot180.equations.patches`` computes the same numbers fast.
+Everything rests on one sum, the cross-correlation. The other functions rotate kernels, dilate
+errors, and swap axes. ``rot180.equations.fast`` computes the same numbers faster.
 
 ========  =========================  ==========================================================
-array     shape                      what
+array     shape                      meaning
 ========  =========================  ==========================================================
 a         (n, c, h, w)               activations: images, channels, rows, columns
 w         (f, c / groups, kh, kw)    kernels: features, channels, rows, columns
 z         (n, f, y, x)               weighted inputs of the next layer
-delta     as z                       the error dC/dz
+delta     shape of z                 the error dC/dz
 ========  =========================  ==========================================================
 
-Write * for the convolution and rot180(w) for a kernel turned by 180 degrees. A layer may compute
-its forward pass with either operation; the rotation is then on the other side, and never lost:
+Write * for the convolution and rot180(w) for a kernel rotated by 180 degrees. A layer may use
+either operation in its forward pass. The backward pass then slides the kernel the other way round,
+so that the rotation appears in exactly one of the two:
 
 ===================  ==================  =====================================================
-forward              kernel going        error of the input, a *full* convolution
-                     forward
+forward              kernel in the       error of the input, a *full* convolution
+                     forward pass
 ===================  ==================  =====================================================
 z = w * a            rotated             (delta * rot180(w)): slide the kernel as it is
 z = corr(w, a)       as it is            (delta * w): slide the rotated kernel
 ===================  ==================  =====================================================
 
 Why rotated? In a correlation z[y] takes a[y + i] with weight w[i]. So a[x] goes into z[x - i], by
-that same w[i]: what was i steps ahead on the way forward lies i steps behind on the way back.
+that same w[i]: what lies i steps ahead in the forward pass lies i steps behind in the backward
+pass.
 """
 
 from typing import Any
@@ -33,14 +35,21 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from rot180.equations.geometry import Margins, Padding, check_groups, margins, out_size, pair
+from rot180.equations.padding import (
+    Padding,
+    PadWidth,
+    check_groups,
+    out_size,
+    pair,
+    resolve_padding,
+)
 from rot180.errors import Rot180Error
 
 Array = NDArray[Any]
 
 
 def rot180(w: Array) -> Array:
-    """Turn kernels by 180 degrees: reverse rows and columns, the last two axes.
+    """Rotate kernels by 180 degrees: reverse rows and columns, the last two axes.
 
     Example:
         >>> import numpy as np
@@ -65,36 +74,37 @@ def correlation(
     z[y,x] = sum of w[i,j] a[y+i,x+j].
 
     Args:
-        a: (n, c, h, w) activations, taken as zero outside.
-        w: (f, c / groups, kh, kw) kernels.
-        stride: s, distance of neighbouring windows in (rows, columns).
-        padding: rows and columns of zeros around a: "valid" (none), "same" (z as large as a; odd
-            ones go to the bottom and right), "full" (wherever a kernel touches a), a number, one
-            for (rows, columns), or ((top, bottom), (left, right)).
-        groups: feature f sees only the channels of its own group.
+        a: (n, c, h, w), activations.
+        w: (f, c / groups, kh, kw), kernels.
+        stride: distance s of neighbouring windows in (rows, columns).
+        padding: rows and columns of zeros around a: "valid" (none), "same" (z is as large as a;
+            an odd row or column goes to the bottom or right), "full" (every position at which the
+            kernel touches a), one number for all sides, two numbers (rows, columns), or
+            ((top, bottom), (left, right)).
+        groups: number of groups; a feature takes the channels of its own group.
 
     Returns:
-        (n, f, y, x) weighted inputs.
+        (n, f, y, x), weighted inputs.
 
     Raises:
-        Rot180Error: shapes disagree, or a kernel is larger than the padded image.
+        Rot180Error: shapes do not match, or the kernel is larger than the padded image.
 
     Example:
         >>> import numpy as np
         >>> from rot180.equations.convolution import correlation
         >>> a = np.arange(9.0).reshape(1, 1, 3, 3)
-        >>> w = np.array([[[[0.0, 1.0], [0.0, 0.0]]]])  # takes what is on the right
+        >>> w = np.array([[[[0.0, 1.0], [0.0, 0.0]]]])  # takes the pixel to the right
         >>> correlation(a, w)[0, 0]
         array([[1., 2.],
                [4., 5.]])
     """
-    n, f, each = check_shapes(a, w, groups)
+    n, f, group_channels = check_shapes(a, w, groups)
     stride, size = pair(stride, "stride"), w.shape[2:]
-    borders = margins(padding, size, stride)
-    y, x = out_size(a.shape[2:], size, stride, borders)
-    windows = sliding_window_view(padded(a, borders), size, axis=(2, 3))
+    pad_width = resolve_padding(padding, size, stride)
+    y, x = out_size(a.shape[2:], size, stride, pad_width)
+    windows = sliding_window_view(padded(a, pad_width), size, axis=(2, 3))
     windows = windows[:, :, :: stride[0], :: stride[1]]
-    windows = windows.reshape(n, groups, each, y, x, *size)
+    windows = windows.reshape(n, groups, group_channels, y, x, *size)
     kernels = w.reshape(groups, f // groups, *w.shape[1:])
     z: Array = np.einsum("ngcyxij,gfcij->ngfyx", windows, kernels)
     return z.reshape(n, f, y, x)
@@ -109,15 +119,15 @@ def convolution(
 ) -> Array:
     """Convolve, w * a: the cross-correlation with the rotated kernel.
 
-    For one channel, one feature and stride 1, "full", it is z[y,x] = sum of w[i,j] a[y-i,x-j].
-    Arguments as for :func:`correlation`; in "same", odd rows and columns of zeros go to the top and
-    left, since the kernel is turned.
+    For one channel, one feature, stride 1 and "full" padding it is z[y,x] = sum of
+    w[i,j] a[y-i,x-j]. The arguments are those of :func:`correlation`; with padding "same" an odd
+    row or column of zeros goes to the top or left, since the kernel is rotated.
 
     Example:
         >>> import numpy as np
         >>> from rot180.equations.convolution import convolution
         >>> a = np.zeros((1, 1, 2, 2))
-        >>> a[0, 0, 0, 1] = 1  # a convolution lays the kernel there, as it is
+        >>> a[0, 0, 0, 1] = 1  # a convolution puts a copy of the kernel there
         >>> w = np.arange(1.0, 5.0).reshape(1, 1, 2, 2)
         >>> convolution(a, w, padding="full")[0, 0]
         array([[0., 1., 2.],
@@ -125,162 +135,163 @@ def convolution(
                [0., 0., 0.]])
     """
     check_axes(a, w)
-    borders = margins(padding, w.shape[2:], pair(stride, "stride"), rotated=True)
-    return correlation(a, rot180(w), stride, borders, groups)
+    pad_width = resolve_padding(padding, w.shape[2:], pair(stride, "stride"), rotated=True)
+    return correlation(a, rot180(w), stride, pad_width, groups)
 
 
 def correlation_error(
     delta: Array,
     w: Array,
-    size: tuple[int, int],
+    input_size: tuple[int, int],
     stride: int | tuple[int, int] = 1,
     padding: Padding = "valid",
     groups: int = 1,
 ) -> Array:
-    """Carry the error back through z = correlation(a, w): dC/da = delta * w, in full.
+    """Return dC/da for z = correlation(a, w): the full convolution delta * w.
 
-    The error is dilated (stride - 1 zeros between neighbours), then convolved with the kernels,
-    features and channels exchanged; the border that padding had added is cut off. For one channel
-    and stride 1: dC/da[y,x] = sum of w[i,j] delta[y-i,x-j].
+    The error is dilated (stride - 1 zeros between neighbours) and convolved with the kernels, whose
+    features and channels swap roles; the border that padding has added is cut off. For one channel
+    and stride 1 it is dC/da[y,x] = sum of w[i,j] delta[y-i,x-j].
 
     Args:
         delta: (n, f, y, x), dC/dz.
-        w, stride, padding, groups: as they were on the way forward.
-        size: (h, w) of the activations on the way forward.
+        w: (f, c / groups, kh, kw), kernels.
+        input_size: (h, w) of the activations.
+        stride, padding, groups: arguments of the forward pass.
 
     Returns:
         (n, c, h, w), dC/da.
 
     Raises:
-        Rot180Error: shapes disagree.
+        Rot180Error: shapes do not match.
     """
     check_axes(delta, w)
     check_groups(groups * w.shape[1], len(w), groups)
     stride = pair(stride, "stride")
-    borders = margins(padding, w.shape[2:], stride)
-    above = out_size(size, w.shape[2:], stride, borders)
-    check_error(delta, (len(delta), len(w), *above))
-    full = convolution(dilated(delta, stride), exchanged(w, groups), 1, "full", groups)
-    (top, bottom), (left, right) = borders
-    height, width = size
-    whole = np.zeros((*full.shape[:2], height + top + bottom, width + left + right), full.dtype)
-    whole[..., : full.shape[-2], : full.shape[-1]] = full
-    return whole[..., top : top + height, left : left + width]
+    pad_width = resolve_padding(padding, w.shape[2:], stride)
+    output_size = out_size(input_size, w.shape[2:], stride, pad_width)
+    check_error(delta, (len(delta), len(w), *output_size))
+    full = convolution(dilated(delta, stride), swap_in_out(w, groups), 1, "full", groups)
+    (top, bottom), (left, right) = pad_width
+    height, width = input_size
+    error = np.zeros((*full.shape[:2], height + top + bottom, width + left + right), full.dtype)
+    error[..., : full.shape[-2], : full.shape[-1]] = full  # pixels without a window stay zero
+    return error[..., top : top + height, left : left + width]
 
 
 def convolution_error(
     delta: Array,
     w: Array,
-    size: tuple[int, int],
+    input_size: tuple[int, int],
     stride: int | tuple[int, int] = 1,
     padding: Padding = "valid",
     groups: int = 1,
 ) -> Array:
-    """Carry the error back through z = w * a: dC/da = delta * rot180(w), in full.
+    """Return dC/da for z = w * a: the full convolution delta * rot180(w).
 
-    For one channel, stride 1 and "full": dC/da[y,x] = sum of w[i,j] delta[y+i,x+j]. Arguments as
-    for :func:`correlation_error`.
+    For one channel, stride 1 and "full" padding it is dC/da[y,x] = sum of w[i,j] delta[y+i,x+j].
+    The arguments are those of :func:`correlation_error`.
     """
     check_axes(delta, w)
-    borders = margins(padding, w.shape[2:], pair(stride, "stride"), rotated=True)
-    return correlation_error(delta, rot180(w), size, stride, borders, groups)
+    pad_width = resolve_padding(padding, w.shape[2:], pair(stride, "stride"), rotated=True)
+    return correlation_error(delta, rot180(w), input_size, stride, pad_width, groups)
 
 
 def correlation_gradient(
     a: Array,
     delta: Array,
-    size: tuple[int, int],
+    kernel_size: tuple[int, int],
     stride: int | tuple[int, int] = 1,
     padding: Padding = "valid",
     groups: int = 1,
 ) -> Array:
     """Return dC/dw for z = correlation(a, w): the activations correlated with the dilated error.
 
-    A weight takes part at every position, so its gradient sums over them, and over the images: for
-    one channel and stride 1, dC/dw[i,j] = sum of delta[y,x] a[y+i,x+j]. As a correlation of
-    several channels the images play the part of the channels.
+    A weight is used at every position of every image, so its gradient is a sum over both: for one
+    channel and stride 1, dC/dw[i,j] = sum of delta[y,x] a[y+i,x+j]. A correlation sums over its
+    channels; here the images take their place.
 
     Args:
-        a: (n, c, h, w), the activations on the way forward.
+        a: (n, c, h, w), activations.
         delta: (n, f, y, x), dC/dz.
-        size: (kh, kw) of the kernels.
-        stride, padding, groups: as they were on the way forward.
+        kernel_size: (kh, kw) of the kernels.
+        stride, padding, groups: arguments of the forward pass.
 
     Returns:
         (f, c / groups, kh, kw), dC/dw.
 
     Raises:
-        Rot180Error: shapes disagree.
+        Rot180Error: shapes do not match.
     """
     check_axes(a, delta)
     n, c, f = len(a), a.shape[1], delta.shape[1]
     check_groups(c, f, groups)
     stride = pair(stride, "stride")
-    borders = margins(padding, size, stride)
-    check_error(delta, (n, f, *out_size(a.shape[2:], size, stride, borders)))
-    images = padded(a, borders)
+    pad_width = resolve_padding(padding, kernel_size, stride)
+    check_error(delta, (n, f, *out_size(a.shape[2:], kernel_size, stride, pad_width)))
+    images = padded(a, pad_width)
     images = images.reshape(n, groups, c // groups, *images.shape[2:]).transpose(2, 1, 0, 3, 4)
     images = images.reshape(c // groups, groups * n, *images.shape[3:])
     kernels = dilated(delta, stride).transpose(1, 0, 2, 3)
     gradient = correlation(images, kernels, groups=groups).transpose(1, 0, 2, 3)
-    return gradient[..., : size[0], : size[1]]
+    return gradient[..., : kernel_size[0], : kernel_size[1]]
 
 
 def convolution_gradient(
     a: Array,
     delta: Array,
-    size: tuple[int, int],
+    kernel_size: tuple[int, int],
     stride: int | tuple[int, int] = 1,
     padding: Padding = "valid",
     groups: int = 1,
 ) -> Array:
-    """Return dC/dw for z = w * a: delta * rot180(a).
+    """Return dC/dw for z = w * a: the convolution delta * rot180(a).
 
-    For one channel and stride 1, "full": dC/dw[i,j] = sum of delta[y,x] a[y-i,x-j]. Arguments as
-    for :func:`correlation_gradient`.
+    For one channel, stride 1 and "full" padding it is dC/dw[i,j] = sum of delta[y,x] a[y-i,x-j].
+    The arguments are those of :func:`correlation_gradient`.
     """
-    borders = margins(padding, size, pair(stride, "stride"), rotated=True)
-    return rot180(correlation_gradient(a, delta, size, stride, borders, groups))
+    pad_width = resolve_padding(padding, kernel_size, pair(stride, "stride"), rotated=True)
+    return rot180(correlation_gradient(a, delta, kernel_size, stride, pad_width, groups))
 
 
 def bias_gradient(delta: Array) -> Array:
-    """Return dC/db (f,): a bias is added at every position, so it takes the sum of their errors."""
+    """Return dC/db (f,): a bias is added at every position, so its gradient sums their errors."""
     check_axes(delta)
     total: Array = delta.sum((0, 2, 3))
     return total
 
 
-def padded(a: Array, borders: Margins) -> Array:
-    """Put rows and columns of zeros around the last two axes."""
-    return np.pad(a, ((0, 0), (0, 0), *borders))
+def padded(a: Array, pad_width: PadWidth) -> Array:
+    """Return a with rows and columns of zeros around it."""
+    return np.pad(a, ((0, 0), (0, 0), *pad_width))
 
 
 def dilated(delta: Array, stride: tuple[int, int]) -> Array:
-    """Put stride - 1 zeros between neighbours: the positions that a stride has left out."""
+    """Return delta with stride - 1 zeros between neighbours, one for each skipped position."""
     *rest, y, x = delta.shape
     height, width = (y - 1) * stride[0] + 1, (x - 1) * stride[1] + 1
-    spread = np.zeros((*rest, height, width), delta.dtype)
-    spread[..., :: stride[0], :: stride[1]] = delta
-    return spread
+    result = np.zeros((*rest, height, width), delta.dtype)
+    result[..., :: stride[0], :: stride[1]] = delta
+    return result
 
 
-def exchanged(w: Array, groups: int = 1) -> Array:
-    """Exchange features and channels in each group: (f, c / groups, …) to (c, f / groups, …)."""
+def swap_in_out(w: Array, groups: int = 1) -> Array:
+    """Swap features and channels in each group: (f, c / groups, …) becomes (c, f / groups, …)."""
     f, c, *size = w.shape
     return w.reshape(groups, f // groups, c, *size).swapaxes(1, 2).reshape(-1, f // groups, *size)
 
 
 def check_axes(*arrays: Array) -> None:
-    """See that arrays have four axes.
+    """Check that arrays have four axes.
 
     Raises:
-        Rot180Error: they have not.
+        Rot180Error: they do not.
     """
-    if any(one.ndim != 4 for one in arrays):
+    if any(array.ndim != 4 for array in arrays):
         raise Rot180Error(
             "Activations and errors are (images, channels, height, width) and kernels (features, "
             "channels, height, width); what was given is of shape "
-            f"{' and '.join(str(one.shape) for one in arrays)}."
+            f"{' and '.join(str(array.shape) for array in arrays)}."
         )
 
 
@@ -288,7 +299,7 @@ def check_shapes(a: Array, w: Array, groups: int) -> tuple[int, int, int]:
     """Return (n, f, c / groups).
 
     Raises:
-        Rot180Error: the arrays do not fit each other.
+        Rot180Error: the shapes do not match.
     """
     check_axes(a, w)
     n, c, f = a.shape[0], a.shape[1], w.shape[0]
@@ -305,13 +316,13 @@ def check_shapes(a: Array, w: Array, groups: int) -> tuple[int, int, int]:
 
 
 def check_error(delta: Array, shape: tuple[int, ...]) -> None:
-    """Compare the shape of an error with that of the output it belongs to.
+    """Check that an error has the shape of the output that it belongs to.
 
     Raises:
-        Rot180Error: they are not the same.
+        Rot180Error: it has another shape.
     """
     if delta.shape != shape:
         raise Rot180Error(
-            f"The error is of shape {delta.shape}, but the output that it belongs to of shape "
-            f"{shape}. Go forward first, with the same images."
+            f"The error is of shape {delta.shape}, but its output is of shape {shape}. Go forward "
+            "first, with the same images."
         )

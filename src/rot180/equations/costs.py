@@ -1,4 +1,4 @@
-"""Costs: how wrong the output is, image by image, and the error with which the way back begins."""
+"""Costs: how wrong the output is, image by image, and the error that starts the backward pass."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -10,13 +10,13 @@ from rot180.errors import Rot180Error
 
 
 class Cost(ABC):
-    """A cost of one image, C_x; that of a batch is the mean over its images."""
+    """The cost C_x of one image; the cost of a batch is the mean over its images."""
 
     def target(self, labels: Any, output: Array) -> Array:
-        """Return y (n, classes): of class numbers, one in the place of the class; else as given.
+        """Return the target y in the shape of the output; a class number becomes a one-hot row.
 
         Raises:
-            Rot180Error: as :meth:`check`.
+            Rot180Error: see :meth:`check`.
         """
         labels = self.check(labels, output.shape)
         y: Array = labels.astype(output.dtype, copy=False)
@@ -26,14 +26,14 @@ class Cost(ABC):
         y[np.arange(len(labels)), labels] = 1
         return y
 
-    def check(self, given: Any, shape: tuple[int, ...]) -> Array:
-        """Return the labels as an array, if they fit an output of this shape.
+    def check(self, values: Any, shape: tuple[int, ...]) -> Array:
+        """Return the labels as an array, if they match an output of this shape.
 
         Raises:
-            Rot180Error: numbers that are no class, another shape than the output's, or values that
-                are not finite numbers.
+            Rot180Error: a label is no class, the shape is not that of the output, or a value is
+                not a finite number.
         """
-        labels: Array = np.asarray(given)
+        labels: Array = np.asarray(values)
         if labels.dtype.kind not in "iuf":
             raise Rot180Error(f"Labels are numbers; these are {labels.dtype}.")
         if labels.ndim == 1 and labels.dtype.kind in "iu" and len(shape) == 2:
@@ -48,22 +48,22 @@ class Cost(ABC):
                 )
         elif labels.shape != shape:
             raise Rot180Error(
-                f"The network's output is of shape {shape}, what it should be of shape "
+                f"The network's output is of shape {shape}, but its target is of shape "
                 f"{labels.shape}; give the same shape, or one class number for each image if the "
                 "output is (images, classes)."
             )
         elif not np.isfinite(labels).all():
             image = np.argwhere(~np.isfinite(labels))[0][0]
-            raise Rot180Error(f"What the output should be for image {image} is not finite.")
+            raise Rot180Error(f"The target of image {image} is not finite.")
         return labels
 
-    def reached(self, output: Array) -> Array | None:
-        """Return the a of an error that is a - y; None if the error is something else."""
+    def prediction(self, output: Array) -> Array | None:
+        """Return a if the error is a - y; None if the error is something else."""
         return None
 
     @abstractmethod
-    def of(self, output: Array, y: Array) -> Array:
-        """Return C_x of each image (n,)."""
+    def per_image(self, output: Array, y: Array) -> Array:
+        """Return the cost C_x of each image (n,)."""
 
     @abstractmethod
     def error(self, output: Array, y: Array) -> Array:
@@ -71,9 +71,9 @@ class Cost(ABC):
 
 
 class Quadratic(Cost):
-    """``C_x = |a - y|^2 / 2``, so that dC/da = a - y; the last activation then multiplies f'(z)."""
+    """``C_x = |a - y|^2 / 2``, so that dC/da = a - y; the last activation multiplies by f'(z)."""
 
-    def of(self, output: Array, y: Array) -> Array:
+    def per_image(self, output: Array, y: Array) -> Array:
         """Return half the squared distance of each image."""
         half: Array = ((output - y) ** 2).reshape(len(output), -1).sum(1) / 2
         return half
@@ -82,19 +82,19 @@ class Quadratic(Cost):
         """Return a - y."""
         return output - y
 
-    def reached(self, output: Array) -> Array:
+    def prediction(self, output: Array) -> Array:
         """Return the output."""
         return output
 
 
 class SoftmaxCrossEntropy(Cost):
-    """The output z becomes shares a = exp(z) / sum exp(z), and C_x = -sum y log a.
+    """The output z becomes probabilities a = exp(z) / sum exp(z), and C_x = -sum y log a.
 
-    The two derivatives, of the logarithm and of the softmax, cancel to dC/dz = a - y, since the y
-    of an image sum to one.
+    The derivatives of the logarithm and of the softmax combine to dC/dz = a - y, since the targets
+    y of an image sum to one.
 
     Args:
-        smoothing: share of the target that is spread evenly over all classes (Szegedy et al.,
+        smoothing: fraction of the target that is spread evenly over all classes (Szegedy et al.,
             CVPR 2016).
     """
 
@@ -103,18 +103,19 @@ class SoftmaxCrossEntropy(Cost):
             raise Rot180Error(f"The smoothing lies between 0 and 1, not at {smoothing}.")
         self.smoothing = smoothing
 
-    def check(self, given: Any, shape: tuple[int, ...]) -> Array:
+    def check(self, values: Any, shape: tuple[int, ...]) -> Array:
         """Return the labels; see :meth:`Cost.check`.
 
         Raises:
-            Rot180Error: also if the output is not (images, classes), or shares do not sum to one.
+            Rot180Error: the output is not (images, classes), or the targets of an image do not sum
+                to 1; see also :meth:`Cost.check`.
         """
         if len(shape) != 2:
             raise Rot180Error(
                 f"Softmax needs outputs of shape (images, classes), not {shape}: put a Flatten and "
                 "a Dense layer before it."
             )
-        labels = super().check(given, shape)
+        labels = super().check(values, shape)
         if labels.shape == shape:
             wrong = np.flatnonzero(np.abs(labels.sum(1) - 1) > 1e-5)
             if len(wrong):
@@ -125,11 +126,11 @@ class SoftmaxCrossEntropy(Cost):
         return labels
 
     def target(self, labels: Any, output: Array) -> Array:
-        """Return y, smoothed."""
+        """Return the smoothed target y."""
         y = super().target(labels, output)
         return y * (1 - self.smoothing) + self.smoothing / y.shape[-1] if self.smoothing else y
 
-    def of(self, output: Array, y: Array) -> Array:
+    def per_image(self, output: Array, y: Array) -> Array:
         """Return the cross-entropy of each image, in nats."""
         entropy: Array = -(y * _log_softmax(output)).sum(-1)
         return entropy
@@ -138,7 +139,7 @@ class SoftmaxCrossEntropy(Cost):
         """Return a - y."""
         return softmax(output) - y
 
-    def reached(self, output: Array) -> Array:
+    def prediction(self, output: Array) -> Array:
         """Return the softmax of the output."""
         return softmax(output)
 
@@ -153,6 +154,18 @@ def softmax(z: Array) -> Array:
         array([0., 0., 1.])
     """
     return np.exp(_log_softmax(z))
+
+
+def count_correct(output: Array, labels: Array) -> float:
+    """Return how many images have their largest output at their class.
+
+    The result is not a number where there are no classes: the output is not (images, classes), or
+    has one column.
+    """
+    if output.ndim != 2 or output.shape[1] < 2:
+        return float("nan")
+    classes = labels if labels.ndim == 1 else labels.argmax(-1)
+    return float((output.argmax(-1) == classes).sum())
 
 
 def _log_softmax(z: Array) -> Array:

@@ -1,8 +1,9 @@
-"""The deconvnet: a feature goes back to the pixels, by the same convolutions as the error.
+"""The deconvnet: projects a feature to the pixels, by the convolutions that carry the error.
 
-Zeiler & Fergus (ECCV 2014) keep one feature map, set all else to zero, and walk back: unpool,
-rectify, filter with the transposed kernels. Unpooling by switches is the error's way through a
-maximum; filtering is the full convolution with the rotated kernel. Only the rectifier differs.
+Zeiler & Fergus (ECCV 2014) keep one feature map, set all others to zero, and go backward: unpool,
+rectify, filter with the transposed kernels. Unpooling by switches is the backward pass of a
+maximum, and filtering is the full convolution with the rotated kernel. Only the rectifier differs
+from the backward pass of the error.
 """
 
 from typing import Any
@@ -28,20 +29,21 @@ def project(
     method: str = "deconvnet",
     unpool: str = "switches",
 ) -> Array:
-    """Carry a feature, or a unit of it, back to the pixels of the images.
+    """Project a feature, or one unit of it, to the pixels of the images.
 
-    The signal starts with the activation itself, after the rectifier that directly follows the
-    layer, where one does. Biases take no part.
+    The signal starts with the activation, after the rectifier if one follows the layer directly.
+    Biases do not enter.
 
     Args:
         network: the network.
-        x: images (n, c, h, w).
-        layer: name of a layer whose output is maps (n, c, y, x), as a convolution's.
+        x: (n, c, h, w), images.
+        layer: name of a layer whose output is maps (n, c, y, x), for example a convolution.
         feature: number of one of these maps.
         position: None for the whole map, "peak" for its strongest unit on each image, or (y, x).
-        method: at a rectifier the signal s becomes max(s, 0) ("deconvnet"), s where the unit fired
-            and else 0 ("gradient"), or max(s, 0) where it fired and else 0 ("guided").
-        unpool: at a maximum, "switches" (to where it was) or "repeat" (to the whole window).
+        method: rule for the signal s at a rectifier: max(s, 0) ("deconvnet"); s where the unit
+            fired, else 0 ("gradient"); max(s, 0) where the unit fired, else 0 ("guided").
+        unpool: rule for a maximum: its signal goes to its position ("switches") or to the whole
+            window ("repeat").
 
     Returns:
         (n, c, h, w), in the units of the images.
@@ -57,17 +59,20 @@ def project(
         >>> project(network, image, "conv", feature=1, position="peak").shape
         (1, 1, 5, 5)
     """
-    network.training(False)
+    network.set_training(False)
     network.input(x)
     network.feed_forward()
-    top, signal = start(network, layer, feature, position)
-    return signals(network, top, signal, method, unpool)[""]
+    top, signal = seed_signal(network, layer, feature, position)
+    return backward_signals(network, top, signal, method, unpool)[""]
 
 
-def start(network: Network, layer: str, feature: int, position: Any = None) -> tuple[str, Array]:
-    """Return where the way back begins, after the rectifier if there is one, and the signal there.
+def seed_signal(
+    network: Network, layer: str, feature: int, position: Any = None
+) -> tuple[str, Array]:
+    """Return the layer at which a projection starts, and the signal at its output.
 
-    The network has to have been fed forward. Arguments and errors as for :func:`project`.
+    The layer is the rectifier if one follows ``layer`` directly. The network must have taken its
+    forward pass. Arguments and errors are those of :func:`project`.
     """
     names = list(network.layers)
     check_name(layer, "layer", names)
@@ -84,12 +89,12 @@ def start(network: Network, layer: str, feature: int, position: Any = None) -> t
         case None:
             signal[:, feature] = a[:, feature]
         case "peak":
-            for image, one in enumerate(a[:, feature]):
-                y, x = np.unravel_index(one.argmax(), one.shape)
-                signal[image, feature, y, x] = one[y, x]
+            for image, feature_map in enumerate(a[:, feature]):
+                y, x = np.unravel_index(feature_map.argmax(), feature_map.shape)
+                signal[image, feature, y, x] = feature_map[y, x]
         case (_, _) if all(
-            0 <= whole_number(one, "A coordinate of a position") < size
-            for one, size in zip(position, a.shape[2:], strict=True)
+            0 <= whole_number(coordinate, "A coordinate of a position") < size
+            for coordinate, size in zip(position, a.shape[2:], strict=True)
         ):
             y, x = position
             signal[:, feature, y, x] = a[:, feature, y, x]
@@ -101,23 +106,32 @@ def start(network: Network, layer: str, feature: int, position: Any = None) -> t
     return top, signal
 
 
-def signals(
+def backward_signals(
     network: Network,
     top: str,
     signal: Array,
     method: str = "deconvnet",
     unpool: str = "switches",
 ) -> dict[str, Array]:
-    """Walk back from the output of a layer, and return the signal at the output of each below it.
+    """Return the signal at the output of each layer, from a given one down to the pixels.
 
-    The pixels stand under the empty name. Arguments and errors as for :func:`project`.
+    The signal at the pixels has the empty name.
+
+    Args:
+        network: the network, after its forward pass.
+        top: name of the layer at whose output the signal starts.
+        signal: (n, c, y, x), the signal at that output.
+        method, unpool: see :func:`project`.
+
+    Raises:
+        Rot180Error: there is no such method or unpooling.
     """
     check_name(method, "method", METHODS)
     check_name(unpool, "unpooling", UNPOOLINGS)
     names = ["", *network.layers]
-    found = {top: signal}
-    for place in range(names.index(top), 0, -1):
-        layer = network.layers[names[place]]
+    by_layer = {top: signal}
+    for position in range(names.index(top), 0, -1):
+        layer = network.layers[names[position]]
         if isinstance(layer, ReLU):
             if method != "deconvnet":
                 signal = signal * layer.derivative()
@@ -127,5 +141,5 @@ def signals(
             signal = layer.repeat(signal).copy()
         else:
             signal = layer.backward(signal).copy()
-        found[names[place - 1]] = signal
-    return found
+        by_layer[names[position - 1]] = signal
+    return by_layer

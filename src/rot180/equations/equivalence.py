@@ -1,13 +1,13 @@
-"""A perceptron, its connections cut and its weights shared, is a convolution.
+"""A perceptron with cut connections and shared weights is a convolution.
 
 Take a layer of perceptrons between all pixels of an image and all positions of some feature maps.
-Cut every connection but those from a small window to the position in its middle, and let all
-positions use the same weights: what is left is a convolution. Everything that holds for perceptrons
-then holds for it: z = W a, error = transposed W times delta, gradient = delta times a; and since a
-weight is used by many connections, its gradient is the sum over these.
+Cut every connection except those from a small window to one position, and let all positions use the
+same weights: the result is a convolution. Everything that holds for perceptrons then holds for it:
+z = W a, error = W^T delta, gradient = delta a^T; and since many connections use one weight, its
+gradient is the sum over these connections.
 
-The connections are found here from the sum that defines the operation, one by one, without any
-convolution: that both give the same numbers is what the tests show.
+This module finds the connections one by one from the sum that defines the operation, without any
+convolution; the tests show that both give the same numbers.
 """
 
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from rot180.equations.convolution import Array
-from rot180.equations.geometry import OPERATIONS, Padding, margins, out_size, pair
+from rot180.equations.padding import OPERATIONS, Padding, out_size, pair, resolve_padding
 from rot180.errors import Rot180Error, check_name
 
 CUT = -1
-"""In place of a weight's number: there is no connection."""
+"""The value in :attr:`Connections.weight` where there is no connection."""
 
 
 @dataclass(frozen=True)
 class Connections:
-    """What a convolution is as a perceptron.
+    """A convolution as a perceptron.
 
     Attributes:
-        weight: (outputs, inputs) whole numbers: which of the kernel's weights a connection uses,
-            counted along the flattened kernel; ``CUT`` where there is none.
+        weight: (outputs, inputs), the number of the weight that a connection uses, counted along
+            the flattened kernels; ``CUT`` where there is no connection.
         kernel: (f, c / groups, kh, kw), the shape of the kernels.
         below: (c, h, w), the shape of the inputs.
         above: (f, y, x), the shape of the outputs.
@@ -40,10 +40,13 @@ class Connections:
     above: tuple[int, int, int]
 
     def matrix(self, w: Array) -> Array:
-        """Return the perceptron's weights W (outputs, inputs): shared, and zero where cut.
+        """Return the weights W (outputs, inputs) of the perceptron: shared, and zero where cut.
+
+        Args:
+            w: the kernels; a single kernel may be (kh, kw).
 
         Raises:
-            Rot180Error: the kernels are of another shape. (One kernel may be (kh, kw).)
+            Rot180Error: the kernels have another shape.
         """
         single = self.kernel[:2] == (1, 1) and w.shape == self.kernel[2:]
         if w.shape != self.kernel and not single:
@@ -51,27 +54,27 @@ class Connections:
         return np.where(self.weight == CUT, 0, w.reshape(-1)[self.weight])
 
     def biases(self, b: Array) -> Array:
-        """Return the perceptron's biases (outputs,): one of a feature, at all positions."""
+        """Return the biases (outputs,) of the perceptron: one per feature, at all positions."""
         return np.repeat(b, self.above[1] * self.above[2])
 
     def shared_gradient(self, gradient: Array) -> Array:
-        """Return dC/dw of the kernels, of the perceptron's dC/dW (outputs, inputs).
+        """Return dC/dw of the kernels, given dC/dW (outputs, inputs) of the perceptron.
 
-        Each weight takes the sum over the connections that use it; those that are cut are left out.
+        The gradient of a weight is the sum over the connections that use it.
         """
-        whole = self.weight != CUT
+        connected = self.weight != CUT
         count = int(np.prod(self.kernel))
-        summed = np.bincount(self.weight[whole], gradient[whole], minlength=count)
-        return summed.reshape(self.kernel)
+        total = np.bincount(self.weight[connected], gradient[connected], minlength=count)
+        return total.reshape(self.kernel)
 
     def shared_bias_gradient(self, gradient: Array) -> Array:
-        """Return dC/db (f,), of the perceptron's dC/db (outputs,): the sum over positions."""
+        """Return dC/db (f,), given dC/db (outputs,) of the perceptron: the sum over positions."""
         total: Array = gradient.reshape(self.above[0], -1).sum(1)
         return total
 
     @property
     def uses(self) -> Array:
-        """How many connections share each weight, of the shape of the kernels."""
+        """Number of connections that share each weight, in the shape of the kernels."""
         used = self.weight[self.weight != CUT]
         return np.bincount(used, minlength=int(np.prod(self.kernel))).reshape(self.kernel)
 
@@ -84,7 +87,7 @@ def connections(
     groups: int = 1,
     operation: str = "correlation",
 ) -> Connections:
-    """Return the connections of a perceptron that are left in a convolution, and their weights.
+    """Return the connections that a convolution leaves of a perceptron, and their weights.
 
     Args:
         below: (c, h, w), the shape of the inputs.
@@ -93,38 +96,38 @@ def connections(
         operation: "correlation" or "convolution".
 
     Raises:
-        Rot180Error: the shapes do not fit each other.
+        Rot180Error: the shapes do not match.
 
     Example:
         >>> from rot180.equations import connections
-        >>> found = connections(below=(1, 1, 4), kernel=(1, 1, 1, 2))
-        >>> found.weight  # a row for each output; -1: cut
+        >>> layer = connections(below=(1, 1, 4), kernel=(1, 1, 1, 2))
+        >>> layer.weight  # one row per output; -1: cut
         array([[ 0,  1, -1, -1],
                [-1,  0,  1, -1],
                [-1, -1,  0,  1]])
-        >>> found.uses
+        >>> layer.uses
         array([[[[3, 3]]]])
     """
     c, height, width = below
-    f, each, kh, kw = kernel
-    if each * groups != c or f % groups:
+    f, group_channels, kh, kw = kernel
+    if group_channels * groups != c or f % groups:
         raise Rot180Error(
             f"Kernels of shape {kernel} in {groups} groups do not fit inputs of shape {below}."
         )
     check_name(operation, "operation", OPERATIONS)
     rotated = operation == "convolution"
     down, right = pair(stride, "stride")
-    borders = margins(padding, (kh, kw), (down, right), rotated)
-    y, x = out_size((height, width), (kh, kw), (down, right), borders)
+    pad_width = resolve_padding(padding, (kh, kw), (down, right), rotated)
+    y, x = out_size((height, width), (kh, kw), (down, right), pad_width)
     number = np.arange(int(np.prod(kernel))).reshape(kernel)
     weight = np.full((f, y, x, c, height, width), CUT)
     for feature, channel, i, j in np.ndindex(kernel):
-        source = feature // (f // groups) * each + channel
+        source = feature // (f // groups) * group_channels + channel
         for row, column in np.ndindex(y, x):
-            # The input that this weight reaches from here; a rotated kernel reaches with its end.
-            reach = (kh - 1 - i, kw - 1 - j) if rotated else (i, j)
-            v = down * row + reach[0] - borders[0][0]
-            u = right * column + reach[1] - borders[1][0]
+            # The weight meets the input at this offset in the window.
+            offset = (kh - 1 - i, kw - 1 - j) if rotated else (i, j)
+            v = down * row + offset[0] - pad_width[0][0]
+            u = right * column + offset[1] - pad_width[1][0]
             if 0 <= v < height and 0 <= u < width:
                 weight[feature, row, column, source, v, u] = number[feature, channel, i, j]
     return Connections(weight.reshape(f * y * x, c * height * width), kernel, below, (f, y, x))

@@ -1,10 +1,12 @@
-"""Layers with weights, layers that pass on: each goes forward, and carries the error back.
+"""Layers: each computes its output, the error of its input, and the gradient of its weights.
 
-A layer knows three things. ``forward(a)`` returns what it makes of the activations below it.
-``backward(delta)``, given dC/d(output), returns dC/d(input). ``gradient(delta)`` returns dC/dw and
-dC/db, if it has weights. All keep what they need from the last forward pass.
+- ``forward(a)`` returns the output for the activations a of the layer below.
+- ``backward(delta)`` takes dC/d(output) and returns dC/d(input).
+- ``gradient(delta)`` takes dC/d(output) and returns dC/dw and dC/db, if the layer has weights.
 
-What is returned lies in buffers that the next pass writes over: copy what is to be kept.
+``backward`` and ``gradient`` belong to the last forward pass. The layers of this file call the
+equations as they stand; ``rot180.equations.fast.layers`` overrides them to save time, and
+``rot180.equations`` offers the fast ones under the same names.
 """
 
 import copy
@@ -13,52 +15,61 @@ from typing import Any
 
 import numpy as np
 
-from rot180.equations.convolution import Array, check_error, rot180
-from rot180.equations.geometry import (
+from rot180.equations.convolution import (
+    Array,
+    bias_gradient,
+    check_error,
+    convolution,
+    convolution_error,
+    convolution_gradient,
+    correlation,
+    correlation_error,
+    correlation_gradient,
+)
+from rot180.equations.padding import (
     OPERATIONS,
     Padding,
+    check_count,
     check_groups,
-    count_of,
-    margins,
+    check_seed,
     pair,
-    seed_of,
+    resolve_padding,
 )
-from rot180.equations.patches import Buffers, Patches, channels_last
 from rot180.errors import Rot180Error, check_name
 
 
 class Layer(ABC):
-    """What all layers have in common."""
+    """The base class of all layers."""
 
-    _waits = False
-    """Whether the first weights are still to be drawn: by a network, or when they are asked for."""
+    _undrawn = False
+    """Whether w has no values yet: a network draws them, or the first access to the weights."""
 
     def __init__(self) -> None:
         self._weights: dict[str, Array] = {}
-        self._buffers = Buffers()
 
     @property
     def weights(self) -> dict[str, Array]:
-        """Weights and biases, "w" and "b"; empty for a layer that has none."""
-        self.draw(0)
+        """Weights "w" and biases "b"; empty for a layer without them."""
+        self.init_weights(0)
         return self._weights
 
     @weights.setter
     def weights(self, weights: dict[str, Array]) -> None:
-        self._weights, self._waits = weights, False
+        self._weights, self._undrawn = weights, False
 
-    def draw(self, seed: int | np.random.Generator) -> None:
-        """Draw the first weights w, normal with deviation sqrt(2 / inputs), if they wait for it.
+    def init_weights(self, seed: int | np.random.Generator) -> None:
+        """Draw w from a normal distribution, unless it has values already.
 
-        With this deviation the variance is kept through ReLU (He et al., 2015).
+        The standard deviation is sqrt(2 / inputs), which preserves the variance through ReLU (He et
+        al., 2015).
         """
-        if self._waits:
-            self._waits, w = False, self._weights["w"]
+        if self._undrawn:
+            self._undrawn, w = False, self._weights["w"]
             w[...] = np.random.default_rng(seed).standard_normal(w.shape) * np.sqrt(2 / w[0].size)
 
     @abstractmethod
     def forward(self, a: Array) -> Array:
-        """Return the layer's output."""
+        """Return the output."""
 
     @abstractmethod
     def backward(self, delta: Array) -> Array:
@@ -68,41 +79,36 @@ class Layer(ABC):
         """Return dC/dw and dC/db, given dC/d(output)."""
         return {}
 
-    def branch(self) -> Array | None:
-        """Return which side of each kink the last forward pass was on; None without kinks."""
+    def kink_pattern(self) -> Array | None:
+        """Return the side of each kink on which the last forward pass was; None without kinks."""
         return None
 
-    def twin(self) -> "Layer":
-        """Return a copy that uses the very same weights, with its own buffers and memory."""
-        return copy.deepcopy(self, {id(one): one for one in self.weights.values()})
+    def replica(self) -> "Layer":
+        """Return a copy that shares the weight arrays and nothing else."""
+        return copy.deepcopy(self, {id(array): array for array in self.weights.values()})
 
     def __repr__(self) -> str:
-        shapes = ", ".join(f"{name} {one.shape}" for name, one in self._weights.items())
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in self._weights.items())
         return f"{type(self).__name__}({shapes})"
 
-    def _start(self, w: Array, rng: np.random.Generator | None) -> None:
-        """Take an array for the weights w, to be drawn now or, without a generator, later."""
+    def _allocate(self, w: Array, rng: np.random.Generator | None) -> None:
+        """Take an array for w, with zeros for b; without a generator, w is drawn later."""
         if w.dtype.kind != "f":
             raise Rot180Error(f"Weights are float32 or float64, not {w.dtype}.")
-        self._weights, self._waits = {"w": w, "b": np.zeros(len(w), w.dtype)}, True
+        self._weights, self._undrawn = {"w": w, "b": np.zeros(len(w), w.dtype)}, True
         if rng is not None:
-            self.draw(rng)
-
-    @staticmethod
-    def floating(a: Array) -> Array:
-        """Return whole numbers as float64, all else as it is."""
-        return a if a.dtype.kind == "f" else a.astype(np.float64)
+            self.init_weights(rng)
 
 
 class Dense(Layer):
     """A layer of perceptrons: z = w a + b, every neuron connected with every input.
 
     Args:
-        inputs, outputs: numbers of neurons below and here.
-        rng: draws the first weights, see :meth:`Layer.draw`. Without it the network does, from the
-            layer's place as the seed: no two of its layers start alike, and it always starts the
-            same. A layer that is in no network draws from 0.
-        dtype: of the weights.
+        inputs, outputs: number of neurons in the layer below and in this one.
+        rng: generator that draws the first weights, see :meth:`Layer.init_weights`. Without one,
+            the network draws them with the position of the layer as the seed, so its layers start
+            differently and every time the same. A layer outside a network uses seed 0.
+        dtype: type of the weights.
     """
 
     def __init__(
@@ -114,48 +120,47 @@ class Dense(Layer):
     ) -> None:
         super().__init__()
         self._a: Array = np.zeros((0, 0))
-        inputs, outputs = count_of(inputs, "inputs"), count_of(outputs, "outputs")
-        self._start(np.empty((outputs, inputs), dtype), rng)
+        inputs, outputs = check_count(inputs, "inputs"), check_count(outputs, "outputs")
+        self._allocate(np.empty((outputs, inputs), dtype), rng)
 
     def forward(self, a: Array) -> Array:
-        """Return z (n, outputs) of a (n, inputs)."""
-        w = self.weights["w"]
-        if a.ndim != 2 or a.shape[1] != w.shape[1]:
-            raise Rot180Error(
-                f"The dense layer takes (images, {w.shape[1]}) values; these are of shape "
-                f"{a.shape}. Put a Flatten before it if they are images."
-            )
-        self._a = a
-        shape = (len(a), len(w))
-        z = np.matmul(a, w.T, out=self._buffers.get("z", shape, np.result_type(a, w)))
-        z += self.weights["b"]
-        return z
+        """Return z (n, outputs) for a (n, inputs)."""
+        self._remember(a)
+        return a @ self.weights["w"].T + self.weights["b"]
 
     def backward(self, delta: Array) -> Array:
-        """Return dC/da = transposed w times delta: each input gets the errors that it caused."""
-        w = self.weights["w"]
-        check_error(delta, (len(self._a), len(w)))
-        shape = (len(delta), w.shape[1])
-        out = self._buffers.get("error", shape, np.result_type(delta, w))
-        return np.matmul(delta, w, out=out)
+        """Return dC/da = w^T delta: each input collects the errors to which it contributed."""
+        self._check_error(delta)
+        return delta @ self.weights["w"]
 
     def gradient(self, delta: Array) -> dict[str, Array]:
-        """Return dC/dw[k,j], the sum over images of delta[k] a[j], and dC/db, that of delta."""
-        shape = self.weights["w"].shape
-        check_error(delta, (len(self._a), shape[0]))
-        out = self._buffers.get("gradient", shape, np.result_type(delta, self._a))
-        return {"w": np.matmul(delta.T, self._a, out=out), "b": delta.sum(0)}
+        """Return dC/dw[k,j], the sum of delta[k] a[j] over images, and dC/db, the sum of delta."""
+        self._check_error(delta)
+        return {"w": delta.T @ self._a, "b": delta.sum(0)}
+
+    def _remember(self, a: Array) -> None:
+        """Save the input for the backward pass."""
+        inputs = self.weights["w"].shape[1]
+        if a.ndim != 2 or a.shape[1] != inputs:
+            raise Rot180Error(
+                f"The dense layer takes (images, {inputs}) values; these are of shape {a.shape}. "
+                "Put a Flatten before it if they are images."
+            )
+        self._a = a
+
+    def _check_error(self, delta: Array) -> None:
+        check_error(delta, (len(self._a), len(self.weights["w"])))
 
 
 class Convolution(Layer):
-    """z = corr(w, a) + b, or z = w * a + b: a perceptron, its connections cut, its weights shared.
+    """z = corr(w, a) + b, or z = w * a + b: a perceptron with cut connections and shared weights.
 
     Args:
-        channels, features: of the activations below and here.
-        size: of the kernels, one number or (height, width).
+        channels, features: number of feature maps in the layer below and in this one.
+        size: size of the kernels, one number or (height, width).
         stride, padding, groups: see :func:`rot180.equations.convolution.correlation`.
-        operation: "correlation" (as PyTorch, and the faster one) or "convolution".
-        rng, dtype: as for :class:`Dense`.
+        operation: "correlation" (the one of PyTorch, and the faster one) or "convolution".
+        rng, dtype: see :class:`Dense`.
     """
 
     def __init__(
@@ -172,99 +177,104 @@ class Convolution(Layer):
     ) -> None:
         super().__init__()
         check_name(operation, "operation", OPERATIONS)
-        channels, features = count_of(channels, "channels"), count_of(features, "features")
-        groups = count_of(groups, "groups")
+        channels, features = check_count(channels, "channels"), check_count(features, "features")
+        groups = check_count(groups, "groups")
         check_groups(channels, features, groups)
-        kernel = pair(size, "size of the kernels")
+        kernel_size = pair(size, "size of the kernels")
         self.stride, self.groups = pair(stride, "stride"), groups
         self.rotated = operation == "convolution"
-        self.borders = margins(padding, kernel, self.stride, self.rotated)
-        w = np.empty((features, channels // groups, *kernel), dtype)
-        self._start(channels_last(w), rng)
-        self._patches = Patches(self.stride, self.borders, groups)
+        self.pad_width = resolve_padding(padding, kernel_size, self.stride, self.rotated)
+        self._a: Array = np.zeros(0)
+        self._output_shape: tuple[int, ...] = (0,)
+        self._allocate(np.empty((features, channels // groups, *kernel_size), dtype), rng)
 
     def forward(self, a: Array) -> Array:
-        """Return z (n, f, y, x) of a (n, c, h, w)."""
-        return self._patches.forward(a, self._kernel(), self.weights["b"])
+        """Return z (n, f, y, x) for a (n, c, h, w)."""
+        operation = convolution if self.rotated else correlation
+        z = operation(a, self.weights["w"], self.stride, self.pad_width, self.groups)
+        self._a, self._output_shape = a, z.shape
+        return z + self.weights["b"][:, None, None]
 
     def backward(self, delta: Array) -> Array:
-        """Return dC/da: delta, dilated by the stride, in full, with the kernel turned over."""
-        return self._patches.error(delta, self._kernel())
+        """Return dC/da: the full convolution, with the kernel rotated if it was not in forward."""
+        check_error(delta, self._output_shape)
+        error = convolution_error if self.rotated else correlation_error
+        w, size = self.weights["w"], (self._a.shape[2], self._a.shape[3])
+        return error(delta, w, size, self.stride, self.pad_width, self.groups)
 
     def gradient(self, delta: Array) -> dict[str, Array]:
-        """Return dC/dw, activations and errors correlated, and dC/db, the sum of the errors."""
-        found = self._patches.gradient(delta, self.weights["w"])
-        bias = self._patches.bias_gradient(delta)
-        return {"w": rot180(found) if self.rotated else found, "b": bias}
-
-    def _kernel(self) -> Array:
-        """Return the kernel as a correlation takes it."""
-        return rot180(self.weights["w"]) if self.rotated else self.weights["w"]
+        """Return dC/dw, the activations correlated with the errors, and dC/db."""
+        check_error(delta, self._output_shape)
+        gradient = convolution_gradient if self.rotated else correlation_gradient
+        size = (self.weights["w"].shape[2], self.weights["w"].shape[3])
+        w = gradient(self._a, delta, size, self.stride, self.pad_width, self.groups)
+        return {"w": w, "b": bias_gradient(delta)}
 
 
 class Flatten(Layer):
-    """(n, c, h, w) to (n, c h w)."""
+    """Turns images (n, c, h, w) into rows (n, c h w)."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._below: tuple[int, ...] = (0,)
-        self._above: tuple[int, ...] = (0,)
+        self._input_shape: tuple[int, ...] = (0,)
+        self._output_shape: tuple[int, ...] = (0,)
 
     def forward(self, a: Array) -> Array:
-        """Return one row an image."""
+        """Return one row per image."""
         if a.ndim < 2 or not a.size:
             raise Rot180Error(
                 f"Flatten takes (images, …), one image at least; these are of shape {a.shape}."
             )
         rows = a.reshape(len(a), -1)
-        self._below, self._above = a.shape, rows.shape
+        self._input_shape, self._output_shape = a.shape, rows.shape
         return rows
 
     def backward(self, delta: Array) -> Array:
         """Return the error in the shape of the images."""
-        check_error(delta, self._above)
-        if len(self._below) != 4:
-            return delta.reshape(self._below)
-        out = self._buffers.images("error", self._below, delta.dtype)
-        out[...] = delta.reshape(self._below)
-        return out
+        check_error(delta, self._output_shape)
+        return delta.reshape(self._input_shape)
 
 
 class Dropout(Layer):
-    """While training, set a share of the values to zero and scale the rest to the same mean.
+    """Sets a fraction of the values to zero in training, and scales the others to the same mean.
 
-    Source: Srivastava et al., JMLR 15, 2014; scaled while training instead of later.
+    Source: Srivastava et al., JMLR 15, 2014; scaled in training instead of in use.
 
     Args:
-        share: of the values that are dropped, from 0 to below 1.
-        seed: of the draws.
+        rate: fraction of values that are dropped, from 0 to below 1.
+        seed: seed of the random numbers.
     """
 
-    def __init__(self, share: float = 0.5, seed: int = 0) -> None:
+    def __init__(self, rate: float = 0.5, seed: int = 0) -> None:
         super().__init__()
-        if not 0 <= share < 1:
-            raise Rot180Error(f"The share that is dropped lies between 0 and 1, not {share}.")
-        self.share, self.training = share, False
+        if not 0 <= rate < 1:
+            raise Rot180Error(f"The dropout rate lies between 0 and 1, not at {rate}.")
+        self.rate, self.training = rate, False
         self._shape: tuple[int, ...] = (0,)
-        self._rng = np.random.default_rng(seed_of(seed))
+        self._rng = np.random.default_rng(check_seed(seed))
 
     def forward(self, a: Array) -> Array:
-        """Return a with values dropped, or a itself when not training."""
+        """Return a with values dropped, or a itself when not in training."""
         self._shape = a.shape
         if not self.training:
             self._factors: Any = 1.0
             return a
-        kept = np.asarray(self._rng.random(a.shape, np.float32) >= self.share)
-        self._factors = kept.astype(a.dtype) / a.dtype.type(1 - self.share)
+        kept = np.asarray(self._rng.random(a.shape, np.float32) >= self.rate)
+        self._factors = kept.astype(a.dtype) / a.dtype.type(1 - self.rate)
         dropped: Array = a * self._factors
         return dropped
 
     def backward(self, delta: Array) -> Array:
-        """Return the error, dropped where the values were."""
+        """Return the error, with zeros where the values were dropped."""
         check_error(delta, self._shape)
-        carried: Array = delta * self._factors
-        return carried
+        error: Array = delta * self._factors
+        return error
 
-    def draw_from(self, rng: np.random.Generator) -> None:
-        """Take the random numbers from here."""
+    def set_rng(self, rng: np.random.Generator) -> None:
+        """Draw from this generator from now on."""
         self._rng = rng
+
+
+def as_floats(a: Array) -> Array:
+    """Return whole numbers as float64, and floating-point numbers as they are."""
+    return a if a.dtype.kind == "f" else a.astype(np.float64)

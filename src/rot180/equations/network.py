@@ -1,25 +1,25 @@
-"""The algorithm: input, feed-forward, output error, back-propagate, gradient; and training by it.
+"""The five steps of back-propagation: input, feed-forward, output error, back-propagate, gradient.
 
-For images of 28x28 pixels and ten classes:
+A network for images of 28x28 pixels and ten classes, and one batch:
 
     network = Network({
         "conv1": Convolution(1, 8, 5), "relu1": ReLU(), "pool1": MaxPool(2),
         "flatten": Flatten(), "head": Dense(8 * 12 * 12, 10),
     })
-    network.fit(images, labels, epochs=3)
+    costs, gradients = network.five_steps(images, labels)
+
+:func:`rot180.equations.fit` trains it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from rot180.equations.convolution import Array
-from rot180.equations.costs import Cost, SoftmaxCrossEntropy
-from rot180.equations.geometry import count_of, seed_of
-from rot180.equations.layers import Dropout, Layer
-from rot180.equations.optimizers import SGD, Optimizer
-from rot180.equations.team import Team, hits
+from rot180.equations.costs import Cost, SoftmaxCrossEntropy, count_correct
+from rot180.equations.layers import Dropout, Layer, as_floats
+from rot180.equations.padding import check_count
 from rot180.errors import Rot180Error, listed
 
 Arrays = dict[str, Array]
@@ -27,57 +27,58 @@ Arrays = dict[str, Array]
 
 
 class _Weights(Arrays):
-    """The very arrays of a network's layers: what is assigned is copied into them."""
+    """The weight arrays of a network; an assignment copies values into them."""
 
     def __setitem__(self, name: str, values: Array) -> None:
         self[name][...] = values
 
 
 class Network:
-    """Layers one after the other, and a cost.
+    """A sequence of layers, and a cost.
 
-    After :meth:`feed_forward`, ``a[name]`` is each layer's output; after :meth:`back_propagate`,
-    ``delta[name]`` is dC/d(that output). Both lie in buffers that the next batch writes over.
+    After :meth:`feed_forward`, ``a[name]`` is the output of each layer; after
+    :meth:`back_propagate`, ``delta[name]`` is dC/d(that output). The next batch may overwrite both.
 
     Args:
-        layers: by name, from the first to the last; without names they are called "dense1",
-            "convolution2", …
-        cost: softmax and cross-entropy if not given.
+        layers: the layers by name, from the first to the last; layers without names are called
+            "dense1", "convolution2", …
+        cost: the cost; softmax and cross-entropy if not given.
 
     Example:
         >>> import numpy as np
         >>> from rot180.equations import Convolution, Dense, Flatten, Network, ReLU
         >>> network = Network([Convolution(1, 4, 3), ReLU(), Flatten(), Dense(4 * 4 * 4, 2)])
         >>> images = np.random.default_rng(0).normal(size=(100, 1, 6, 6))
-        >>> labels = (images.mean((1, 2, 3)) > 0).astype(int)
-        >>> history = network.fit(images, labels, epochs=10)
-        >>> network.accuracy(images, labels) > 0.9
-        True
+        >>> costs, gradients = network.five_steps(images, labels=np.arange(100) % 2)
+        >>> costs.shape, sorted(gradients)
+        ((100,), ['convolution1.b', 'convolution1.w', 'dense4.b', 'dense4.w'])
     """
 
     def __init__(
         self, layers: Mapping[str, Layer] | Sequence[Layer], cost: Cost | None = None
     ) -> None:
         if not isinstance(layers, Mapping):
-            layers = {f"{type(one).__name__.lower()}{k}": one for k, one in enumerate(layers, 1)}
-        self.layers = _checked(layers)
+            layers = {
+                f"{type(layer).__name__.lower()}{k}": layer for k, layer in enumerate(layers, 1)
+            }
+        self.layers = _check_layers(layers)
         self.cost = cost if cost is not None else SoftmaxCrossEntropy()
         if not isinstance(self.cost, Cost):
             raise Rot180Error(f"The cost is an object like Quadratic(), not {self.cost!r}.")
-        for place, one in enumerate(self.layers.values()):
-            one.draw(place)
+        for position, layer in enumerate(self.layers.values()):
+            layer.init_weights(position)
         self.x: Array = np.zeros(0)
         self.a: Arrays = {}
         self.delta: Arrays = {}
 
     @property
     def weights(self) -> Arrays:
-        """All weights and biases by name; changing them changes the network."""
+        """All weights and biases by name; changes to them change the network."""
         return _Weights(
             {
-                f"{name}.{kind}": one
+                f"{name}.{kind}": array
                 for name, layer in self.layers.items()
-                for kind, one in layer.weights.items()
+                for kind, array in layer.weights.items()
             }
         )
 
@@ -85,7 +86,7 @@ class Network:
         """Copy weights into the network.
 
         Raises:
-            Rot180Error: names or shapes are not those of this network.
+            Rot180Error: a name or a shape is not that of this network.
         """
         own = self.weights
         for name in [*own, *weights]:
@@ -95,16 +96,16 @@ class Network:
                     f"The weights '{name}' are {shapes[1]}; in this network they are {shapes[0]}. "
                     f"It has {listed(own, name)}."
                 )
-        for name, one in weights.items():
-            own[name][...] = one
+        for name, values in weights.items():
+            own[name][...] = values
 
     # The five steps.
 
     def input(self, x: Array) -> None:
-        """Step 1, input: a batch of images (n, c, h, w), or of rows (n, inputs).
+        """Step 1, input: take a batch of images (n, c, h, w), or of rows (n, inputs).
 
         Raises:
-            Rot180Error: it is no array of numbers, or an empty one.
+            Rot180Error: x is not an array of numbers, or is empty.
         """
         x = np.asarray(x)
         if x.dtype.kind not in "iuf" or x.ndim < 2 or not x.size:
@@ -112,16 +113,16 @@ class Network:
                 f"The input has to be numbers (images, …), one image at least; this one is of "
                 f"shape {x.shape} and type {x.dtype}."
             )
-        self.x, self.a, self.delta = Layer.floating(x), {}, {}
+        self.x, self.a, self.delta = as_floats(x), {}, {}
 
     def feed_forward(self) -> Array:
-        """Step 2, feed-forward: each layer makes its output of the one below.
+        """Step 2, feed-forward: each layer computes its output from that of the layer below.
 
         Raises:
-            Rot180Error: a layer cannot take what comes from below; the message names it.
+            Rot180Error: a layer cannot take the output of the layer below; the message names it.
         """
         a = self.x
-        with np.errstate(invalid="ignore", over="ignore"):  # step 3 says where it began
+        with np.errstate(invalid="ignore", over="ignore"):  # step 3 reports where it started
             for name, layer in self.layers.items():
                 try:
                     a = self.a[name] = layer.forward(a)
@@ -130,49 +131,49 @@ class Network:
         return a
 
     def output_error(self, labels: Any, images: int | None = None) -> Array:
-        """Step 3, output error: dC/d(output), where the cost is the mean over images.
+        """Step 3, output error: compute dC/d(output), where C is the mean cost of the images.
 
         Args:
-            labels: one class number an image, or what the output should be.
-            images: how many the mean is over; those of this batch if not given.
+            labels: one class number per image, or the desired output.
+            images: number of images in the mean; the size of this batch if not given.
 
         Returns:
-            (n,) the cost of each image.
+            (n,), the cost of each image.
 
         Raises:
-            Rot180Error: labels that do not fit, or a cost that is not finite.
+            Rot180Error: the labels do not match, or a cost is not finite.
         """
-        last = self._last(self.a, "feed_forward")
+        last = self._last_layer(self.a, "feed_forward")
         y = self.cost.target(labels, self.a[last])
         with np.errstate(invalid="ignore", over="ignore"):
-            costs = self.cost.of(self.a[last], y)
+            costs = self.cost.per_image(self.a[last], y)
         if not np.isfinite(costs).all():
-            raise Rot180Error(self._not_finite())
+            raise Rot180Error(self._explain_infinite_cost())
         self.delta[last] = self.cost.error(self.a[last], y) / (images or len(y))
         return costs
 
     def back_propagate(self) -> None:
-        """Step 4, back-propagate: each layer hands the error of its output to the one below.
+        """Step 4, back-propagate: each layer passes the error of its output to the layer below.
 
-        The first layer does not: nobody needs the error of the image itself.
+        The first layer does not: no weight needs the error of the image.
         """
-        self._last(self.delta, "output_error")
+        self._last_layer(self.delta, "output_error")
         names = list(self.layers)
         for below, name in zip(reversed(names[:-1]), reversed(names[1:]), strict=True):
             self.delta[below] = self.layers[name].backward(self.delta[name])
 
     def gradient(self) -> Arrays:
-        """Step 5, gradient: dC/dw and dC/db of each layer, of its input and its error."""
+        """Step 5, gradient: each layer computes dC/dw and dC/db from its input and its error."""
         return {
-            f"{name}.{kind}": one
+            f"{name}.{kind}": array
             for name, layer in self.layers.items()
-            for kind, one in layer.gradient(self.delta[name]).items()
+            for kind, array in layer.gradient(self.delta[name]).items()
         }
 
     def five_steps(self, x: Array, labels: Any, images: int | None = None) -> tuple[Array, Arrays]:
-        """Return the cost of each image (n,) and the gradients of the mean cost by name.
+        """Return the cost of each image (n,), and the gradients of the mean cost by name.
 
-        The gradients lie in buffers that the next batch writes over.
+        The next batch may overwrite the gradients.
         """
         self.input(x)
         self.feed_forward()
@@ -182,136 +183,86 @@ class Network:
 
     # What the steps are for.
 
-    def scores(self, x: Array, part: int = 64) -> Array:
-        """Return the output for images of any number, ``part`` at a time; nothing is dropped."""
-        self.training(False)
+    def scores(self, x: Array, batch: int = 64) -> Array:
+        """Return the output for any number of images, without dropout.
+
+        Args:
+            x: (images, …).
+            batch: number of images that go forward together.
+        """
+        self.set_training(False)
         self.input(x)
-        part, outputs = count_of(part, "images in a part"), []
-        for one in parts(len(x), part):
-            self.input(x[one])
+        batch, outputs = check_count(batch, "images in a batch"), []
+        for images in batches(len(x), batch):
+            self.input(x[images])
             outputs.append(self.feed_forward().copy())
         return np.concatenate(outputs)
 
     def accuracy(self, x: Array, labels: Any) -> float:
-        """Return the share of images whose class has the largest score.
+        """Return the fraction of images whose class has the largest score.
 
         Raises:
-            Rot180Error: labels that do not fit.
+            Rot180Error: the labels do not match.
         """
         scores = self.scores(x)
-        return hits(scores, self.cost.check(labels, scores.shape)) / len(scores)
+        return count_correct(scores, self.cost.check(labels, scores.shape)) / len(scores)
 
-    def fit(
-        self,
-        x: Array,
-        labels: Array,
-        *,
-        epochs: int = 1,
-        batch: int = 32,
-        optimizer: Optimizer | None = None,
-        seed: int = 0,
-        threads: int = 1,
-        told: Callable[[int, float, float], None] | None = None,
-    ) -> list[dict[str, float]]:
-        """Train on images in random order, and return what was reached in each epoch.
-
-        Args:
-            x: (images, …).
-            labels: one class number an image, or what the output should be.
-            epochs: how often to go through the images.
-            batch: images in a step; the last batch of an epoch may be smaller.
-            optimizer: momentum with rate 0.01 if not given.
-            seed: of the order.
-            threads: that share a batch, see :class:`rot180.equations.team.Team`.
-            told: called after each epoch with its number, mean cost and accuracy.
-
-        Returns:
-            For each epoch "epoch", "cost" (the mean) and "accuracy" (the share of right classes;
-            not a number where the output is not (images, classes)).
-
-        Raises:
-            Rot180Error: labels that do not fit, or a cost that is no longer finite.
-        """
-        epochs, batch = count_of(epochs, "epochs"), count_of(batch, "images in a batch")
-        self.input(x)
-        x = self.x
-        above = self.scores(x[:1]).shape[1:]
-        labels = self.cost.check(labels, (len(x), *above))
-        bad = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(1))
-        if len(bad):
-            raise Rot180Error(f"Image {bad[0]} holds values that are not finite ({len(bad)} do).")
-        optimizer = optimizer if optimizer is not None else SGD(0.01, momentum=0.9)
-        if not isinstance(optimizer, Optimizer):
-            raise Rot180Error(f"The optimizer is an object like Adam(), not {optimizer!r}.")
-        rng, history = np.random.default_rng(seed_of(seed)), []
-        with Team(self, threads=threads, seed=seed) as team:
-            for epoch in range(1, epochs + 1):
-                cost, right, order = 0.0, 0.0, rng.permutation(len(x))
-                for one in parts(len(x), batch):
-                    found = team.five_steps(x[order[one]], labels[order[one]])
-                    optimizer.step(self.weights, found.gradients)
-                    cost, right = cost + found.cost * found.images, right + found.right
-                history.append({"epoch": epoch, "cost": cost / len(x), "accuracy": right / len(x)})
-                if told is not None:
-                    told(epoch, cost / len(x), right / len(x))
-        return history
-
-    def training(self, wanted: bool) -> None:
-        """Say whether dropout drops."""
+    def set_training(self, training: bool) -> None:
+        """Switch dropout on or off."""
         for layer in self.layers.values():
             if isinstance(layer, Dropout):
-                layer.training = wanted
+                layer.training = training
 
-    def twin(self) -> "Network":
-        """Return a network with the same weights, the very same arrays, and its own buffers."""
-        return Network({name: one.twin() for name, one in self.layers.items()}, self.cost)
+    def replica(self) -> "Network":
+        """Return a network that shares the weight arrays and nothing else."""
+        return Network({name: layer.replica() for name, layer in self.layers.items()}, self.cost)
 
-    def _last(self, found: Arrays, step: str) -> str:
-        """Return the name of the last layer, once the step before has been taken."""
+    def _last_layer(self, arrays: Arrays, step: str) -> str:
+        """Return the name of the last layer, if the step before has filled its array."""
         last = next(reversed(self.layers))
-        if last not in found:
-            raise Rot180Error(f"The five steps go one after the other: call {step} first.")
+        if last not in arrays:
+            raise Rot180Error(f"The five steps have an order: call {step} first.")
         return last
 
-    def _not_finite(self) -> str:
-        """Say which values are the first that are not finite, from the images upwards."""
+    def _explain_infinite_cost(self) -> str:
+        """Return a sentence about the first values that are not finite, from the images upwards."""
         suspects = [("the images", self.x)]
         for name, layer in self.layers.items():
             suspects += [(f"the weights '{name}.{kind}'", w) for kind, w in layer.weights.items()]
             suspects.append((f"the output of '{name}'", self.a[name]))
-        for what, one in suspects:
-            bad = np.argwhere(~np.isfinite(one))
+        for what, values in suspects:
+            bad = np.argwhere(~np.isfinite(values))
             if len(bad):
                 where = ", ".join(map(str, bad[0]))
-                training = "If this came while training, lower the learning rate."
+                training = "If this happened in training, lower the learning rate."
                 return (
                     f"The cost is not finite. The first values that are not: {what}, entry "
-                    f"[{where}] = {one[tuple(bad[0])]} ({len(bad)} of {one.size}). "
-                    + ("Look at the data." if one is self.x else training)
+                    f"[{where}] = {values[tuple(bad[0])]} ({len(bad)} of {values.size}). "
+                    + ("Look at the data." if values is self.x else training)
                 )
         return "The cost is not finite although all outputs are: they are too large for it."
 
 
-def _checked(layers: Mapping[str, Layer]) -> dict[str, Layer]:
-    """Return the layers, if each is one, and stands in one place only.
+def _check_layers(layers: Mapping[str, Layer]) -> dict[str, Layer]:
+    """Return the layers, if each is a layer and has one position.
 
     Raises:
-        Rot180Error: otherwise; a layer in two places would forget the first on its second pass.
+        Rot180Error: otherwise. A layer remembers one forward pass, so it cannot have two positions.
     """
     if not layers:
         raise Rot180Error("A network needs one layer at least.")
-    seen: dict[int, str] = {}
-    for name, one in layers.items():
-        if not isinstance(one, Layer):
-            raise Rot180Error(f"Layer '{name}' is an object like ReLU(), not {one!r}.")
-        if id(one) in seen:
+    names: dict[int, str] = {}
+    for name, layer in layers.items():
+        if not isinstance(layer, Layer):
+            raise Rot180Error(f"Layer '{name}' is an object like ReLU(), not {layer!r}.")
+        if id(layer) in names:
             raise Rot180Error(
-                f"'{seen[id(one)]}' and '{name}' are the same layer object: make two of them."
+                f"'{names[id(layer)]}' and '{name}' are the same layer object: make two of them."
             )
-        seen[id(one)] = name
+        names[id(layer)] = name
     return dict(layers)
 
 
-def parts(count: int, size: int) -> Iterator[slice]:
-    """Cut ``count`` things into parts of ``size``; the last one may be smaller."""
+def batches(count: int, size: int) -> Iterator[slice]:
+    """Return slices that cut ``count`` items into batches of ``size``; the last may be smaller."""
     return (slice(first, min(first + size, count)) for first in range(0, count, size))

@@ -1,4 +1,4 @@
-"""Steps downhill: gradient descent, with momentum, and Adam."""
+"""Optimizers: gradient descent with momentum, Adam, and Muon."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ from rot180.errors import Rot180Error
 
 
 class Optimizer(ABC):
-    """Changes weights in place, given their gradients under the same names.
+    """Updates weights in place, given their gradients under the same names.
 
     Attributes:
-        rate: the learning rate; it may be changed between steps.
-        state: what is remembered between steps, by "name of the weights/what".
+        rate: learning rate; it may be changed between steps.
+        state: arrays that last from step to step, by name: "conv1.w/velocity".
     """
 
     def __init__(self, rate: float) -> None:
@@ -28,7 +28,7 @@ class Optimizer(ABC):
         """Take one step."""
 
     def _memory(self, name: str, what: str, like: Array) -> Array:
-        """Return what is remembered, zeros at first."""
+        """Return an array that lasts from step to step; it starts with zeros."""
         key = f"{name}/{what}"
         if key not in self.state:
             self.state[key] = np.zeros_like(like)
@@ -39,11 +39,11 @@ class SGD(Optimizer):
     """Gradient descent, w -= rate dC/dw; with momentum, along a decaying sum of gradients.
 
     Args:
-        rate: the learning rate.
-        momentum: share of the velocity v that is kept: v = momentum v + dC/dw, w -= rate v.
-        nesterov: step along dC/dw + momentum v instead of v (Sutskever et al., ICML 2013); it
-            needs a momentum.
-        weight_decay: times w is added to dC/dw of arrays with two axes or more, not of biases.
+        rate: learning rate.
+        momentum: factor of the velocity v: v = momentum v + dC/dw, w -= rate v.
+        nesterov: whether to step along dC/dw + momentum v instead of v (Sutskever et al., ICML
+            2013); this needs a momentum.
+        weight_decay: factor with which w is added to dC/dw; biases do not decay.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class SGD(Optimizer):
         if nesterov and not momentum:
             raise Rot180Error(
                 "With nesterov a step looks ahead along the momentum, which is 0 here: give one, "
-                "such as 0.9, or leave nesterov out."
+                "for example 0.9, or leave nesterov out."
             )
         self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
 
@@ -77,14 +77,14 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Steps of similar size for all weights: the mean gradient over its root mean square.
+    """Takes steps of similar size for all weights: the mean gradient over its root mean square.
 
     Source: Kingma & Ba, ICLR 2015, algorithm 1.
 
     Args:
-        rate: the size of a step, roughly.
-        beta1, beta2: shares of the running means of gradients and of their squares that are kept.
-        epsilon: added to the root, against division by zero.
+        rate: approximate size of a step.
+        beta1, beta2: decay of the running means of the gradients and of their squares.
+        epsilon: number added to the root, against division by zero.
     """
 
     def __init__(
@@ -103,23 +103,23 @@ class Adam(Optimizer):
             steps += 1
             mean += (1 - self.beta1) * (gradient - mean)
             square += (1 - self.beta2) * (gradient**2 - square)
-            # Both began at zero: divide by the share of real gradients in them.
+            # Both means started at zero: divide by the weight of the gradients in them.
             unbiased = mean / (1 - self.beta1 ** steps[0])
             root = np.sqrt(square / (1 - self.beta2 ** steps[0]))
             weights[name][...] -= self.rate * unbiased / (root + self.epsilon)
 
 
-class Orthogonal(Optimizer):
-    """Momentum whose step is brought close to the nearest matrix with orthogonal rows.
+class Muon(Optimizer):
+    """Momentum with an orthogonalised step: all singular values of the step are about 1.
 
-    Kernels (f, c, kh, kw) are taken as matrices with one row a feature. All singular values of a
-    step are about one, so rare directions of the gradient are learned as fast as frequent ones.
+    Kernels (f, c, kh, kw) count as matrices with one row per feature. Rare directions of the
+    gradient are learned as fast as frequent ones.
 
     Source: Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024.
 
     Args:
-        rate: the size of a step.
-        momentum: share of the running mean of gradients that is kept.
+        rate: size of a step.
+        momentum: decay of the running mean of the gradients.
     """
 
     def __init__(self, rate: float = 0.02, momentum: float = 0.95) -> None:
@@ -135,8 +135,8 @@ class Orthogonal(Optimizer):
             mean += (1 - self.momentum) * (gradient - mean)
             ahead = gradient + self.momentum * (mean - gradient)
             rows = ahead.reshape(len(w), -1)
-            stretch = max(1.0, rows.shape[0] / rows.shape[1]) ** 0.5
-            w -= self.rate * stretch * orthogonalised(rows).reshape(w.shape)
+            scale = max(1.0, rows.shape[0] / rows.shape[1]) ** 0.5
+            w -= self.rate * scale * orthogonalised(rows).reshape(w.shape)
 
 
 def _check_shares(**shares: float) -> None:
@@ -146,10 +146,10 @@ def _check_shares(**shares: float) -> None:
 
 
 def orthogonalised(matrix: Array) -> Array:
-    """Bring all singular values close to 1 (between 0.7 and 1.2) by five Newton-Schulz steps.
+    """Return the matrix with all singular values close to 1 (between 0.7 and 1.2).
 
-    The odd polynomial p x + q x^3 + r x^5 acts on the singular values, steep at 0. Source: as
-    above.
+    Five Newton-Schulz steps apply the odd polynomial p x + q x^3 + r x^5, which is steep at 0, to
+    the singular values. Source: see :class:`Muon`.
     """
     p, q, r = 3.4445, -4.7750, 2.0315
     tall = matrix.shape[0] > matrix.shape[1]

@@ -1,20 +1,22 @@
 """Pooling: each window of a map becomes one value, and the error goes back into the window."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from rot180.equations.convolution import Array, check_error
-from rot180.equations.geometry import Margins, Padding, margins, out_size, pair
-from rot180.equations.layers import Layer
+from rot180.equations.layers import Layer, as_floats
+from rot180.equations.padding import Padding, PadWidth, out_size, pair, resolve_padding
 from rot180.errors import Rot180Error
 
 
-class _Pool(Layer):
-    """Windows of a map, entry by entry: one strided view for each place in the window."""
+class Pool(Layer):
+    """The base class of poolings: cuts a map into windows, and puts windows back into a map."""
 
-    _border = 0.0
+    pad_value = 0.0
+    """Value of the border around the map."""
 
     def __init__(
         self,
@@ -23,145 +25,114 @@ class _Pool(Layer):
         padding: Padding = 0,
     ) -> None:
         super().__init__()
-        self.a: Array = np.zeros(0)
         self.size = pair(size, "size of the windows")
         self.stride = pair(self.size if stride is None else stride, "stride")
-        self.borders: Margins = margins(padding, self.size, self.stride)
-        if any(max(border) >= k for border, k in zip(self.borders, self.size, strict=True)):
+        self.pad_width: PadWidth = resolve_padding(padding, self.size, self.stride)
+        if any(max(border) >= k for border, k in zip(self.pad_width, self.size, strict=True)):
             raise Rot180Error(
-                f"The padding {self.borders} is as large as the windows, which are {self.size}: "
+                f"The padding {self.pad_width} is as large as the windows, which are {self.size}: "
                 "some of them would hold nothing of the image."
             )
+        self._input_shape: tuple[int, ...] = (0,)
+        self._output_shape: tuple[int, ...] = (0,)
 
-    def _padded(self, a: Array) -> Array:
+    def _windows(self, a: Array) -> Array:
+        """Return the windows of maps (n, c, h, w) as (n, c, y, x, kh kw)."""
+        a = self._remember(a)
+        framed = np.pad(a, ((0, 0), (0, 0), *self.pad_width), constant_values=self.pad_value)
+        windows = sliding_window_view(framed, self.size, axis=(2, 3))
+        windows = windows[:, :, :: self.stride[0], :: self.stride[1]]
+        return windows.reshape(*self._output_shape, -1)
+
+    def _remember(self, a: Array) -> Array:
+        """Save the shapes for the backward pass; return the maps as floating-point numbers."""
         if a.ndim != 4:
             raise Rot180Error(f"Pooling takes (images, channels, h, w), not the shape {a.shape}.")
-        a = self.floating(a)
-        self._shape = a.shape
-        self._count = out_size(a.shape[2:], self.size, self.stride, self.borders)
-        if self.borders == ((0, 0), (0, 0)):
-            return a
-        whole = self._buffers.images("padded", self._padded_shape(), a.dtype)
-        whole.fill(self._border)
-        self._inside(whole)[...] = a
-        return whole
+        self._input_shape = a.shape
+        y, x = out_size(a.shape[2:], self.size, self.stride, self.pad_width)
+        self._output_shape = (*a.shape[:2], y, x)
+        return as_floats(a)
 
-    def _padded_shape(self) -> tuple[int, ...]:
-        n, c, h, w = self._shape
-        (top, bottom), (left, right) = self.borders
-        return n, c, h + top + bottom, w + left + right
+    def _spread(self, shares: Iterable[Array | Any], signal: Array) -> Array:
+        """Return maps in which each entry of a window gets its share of the window's signal.
 
-    def _inside(self, whole: Array) -> Array:
-        (top, _), (left, _) = self.borders
-        return whole[:, :, top : top + self._shape[2], left : left + self._shape[3]]
+        Overlapping windows add up.
 
-    def _places(self, whole: Array) -> Iterator[Array]:
-        """Yield, for each place of a window, the values that all windows have there."""
-        (y, x), (down, right) = self._count, self.stride
-        for i in range(self.size[0]):
-            for j in range(self.size[1]):
-                yield whole[:, :, i : i + down * y : down, j : j + right * x : right]
-
-    def _spread(self, shares: Iterator[Array | Any], signal: Array) -> Array:
-        """Give each place of each window its share of the signal; overlapping windows add."""
-        dtype = signal.dtype
-        whole = self._buffers.images("spread", (len(signal), *self._padded_shape()[1:]), dtype)
-        apart = all(step >= k for step, k in zip(self.stride, self.size, strict=True))
-        covered = all(
-            step == k and count * step == size
-            for step, k, count, size in zip(
-                self.stride, self.size, self._count, whole.shape[2:], strict=True
-            )
-        )
-        if not covered:
-            whole.fill(0)
-        for place, share in zip(self._places(whole), shares, strict=True):
-            if apart:
-                np.multiply(signal, share, out=place)
-            else:
-                place += signal * share
-        return self._inside(whole)
+        Args:
+            shares: for each entry of a window, its shares (n, c, y, x), or one share for all.
+            signal: (n, c, y, x), the signal of each window.
+        """
+        check_error(signal, self._output_shape)
+        n, c, h, w = self._input_shape
+        (top, bottom), (left, right) = self.pad_width
+        (y, x), (down, across) = signal.shape[2:], self.stride
+        framed = np.zeros((n, c, h + top + bottom, w + left + right), signal.dtype)
+        for (i, j), share in zip(np.ndindex(self.size), shares, strict=True):
+            framed[:, :, i : i + down * y : down, j : j + across * x : across] += signal * share
+        return framed[:, :, top : top + h, left : left + w]
 
 
-class MaxPool(_Pool):
-    """The largest value of each window. The error goes back to where it was: to the switch.
+class MaxPool(Pool):
+    """The largest value of each window. The error goes back to its position, the switch.
 
-    Of several equal values the first counts, in the order of rows. A border counts as minus
-    infinity.
+    Of several equal values the first one counts, row by row. A border counts as minus infinity.
 
     Args:
-        size: of the windows, one number or (height, width).
-        stride: of the windows; their size if not given.
-        padding: as for a convolution, less than the window.
+        size: size of the windows, one number or (height, width).
+        stride: stride of the windows; their size if not given.
+        padding: padding as for a convolution, less than the window.
     """
 
-    _border = -np.inf
+    pad_value = -np.inf
+
+    def __init__(
+        self,
+        size: int | tuple[int, int] = 2,
+        stride: int | tuple[int, int] | None = None,
+        padding: Padding = 0,
+    ) -> None:
+        super().__init__(size, stride, padding)
+        self._switches: Array = np.zeros((0,), np.int64)
 
     def forward(self, a: Array) -> Array:
-        """Return (n, c, y, x), the maxima."""
-        self._whole = self._padded(a)
-        places = self._places(self._whole)
-        first = next(places)
-        self.a = self._buffers.images("a", first.shape, first.dtype)
-        np.copyto(self.a, first)
-        for place in places:
-            np.maximum(self.a, place, out=self.a)
-        return self.a
+        """Return the maxima (n, c, y, x)."""
+        windows = self._windows(a)
+        self._switches = windows.argmax(-1)
+        maxima: Array = windows.max(-1)
+        return maxima
 
     def backward(self, delta: Array) -> Array:
-        """Return dC/d(input): each error at its window's switch, zero elsewhere."""
-        check_error(delta, self.a.shape)
-        return self._spread(self._won(), delta)
+        """Return dC/d(input): each error at the switch of its window, zero elsewhere."""
+        numbers = range(self.size[0] * self.size[1])
+        return self._spread((self.switches == number for number in numbers), delta)
 
     def repeat(self, signal: Array) -> Array:
-        """Give every place of a window the window's value: unpooling without switches."""
-        check_error(signal, self.a.shape)
-        ones = (1 for _ in range(self.size[0] * self.size[1]))
-        return self._spread(ones, signal)
+        """Give every entry of a window the signal of the window: unpooling without switches."""
+        return self._spread([1] * (self.size[0] * self.size[1]), signal)
 
     @property
     def switches(self) -> Array:
-        """The number of each maximum in its window, counted along rows, (n, c, y, x)."""
-        place = np.zeros(self.a.shape, np.int64)
-        for number, won in enumerate(self._won()):
-            place[won] = number
-        return place
+        """The position of each maximum in its window, counted row by row, (n, c, y, x)."""
+        return self._switches
 
-    def branch(self) -> Array:
+    def kink_pattern(self) -> Array:
         """Return the switches."""
         return self.switches
 
-    def _won(self) -> Iterator[Array]:
-        """Yield, for each place of a window, which windows have their maximum there."""
-        open_ = self._buffers.images("open", self.a.shape, np.bool_)
-        won = self._buffers.images("won", self.a.shape, np.bool_)
-        open_.fill(True)
-        for place in self._places(self._whole):
-            np.equal(place, self.a, out=won)
-            won &= open_
-            open_ ^= won
-            yield won
 
-
-class AveragePool(_Pool):
-    """The mean of each window, zeros of a border included. The error is shared out equally.
+class AveragePool(Pool):
+    """The mean of each window, zeros of a border included. The error is shared equally.
 
     Args:
-        size, stride, padding: as for :class:`MaxPool`.
+        size, stride, padding: see :class:`MaxPool`.
     """
 
     def forward(self, a: Array) -> Array:
-        """Return (n, c, y, x), the means."""
-        places = self._places(self._padded(a))
-        total = next(places).copy()
-        for place in places:
-            total += place
-        total /= self.size[0] * self.size[1]
-        self.a = total
-        return total
+        """Return the means (n, c, y, x)."""
+        means: Array = self._windows(a).mean(-1)
+        return means
 
     def backward(self, delta: Array) -> Array:
-        """Return dC/d(input): to each place the window's error over the window's size."""
-        check_error(delta, self.a.shape)
-        places = self.size[0] * self.size[1]
-        return self._spread((1 for _ in range(places)), delta / places)
+        """Return dC/d(input): each entry gets the window's error over the size of the window."""
+        entries = self.size[0] * self.size[1]
+        return self._spread([1] * entries, delta / entries)

@@ -1,9 +1,9 @@
-"""An explanation as a LaTeX document that compiles by itself."""
+"""Writes an explanation as a LaTeX document that compiles on its own."""
 
 import re
 
-from rot180.equations.links import Factor
 from rot180.equations.trace import Sum
+from rot180.equations.wiring import Factor
 from rot180.explain.blocks import (
     COLOURS,
     Block,
@@ -11,9 +11,9 @@ from rot180.explain.blocks import (
     Equation,
     Figure,
     Grid,
+    Paragraph,
     Section,
-    Words,
-    in_lines,
+    wrap_terms,
 )
 
 _ESCAPES = {c: f"\\{c}" for c in "#$%&_{}"} | {
@@ -23,14 +23,14 @@ _ESCAPES = {c: f"\\{c}" for c in "#$%&_{}"} | {
 }
 
 
-def document(sections: list[Section], title: str) -> str:
-    """Return the document."""
+def as_latex(sections: list[Section], title: str) -> str:
+    """Return an explanation as the text of a LaTeX document."""
     colours = "\n".join(
         f"\\definecolor{{weight{k}}}{{HTML}}{{{colour}}}" for k, colour in enumerate(COLOURS)
     )
     body = "\n\n".join(
-        f"\\section{{{_escaped(one.title)}}}\n\n" + "\n\n".join(map(_written, one.blocks))
-        for one in sections
+        f"\\section{{{_escape(section.title)}}}\n\n" + "\n\n".join(map(_block, section.blocks))
+        for section in sections
     )
     return (
         "\\documentclass{article}\n"
@@ -44,68 +44,68 @@ def document(sections: list[Section], title: str) -> str:
         "\\setlength{\\parindent}{0pt}\\setlength{\\parskip}{6pt}\n"
         "\\setlength{\\arraycolsep}{4pt}\n"
         "\\setcounter{MaxMatrixCols}{100}\n"
-        f"\\title{{{_escaped(title)}}}\\date{{}}\n"
+        f"\\title{{{_escape(title)}}}\\date{{}}\n"
         "\\begin{document}\n\\maketitle\n\n"
         f"{body}\n\n\\end{{document}}\n"
     )
 
 
-def _written(block: Block) -> str:
+def _block(block: Block) -> str:
     match block:
-        case Words():
+        case Paragraph():
             return "".join(
-                f"${formula(one)}$" if is_formula else _escaped(one)
-                for one, is_formula in block.pieces
+                f"${formula(piece)}$" if is_formula else _escape(piece)
+                for piece, is_formula in block.pieces
             )
-        case Equation(found):
-            return _equation(found)
+        case Equation(traced):
+            return _equation(traced)
         case Figure(parts):
-            shown = "\n\\quad\n".join(
-                f"\\text{{{_escaped(one)}}}" if isinstance(one, str) else _grid(one)
-                for one in parts
+            markup = "\n\\quad\n".join(
+                f"\\text{{{_escape(part)}}}" if isinstance(part, str) else _grid(part)
+                for part in parts
             )
-            wide = sum(max(map(len, one.rows)) for one in parts if isinstance(one, Grid))
-            if wide > 14:  # shrunk to the width of the page
-                shown = f"\\resizebox{{\\linewidth}}{{!}}{{$\\displaystyle\n{shown}\n$}}"
-            return f"\\[\n{shown}\n\\]"
+            columns = sum(max(map(len, part.rows)) for part in parts if isinstance(part, Grid))
+            if columns > 14:  # wider than the page
+                markup = f"\\resizebox{{\\linewidth}}{{!}}{{$\\displaystyle\n{markup}\n$}}"
+            return f"\\[\n{markup}\n\\]"
 
 
-def _equation(found: Sum) -> str:
+def _equation(traced: Sum) -> str:
     lines = []
-    for place in (0, 1):
-        for row, products in enumerate(in_lines(found)):
-            terms = " + ".join(formula(one[place]) for one in products)
+    for form in (0, 1):  # symbols, then numbers
+        for row, products in enumerate(wrap_terms(traced)):
+            terms = " + ".join(formula(product[form]) for product in products)
             lines.append(f"&{'=' if row == 0 else '+'} {terms}")
-    lines.append(f"&= {found.value:.6g}")
-    lines[0] = f"{formula(Factor(found.name, found.index, 0).symbol)} {lines[0]}"
+    lines.append(f"&= {traced.value:.6g}")
+    lines[0] = f"{formula(Factor(traced.name, traced.index, 0).symbol)} {lines[0]}"
     return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
 
 
-def _grid(one: Grid) -> str:
-    if one.column_names:
-        heads = ([""] if one.row_names else []) + [_head(name) for name in one.column_names]
+def _grid(grid: Grid) -> str:
+    if grid.column_names:
+        heads = ([""] if grid.row_names else []) + [_head(name) for name in grid.column_names]
         rows = [" & ".join(heads) + r" \\ \hline"]
-        for k, row in enumerate(one.rows):
-            names = [f"{formula(one.row_names[k])}"] if one.row_names else []
+        for k, row in enumerate(grid.rows):
+            names = [f"{formula(grid.row_names[k])}"] if grid.row_names else []
             rows.append(" & ".join([*names, *map(_cell, row)]) + r" \\")
         lines = "\n".join(rows)
         columns = "r" * len(heads)
         return f"\\begin{{array}}{{{columns}}}\n{lines}\n\\end{{array}}"
-    rows = [" & ".join(map(_cell, row)) for row in one.rows]
+    rows = [" & ".join(map(_cell, row)) for row in grid.rows]
     matrix = "\\begin{bmatrix}\n" + " \\\\\n".join(rows) + "\n\\end{bmatrix}"
-    return (
-        f"\\overset{{\\displaystyle {_head(one.name)}\\strut}}{{{matrix}}}" if one.name else matrix
-    )
+    if not grid.name:
+        return matrix
+    return f"\\overset{{\\displaystyle {_head(grid.name)}\\strut}}{{{matrix}}}"
 
 
 def _head(name: str) -> str:
-    """Return a name as a formula where it is one, else as words."""
+    """Return a name as a formula if it is one, else as text."""
     is_formula = re.fullmatch(
         r"[a-z]{1,2}'?|delta|z|rot180\(w\)|dC/d\w|\w\[[\d,]+\]|corr\(.*", name
     )
     if is_formula:
         return formula(name)
-    return f"\\text{{{_escaped(name)}}}" if name else ""
+    return f"\\text{{{_escape(name)}}}" if name else ""
 
 
 def _cell(cell: Cell) -> str:
@@ -113,14 +113,14 @@ def _cell(cell: Cell) -> str:
     if text == "·":
         return r"\cdot"
     is_formula = re.search(r"[\[(*/]", text) or re.fullmatch(r"-?[\d.e+-]+", text)
-    shown = formula(text) if is_formula else f"\\text{{{_escaped(text)}}}"
+    shown = formula(text) if is_formula else f"\\text{{{_escape(text)}}}"
     if cell.weight is None:
         return shown
     return f"\\cellcolor{{weight{cell.weight % len(COLOURS)}!35}}{shown}"
 
 
 def formula(text: str) -> str:
-    """Return what stands in backquotes as LaTeX: w[0,1]*a[1,2], dC/dw, delta * rot180(w), …"""
+    """Return a formula of an explanation as LaTeX: w[0,1]*a[1,2], dC/dw, delta * rot180(w), …"""
     text = re.sub(r"([\w)\]])\*(?=[\w(-])", r"\1 \\cdot ", text)
     text = text.replace(" * ", r" \ast ")
     text = re.sub(r"d(C)/d(delta|\w)", r"\\partial \1/\\partial \2", text)
@@ -133,5 +133,5 @@ def formula(text: str) -> str:
     return text.replace("{+", "{")
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return "".join(_ESCAPES.get(character, character) for character in text)

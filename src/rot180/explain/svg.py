@@ -1,4 +1,4 @@
-"""A vector drawing: shapes and words as SVG, in the ink of the page that it stands on."""
+"""A vector drawing: shapes and text as SVG, in the text colour of the page around it."""
 
 from xml.sax.saxutils import escape
 
@@ -18,14 +18,14 @@ svg.rot180 .name { font-size: 13px; fill-opacity: 0.65; }
 
 
 class Drawing:
-    """Shapes in pixels, y downwards; shows itself in a notebook.
+    """A drawing in pixels, with y pointing down. A notebook displays it.
 
-    Inside a page it has the page's own ink, whatever its scheme; as a file it follows the scheme
-    of the reader's system.
+    Inside a page it takes the page's text colour; as a file it follows the light or dark scheme of
+    the reader's system.
 
     Args:
-        width, height: of the drawing, in pixels.
-        title: what it shows, for those who cannot see it.
+        width, height: size in pixels.
+        title: description of the drawing for screen readers.
     """
 
     def __init__(self, width: float, height: float, title: str) -> None:
@@ -33,20 +33,20 @@ class Drawing:
         self._elements: list[str] = []
 
     def text(self, x: float, y: float, words: str, kind: str = "", anchor: str = "middle") -> None:
-        """Write words, their middle at the height y.
+        """Write text, centred vertically on y.
 
         Args:
-            x, y: where.
-            words: what.
-            kind: "", "title", "bold", "mono", "small" or "name".
-            anchor: "start", "middle" or "end": which part of them is at x.
+            x, y: position in pixels.
+            words: the text.
+            kind: its style: "", "title", "bold", "mono", "small" or "name".
+            anchor: the part of the text that is at x: "start", "middle" or "end".
         """
         self.put(x, y + 5, escape(words), kind, anchor)
 
     def put(self, x: float, y: float, markup: str, kind: str = "", anchor: str = "start") -> None:
-        """Write what is SVG already, on the base line y."""
-        where = f'x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}"'
-        self._elements.append(f"<text {where}>{markup}</text>")
+        """Write SVG markup with its base line at y."""
+        attributes = f'x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}"'
+        self._elements.append(f"<text {attributes}>{markup}</text>")
 
     def line(
         self,
@@ -58,7 +58,7 @@ class Drawing:
         opacity: float = 1.0,
         dashed: bool = False,
     ) -> None:
-        """Draw a line from (x, y) to (x, y)."""
+        """Draw a line between two points (x, y)."""
         (x1, y1), (x2, y2) = start, end
         dashes = ' stroke-dasharray="4 4"' if dashed else ""
         self._elements.append(
@@ -80,11 +80,11 @@ class Drawing:
         self._elements.append(f'<polygon points="{points}" fill="{colour}"/>')
 
     def disc(self, x: float, y: float, radius: float, bold: bool = False) -> None:
-        """Draw a circle around (x, y) that hides the ends of the lines that lead to it."""
-        where = f'cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}"'
+        """Draw a circle around (x, y) that hides the ends of the lines under it."""
+        place = f'cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}"'
         self._elements.append(
-            f'<circle {where} style="fill: var(--color-background-primary, Canvas)"/>'
-            f'<circle {where} fill="none" stroke="{INK}" stroke-width="{2.5 if bold else 1.2}"/>'
+            f'<circle {place} style="fill: var(--color-background-primary, Canvas)"/>'
+            f'<circle {place} fill="none" stroke="{INK}" stroke-width="{2.5 if bold else 1.2}"/>'
         )
 
     def box(
@@ -99,23 +99,23 @@ class Drawing:
         faint: bool = False,
         dashed: bool = False,
     ) -> None:
-        """Draw a box with its upper left corner at (x, y)."""
+        """Draw a box whose upper left corner is (x, y)."""
         dashes = ' stroke-dasharray="4 3"' if dashed else ""
-        wide, seen = (2.5, 1) if bold else (1, 0.25 if faint else 0.7)
+        line_width, opacity = (2.5, 1) if bold else (1, 0.25 if faint else 0.7)
         self._elements.append(
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" '
             f'fill="{colour}" fill-opacity="0.38" stroke="{INK}" '
-            f'stroke-width="{wide}" stroke-opacity="{seen}"{dashes}/>'
+            f'stroke-width="{line_width}" stroke-opacity="{opacity}"{dashes}/>'
         )
 
     def __str__(self) -> str:
         """Return the text of an SVG file."""
-        return self._written(_COLOURS + _STYLE)
+        return self._markup(_COLOURS + _STYLE)
 
     def _repr_html_(self) -> str:
-        return self._written(_STYLE)
+        return self._markup(_STYLE)
 
-    def _written(self, style: str) -> str:
+    def _markup(self, style: str) -> str:
         width, height = f"{self.width:.0f}", f"{self.height:.0f}"
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" class="rot180" width="{width}" '

@@ -1,4 +1,4 @@
-"""An explanation in a terminal: coloured where it can show colours, plain where it cannot."""
+"""Prints an explanation in a terminal, in colour where the terminal has colours."""
 
 import re
 from dataclasses import replace
@@ -9,12 +9,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from rot180.equations.links import Factor
 from rot180.equations.trace import Sum
-from rot180.explain.blocks import Block, Equation, Figure, Grid, Section, Words, in_lines
+from rot180.equations.wiring import Factor
+from rot180.explain.blocks import Block, Equation, Figure, Grid, Paragraph, Section, wrap_terms
 
 _COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red")
-"""Of the weights, in turn; from the terminal's own palette, which suits its background."""
+"""Colours of the weights, in turn, from the terminal's palette, which suits its background."""
 _GAP = 4
 
 
@@ -25,51 +25,51 @@ def show(sections: list[Section], console: Console) -> None:
         console.print(Text(f"{number}. {section.title}", style="bold"))
         for block in section.blocks:
             console.print()
-            console.print(Padding(_shown(block, console.width - 3), (0, 0, 0, 3)))
+            console.print(Padding(_render(block, console.width - 3), (0, 0, 0, 3)))
 
 
-def _shown(block: Block, width: int) -> RenderableType:
+def _render(block: Block, width: int) -> RenderableType:
     match block:
-        case Words():
+        case Paragraph():
             return Text.assemble(
-                *((one, "bold" if formula else "") for one, formula in block.pieces)
+                *((piece, "bold" if is_formula else "") for piece, is_formula in block.pieces)
             )
-        case Equation(found):
-            return _equation(found)
+        case Equation(traced):
+            return _equation(traced)
         case Figure(parts):
             return _figure(parts, width)
 
 
-def _equation(found: Sum) -> RenderableType:
-    """Lay out a sum in three lines: symbols, numbers, value; the products stand in columns."""
-    head = Factor(found.name, found.index, 0).symbol
+def _equation(traced: Sum) -> RenderableType:
+    """Lay out a sum as symbols, numbers and value, with the products in columns."""
+    head = Factor(traced.name, traced.index, 0).symbol
     lines = Table.grid(padding=(0, 1))
-    chunks = in_lines(found)
-    for row, products in enumerate(chunks):
-        last = row == len(chunks) - 1
-        for line, lead in enumerate((head if row == 0 else "", "")):
+    wrapped = wrap_terms(traced)
+    for row, products in enumerate(wrapped):
+        last = row == len(wrapped) - 1
+        for form, lead in enumerate((head if row == 0 else "", "")):
             cells = [lead, "=" if row == 0 else "+"]
-            for place, product in enumerate(products):
-                end = place == len(products) - 1
-                cells += [product[line], "" if end and last else ("+" if not end else "")]
+            for number, product in enumerate(products):
+                end = number == len(products) - 1
+                cells += [product[form], "" if end and last else ("+" if not end else "")]
             lines.add_row(*cells)
-    lines.add_row("", "=", f"{found.value:.6g}")
+    lines.add_row("", "=", f"{traced.value:.6g}")
     return lines
 
 
 def _figure(parts: list[Grid | str], width: int) -> RenderableType:
-    """Put the parts side by side; what does not fit into the width begins a new row."""
+    """Put the parts side by side; a part that does not fit into the width starts a new row."""
     if len(parts) == 1 and isinstance(parts[0], Grid) and parts[0].column_names:
         return _table(parts[0], width)
     rows: list[list[list[Text]]] = [[]]
-    room = width
+    remaining = width
     for lines in map(_lines, parts):
-        wide = max(line.cell_len for line in lines) + _GAP
-        if wide > room + _GAP and rows[-1]:
+        part_width = max(line.cell_len for line in lines) + _GAP
+        if part_width > remaining + _GAP and rows[-1]:
             rows.append([])
-            room = width
+            remaining = width
         rows[-1].append(lines)
-        room -= wide
+        remaining -= part_width
     return Group(*(_beside(columns) for columns in rows))
 
 
@@ -80,7 +80,7 @@ def _beside(columns: list[list[Text]]) -> Text:
         row = Text()
         for column, line in zip(columns, lines, strict=True):
             cell = line.copy() if line is not None else Text()
-            cell.pad_right(max(one.cell_len for one in column) - cell.cell_len + _GAP)
+            cell.pad_right(max(entry.cell_len for entry in column) - cell.cell_len + _GAP)
             row.append_text(cell)
         row.rstrip()
         joined.append_text(row).append("\n")
@@ -89,7 +89,7 @@ def _beside(columns: list[list[Text]]) -> Text:
 
 
 def _lines(part: Grid | str) -> list[Text]:
-    """Return a grid, or a sign beside the middle of one, line by line."""
+    """Return the lines of a grid, or of a sign between two grids."""
     if isinstance(part, str):
         return [Text(), Text(part, style="dim")]
     width = max(len(cell.text) for row in part.rows for cell in row)
@@ -107,10 +107,10 @@ def _lines(part: Grid | str) -> list[Text]:
 
 
 def _table(grid: Grid, width: int) -> RenderableType:
-    """Return a grid with names of its rows and columns, or say that it is too wide."""
-    for one in (grid, _short(grid)):
-        if not grid.row_names or _width(one) <= width:
-            grid = one
+    """Return a grid with names of its rows and columns, or a note that it is too wide."""
+    for candidate in (grid, _shorten_symbols(grid)):
+        if not grid.row_names or _width(candidate) <= width:
+            grid = candidate
             break
     else:
         return Text(
@@ -130,7 +130,7 @@ def _table(grid: Grid, width: int) -> RenderableType:
 
 
 def _width(grid: Grid) -> int:
-    """Return how many characters wide a table with names of rows and columns is."""
+    """Return the width in characters of a table with names of rows and columns."""
     columns = zip(*grid.rows, strict=True)
     inside = (
         max(len(name), *(len(cell.text) for cell in column)) + 2
@@ -139,8 +139,8 @@ def _width(grid: Grid) -> int:
     return sum(inside) + max(map(len, grid.row_names)) + 2
 
 
-def _short(grid: Grid) -> Grid:
-    """Return the grid with w[0,1] written as w01, where that is clear."""
+def _shorten_symbols(grid: Grid) -> Grid:
+    """Return the grid with w[0,1] written as w01, if its indices have one digit."""
 
     def short(text: str) -> str:
         return re.sub(r"\[(\d),(\d)\]", r"\1\2", text)

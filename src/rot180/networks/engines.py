@@ -115,11 +115,11 @@ class EquationsEngine:
     def __init__(self, model: TwoLayer, recipe: Recipe) -> None:
         self.network = equations_network(model, recipe.smoothing)
         self.recipe, self.blas = recipe, ThreadpoolController()
-        self.second = equations.Orthogonal(recipe.kernel_rate)
+        self.second = equations.Muon(recipe.kernel_rate)
         self.others = equations.SGD(
             recipe.rate, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
         )
-        self.team = equations.Team(self.network, threads=_processors(), seed=recipe.seed)
+        self.team = equations.DataParallel(self.network, threads=_processors(), seed=recipe.seed)
 
     def step(
         self, x: Float[Tensor, "n h w c"], labels: Int[np.ndarray, " n"], share: float
@@ -133,7 +133,7 @@ class EquationsEngine:
         weights = self.network.weights
         self.second.step(weights, {"conv2.w": gradients.pop("conv2.w")})
         self.others.step(weights, gradients)
-        return found.cost, int(found.right)
+        return found.cost, int(found.correct)
 
     def state(self) -> dict[str, Tensor]:
         """Return the optimizers' memory and the number of steps taken."""

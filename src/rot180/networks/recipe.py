@@ -17,7 +17,7 @@ class Recipe:
             weights, the biases and the kernels of the first layer. These kernels start as the
             principal components of patches (see ``rot180.networks.patches``).
         kernel_rate: largest step of the kernels of the second layer, for orthogonalised momentum
-            (as :class:`rot180.equations.Orthogonal`).
+            (as :class:`rot180.equations.Muon`).
         weight_decay: of all weights that SGD trains.
         warm_up: share of the steps in which the rates rise linearly; then they fall to zero.
         smoothing: share of the target that is spread over all classes.

@@ -15,12 +15,12 @@ from rot180.equations.convolution import (
     padded,
     rot180,
 )
-from rot180.equations.geometry import Margins
+from rot180.equations.padding import PadWidth
 from rot180.equations.trace import Sum
 from rot180.errors import Rot180Error
-from rot180.explain.case import Case, case
-from rot180.explain.checks import tried
-from rot180.explain.worked import Worked
+from rot180.explain.example import ConvolutionExample, make_example
+from rot180.explain.proofs import try_operation
+from rot180.explain.worked import WorkedExample
 from rot180.web.lessons.asked import grid_of, number_of, short, size_of, written
 from rot180.web.lessons.plain import Rows, Summed, rows, summed, whole_rows
 
@@ -172,7 +172,7 @@ def asked(
         raise Rot180Error(f"The seed is a whole number from 0 up, not '{seed}'.")
     pixels, weights = (MOST_PIXELS,) * 2, (MOST_WEIGHTS,) * 2
     room = (MOST_PIXELS + 2 * MOST_WEIGHTS,) * 2
-    made = case(
+    made = make_example(
         grid_of(image, "image", pixels) if image else None,
         grid_of(kernel, "kernel", weights) if kernel else None,
         size_of(size or DEFAULT_SIZE, "size of the image", MOST_PIXELS),
@@ -190,11 +190,11 @@ def asked(
     return worked_out(made)
 
 
-def worked_out(one: Case) -> Lesson:
+def worked_out(one: ConvolutionExample) -> Lesson:
     """Return a case with all its numbers, as plain data."""
-    worked = Worked(one)
+    worked = WorkedExample(one)
     kernel = one.kernel.shape
-    wires = worked.wires
+    wires = worked.connections
     spread = dilated(worked.delta, one.stride)
     network = worked.trace.network
     slope = np.ones_like(worked.z)
@@ -206,7 +206,7 @@ def worked_out(one: Case) -> Lesson:
         activation=one.activation,
         padding=str(one.padding),
         stride=one.stride[0],
-        border=[list(side) for side in worked.borders],
+        border=[list(side) for side in worked.pad_width],
         image=rows(one.image),
         kernel=rows(one.kernel),
         bias=float(one.bias),
@@ -217,7 +217,7 @@ def worked_out(one: Case) -> Lesson:
         slope=rows(slope),
         cost=worked.cost,
         delta=rows(worked.delta),
-        framed=rows(_framed(one.image, worked.borders)),
+        framed=rows(_framed(one.image, worked.pad_width)),
         spread=rows(_spread(worked, spread)),
         dilated=rows(spread),
         error=rows(worked.error),
@@ -235,7 +235,7 @@ def worked_out(one: Case) -> Lesson:
     )
 
 
-def state_of(one: Case) -> dict[str, str]:
+def state_of(one: ConvolutionExample) -> dict[str, str]:
     """Return what makes this case again, as it stands in an address."""
     return {
         "image": written(rows(one.image)),
@@ -253,12 +253,12 @@ _FROM = {"z": "z", "delta": "z", "error": "a", "gradient": "w", "bias": "b"}
 """Of each kind of entry, by what the finite difference beside it is taken."""
 
 
-def _entries(worked: Worked, name: str) -> Iterator[Entry]:
+def _entries(worked: WorkedExample, name: str) -> Iterator[Entry]:
     by = _FROM[name]
     slopes, kinks = worked.differences[by], worked.kinks[by]
     for at in np.ndindex(slopes.shape):
         found, gradient, window = _found(worked, name, at)
-        plain = summed(worked.named(found), worked.case.kernel.shape)
+        plain = summed(worked.shorten(found), worked.example.kernel.shape)
         difference = float(slopes[at])
         yield Entry(
             plain.name,
@@ -273,9 +273,11 @@ def _entries(worked: Worked, name: str) -> Iterator[Entry]:
         )
 
 
-def _found(worked: Worked, name: str, at: tuple[int, ...]) -> tuple[Sum, float, tuple[int, ...]]:
+def _found(
+    worked: WorkedExample, name: str, at: tuple[int, ...]
+) -> tuple[Sum, float, tuple[int, ...]]:
     """Return an entry's sum, the gradient that differences are compared with, and its window."""
-    one, trace = worked.case, worked.trace
+    one, trace = worked.example, worked.trace
     down, right = one.stride
     start: tuple[int, ...]
     match name:
@@ -285,7 +287,7 @@ def _found(worked: Worked, name: str, at: tuple[int, ...]) -> tuple[Sum, float, 
         case "delta":
             return trace.delta("conv", (0, 0, *at)), float(worked.delta[at]), at
         case "error":
-            (top, _), (left, _) = worked.borders
+            (top, _), (left, _) = worked.pad_width
             start = (at[0] + top, at[1] + left)
             return trace.delta("", (0, 0, *at)), float(worked.error[at]), start
         case "gradient":
@@ -295,38 +297,38 @@ def _found(worked: Worked, name: str, at: tuple[int, ...]) -> tuple[Sum, float, 
     return trace.bias_gradient("conv", (0,)), worked.bias_gradient, (0, 0)
 
 
-def _framed(grid: Array, borders: Margins) -> Array:
+def _framed(grid: Array, borders: PadWidth) -> Array:
     """Put rows and columns of zeros around a single grid."""
     found: Array = padded(grid[None, None], borders)[0, 0]
     return found
 
 
-def _spread(worked: Worked, spread: Array) -> Array:
+def _spread(worked: WorkedExample, spread: Array) -> Array:
     """Put around the error what the full convolution needs; zeros also where no window was.
 
     With these the window of the pixel (v, u) begins at row v and column u, plus the border.
     """
     around = []
     for axis in (0, 1):
-        k = worked.case.kernel.shape[axis]
-        whole = worked.case.image.shape[axis] + sum(worked.borders[axis])
+        k = worked.example.kernel.shape[axis]
+        whole = worked.example.image.shape[axis] + sum(worked.pad_width[axis])
         around.append((k - 1, whole - spread.shape[axis]))
     return _framed(spread, (around[0], around[1]))
 
 
-def _both(worked: Worked, operation: str) -> Both:
+def _both(worked: WorkedExample, operation: str) -> Both:
     """Go both ways by one operation."""
-    one, rotated = worked.case, operation == "convolution"
+    one, rotated = worked.example, operation == "convolution"
     forward = convolution if rotated else correlation
     z = forward(one.image[None, None], one.kernel[None, None], one.stride, one.padding)[0, 0]
-    found, turned = tried(worked, operation), rot180(worked.numbers)
+    found, turned = try_operation(worked, operation), rot180(worked.numbers)
     return Both(
         operation,
         forward=whole_rows(turned if rotated else worked.numbers),
         back=whole_rows(worked.numbers if rotated else turned),
         z=rows(z + one.bias),
         error=rows(found.error),
-        off=found.off,
-        otherwise=found.otherwise,
+        off=found.error_difference,
+        otherwise=found.wrong_way_difference,
         gradient=rows(found.gradient),
     )

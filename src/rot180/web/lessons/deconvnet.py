@@ -9,9 +9,9 @@ import numpy as np
 
 from rot180.equations import Convolution, MaxPool, Network, Quadratic, ReLU
 from rot180.equations.convolution import Array, rot180
-from rot180.equations.deconvnet import METHODS, UNPOOLINGS, signals, start
-from rot180.equations.links import Factor
+from rot180.equations.deconvnet import METHODS, UNPOOLINGS, backward_signals, seed_signal
 from rot180.equations.trace import Sum, Trace
+from rot180.equations.wiring import Factor
 from rot180.errors import Rot180Error, check_name
 from rot180.web.lessons.asked import grid_of, written
 from rot180.web.lessons.plain import Rows, Summed, rows, summed
@@ -153,8 +153,8 @@ def _projected(trace: Trace, unit: Unit, unpool: str, state: dict[str, str]) -> 
     pool = network.layers["pool1"]
     assert isinstance(pool, MaxPool)
     switches = pool.switches[0]
-    top, signal = start(network, "conv2", unit.feature, (unit.y, unit.x))
-    found = {method: signals(network, top, signal, method, unpool) for method in METHODS}
+    top, signal = seed_signal(network, "conv2", unit.feature, (unit.y, unit.x))
+    found = {method: backward_signals(network, top, signal, method, unpool) for method in METHODS}
     return Projected(
         state=state,
         unpool=unpool,
@@ -206,7 +206,7 @@ def _way(trace: Trace, unit: Unit, method: str, unpool: str, found: dict[str, Ar
 
 
 def _passed() -> Iterator[tuple[str, str]]:
-    """Yield what signals are called here, from the top to the pixels, and in ``signals``."""
+    """Yield the names of signals, here and in ``backward_signals``, from the top to the pixels."""
     yield from ((name, name) for name in reversed(LAYERS))
     yield "pixels", ""
 

@@ -1,9 +1,9 @@
-"""An explanation as one vector drawing: its words, its sums, and its grids of numbers."""
+"""Lays out an explanation, or blocks of one, as a vector drawing."""
 
 from textwrap import wrap
 from xml.sax.saxutils import escape
 
-from rot180.equations.links import Factor
+from rot180.equations.wiring import Factor
 from rot180.explain.blocks import (
     COLOURS,
     Block,
@@ -11,22 +11,22 @@ from rot180.explain.blocks import (
     Equation,
     Figure,
     Grid,
+    Paragraph,
     Section,
-    Words,
-    in_lines,
+    wrap_terms,
 )
 from rot180.explain.svg import Drawing
 
 _MARGIN = 24
 _LETTER = 8.6
-"""Width of a letter of the fixed pitch, in pixels, with some room."""
+"""Width of a letter of the monospaced font in pixels, rounded up."""
 _LINE = 22
 _MARK, _NO_BREAK = "\x01", "\u00a0"
 _CELL = 30
 
 
-def drawing(sections: list[Section], title: str) -> str:
-    """Return the SVG file's text."""
+def as_svg(sections: list[Section], title: str) -> str:
+    """Return an explanation as the text of an SVG file."""
     page = _Page(_MARGIN, 880)
     page.text(_MARGIN, title, "title", 34)
     for number, section in enumerate(sections, 1):
@@ -37,12 +37,12 @@ def drawing(sections: list[Section], title: str) -> str:
     return str(page.finished(title))
 
 
-def shown(*blocks: Block, title: str) -> Drawing:
-    """Return blocks as a drawing that shows itself in a notebook.
+def draw_blocks(*blocks: Block, title: str) -> Drawing:
+    """Return blocks as a drawing, which a notebook displays.
 
     Args:
-        blocks: words, sums and grids, see :mod:`rot180.explain.blocks`.
-        title: what it shows, for those who cannot see it.
+        blocks: paragraphs, sums and grids, see :mod:`rot180.explain.blocks`.
+        title: description of the drawing for screen readers.
     """
     page = _Page(2, 0)
     for block in blocks:
@@ -51,14 +51,14 @@ def shown(*blocks: Block, title: str) -> Drawing:
 
 
 class _Page:
-    """A drawing that grows downwards: ``y`` is where the next block goes."""
+    """A drawing that grows downwards; ``y`` is the top of the next block."""
 
     def __init__(self, margin: float, width: float) -> None:
         self.drawing = Drawing(0, 0, "")
         self.margin, self.y, self.width = margin, margin, width
 
     def finished(self, title: str) -> Drawing:
-        """Return the drawing, as large as what is in it."""
+        """Return the drawing, as large as its contents."""
         self.drawing.title = title
         self.drawing.width = self.width + self.margin
         self.drawing.height = self.y + self.margin
@@ -68,7 +68,7 @@ class _Page:
         self.y += pixels
 
     def text(self, x: float, words: str, kind: str, height: float) -> None:
-        """Write a line and go down by its height."""
+        """Write a line of text and move down by its height."""
         self.put(x, self.y + height * 0.65, words, kind)
         self.down(height)
 
@@ -77,24 +77,24 @@ class _Page:
 
     def block(self, block: Block) -> None:
         match block:
-            case Words():
-                self._words(block)
+            case Paragraph():
+                self._paragraph(block)
             case Equation():
                 self._equation(block)
             case Figure(parts):
                 self._figure(parts)
         self.down(10)
 
-    def _words(self, words: Words) -> None:
+    def _paragraph(self, paragraph: Paragraph) -> None:
         marked = "".join(
-            # A formula is not broken, and keeps its marks while lines are.
-            f"{_MARK}{one.replace(' ', _NO_BREAK)}{_MARK}" if is_formula else one
-            for one, is_formula in words.pieces
+            # A formula is not broken across lines, and its marks survive the wrapping.
+            f"{_MARK}{piece.replace(' ', _NO_BREAK)}{_MARK}" if is_formula else piece
+            for piece, is_formula in paragraph.pieces
         )
         for line in wrap(marked, 104, break_on_hyphens=False):
             spans = "".join(
-                f'<tspan class="formula">{escape(one)}</tspan>' if k % 2 else escape(one)
-                for k, one in enumerate(line.split(_MARK))
+                f'<tspan class="formula">{escape(piece)}</tspan>' if number % 2 else escape(piece)
+                for number, piece in enumerate(line.split(_MARK))
             )
             y = self.y + _LINE * 0.65
             self.drawing.put(self.margin, y, spans)
@@ -102,25 +102,25 @@ class _Page:
             self.down(_LINE)
 
     def _equation(self, equation: Equation) -> None:
-        """Write symbols and numbers below each other, in columns."""
-        found = equation.sum
-        head = Factor(found.name, found.index, 0).symbol
+        """Write the symbols and the numbers of a sum below each other, in columns."""
+        traced = equation.sum
+        head = Factor(traced.name, traced.index, 0).symbol
         left = self.margin + 20 + _LETTER * (len(head) + 1)
         self.put(self.margin + 20, self.y + _LINE * 0.65, head, "mono")
-        for row, chunk in enumerate(in_lines(found)):
-            for line in (0, 1):
+        for row, products in enumerate(wrap_terms(traced)):
+            for form in (0, 1):  # symbols, then numbers
                 x = left
                 self.put(x, self.y + _LINE * 0.65, "=" if row == 0 else "+", "mono")
                 x += 2 * _LETTER
-                for place, product in enumerate(chunk):
-                    self.put(x, self.y + _LINE * 0.65, product[line], "mono")
+                for number, product in enumerate(products):
+                    self.put(x, self.y + _LINE * 0.65, product[form], "mono")
                     x += _LETTER * (max(map(len, product)) + 1)
-                    if place < len(chunk) - 1:
+                    if number < len(products) - 1:
                         self.put(x - _LETTER / 2, self.y + _LINE * 0.65, "+", "mono")
                         x += 1.5 * _LETTER
                 self.width = max(self.width, x + self.margin)
                 self.down(_LINE)
-        self.text(left, f"= {found.value:.6g}", "mono", _LINE)
+        self.text(left, f"= {traced.value:.6g}", "mono", _LINE)
 
     def _figure(self, parts: list[Grid | str]) -> None:
         x, tallest = self.margin + 20.0, 0.0
@@ -130,14 +130,14 @@ class _Page:
                 self.put(x, middle + 5, part, "name")
                 x += len(part) * _LETTER + 18
             else:
-                wide, high = self._grid(x, part)
-                x += wide + 26
-                tallest = max(tallest, high)
+                width, height = self._grid(x, part)
+                x += width + 26
+                tallest = max(tallest, height)
         self.width = max(self.width, x)
         self.down(tallest)
 
     def _grid(self, left: float, grid: Grid) -> tuple[float, float]:
-        """Draw a grid with its names, and return its (width, height)."""
+        """Draw a grid with its names and return its (width, height) in pixels."""
         table = bool(grid.column_names) and not grid.row_names
         longest = max(len(cell.text) for row in grid.rows for cell in row)
         if table:
@@ -160,10 +160,10 @@ class _Page:
             )
             self.put(x, self.y + 14, name, "name", anchor)
         height = _LINE if table else _CELL
-        for r, row in enumerate(grid.rows):
-            y = top + r * height
+        for number, row in enumerate(grid.rows):
+            y = top + number * height
             if grid.row_names:
-                self.put(x0 - 8, y + height * 0.65, grid.row_names[r], "name", "end")
+                self.put(x0 - 8, y + height * 0.65, grid.row_names[number], "name", "end")
             for k, cell in enumerate(row):
                 if table:
                     self.put(edges[k + 1] - 8, y + height * 0.65, cell.text, "mono", "end")

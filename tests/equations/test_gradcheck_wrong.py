@@ -19,8 +19,8 @@ from rot180.equations import (
     Tanh,
     rot180,
 )
-from rot180.equations.verify import (
-    Check,
+from rot180.equations.gradcheck import (
+    GradientCheck,
     check_layer,
     check_network,
 )
@@ -34,15 +34,15 @@ class Unturned(Convolution):
     """Forgets, on the way back, to rotate the kernel."""
 
     def backward(self, delta: Array) -> Array:
-        return self._patches.error(delta, rot180(self._kernel()))
+        return self._im2col.error(delta, rot180(self._kernel()))
 
 
 class UnturnedGradient(Convolution):
     """Forgets to rotate the gradient of its kernel."""
 
     def gradient(self, delta: Array) -> dict[str, Array]:
-        found = super().gradient(delta)
-        return {"w": rot180(found["w"]), "b": found["b"]}
+        gradients = super().gradient(delta)
+        return {"w": rot180(gradients["w"]), "b": gradients["b"]}
 
 
 class Open(ReLU):
@@ -76,7 +76,7 @@ class Unshared(AveragePool):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("made", "shape", "wrong"),
+    ("make", "shape", "wrong"),
     [
         (lambda: Unturned(2, 3, (3, 2)), (2, 2, 5, 6), "input"),
         (lambda: Unturned(2, 3, (3, 2), operation="convolution"), (2, 2, 5, 6), "input"),
@@ -89,10 +89,10 @@ class Unshared(AveragePool):
 )
 @settings(max_examples=10, deadline=None)
 @given(seed=seeds)
-def test_a_wrong_layer_is_found_and_only_what_is_wrong_in_it(made, shape, wrong, seed) -> None:
-    found = errors(check_layer(drawn_anew(made(), seed), normal(*shape, seed=seed + 9), seed))
-    assert found.pop(wrong) > 1e-2
-    assert all(error < 1e-7 for error in found.values())
+def test_a_wrong_layer_is_found_and_only_what_is_wrong_in_it(make, shape, wrong, seed) -> None:
+    by_name = errors(check_layer(drawn_anew(make(), seed), normal(*shape, seed=seed + 9), seed))
+    assert by_name.pop(wrong) > 1e-2
+    assert all(error < 1e-7 for error in by_name.values())
 
 
 @pytest.mark.slow
@@ -109,12 +109,12 @@ def test_a_wrong_layer_is_found_in_a_network_in_all_gradients_below_it(seed: int
         },
         Quadratic(),
     )
-    for one in network.layers.values():
-        drawn_anew(one, seed)
+    for layer in network.layers.values():
+        drawn_anew(layer, seed)
     labels = normal(2, 3, seed=seed + 5)
-    found = errors(check_network(network, normal(2, 1, 6, 6, seed=seed), labels, seed))
-    assert min(found["conv1.w"], found["conv1.b"]) > 1e-2
-    assert all(found[name] < 1e-7 for name in ("conv2.w", "conv2.b", "head.w", "head.b"))
+    by_name = errors(check_network(network, normal(2, 1, 6, 6, seed=seed), labels, seed))
+    assert min(by_name["conv1.w"], by_name["conv1.b"]) > 1e-2
+    assert all(by_name[name] < 1e-7 for name in ("conv2.w", "conv2.b", "head.w", "head.b"))
 
 
 class WrongCost(Quadratic):
@@ -124,8 +124,8 @@ class WrongCost(Quadratic):
 
 def test_a_wrong_cost_is_found() -> None:
     network = Network([dense(4, 3, 1)], WrongCost())
-    found = errors(check_network(network, normal(2, 4), normal(2, 3)))
-    assert found == pytest.approx({"dense1.w": 1, "dense1.b": 1})
+    by_name = errors(check_network(network, normal(2, 4), normal(2, 3)))
+    assert by_name == pytest.approx({"dense1.w": 1, "dense1.b": 1})
 
 
 # A learner's own layers.
@@ -214,8 +214,8 @@ def test_other_numbers_than_doubles_are_refused(call: Callable[[], object], name
 
 
 def test_a_check_reads_as_a_sentence() -> None:
-    (found,) = check_layer(Tanh(), normal(2, 3))
-    assert str(found) == f"input: relative error {found.error:.1e} in 6 entries"
-    assert str(Check("w", 2.5e-9, 4, 2)) == (
+    (check,) = check_layer(Tanh(), normal(2, 3))
+    assert str(check) == f"input: relative error {check.error:.1e} in 6 entries"
+    assert str(GradientCheck("w", 2.5e-9, 4, 2)) == (
         "w: relative error 2.5e-09 in 4 entries, 2 left out at kinks"
     )

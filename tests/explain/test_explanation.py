@@ -1,4 +1,4 @@
-"""The explanation says what is true, for any small case, whatever it is written as."""
+"""The explanation says what is true of any small example, in every format."""
 
 import json
 import re
@@ -21,16 +21,16 @@ from rot180.explain.blocks import (
     Equation,
     Figure,
     Grid,
+    Paragraph,
     Section,
-    Words,
     as_json,
-    in_lines,
+    wrap_terms,
 )
-from rot180.explain.case import Case, case
-from rot180.explain.latex import document, formula
+from rot180.explain.example import ConvolutionExample, make_example
+from rot180.explain.explanation import explain
+from rot180.explain.latex import as_latex, formula
+from rot180.explain.svg_document import as_svg
 from rot180.explain.terminal import show
-from rot180.explain.vector import drawing
-from rot180.explain.walk import walk
 
 
 @st.composite
@@ -49,9 +49,9 @@ def options(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-def made(options: dict[str, Any]) -> Case:
+def example_of(options: dict[str, Any]) -> ConvolutionExample:
     try:
-        return case(**options)
+        return make_example(**options)
     except Rot180Error:  # all windows lie in the border
         reject()
 
@@ -63,8 +63,8 @@ def grids(sections: list[Section]) -> list[Grid]:
 
 
 def values(sections: list[Section], name: str) -> np.ndarray:
-    (found,) = (one for one in grids(sections) if one.name == name)
-    return np.array([[cell.value for cell in row] for row in found.rows])
+    (grid,) = (grid for grid in grids(sections) if grid.name == name)
+    return np.array([[cell.value for cell in row] for row in grid.rows])
 
 
 def equations(sections: list[Section]) -> list[Equation]:
@@ -74,24 +74,26 @@ def equations(sections: list[Section]) -> list[Equation]:
 
 def words(sections: list[Section]) -> str:
     blocks = [block for section in sections for block in section.blocks]
-    return "\n".join(block.text for block in blocks if isinstance(block, Words))
+    return "\n".join(block.text for block in blocks if isinstance(block, Paragraph))
 
 
 @pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(options())
-def test_what_it_says_is_true_of_any_case(options: dict[str, Any]) -> None:
-    one = made(options)
-    sections = walk(one)
+def test_what_it_says_is_true_of_any_example(options: dict[str, Any]) -> None:
+    example = example_of(options)
+    sections = explain(example)
     for equation in equations(sections):
         assert equation.sum.total == pytest.approx(equation.sum.value, abs=1e-12)
         assert equation.sum.terms
     for said in re.findall(r"largest difference[^.]*? is ([\d.e+-]*\d)", words(sections)):
         assert float(said) < 1e-7
-    (checked,) = (one for one in grids(sections) if "back-propagation" in one.column_names)
+    (checked,) = (
+        example for example in grids(sections) if "back-propagation" in example.column_names
+    )
     pairs = [(row[1].value, row[2].value) for row in checked.rows if row[3].text != "at a kink"]
     assert np.allclose(*zip(*pairs, strict=True), rtol=1e-7, atol=1e-7)
-    assert len(checked.rows) == one.image.size + one.kernel.size + 1
+    assert len(checked.rows) == example.image.size + example.kernel.size + 1
     (both,) = (one for one in grids(sections) if "the other way" in one.column_names)
     for row in both.rows:
         assert float(row[3].text) < 1e-12
@@ -103,15 +105,15 @@ def test_what_it_says_is_true_of_any_case(options: dict[str, Any]) -> None:
 @pytest.mark.slow
 def test_a_kernel_the_wrong_way_round_is_wrong_unless_it_is_symmetric() -> None:
     for kernel, symmetric in (([[1, 2], [3, 4]], False), ([[1, 2], [2, 1]], True)):
-        sections = walk(case(kernel=kernel))
-        (both,) = (one for one in grids(sections) if "the other way" in one.column_names)
+        sections = explain(make_example(kernel=kernel))
+        (both,) = (grid for grid in grids(sections) if "the other way" in grid.column_names)
         assert all((float(row[4].text) == 0) == symmetric for row in both.rows)
         assert ("one cannot tell" in words(sections)) == symmetric
 
 
-def test_a_case_that_can_be_done_by_hand() -> None:
-    one = case(image=[[1, 2, 3], [4, 5, 6], [7, 8, 9]], kernel=[[1, 0], [0, -2]])
-    sections = walk(one)
+def test_an_example_that_can_be_done_by_hand() -> None:
+    example = make_example(image=[[1, 2, 3], [4, 5, 6], [7, 8, 9]], kernel=[[1, 0], [0, -2]])
+    sections = explain(example)
     z = [[1 - 10 + 1, 2 - 12 + 1], [4 - 16 + 1, 5 - 18 + 1]]
     assert values(sections, "z").tolist() == z
     d = values(sections, "delta")
@@ -119,21 +121,21 @@ def test_a_case_that_can_be_done_by_hand() -> None:
     assert values(sections, "dC/da")[1, 1] == -2 * d[0, 0] + d[1, 1]
     assert values(sections, "dC/dw")[0, 1] == 2 * d[0, 0] + 3 * d[0, 1] + 5 * d[1, 0] + 6 * d[1, 1]
     assert values(sections, "rot180(w)").tolist() == [[-2, 0], [0, 1]]
-    (met,) = (one for one in grids(sections) if one.name == "the weights that take a[1,1]")
+    (met,) = (grid for grid in grids(sections) if grid.name == "the weights that take a[1,1]")
     symbols = [[cell.text for cell in row] for row in met.rows]
     assert symbols == [["w[1,1]", "w[1,0]"], ["w[0,1]", "w[0,0]"]]
     assert "They are the kernel, rotated by 180 degrees." in words(sections)
 
 
 def test_a_convolution_turns_its_kernel_forward_and_not_back() -> None:
-    sections = walk(case(operation="convolution"))
-    (met,) = (one for one in grids(sections) if one.name.startswith("the weights that take"))
+    sections = explain(make_example(operation="convolution"))
+    (met,) = (grid for grid in grids(sections) if grid.name.startswith("the weights that take"))
     assert [cell.text for cell in met.rows[0]] == ["w[0,0]", "w[0,1]"]
     assert "They are the kernel as it is." in words(sections)
 
 
 def test_the_seed_decides_what_is_drawn() -> None:
-    first, again, other = (case(seed=seed) for seed in (3, 3, 4))
+    first, again, other = (make_example(seed=seed) for seed in (3, 3, 4))
     assert np.array_equal(first.image, again.image)
     assert np.array_equal(first.target, again.target)
     assert not np.array_equal(first.image, other.image)
@@ -141,11 +143,11 @@ def test_the_seed_decides_what_is_drawn() -> None:
 
 
 def test_a_target_and_a_bias_of_ones_own_are_taken() -> None:
-    one = case(image=[[1, 2], [3, 4]], kernel=[[2]], target=[[0, 1], [2, 3]], bias=-1)
-    sections = walk(one)
+    example = make_example(image=[[1, 2], [3, 4]], kernel=[[2]], target=[[0, 1], [2, 3]], bias=-1)
+    sections = explain(example)
     assert values(sections, "z").tolist() == [[1, 3], [5, 7]]
     assert values(sections, "delta").tolist() == [[1, 2], [3, 4]]
-    kept = case(image=[[1, 2], [3, 4]], kernel=[[2]], activation="relu", bias=-20)
+    kept = make_example(image=[[1, 2], [3, 4]], kernel=[[2]], activation="relu", bias=-20)
     assert kept.bias == -20  # also where no unit fires
 
 
@@ -153,14 +155,14 @@ def test_a_target_and_a_bias_of_ones_own_are_taken() -> None:
 @settings(max_examples=10, deadline=None)
 @given(options())
 def test_every_form_holds_the_whole(options: dict[str, Any]) -> None:
-    sections = walk(made(options))
+    sections = explain(example_of(options))
     data = json.loads(as_json(sections, "T"))
     assert [section["title"] for section in data["sections"]] == [s.title for s in sections]
     sums = [b for s in data["sections"] for b in s["blocks"] if "products" in b]
     assert len(sums) == len(equations(sections))
-    picture = ElementTree.fromstring(drawing(sections, "T <&>"))
+    picture = ElementTree.fromstring(as_svg(sections, "T <&>"))
     shown = "".join(picture.itertext())
-    written = document(sections, "T")
+    written = as_latex(sections, "T")
     for section in sections:
         assert section.title in shown
         assert section.title in written
@@ -176,39 +178,39 @@ def test_every_form_holds_the_whole(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("width", [50, 100])
 def test_a_terminal_of_any_width_shows_all_words(width: int) -> None:
     console = Console(file=StringIO(), width=width, highlight=False)
-    sections = walk(case())
+    sections = explain(make_example())
     show(sections, console)
     printed = console.file.getvalue()
     assert max(map(len, printed.splitlines())) <= max(width, 100)
-    for one in words(sections).replace("`", "").split():
-        assert one in printed
+    for word in words(sections).replace("`", "").split():
+        assert word in printed
     assert ("too wide for" in printed) == (width == 50)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("size", "counts"), [((2, 2), [5]), ((3, 3), [4, 4, 2]), ((1, 1), [2])])
 def test_every_form_breaks_a_sum_at_the_same_products(size, counts) -> None:
-    sections = walk(case(size=(4, 4), kernel_size=size))
-    (z,) = (one.sum for one in equations(sections) if one.sum.name == "z")
-    lines = in_lines(z)
+    sections = explain(make_example(size=(4, 4), kernel_size=size))
+    (z,) = (equation.sum for equation in equations(sections) if equation.sum.name == "z")
+    lines = wrap_terms(z)
     assert [len(line) for line in lines] == counts
-    assert [one for line in lines for one in line] == z.products()
+    assert [product for line in lines for product in line] == z.products()
     console = Console(file=StringIO(), width=200, highlight=False)
     show(sections, console)
-    printed, picture = console.file.getvalue(), "".join(drawing(sections, "T").splitlines())
-    written = document(sections, "T")
+    printed, picture = console.file.getvalue(), "".join(as_svg(sections, "T").splitlines())
+    written = as_latex(sections, "T")
     for line in lines:
         for form in (0, 1):
             terms = [product[form] for product in line]
             shown = r"\s*\+\s*".join(map(re.escape, terms))
             assert re.search(rf"[=+] +{shown}(?: +\+)? *\n", printed)
-            assert all(f">{one}</text>" in picture for one in terms)
+            assert all(f">{term}</text>" in picture for term in terms)
             assert f" {' + '.join(map(formula, terms))} \\\\\n" in written
 
 
 def test_every_form_has_the_same_colours() -> None:
-    sections = walk(case(size=(4, 4), kernel_size=(3, 3)))
-    picture, written = drawing(sections, "T"), document(sections, "T")
+    sections = explain(make_example(size=(4, 4), kernel_size=(3, 3)))
+    picture, written = as_svg(sections, "T"), as_latex(sections, "T")
     for number, colour in enumerate(COLOURS):
         assert f'fill="#{colour}"' in picture
         assert rf"\definecolor{{weight{number}}}{{HTML}}{{{colour}}}" in written
@@ -228,8 +230,10 @@ def test_formulas_become_latex() -> None:
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex here")
 @pytest.mark.parametrize("stride", [1, 2])
 def test_the_document_compiles(tmp_path: Path, stride: int) -> None:
-    one = case(size=(5, 5), kernel_size=(3, 3), stride=stride, padding=1, activation="tanh")
-    (tmp_path / "x.tex").write_text(document(walk(one), "T"), encoding="utf-8")
+    example = make_example(
+        size=(5, 5), kernel_size=(3, 3), stride=stride, padding=1, activation="tanh"
+    )
+    (tmp_path / "x.tex").write_text(as_latex(explain(example), "T"), encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "x.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
@@ -265,4 +269,4 @@ def test_the_document_compiles(tmp_path: Path, stride: int) -> None:
 )
 def test_what_cannot_be_explained_is_said(given, said: str) -> None:
     with pytest.raises(Rot180Error, match=said):
-        case(**given)
+        make_example(**given)

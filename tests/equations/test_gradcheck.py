@@ -21,7 +21,7 @@ from rot180.equations import (
     Tanh,
     rot180,
 )
-from rot180.equations.verify import (
+from rot180.equations.gradcheck import (
     STEP,
     adjoint_error,
     central_differences,
@@ -35,18 +35,18 @@ operations = st.sampled_from(["correlation", "convolution"])
 
 
 def convolution(case: Case, operation: str, bias: bool = True) -> Convolution:
-    made = Convolution(
+    layer = Convolution(
         case.groups * case.channels,
         case.groups * case.features,
         case.kernel,
         case.stride,
-        case.borders,
+        case.pad_width,
         case.groups,
         operation,
     )
-    made.weights["w"][...] = case.w
-    made.weights["b"][...] = bias * case.b
-    return made
+    layer.weights["w"][...] = case.w
+    layer.weights["b"][...] = bias * case.b
+    return layer
 
 
 # Right layers.
@@ -66,7 +66,7 @@ def test_a_convolution(case: Case, operation: str) -> None:
 def test_a_dense_layer(n: int, inputs: int, outputs: int, seed: int) -> None:
     checks = check_layer(dense(inputs, outputs, seed), normal(n, inputs, seed=seed + 9), seed)
     assert_right(checks, "input", "w", "b")
-    assert [one.entries for one in checks] == [n * inputs, outputs * inputs, outputs]
+    assert [check.entries for check in checks] == [n * inputs, outputs * inputs, outputs]
 
 
 @pytest.mark.parametrize("layer", [Tanh, Sigmoid, Flatten, Dropout])
@@ -89,7 +89,7 @@ def test_a_rectifier_away_from_its_kink(shape: tuple[int, ...], seed: int) -> No
 @settings(max_examples=20, deadline=None)
 @given(drawn=windows())
 def test_a_mean_of_windows(drawn: Windows) -> None:
-    layer = AveragePool(drawn.size, drawn.stride, drawn.borders)
+    layer = AveragePool(drawn.size, drawn.stride, drawn.pad_width)
     assert_right(check_layer(layer, drawn.a, drawn.seed, entries=30), "input")
 
 
@@ -104,7 +104,7 @@ def unequal(drawn: Windows) -> Array:
 @settings(max_examples=20, deadline=None)
 @given(drawn=windows())
 def test_a_maximum_of_windows_without_ties(drawn: Windows) -> None:
-    layer = MaxPool(drawn.size, drawn.stride, drawn.borders)
+    layer = MaxPool(drawn.size, drawn.stride, drawn.pad_width)
     assert_right(check_layer(layer, unequal(drawn), drawn.seed, entries=30), "input")
 
 
@@ -118,11 +118,11 @@ def test_a_maximum_of_windows_without_ties(drawn: Windows) -> None:
     seed=seeds,
 )
 def test_a_rectifier_is_at_its_kink_within_one_step_of_zero(sides: list[float], seed: int) -> None:
-    (found,) = check_layer(ReLU(), STEP * np.array([sides]), seed)
-    near = sum(abs(one) < 1 for one in sides)
-    assert (found.kinks, found.entries) == (near, len(sides) - near)
-    assert found.error < 1e-7 if found.entries else np.isnan(found.error)
-    assert str(found).endswith(f"{near} left out at kinks" if near else "entries")
+    (check,) = check_layer(ReLU(), STEP * np.array([sides]), seed)
+    near = sum(abs(side) < 1 for side in sides)
+    assert (check.kinks, check.entries) == (near, len(sides) - near)
+    assert check.error < 1e-7 if check.entries else np.isnan(check.error)
+    assert str(check).endswith(f"{near} left out at kinks" if near else "entries")
 
 
 @pytest.mark.slow
@@ -131,15 +131,15 @@ def test_a_rectifier_is_at_its_kink_within_one_step_of_zero(sides: list[float], 
 def test_a_maximum_is_at_its_kink_where_it_is_not_the_only_one(drawn: Windows) -> None:
     shape = (1, 2, *drawn.image)
     a = np.random.default_rng(drawn.seed).integers(0, 3, shape).astype(np.float64)
-    (found,) = check_layer(MaxPool(drawn.size, drawn.stride, drawn.borders), a, drawn.seed)
+    (check,) = check_layer(MaxPool(drawn.size, drawn.stride, drawn.pad_width), a, drawn.seed)
     tied = _tied(a, drawn)
-    assert (found.kinks, found.entries) == (tied.sum(), a.size - tied.sum())
-    assert found.error < 1e-7 if found.entries else np.isnan(found.error)
+    assert (check.kinks, check.entries) == (tied.sum(), a.size - tied.sum())
+    assert check.error < 1e-7 if check.entries else np.isnan(check.error)
 
 
 def _tied(a: Array, drawn: Windows) -> Array:
     """Return which values are the largest of a window in which another one is as large."""
-    (top, bottom), (left, right) = drawn.borders
+    (top, bottom), (left, right) = drawn.pad_width
     whole = np.pad(a, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=-np.inf)
     tied = np.zeros(whole.shape, bool)
     for y in range(0, whole.shape[2] - drawn.size[0] + 1, drawn.stride[0]):
@@ -160,19 +160,19 @@ def test_a_kink_anywhere_in_a_network_is_left_out_and_the_rest_compared() -> Non
             "head": Dense(12, 2),
         }
     )
-    for name, one in network.weights.items():
-        one[...] = normal(*one.shape, seed=len(name))
+    for name, w in network.weights.items():
+        w[...] = normal(*w.shape, seed=len(name))
     network.layers["conv"].weights["b"][:2] = 0  # with a black image they are at the kink
     x = normal(3, 1, 3, 3)
     x[1] = 0
-    found = {one.what: one for one in check_network(network, x, [0, 1, 1])}
-    assert {name: (one.kinks, one.entries) for name, one in found.items()} == {
+    checks = {check.name: check for check in check_network(network, x, [0, 1, 1])}
+    assert {name: (check.kinks, check.entries) for name, check in checks.items()} == {
         "conv.w": (0, 12),
         "conv.b": (2, 1),
         "head.w": (0, 24),
         "head.b": (0, 2),
     }
-    assert max(one.error for one in found.values()) < 1e-7
+    assert max(check.error for check in checks.values()) < 1e-7
 
 
 # Networks.
@@ -208,26 +208,26 @@ def test_all_gradients_of_a_network(
     inputs = Network(layers).scores(x).shape[1]
     layers |= {"hidden": Dense(inputs, 3), "act3": activations[2](), "head": Dense(3, 3)}
     network = Network(layers | ({"last": Sigmoid()} if quadratic else {}), cost)
-    for one in network.weights.values():
-        one[...] = rng.normal(0, 1.4 / np.sqrt(one[0].size), one.shape)
+    for w in network.weights.values():
+        w[...] = rng.normal(0, 1.4 / np.sqrt(w[0].size), w.shape)
     costs, gradients = network.five_steps(x, labels)
     # A gradient that vanishes would be lost in the rounding of the cost.
     least = 0.003 * max(1, costs.mean())
-    assume(all(np.abs(one).max() > least for one in gradients.values()))
+    assume(all(np.abs(gradient).max() > least for gradient in gradients.values()))
 
-    before = {name: one.copy() for name, one in network.weights.items()}
+    before = {name: w.copy() for name, w in network.weights.items()}
     checks = check_network(network, x, labels, seed)
-    assert [one.what for one in checks] == list(network.weights)
-    for one in checks:
-        assert one.error < 1e-7, one
-        assert one.entries + one.kinks == before[one.what].size
-    assert sum(one.kinks for one in checks) <= 2
-    assert all(np.array_equal(one, before[name]) for name, one in network.weights.items())
+    assert [check.name for check in checks] == list(network.weights)
+    for check in checks:
+        assert check.error < 1e-7, check
+        assert check.entries + check.kinks == before[check.name].size
+    assert sum(check.kinks for check in checks) <= 2
+    assert all(np.array_equal(w, before[name]) for name, w in network.weights.items())
 
 
 def test_dropout_is_off_in_a_check() -> None:
     network = Network([Dense(4, 6), Dropout(0.5), Dense(6, 2)])
-    network.training(True)
+    network.set_training(True)
     assert_right(
         check_network(network, normal(3, 4), [0, 1, 1]),
         *("dense1.w", "dense1.b", "dense3.w", "dense3.b"),
@@ -237,17 +237,17 @@ def test_dropout_is_off_in_a_check() -> None:
 @pytest.mark.slow
 def test_entries_limits_how_many_are_compared() -> None:
     layer, x = dense(7, 3, seed=1), normal(2, 7)
-    compared = [one.entries for one in check_layer(layer, x, entries=5)]
+    compared = [check.entries for check in check_layer(layer, x, entries=5)]
     assert compared == [5, 5, 3]
-    assert [one.entries for one in check_layer(layer, x)] == [14, 21, 3]
+    assert [check.entries for check in check_layer(layer, x)] == [14, 21, 3]
     network = Network([Dense(7, 3)])
-    assert [one.entries for one in check_network(network, x, [0, 1], entries=4)] == [4, 3]
+    assert [check.entries for check in check_network(network, x, [0, 1], entries=4)] == [4, 3]
     one_wrong = np.zeros((3, 7), bool)
 
     class Wrong(Dense):
         def gradient(self, delta: Array) -> dict[str, Array]:
-            found = super().gradient(delta)
-            return {"w": found["w"] + one_wrong, "b": found["b"]}
+            gradients = super().gradient(delta)
+            return {"w": gradients["w"] + one_wrong, "b": gradients["b"]}
 
     layer = Wrong(7, 3)
     one_wrong[1, 4] = True  # is found by a seed that draws this entry, and by all entries
@@ -266,13 +266,13 @@ def test_the_same_seed_compares_the_same_entries() -> None:
 
 def test_the_derivative_of_a_cube() -> None:
     x = np.array([[-2.0, 0.0], [0.5, 300.0]])
-    found, crossed = central_differences(lambda: (x**3, []), x)
-    assert found == pytest.approx(3 * x.reshape(-1) ** 2, rel=1e-9, abs=1e-9)
+    slopes, crossed = central_differences(lambda: (x**3, []), x)
+    assert slopes == pytest.approx(3 * x.reshape(-1) ** 2, rel=1e-9, abs=1e-9)
     assert not crossed.any()
     assert x.tolist() == [[-2.0, 0.0], [0.5, 300.0]]
-    found, crossed = central_differences(lambda: (abs(x), [x > 0]), x, np.array([1, 0]))
+    slopes, crossed = central_differences(lambda: (abs(x), [x > 0]), x, np.array([1, 0]))
     assert crossed.tolist() == [True, False]
-    assert found[1] == pytest.approx(-1)
+    assert slopes[1] == pytest.approx(-1)
 
 
 # Adjoint maps.
@@ -290,14 +290,14 @@ def test_a_convolution_and_its_error_are_adjoint(case: Case, operation: str) -> 
 @settings(max_examples=20, deadline=None)
 @given(drawn=windows())
 def test_means_and_their_error_are_adjoint(drawn: Windows) -> None:
-    layer = AveragePool(drawn.size, drawn.stride, drawn.borders)
+    layer = AveragePool(drawn.size, drawn.stride, drawn.pad_width)
     y = normal(*layer.forward(drawn.a).shape, seed=drawn.seed + 1)
     assert adjoint_error(layer.forward, layer.backward, drawn.a, y) < 1e-12
 
 
 def placed(a: Array, drawn: Windows) -> Array:
     """Return the values in each window: (n, c, y, x, height, width)."""
-    whole = np.pad(a, ((0, 0), (0, 0), *drawn.borders))
+    whole = np.pad(a, ((0, 0), (0, 0), *drawn.pad_width))
     every = np.lib.stride_tricks.sliding_window_view(whole, drawn.size, axis=(2, 3))
     return every[:, :, :: drawn.stride[0], :: drawn.stride[1]]
 
@@ -306,15 +306,16 @@ def placed(a: Array, drawn: Windows) -> Array:
 @settings(max_examples=40, deadline=None)
 @given(drawn=windows())
 def test_going_back_to_the_switches_is_adjoint_to_reading_there(drawn: Windows) -> None:
-    layer = MaxPool(drawn.size, drawn.stride, drawn.borders)
-    y = normal(*layer.forward(drawn.a).shape, seed=drawn.seed + 1)
+    layer = MaxPool(drawn.size, drawn.stride, drawn.pad_width)
+    maxima = layer.forward(drawn.a)
+    y = normal(*maxima.shape, seed=drawn.seed + 1)
     switches = layer.switches[..., None]
 
     def gathered(a: Array) -> Array:
         every = placed(a, drawn)
         return np.take_along_axis(every.reshape(*every.shape[:4], -1), switches, -1)[..., 0]
 
-    assert np.array_equal(gathered(drawn.a), layer.a)
+    assert np.array_equal(gathered(drawn.a), maxima)
     other = normal(*drawn.a.shape, seed=drawn.seed + 2)
     assert adjoint_error(gathered, layer.backward, other, y) < 1e-12
 
@@ -322,7 +323,7 @@ def test_going_back_to_the_switches_is_adjoint_to_reading_there(drawn: Windows) 
 @settings(max_examples=20, deadline=None)
 @given(drawn=windows())
 def test_repetition_is_adjoint_to_the_sum_over_windows(drawn: Windows) -> None:
-    layer = MaxPool(drawn.size, drawn.stride, drawn.borders)
+    layer = MaxPool(drawn.size, drawn.stride, drawn.pad_width)
     y = normal(*layer.forward(drawn.a).shape, seed=drawn.seed + 1)
     other = normal(*drawn.a.shape, seed=drawn.seed + 2)
     assert adjoint_error(lambda a: placed(a, drawn).sum((-2, -1)), layer.repeat, other, y) < 1e-12
@@ -353,7 +354,7 @@ def test_maps_that_are_not_adjoint_are_found(seed: int) -> None:
     assert adjoint_error(layer.forward, layer.backward, x, z) < 1e-12
 
     def unturned(delta: Array) -> Array:
-        return layer._patches.error(delta, rot180(layer.weights["w"]))
+        return layer._im2col.error(delta, rot180(layer.weights["w"]))
 
     assert adjoint_error(layer.forward, unturned, x, z) > 1e-3
     assert adjoint_error(layer.forward, lambda delta: 1.1 * layer.backward(delta), x, z) > 1e-3

@@ -1,26 +1,27 @@
-"""Where windows lie: strides, borders of zeros, and the sizes that follow."""
+"""Strides, padding, and the number of windows that follow from them."""
 
 from typing import Any, Literal
 
 from rot180.errors import Rot180Error, whole_number
 
-Margins = tuple[tuple[int, int], tuple[int, int]]
-"""Rows above and below, columns to the left and to the right."""
+PadWidth = tuple[tuple[int, int], tuple[int, int]]
+"""Padding in numbers: ((rows above, rows below), (columns to the left, columns to the right))."""
+
+Padding = Literal["valid", "same", "full"] | int | tuple[int, int] | PadWidth
+"""Padding as it may be given; :func:`resolve_padding` returns its numbers."""
 
 OPERATIONS = ("correlation", "convolution")
 
-Padding = Literal["valid", "same", "full"] | int | tuple[int, int] | Margins
-
 
 def pair(value: Any, what: str, least: int = 1) -> tuple[int, int]:
-    """Return (rows, columns) of something given as one number or as two.
+    """Return (rows, columns) for one whole number or two.
 
     Raises:
-        Rot180Error: it is neither, or less than ``least``.
+        Rot180Error: the value is neither, or a number is less than ``least``.
     """
-    two = tuple(value) if isinstance(value, tuple | list) else (value, value)
-    if len(two) == 2:
-        rows, columns = (whole_number(one, f"The {what}") for one in two)
+    numbers = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    if len(numbers) == 2:
+        rows, columns = (whole_number(number, f"The {what}") for number in numbers)
         if min(rows, columns) >= least:
             return rows, columns
     raise Rot180Error(
@@ -29,11 +30,11 @@ def pair(value: Any, what: str, least: int = 1) -> tuple[int, int]:
     )
 
 
-def count_of(value: Any, what: str) -> int:
-    """Return a whole number from 1 up; ``what`` are the things that it counts, as "epochs".
+def check_count(value: Any, what: str) -> int:
+    """Return a whole number that is at least 1; ``what`` is counted, for example "epochs".
 
     Raises:
-        Rot180Error: it is something else.
+        Rot180Error: the value is something else.
     """
     number = whole_number(value, f"The number of {what}")
     if number < 1:
@@ -41,11 +42,11 @@ def count_of(value: Any, what: str) -> int:
     return number
 
 
-def seed_of(value: Any) -> int:
-    """Return the seed of a generator, a whole number from 0 up.
+def check_seed(value: Any) -> int:
+    """Return the seed of a random generator, a whole number that is at least 0.
 
     Raises:
-        Rot180Error: it is something else.
+        Rot180Error: the value is something else.
     """
     seed = whole_number(value, "The seed")
     if seed < 0:
@@ -54,10 +55,10 @@ def seed_of(value: Any) -> int:
 
 
 def check_groups(channels: int, features: int, groups: int) -> None:
-    """See that each group has as many channels, and as many features, as any other.
+    """Check that channels and features split into groups of equal size.
 
     Raises:
-        Rot180Error: they cannot be split so.
+        Rot180Error: they do not.
     """
     if groups < 1 or channels % groups or features % groups:
         raise Rot180Error(
@@ -65,19 +66,19 @@ def check_groups(channels: int, features: int, groups: int) -> None:
         )
 
 
-def margins(
+def resolve_padding(
     padding: Any, kernel: tuple[int, ...], stride: tuple[int, int], rotated: bool = False
-) -> Margins:
-    """Return the border of zeros in numbers.
+) -> PadWidth:
+    """Return padding in numbers.
 
     Args:
         padding: "valid", "same", "full", or numbers (see ``convolution.correlation``).
-        kernel: its (height, width).
-        stride: "same" is only defined for 1.
-        rotated: the odd row and column of "same" go to the top and left.
+        kernel: (height, width) of the kernel.
+        stride: stride; "same" is only defined for 1.
+        rotated: whether the odd row and column of "same" go to the top and left.
 
     Raises:
-        Rot180Error: no such padding.
+        Rot180Error: there is no such padding.
     """
     kh, kw = kernel
     match padding:
@@ -104,18 +105,20 @@ def margins(
 
 
 def out_size(
-    size: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, int], borders: Margins
+    size: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, int], pad_width: PadWidth
 ) -> tuple[int, int]:
-    """Return how many windows there are in (rows, columns).
+    """Return the number of windows in (rows, columns).
 
     Raises:
         Rot180Error: a window is larger than the padded image.
     """
-    whole = [one + sum(border) for one, border in zip(size, borders, strict=True)]
-    if any(k > one for k, one in zip(kernel, whole, strict=True)):
+    whole = [length + sum(border) for length, border in zip(size, pad_width, strict=True)]
+    if any(k > length for k, length in zip(kernel, whole, strict=True)):
         raise Rot180Error(
             f"A window of {kernel[0]}x{kernel[1]} does not fit into the image, which is "
             f"{size[0]}x{size[1]} and {whole[0]}x{whole[1]} with its padding."
         )
-    rows, columns = ((one - k) // s + 1 for one, k, s in zip(whole, kernel, stride, strict=True))
+    rows, columns = (
+        (length - k) // step + 1 for length, k, step in zip(whole, kernel, stride, strict=True)
+    )
     return rows, columns
