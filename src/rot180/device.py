@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def chosen_device(name: "str | torch.device" = "auto") -> "torch.device":
+def resolve_device(name: "str | torch.device" = "auto") -> "torch.device":
     """Return the device of this name; "auto" is CUDA or Apple's MPS where there is one, else cpu.
 
     Raises:

@@ -32,7 +32,7 @@ def _visible(words: Iterable[object]) -> list[object]:
     return [visible(one) if isinstance(one, str) else one for one in words]
 
 
-def listed(names: Iterable[str], wanted: str = "", limit: int = 12) -> str:
+def suggest(names: Iterable[str], wanted: str = "", limit: int = 12) -> str:
     """Name what exists, the names nearest to ``wanted`` first, at most ``limit`` of them."""
     everything = list(names)
     near = get_close_matches(wanted, everything, n=limit, cutoff=0.3)
@@ -41,7 +41,7 @@ def listed(names: Iterable[str], wanted: str = "", limit: int = 12) -> str:
     return shown + (f", … ({len(ordered)} in all)" if len(ordered) > limit else "")
 
 
-def check_name(name: str, what: str, known: Iterable[str]) -> None:
+def check_choice(name: str, what: str, known: Iterable[str]) -> None:
     """See that there is something of this name; ``what`` says what is named.
 
     Raises:
@@ -49,10 +49,10 @@ def check_name(name: str, what: str, known: Iterable[str]) -> None:
     """
     known = list(known)
     if name not in known:
-        raise Rot180Error(f"There is no {what} '{name}'. There are: {listed(known, name)}.")
+        raise Rot180Error(f"There is no {what} '{name}'. There are: {suggest(known, name)}.")
 
 
-def whole_number(value: Any, what: str) -> int:
+def as_int(value: Any, what: str) -> int:
     """Return what Python, NumPy or PyTorch write for a whole number as an int.
 
     Raises:

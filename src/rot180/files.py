@@ -23,7 +23,7 @@ _OURS = "-rot180-"
 
 
 @contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a path to write to, in a folder beside ``path``; rename it onto ``path`` at the end.
 
     A full disk, a signal or an exception leaves the old file as it was. What a process that was
@@ -84,7 +84,7 @@ def private_folder(path: Path) -> Iterator[Path]:
 
 
 def check_writable(path: str | Path) -> None:
-    """Find out now whether :func:`written_whole` could write this file later.
+    """Find out now whether :func:`atomic_write` could write this file later.
 
     Raises:
         Rot180Error: it could not.

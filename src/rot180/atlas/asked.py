@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rot180.atlas.pictures import IMAGES
 from rot180.datasets import ArrayDataset, Dataset, bad_image_policy, open_dataset
-from rot180.errors import Rot180Error, check_name, listed, whole_number
+from rot180.errors import Rot180Error, as_int, check_choice, suggest
 from rot180.graph.network import Layer, Network
 from rot180.networks.model import NamedModel, normalised
 from rot180.networks.preprocessing import checked_count, per_channel
@@ -187,7 +187,7 @@ def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise Rot180Error(
-                f"There is no layer '{pattern}' in this network. It has: {listed(names, pattern)}."
+                f"There is no layer '{pattern}' in this network. It has: {suggest(names, pattern)}."
             )
     return [name for name in names if any(fnmatchcase(name, one) for one in patterns)]
 
@@ -199,21 +199,21 @@ def _seconds(every: Any) -> float:
 
 
 def _at_least(value: Any, least: int, what: str) -> int:
-    number = whole_number(value, what)
+    number = as_int(value, what)
     if number < least:
         raise Rot180Error(f"{what} is at least {least}, not {number}.")
     return number
 
 
 def _kind_of_images(name: Any) -> str:
-    check_name(str(name), "way to store images", IMAGES)
+    check_choice(str(name), "way to store images", IMAGES)
     return str(name)
 
 
 def _checked_shard(shard: Any) -> tuple[int, int]:
     if not isinstance(shard, list | tuple) or len(shard) != 2:
         raise Rot180Error(f"A part is (i, n), the i-th of n; this one is {shard!r}.")
-    number, parts = (whole_number(one, "The number of a part, and of parts,") for one in shard)
+    number, parts = (as_int(one, "The number of a part, and of parts,") for one in shard)
     if not 1 <= number <= parts:
         raise Rot180Error(f"There is no part {number} of {parts}: parts go from 1 to {parts}.")
     return number, parts

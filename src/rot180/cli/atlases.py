@@ -20,7 +20,7 @@ from rot180.cli.options import (
     scanned_model,
 )
 from rot180.console import Bar, say, sentences
-from rot180.errors import Rot180Error, check_name
+from rot180.errors import Rot180Error, check_choice
 
 if TYPE_CHECKING:
     from rot180.figures.sheet import Sheet
@@ -120,7 +120,7 @@ def _file(out: Path | None, form: str | None, layer: str) -> tuple[Path, str]:
             raise Rot180Error(f"--out {out} is a file of {ending}, and --format says {form}.")
         path, form = path.with_suffix(""), ending
     form = form or "png"
-    check_name(form, "format", _FORMATS)
+    check_choice(form, "format", _FORMATS)
     if not path.name or path.name == "..":
         raise Rot180Error(f"--out {out} names no file: give a name, as plates/conv2.")
     return path, form

@@ -20,7 +20,7 @@ from rot180.cli.options import (
     whole,
 )
 from rot180.console import page, say, sentences
-from rot180.errors import Rot180Error, listed
+from rot180.errors import Rot180Error, suggest
 from rot180.files import is_file
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def explain(
         from rot180.explain.terminal import show
         from rot180.explain.vector import drawing
         from rot180.explain.walk import walk
-        from rot180.files import check_writable, written_whole
+        from rot180.files import atomic_write, check_writable
 
         paths = [path for path in (svg, latex, json) if path is not None]
         for one in paths:
@@ -91,7 +91,7 @@ def explain(
             (json, as_json),
         ):
             if path is not None:
-                with written_whole(path) as beside:
+                with atomic_write(path) as beside:
                     beside.write_text(write(sections, _TITLE), encoding="utf-8")
                 say(f"Written: {path}")
 
@@ -126,7 +126,7 @@ def trace(
         from rot180.networks.named import two_layer
 
         if what not in _KINDS:
-            raise Rot180Error(f"There is no '{what}'. There are: {listed(_KINDS, what)}.")
+            raise Rot180Error(f"There is no '{what}'. There are: {suggest(_KINDS, what)}.")
         if (feature is not None) != (what == "projection"):
             raise Rot180Error("--feature says which feature a projection is of, and only there.")
         if picture is not None and (image is not None or image_class is not None):

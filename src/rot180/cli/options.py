@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rot180.console import Bar, say
-from rot180.errors import Rot180Error, listed
+from rot180.errors import Rot180Error, suggest
 from rot180.files import is_file
 
 if TYPE_CHECKING:
@@ -246,5 +246,5 @@ def formats_of(words: str) -> tuple[str, ...]:
     chosen = tuple(one.strip() for one in words.split(","))
     for one in chosen:
         if one not in FORMATS:
-            raise Rot180Error(f"There is no format '{one}'. There are: {listed(FORMATS, one)}.")
+            raise Rot180Error(f"There is no format '{one}'. There are: {suggest(FORMATS, one)}.")
     return chosen

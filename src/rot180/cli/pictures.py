@@ -30,7 +30,7 @@ from rot180.cli.options import (
     the_model,
 )
 from rot180.console import say, sentences
-from rot180.device import chosen_device
+from rot180.device import resolve_device
 from rot180.errors import Rot180Error
 
 
@@ -58,7 +58,7 @@ def figures(
         from rot180.networks.named import two_layer
 
         endings = formats_of(formats)
-        checkpoint = two_layer(model, chosen_device(device), "'rot180 figures'")
+        checkpoint = two_layer(model, resolve_device(device), "'rot180 figures'")
         images = decoded_with_bar(data, "test", checkpoint.size, checkpoint.channels, on_bad_image)
         number = chosen_number(images, image, image_class)
         subject = Subject(checkpoint, images, number, method=method, unpool=unpool)

@@ -18,7 +18,7 @@ from rot180.cli.options import (
     size_of,
 )
 from rot180.console import Bar, say, sentences
-from rot180.device import chosen_device
+from rot180.device import resolve_device
 from rot180.errors import Rot180Error
 from rot180.files import is_file
 
@@ -77,7 +77,7 @@ def train(
 
             watchers = (EventFiles(tensorboard),)
         place = "cpu" if engine == "equations" and device == "auto" else device
-        _train(sets, recipe, out, hidden, engine, chosen_device(place), resume, watchers)
+        _train(sets, recipe, out, hidden, engine, resolve_device(place), resume, watchers)
         say(f"Next: rot180 figures --model {out} --data {data}")
 
 
@@ -104,7 +104,7 @@ def demo(
         training, held_out = _sets(data, (32, 32), 3, "skip")
         path = out / "two-layer.safetensors"
         checkpoint = _train(
-            (training, held_out), recipe, path, 0, "pytorch", chosen_device(device), False, ()
+            (training, held_out), recipe, path, 0, "pytorch", resolve_device(device), False, ()
         )
         subject = Subject(checkpoint, held_out, chosen_number(held_out, None, None))
         draw(subject, out, (None, None), ("png",))

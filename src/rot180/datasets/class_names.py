@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rot180.datasets.regular import open_regular
-from rot180.errors import Rot180Error, listed, shortened
+from rot180.errors import Rot180Error, shortened, suggest
 from rot180.files import is_file
 from rot180.visible import valid_name, visible
 
@@ -100,7 +100,7 @@ class ClassFile:
             if self.keyed or len(words) != len(folders):
                 raise Rot180Error(
                     f"{self.path} names {len(words)} classes, and none of the {len(folders)} class "
-                    f"folders ({listed(folders, limit=3)}) is among them: give a table of folders "
+                    f"folders ({suggest(folders, limit=3)}) is among them: give a table of folders "
                     "and names, or a list with a name for each folder in their order."
                 )
             known = dict(zip(folders, self.outputs, strict=True))

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from rot180.datasets.fingerprints import as_bytes
-from rot180.errors import Rot180Error, listed
+from rot180.errors import Rot180Error, suggest
 
 SPLITS = ("train", "test", "all")
 # Names under which the splits are found in files and folders; validation counts as test.
@@ -87,7 +87,7 @@ def checked_split(split: str) -> str:
         Rot180Error: it is not.
     """
     if split not in SPLITS:
-        raise Rot180Error(f"There is no split '{split}': choose one of {listed(SPLITS, split)}.")
+        raise Rot180Error(f"There is no split '{split}': choose one of {suggest(SPLITS, split)}.")
     return split
 
 

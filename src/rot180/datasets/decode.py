@@ -23,7 +23,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from rot180.datasets.regular import open_regular
-from rot180.errors import Rot180Error, listed
+from rot180.errors import Rot180Error, suggest
 from rot180.visible import valid_name, visible
 
 OnBadImage = Literal["skip", "fail"]
@@ -84,7 +84,7 @@ def bad_image_policy(name: str) -> OnBadImage:
     """
     if name not in POLICIES:
         raise Rot180Error(
-            f"'{name}' says nothing about bad images: choose one of {listed(POLICIES, name)}."
+            f"'{name}' says nothing about bad images: choose one of {suggest(POLICIES, name)}."
         )
     return cast(OnBadImage, name)
 

@@ -17,7 +17,7 @@ from rot180.datasets.dataset import TEST_NAMES, TRAIN_NAMES, checked_index, divi
 from rot180.datasets.decode import BadImage, decode_file
 from rot180.datasets.fingerprints import combined, of_files
 from rot180.datasets.regular import advice
-from rot180.errors import Rot180Error, Rot180Warning, listed
+from rot180.errors import Rot180Error, Rot180Warning, suggest
 from rot180.visible import valid_name
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif")
@@ -204,13 +204,15 @@ def _split_folders(root: Path) -> dict[str, list[str]]:
             "/" in file.path.removeprefix(f"{one}/") for one in splits for file in _in(root, one)
         ):
             _remark(
-                f"In {root} there are images in {listed(others)} beside {listed(splits)}, so these "
-                "all are taken as classes: move the split into a directory of its own if it is one."
+                f"In {root} there are images in {suggest(others)} beside {suggest(splits)}, so all "
+                "of these are taken as classes: move the split into a directory of its own if it "
+                "is one."
             )
         return {}
     if others:
         _remark(
-            f"The images in {listed(others)} are left out: {root} has the splits {listed(splits)}."
+            f"The images in {suggest(others)} are left out: {root} has the splits "
+            f"{suggest(splits)}."
         )
     return parts
 

@@ -11,7 +11,7 @@ from rot180.datasets.parquet import open_parquet
 from rot180.datasets.photos import open_photos
 from rot180.datasets.regular import advice
 from rot180.datasets.torchvision_sets import open_pickled_cifar, open_torchvision
-from rot180.errors import Rot180Error, listed
+from rot180.errors import Rot180Error, suggest
 
 NAMES = ("photos", "cifar10")
 FORMS = (
@@ -110,7 +110,7 @@ def _unknown(spec: str) -> str:
         return f"The name of the data set is empty: pass {FORMS}."
     if "/" in spec or "\\" in spec or Path(spec).suffix:
         return f"There is no file or directory {spec}: check the path, or pass {FORMS}."
-    near = listed([*NAMES, "torchvision:NAME"], spec)
+    near = suggest([*NAMES, "torchvision:NAME"], spec)
     return (
         f"There is no data set and no file or directory called '{spec}'. Names are {near}; "
         f"understood are {FORMS}."

@@ -29,7 +29,7 @@ from rot180.datasets.dataset import (
 from rot180.datasets.decode import BadImage, Fit, decode
 from rot180.datasets.fingerprints import combined, of_file, state_of_files
 from rot180.datasets.regular import open_regular
-from rot180.errors import Rot180Error, Rot180Warning, listed
+from rot180.errors import Rot180Error, Rot180Warning, suggest
 from rot180.visible import valid_name
 
 IMAGE_COLUMNS = ("image", "img")
@@ -91,7 +91,7 @@ class ParquetFile:
         if self.label_column is None and others and not self.remark:
             self.remark = (
                 f"The images of {path.name} have no classes: no column is called "
-                f"{' or '.join(LABEL_COLUMNS)}, but there is {listed(others)}."
+                f"{' or '.join(LABEL_COLUMNS)}, but there is {suggest(others)}."
             )
 
     def __len__(self) -> int:
@@ -391,7 +391,7 @@ def open_parquet(paths: Sequence[Path], split: str, name: str) -> ParquetDataset
     dataset = ParquetDataset([files[path] for path in wanted], rows, classes, name, split)
     if not len(dataset):
         raise Rot180Error(
-            f"There are no rows of the split '{split}' in {listed(p.name for p in files)}: "
+            f"There are no rows of the split '{split}' in {suggest(p.name for p in files)}: "
             "add its file, or use the split 'all'."
         )
     return dataset
@@ -413,7 +413,7 @@ def _image_column(schema: Any, path: Path) -> tuple[str, bool]:
     if named and (named[0] in IMAGE_COLUMNS or len(named) == 1):
         _check_single(schema, named[0], path)
         return named[0], candidates[named[0]]
-    there = listed((f"{field.name} ({field.type})" for field in schema), "image")
+    there = suggest((f"{field.name} ({field.type})" for field in schema), "image")
     raise Rot180Error(
         f"{path} has no column of images: it has {there}, and a column 'image' or 'img' is needed "
         "with the bytes of image files (binary, or a struct with a field 'bytes')."

@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 from rot180.datasets.decode import BadImage
 from rot180.datasets.fingerprints import of_file
 from rot180.errors import Rot180Error
-from rot180.files import written_whole
+from rot180.files import atomic_write
 
 FORMAT = 1
 # Without a cache directory, arrays above this many bytes go to an unnamed temporary file.
@@ -68,7 +68,7 @@ def remembered(name: str, shape: tuple[int, int, int, int], fill: Fill) -> Kept:
     except BadImage:
         raise
     except Rot180Error as error:
-        # ``written_whole`` says so when it could not write; other errors are not about the cache.
+        # ``atomic_write`` says so when it could not write; other errors are not about the cache.
         if not isinstance(error.__cause__, OSError):
             raise
     return found if found is not None else _fill_memory(shape, fill)
@@ -99,7 +99,7 @@ def _paths(name: str) -> tuple[Path, Path]:
 def _fill_files(name: str, shape: tuple[int, int, int, int], fill: Fill) -> None:
     """Stream the images to the file; only then is it known how many there are."""
     path, beside = _paths(name)
-    with written_whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         with unfinished.open("r+b") as file:
             _write_header(file, shape)
             start, count = file.tell(), 0
@@ -116,7 +116,7 @@ def _fill_files(name: str, shape: tuple[int, int, int, int], fill: Fill) -> None
             if file.tell() != start:
                 raise OSError("the header of the array changed its length")
         head = {"format": FORMAT, "digest": of_file(unfinished), "notes": notes}
-    with written_whole(beside) as unfinished:
+    with atomic_write(beside) as unfinished:
         unfinished.write_text(json.dumps(head), encoding="utf-8")
 
 

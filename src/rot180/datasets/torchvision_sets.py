@@ -15,7 +15,7 @@ from rot180.datasets.dataset import checked_index, division
 from rot180.datasets.decode import pixels_of
 from rot180.datasets.fingerprints import combined
 from rot180.datasets.store import cache_directory
-from rot180.errors import Rot180Error, listed
+from rot180.errors import Rot180Error, suggest
 
 # What torchvision's classes call the two splits, tried in this order.
 PART_NAMES = {
@@ -104,7 +104,7 @@ def open_torchvision(kind: str, split: str) -> TorchvisionDataset:
     made = getattr(torchvision.datasets, kind, None) if kind in known else None
     if not isinstance(made, type):
         raise Rot180Error(
-            f"torchvision has no data set '{kind}'. It has {listed(_nearest_first(known, kind))}: "
+            f"torchvision has no data set '{kind}'. It has {suggest(_nearest_first(known, kind))}: "
             "spell the name as torchvision does."
         )
     name = "cifar10" if kind == "CIFAR10" else kind

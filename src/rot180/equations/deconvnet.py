@@ -13,7 +13,7 @@ from rot180.equations.activations import ReLU
 from rot180.equations.convolution import Array
 from rot180.equations.network import Network
 from rot180.equations.pooling import MaxPool
-from rot180.errors import Rot180Error, check_name, whole_number
+from rot180.errors import Rot180Error, as_int, check_choice
 
 METHODS = ("deconvnet", "gradient", "guided")
 UNPOOLINGS = ("switches", "repeat")
@@ -70,11 +70,11 @@ def start(network: Network, layer: str, feature: int, position: Any = None) -> t
     The network has to have been fed forward. Arguments and errors as for :func:`project`.
     """
     names = list(network.layers)
-    check_name(layer, "layer", names)
+    check_choice(layer, "layer", names)
     after = names.index(layer) + 1
     rectified = after < len(names) and isinstance(network.layers[names[after]], ReLU)
     top = names[after] if rectified else layer
-    a, feature = network.a[top], whole_number(feature, "The feature")
+    a, feature = network.a[top], as_int(feature, "The feature")
     if a.ndim != 4 or not 0 <= feature < a.shape[1]:
         raise Rot180Error(f"There is no feature {feature} in '{layer}', whose maps are {a.shape}.")
     signal = np.zeros_like(a)
@@ -88,7 +88,7 @@ def start(network: Network, layer: str, feature: int, position: Any = None) -> t
                 y, x = np.unravel_index(one.argmax(), one.shape)
                 signal[image, feature, y, x] = one[y, x]
         case (_, _) if all(
-            0 <= whole_number(one, "A coordinate of a position") < size
+            0 <= as_int(one, "A coordinate of a position") < size
             for one, size in zip(position, a.shape[2:], strict=True)
         ):
             y, x = position
@@ -112,8 +112,8 @@ def signals(
 
     The pixels stand under the empty name. Arguments and errors as for :func:`project`.
     """
-    check_name(method, "method", METHODS)
-    check_name(unpool, "unpooling", UNPOOLINGS)
+    check_choice(method, "method", METHODS)
+    check_choice(unpool, "unpooling", UNPOOLINGS)
     names = ["", *network.layers]
     found = {top: signal}
     for place in range(names.index(top), 0, -1):

@@ -16,7 +16,7 @@ import numpy as np
 
 from rot180.equations.convolution import Array
 from rot180.equations.geometry import OPERATIONS, Padding, margins, out_size, pair
-from rot180.errors import Rot180Error, check_name
+from rot180.errors import Rot180Error, check_choice
 
 CUT = -1
 """In place of a weight's number: there is no connection."""
@@ -111,7 +111,7 @@ def connections(
         raise Rot180Error(
             f"Kernels of shape {kernel} in {groups} groups do not fit inputs of shape {below}."
         )
-    check_name(operation, "operation", OPERATIONS)
+    check_choice(operation, "operation", OPERATIONS)
     rotated = operation == "convolution"
     down, right = pair(stride, "stride")
     borders = margins(padding, (kh, kw), (down, right), rotated)

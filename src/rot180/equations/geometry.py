@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from rot180.errors import Rot180Error, whole_number
+from rot180.errors import Rot180Error, as_int
 
 Margins = tuple[tuple[int, int], tuple[int, int]]
 """Rows above and below, columns to the left and to the right."""
@@ -20,7 +20,7 @@ def pair(value: Any, what: str, least: int = 1) -> tuple[int, int]:
     """
     two = tuple(value) if isinstance(value, tuple | list) else (value, value)
     if len(two) == 2:
-        rows, columns = (whole_number(one, f"The {what}") for one in two)
+        rows, columns = (as_int(one, f"The {what}") for one in two)
         if min(rows, columns) >= least:
             return rows, columns
     raise Rot180Error(
@@ -35,7 +35,7 @@ def count_of(value: Any, what: str) -> int:
     Raises:
         Rot180Error: it is something else.
     """
-    number = whole_number(value, f"The number of {what}")
+    number = as_int(value, f"The number of {what}")
     if number < 1:
         raise Rot180Error(f"The number of {what} has to be at least 1, not {number}.")
     return number
@@ -47,7 +47,7 @@ def seed_of(value: Any) -> int:
     Raises:
         Rot180Error: it is something else.
     """
-    seed = whole_number(value, "The seed")
+    seed = as_int(value, "The seed")
     if seed < 0:
         raise Rot180Error(f"The seed is a number from 0 up, not {seed}.")
     return seed

@@ -24,7 +24,7 @@ from rot180.equations.geometry import (
     seed_of,
 )
 from rot180.equations.patches import Buffers, Patches, channels_last
-from rot180.errors import Rot180Error, check_name
+from rot180.errors import Rot180Error, check_choice
 
 
 class Layer(ABC):
@@ -171,7 +171,7 @@ class Convolution(Layer):
         dtype: Any = np.float64,
     ) -> None:
         super().__init__()
-        check_name(operation, "operation", OPERATIONS)
+        check_choice(operation, "operation", OPERATIONS)
         channels, features = count_of(channels, "channels"), count_of(features, "features")
         groups = count_of(groups, "groups")
         check_groups(channels, features, groups)

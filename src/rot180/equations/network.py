@@ -20,7 +20,7 @@ from rot180.equations.geometry import count_of, seed_of
 from rot180.equations.layers import Dropout, Layer
 from rot180.equations.optimizers import SGD, Optimizer
 from rot180.equations.team import Team, hits
-from rot180.errors import Rot180Error, listed
+from rot180.errors import Rot180Error, suggest
 
 Arrays = dict[str, Array]
 """Weights or gradients by name: "conv1.w", "conv1.b", …"""
@@ -93,7 +93,7 @@ class Network:
             if shapes[0] != shapes[1]:
                 raise Rot180Error(
                     f"The weights '{name}' are {shapes[1]}; in this network they are {shapes[0]}. "
-                    f"It has {listed(own, name)}."
+                    f"It has {suggest(own, name)}."
                 )
         for name, one in weights.items():
             own[name][...] = one

@@ -10,7 +10,7 @@ from rot180 import equations
 from rot180.equations.convolution import Array
 from rot180.equations.equivalence import CUT, connections
 from rot180.equations.geometry import OPERATIONS, Margins, Padding, margins, out_size, pair, seed_of
-from rot180.errors import Rot180Error, check_name
+from rot180.errors import Rot180Error, check_choice
 
 ACTIVATIONS = {
     "none": None,
@@ -83,8 +83,8 @@ def case(
             image; something that is no grid of finite numbers, or a target of another size than
             the output.
     """
-    check_name(operation, "operation", OPERATIONS)
-    check_name(activation, "activation", ACTIVATIONS)
+    check_choice(operation, "operation", OPERATIONS)
+    check_choice(activation, "activation", ACTIVATIONS)
     image = None if image is None else _numbers(image, "image")
     kernel = None if kernel is None else _numbers(kernel, "kernel")
     size = pair(size, "size", 0) if image is None else image.shape

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from rot180.datasets import ArrayDataset
-from rot180.errors import Rot180Error, listed
+from rot180.errors import Rot180Error, suggest
 from rot180.graph.network import Layer, Network
 from rot180.networks.model import NamedModel
 from rot180.projection.pictures import Picture
@@ -147,7 +147,7 @@ def first_of_class(data: ArrayDataset, name: str) -> int:
         if not data.classes:
             raise Rot180Error(f"The images of {data.name} have no classes.")
         raise Rot180Error(
-            f"There is no class '{name}' in {data.name}. There are: {listed(data.classes, name)}."
+            f"There is no class '{name}' in {data.name}. There are: {suggest(data.classes, name)}."
         )
     assert data.labels is not None
     found = np.flatnonzero(data.labels == data.classes.index(name))

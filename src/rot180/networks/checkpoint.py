@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from rot180 import equations
-from rot180.device import chosen_device
-from rot180.errors import Rot180Error, listed, shortened, whole_number
+from rot180.device import resolve_device
+from rot180.errors import Rot180Error, as_int, shortened, suggest
 from rot180.files import is_file
 from rot180.networks.engines import equations_network
 from rot180.networks.model import NamedModel
@@ -90,7 +90,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
         Rot180Error: the device or the file does not exist; the file is no safetensors file or a
             damaged one, holds another architecture, or values that are not numbers.
     """
-    place = chosen_device(device)
+    place = resolve_device(device)
     name = str(path)
     path = _file(name)
     tensors, about = load_tensors(path)
@@ -158,7 +158,7 @@ def _described(about: dict[str, Any], path: Path, name: str) -> Checkpoint:
             raise Rot180Error("There are as many means as deviations.")
         size = image_size(tuple(_of_kind(about, "size", list)))
         classes = _of_kind(about, "classes", list)
-        hidden = whole_number(about["hidden"], "The number of hidden neurons")
+        hidden = as_int(about["hidden"], "The number of hidden neurons")
         if not all(isinstance(one, str) for one in classes):
             raise Rot180Error("Names of classes are text.")
         data = _of_kind(about, "data", dict)
@@ -218,6 +218,6 @@ def _file(name: str) -> Path:
     if not is_file(path):
         raise Rot180Error(
             f"There is no checkpoint at {name[:300]}. Give the path of a safetensors file that "
-            f"'rot180 train' wrote, or a name: {listed(SHIPPED, name)}."
+            f"'rot180 train' wrote, or a name: {suggest(SHIPPED, name)}."
         )
     return path

@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import nn
 
-from rot180.errors import Rot180Error, listed
+from rot180.errors import Rot180Error, suggest
 from rot180.files import is_directory, is_file
 from rot180.networks.libraries import Found, seeded
 
@@ -51,16 +51,16 @@ def _made(module: ModuleType, place: str, attribute: str) -> nn.Module:
     if not attribute:
         raise Rot180Error(
             f"'{place}' does not say which function makes the model: write {place}:NAME. It has: "
-            f"{listed(offered)}."
+            f"{suggest(offered)}."
         )
     if not hasattr(module, attribute):
-        raise Rot180Error(f"{place} has no '{attribute}'. It has: {listed(offered, attribute)}.")
+        raise Rot180Error(f"{place} has no '{attribute}'. It has: {suggest(offered, attribute)}.")
     found = getattr(module, attribute)
     try:
         if not isinstance(found, nn.Module) and not callable(found):
             raise Rot180Error(
                 f"'{attribute}' in {place} is neither a function nor a torch.nn.Module, but "
-                f"{type(found).__name__}. It has: {listed(offered, attribute)}."
+                f"{type(found).__name__}. It has: {suggest(offered, attribute)}."
             )
         if not isinstance(found, nn.Module):
             _check_arguments(found, f"{place}:{attribute}")
@@ -95,7 +95,7 @@ def _run_file(path: Path) -> ModuleType:
         near = []
         if is_directory(path.parent):
             near = sorted(str(one) for one in path.parent.glob("*.py"))
-        there = f" Beside it: {listed(near, str(path))}." if near else ""
+        there = f" Beside it: {suggest(near, str(path))}." if near else ""
         raise Rot180Error(f"There is no file {path}, which would make the model.{there}")
     name = f"_rot180_model_{path.stem}"
     specification = importlib.util.spec_from_file_location(name, path.resolve())
@@ -126,7 +126,7 @@ def _imported(name: str) -> ModuleType:
                 "installed."
             ) from error
         parent, _, last = error.name.rpartition(".")
-        there = listed(_modules(parent), last)
+        there = suggest(_modules(parent), last)
         raise Rot180Error(
             f"There is no module {error.name}"
             + (f" ({parent} has: {there})." if there and parent else ".")

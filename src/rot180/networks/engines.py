@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rot180 import equations
-from rot180.errors import Rot180Error, listed, whole_number
+from rot180.errors import Rot180Error, as_int, suggest
 from rot180.networks.optimizer import Orthogonal
 from rot180.networks.recipe import Recipe
 from rot180.networks.two_layer import TwoLayer
@@ -153,7 +153,7 @@ class EquationsEngine:
         for key, one in state.items():
             what, _, name = key.partition(":")
             if what == "steps":
-                self.team.steps = whole_number(one.item(), "The number of steps")
+                self.team.steps = as_int(one.item(), "The number of steps")
             else:
                 values = one.numpy().copy()
                 memory = getattr(self, what).state
@@ -187,7 +187,7 @@ def check_engine(name: str) -> None:
         Rot180Error: there is no engine of this name.
     """
     if name not in ENGINES:
-        raise Rot180Error(f"There is no engine '{name}'. There are: {listed(ENGINES, name)}.")
+        raise Rot180Error(f"There is no engine '{name}'. There are: {suggest(ENGINES, name)}.")
 
 
 def _check_state(state: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rot180.errors import Rot180Error, listed
+from rot180.errors import Rot180Error, suggest
 from rot180.networks.weights import tensors_only
 
 
@@ -53,12 +53,12 @@ def from_torchvision(words: str) -> Found:
     name, colon, wanted = words.partition(":")
     known = models.list_models()
     if name not in known:
-        raise Rot180Error(f"torchvision has no model '{name}'. It has: {listed(known, name)}.")
+        raise Rot180Error(f"torchvision has no model '{name}'. It has: {suggest(known, name)}.")
     offered = models.get_model_weights(name).__members__
     if colon and wanted not in offered:
         raise Rot180Error(
             f"torchvision has no weights '{wanted}' of {name}. There are: "
-            f"{listed(offered, wanted)}."
+            f"{suggest(offered, wanted)}."
         )
     weights = offered[wanted] if colon else None
     options: dict[str, Any] = {"weights": weights}
@@ -100,7 +100,7 @@ def from_timm(words: str) -> Found:
         )
     if not timm.is_model(name):
         raise Rot180Error(
-            f"timm has no model '{name}'. It has: {listed(timm.list_models(), name)}."
+            f"timm has no model '{name}'. It has: {suggest(timm.list_models(), name)}."
         )
     try:
         with seeded(), tensors_only():

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from rot180.device import chosen_device
-from rot180.errors import Rot180Error, Rot180Warning, listed
+from rot180.device import resolve_device
+from rot180.errors import Rot180Error, Rot180Warning, suggest
 from rot180.files import is_file
 from rot180.networks import preprocessing
 from rot180.networks.checkpoint import SHIPPED, Checkpoint
@@ -47,7 +47,7 @@ def named_model(
     Raises:
         Rot180Error: as :func:`load`.
     """
-    name, place = _text(name), chosen_device(device)
+    name, place = _text(name), resolve_device(device)
     if is_checkpoint(name):
         given = {"weights": weights, "size": size, "mean": mean, "std": std, "classes": classes}
         for option, value in given.items():
@@ -206,8 +206,8 @@ def _unknown(name: str) -> str:
         return f"There is no checkpoint at {shown}: check the path, or give {FORMS}."
     return (
         f"There is no model '{shown}'. With rot180 comes {', '.join(SHIPPED)}; torchvision has, "
-        f"written torchvision:NAME, {listed(models.list_models(), shown, limit=4)}. Understood are "
-        f"{FORMS}."
+        f"written torchvision:NAME, {suggest(models.list_models(), shown, limit=4)}. Understood "
+        f"are {FORMS}."
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rot180.datasets.class_names import read_class_file
-from rot180.errors import Rot180Error, shortened, whole_number
+from rot180.errors import Rot180Error, as_int, shortened
 
 SIZE = (224, 224)
 USUAL = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226,))}
@@ -30,7 +30,7 @@ def image_size(size: Any) -> tuple[int, int]:
         raise Rot180Error(
             f"A size is (height, width), or one number; this one is {shortened(size)}."
         )
-    height, width = (whole_number(one, "A side of an image's size") for one in sides)
+    height, width = (as_int(one, "A side of an image's size") for one in sides)
     if not (1 <= height <= LARGEST and 1 <= width <= LARGEST):
         raise Rot180Error(
             f"The images cannot be {height}x{width} pixels: give a size (--size) from 1x1 to "

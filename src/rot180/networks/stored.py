@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from rot180.errors import Rot180Error
-from rot180.files import written_whole
+from rot180.files import atomic_write
 from rot180.visible import visible
 
 _LARGEST_HEADER = 10 * 2**20
@@ -34,7 +34,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], about: dict[st
     """
     plain = {name: one.detach().cpu().contiguous() for name, one in tensors.items()}
     data = save(plain, {"rot180": json.dumps(harmless(about))})
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_bytes(data)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rot180.datasets import ArrayDataset
-from rot180.device import chosen_device
+from rot180.device import resolve_device
 from rot180.errors import Rot180Error, Rot180Warning, shortened
 from rot180.files import check_writable, is_file
 from rot180.networks.augment import moved, recoloured
@@ -98,7 +98,7 @@ def train(
     """
     _check(training, held_out, recipe)
     check_writable(out)
-    place = chosen_device(device)
+    place = resolve_device(device)
     mean, std = _statistics(training.images)
     run = _new_run(training, recipe, hidden, engine, place, mean, std)
     best = Checkpoint(

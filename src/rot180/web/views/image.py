@@ -7,7 +7,7 @@ import numpy as np
 
 from rot180.atlas.features import Example, is_number
 from rot180.atlas.reading import Atlas
-from rot180.errors import check_name
+from rot180.errors import check_choice
 from rot180.figures.scanned import Pixels
 from rot180.graph.boxes import Box
 from rot180.web.failures import NotFound
@@ -207,7 +207,7 @@ def image_layer_view(book: Book, image: str, layer: str, order: str = "unusual")
     Raises:
         Rot180Error: there is no such image, layer or order.
     """
-    check_name(order, "order of features", ORDERS)
+    check_choice(order, "order of features", ORDERS)
     layer = book.layer(layer).name
     counts = peak_counts(book, layer)
     opened = opened_image(book, image)
