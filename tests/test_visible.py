@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.table import Table
 
-from rot180 import console
+from rot180.cli import console
 from rot180.datasets import BadImage
 from rot180.errors import Rot180Error, Rot180Warning
 from rot180.visible import visible
@@ -39,7 +39,7 @@ def test_whatever_is_printed(as_table: bool, capsys: pytest.CaptureFixture[str])
         table.add_row(HOSTILE)
         console.page().print(table)
     else:
-        console.say(HOSTILE)
+        console.echo(HOSTILE)
     printed = capsys.readouterr().out
     assert "\\x1b" in printed
     assert not any(one in printed for one in "\x1b\x07\x9b\u202e")

@@ -29,7 +29,7 @@ ROOMS = (
 GROUND = ("visible", "titles", "errors", "files", "device")
 """Modules that any package may use; they use only each other, upwards in this list."""
 
-BESIDE = {"console": "cli", "__main__": "cli"}
+BESIDE = {"__main__": "cli"}
 """Modules that belong to a package though they lie beside it."""
 
 DOWNWARDS = {("networks/model", "graph/capture"), ("networks/model", "graph/network")}

@@ -296,7 +296,9 @@ def test_a_class_may_be_called_train(tmp_path: Path, name: str) -> None:
 
 def test_what_could_be_a_split_or_a_class_is_told(tmp_path: Path) -> None:
     put_images(tmp_path, ["train/a/1.png", "train/b/2.png", "extra/3.png"])
-    with pytest.warns(Rot180Warning, match="images in extra beside train, so all of these are taken"):
+    with pytest.warns(
+        Rot180Warning, match="images in extra beside train, so all of these are taken"
+    ):
         assert open_dataset(str(tmp_path), "all").classes == ("extra", "train")
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rot180.cli.console import echo, page, report_errors
 from rot180.cli.options import (
     Data,
     ImageClass,
@@ -19,7 +20,6 @@ from rot180.cli.options import (
     size_of,
     whole,
 )
-from rot180.console import page, say, sentences
 from rot180.errors import Rot180Error, suggest
 from rot180.files import is_file
 
@@ -57,7 +57,7 @@ def explain(
     json: Annotated[Path | None, typer.Option(help="Write it as JSON, too.")] = None,
 ) -> None:
     """Walk through one convolution, forward and back: why the weights are rotated."""
-    with sentences():
+    with report_errors():
         from rot180.explain.blocks import as_json
         from rot180.explain.case import case
         from rot180.explain.latex import document
@@ -84,7 +84,7 @@ def explain(
         )
         sections = walk(chosen)
         show(sections, page())
-        say("")
+        echo("")
         for path, write in (
             (svg, drawing),
             (latex, document),
@@ -93,7 +93,7 @@ def explain(
             if path is not None:
                 with atomic_write(path) as beside:
                     beside.write_text(write(sections, _TITLE), encoding="utf-8")
-                say(f"Written: {path}")
+                echo(f"Written: {path}")
 
 
 def trace(
@@ -122,7 +122,7 @@ def trace(
     most: Annotated[int, typer.Option(min=0, help="Products to show, the largest first.")] = 12,
 ) -> None:
     """Show the products behind one number of a trained network, in float64."""
-    with sentences():
+    with report_errors():
         from rot180.networks.named import two_layer
 
         if what not in _KINDS:
@@ -170,9 +170,9 @@ def _trace(checkpoint: "Checkpoint", images: "ArrayDataset", number: int, what: 
     if label is None or not named:
         label = int(network.scores(x).argmax())
         taken = checkpoint.classes[label]
-        say(f"Errors as if the image were what the network takes it for: {taken}.")
+        echo(f"Errors as if the image were what the network takes it for: {taken}.")
     else:
-        say(f"Errors for the image's own class, {checkpoint.classes[label]}.")
+        echo(f"Errors for the image's own class, {checkpoint.classes[label]}.")
     return Trace(network, x, [label])
 
 
@@ -186,19 +186,19 @@ def _print(found: "Sum", most: int) -> None:
     order = sorted(range(len(sizes)), key=lambda k: -abs(sizes[k]))
     head = Factor(found.name, found.index, 0).symbol
     if not sizes:
-        say(f"{head} = 0: nothing above takes it. At a maximum another entry of its window won.")
+        echo(f"{head} = 0: nothing above takes it. At a maximum another entry of its window won.")
         return
-    say(f"{head} = {found.value + 0.0:.9g}, the sum of {len(sizes)} products")
+    echo(f"{head} = {found.value + 0.0:.9g}, the sum of {len(sizes)} products")
     products = found.products()
     width = max((len(products[k][0]) for k in order[:most]), default=0)
     wide = max((len(products[k][1]) for k in order[:most]), default=0)
     for k in order[:most]:
         symbols, numbers = products[k]
-        say(f"  {symbols:<{width}}  = {numbers:<{wide}}  = {sizes[k] + 0.0: .6g}")
+        echo(f"  {symbols:<{width}}  = {numbers:<{wide}}  = {sizes[k] + 0.0: .6g}")
     rest = order[most:]
     if rest:
-        say(f"  and {len(rest)} smaller ones, together {sum(sizes[k] for k in rest):.6g}")
-    say(f"The products add up to {found.total + 0.0:.9g}.")
+        echo(f"  and {len(rest)} smaller ones, together {sum(sizes[k] for k in rest):.6g}")
+    echo(f"The products add up to {found.total + 0.0:.9g}.")
 
 
 def _grid(words: str | None, what: str) -> Any:

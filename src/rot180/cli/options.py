@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rot180.console import Bar, say
+from rot180.cli.console import ProgressBar, echo
 from rot180.errors import Rot180Error, suggest
 from rot180.files import is_file
 
@@ -98,7 +98,7 @@ def draw(
     from rot180.figures.draw import draw as draw_all
 
     def told(sheet: Any, path: Path) -> None:
-        say(f"Written: {path}  ({sheet.title})")
+        echo(f"Written: {path}  ({sheet.title})")
 
     draw_all(subject, out, channels=channels, formats=formats, told=told)
 
@@ -109,14 +109,14 @@ def decoded_with_bar(
     """Open a data set, decode it with a bar, and say which images were left out."""
     from rot180.datasets import decoded, open_dataset
 
-    with Bar(f"reading {data}") as bar:
+    with ProgressBar(f"reading {data}") as bar:
         images = decoded(
             open_dataset(data, split), size, channels, on_bad_image=on_bad_image, progress=bar
         )
     if images.bad:
         shown = "; ".join(f"{where}: {reason}" for where, reason in images.bad[:5])
         more = " …" if len(images.bad) > 5 else ""
-        say(f"Left out {len(images.bad)} broken images of the {split} split: {shown}{more}")
+        echo(f"Left out {len(images.bad)} broken images of the {split} split: {shown}{more}")
     return images
 
 
@@ -145,7 +145,7 @@ def the_model(
 
     found = named_model(name, weights, **model_options(size, mean, std, classes, device))
     for remark in found.remarks:
-        say(remark)
+        echo(remark)
     return found
 
 
@@ -157,7 +157,7 @@ def scanned_model(
 
     found = model_of(atlas, model, weights, **model_options(*given))
     for remark in found.remarks:
-        say(remark)
+        echo(remark)
     return found
 
 

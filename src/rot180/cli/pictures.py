@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from rot180.cli.console import echo, report_errors
 from rot180.cli.options import (
     Data,
     Device,
@@ -29,7 +30,6 @@ from rot180.cli.options import (
     position_of,
     the_model,
 )
-from rot180.console import say, sentences
 from rot180.device import resolve_device
 from rot180.errors import Rot180Error
 
@@ -53,7 +53,7 @@ def figures(
     on_bad_image: OnBadImage = "skip",
 ) -> None:
     """Draw what a two-layer network's features show: eight figures, each with numbers as JSON."""
-    with sentences():
+    with report_errors():
         from rot180.figures.subject import Subject
         from rot180.networks.named import two_layer
 
@@ -93,7 +93,7 @@ def project(
     device: Device = "auto",
 ) -> None:
     """Carry one feature of one image back to pixels, and draw it beside the image."""
-    with sentences():
+    with report_errors():
         from rot180.figures.single import one_projection
         from rot180.figures.subject import Subject
 
@@ -113,5 +113,5 @@ def project(
         sheet = one_projection(subject, layer, feature, position_of(position))
         sheet.name = out.stem
         written = sheet.save(out.parent, formats)
-        say(sheet.caption)
-        say(f"Written: {', '.join(map(str, written))}")
+        echo(sheet.caption)
+        echo(f"Written: {', '.join(map(str, written))}")

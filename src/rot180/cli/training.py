@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rot180.cli.console import ProgressBar, echo, report_errors
 from rot180.cli.options import (
     Data,
     Device,
@@ -17,7 +18,6 @@ from rot180.cli.options import (
     draw,
     size_of,
 )
-from rot180.console import Bar, say, sentences
 from rot180.device import resolve_device
 from rot180.errors import Rot180Error
 from rot180.files import is_file
@@ -63,7 +63,7 @@ def train(
     on_bad_image: OnBadImage = "skip",
 ) -> None:
     """Train the two-layer network and write a checkpoint and its learning curve."""
-    with sentences():
+    with report_errors():
         from rot180.networks.engines import check_engine
 
         check_engine(engine)
@@ -78,7 +78,7 @@ def train(
             watchers = (EventFiles(tensorboard),)
         place = "cpu" if engine == "equations" and device == "auto" else device
         _train(sets, recipe, out, hidden, engine, resolve_device(place), resume, watchers)
-        say(f"Next: rot180 figures --model {out} --data {data}")
+        echo(f"Next: rot180 figures --model {out} --data {data}")
 
 
 def demo(
@@ -96,7 +96,7 @@ def demo(
     Then scan a network that was trained on ImageNet, over crops of photographs that come with
     installed packages. Nothing is downloaded.
     """
-    with sentences():
+    with report_errors():
         from rot180.figures.subject import Subject
 
         started = time.perf_counter()
@@ -110,20 +110,20 @@ def demo(
         draw(subject, out, (None, None), ("png",))
         atlases = [_atlas(checkpoint, held_out, out)]
         best = max(one["held_out"] for one in checkpoint.history)
-        say("")
-        say(
+        echo("")
+        echo(
             f"Done in {time.perf_counter() - started:.0f} s. The network names "
             f"{best:.1%} of {len(held_out)} images that it was not trained on."
         )
-        say(f"Look at {out}/4-strongest.png first: what excites each feature of the first layer.")
-        say(f"Then {out}/9-patches-1.png: the strongest patches of each feature of the second.")
-        say(f"Then: rot180 figures --model {path} --data {data} --image 1 --out {out}")
-        say(f"      rot180 features {atlases[0]} --sort colour")
+        echo(f"Look at {out}/4-strongest.png first: what excites each feature of the first layer.")
+        echo(f"Then {out}/9-patches-1.png: the strongest patches of each feature of the second.")
+        echo(f"Then: rot180 figures --model {path} --data {data} --image 1 --out {out}")
+        echo(f"      rot180 features {atlases[0]} --sort colour")
         if imagenet:
             atlases += _imagenet_atlas(out, device)
-        say("")
-        say("Walk through what was found in the browser, with your own pictures:")
-        say(f"      {shlex.join([_this_command(), 'serve', *map(str, atlases)])}")
+        echo("")
+        echo("Walk through what was found in the browser, with your own pictures:")
+        echo(f"      {shlex.join([_this_command(), 'serve', *map(str, atlases)])}")
 
 
 def _this_command() -> str:
@@ -140,9 +140,9 @@ def _atlas(checkpoint: "Checkpoint", images: "ArrayDataset", out: Path) -> Path:
     path = out / "two-layer.atlas"
     path.unlink(missing_ok=True)  # of an earlier run, perhaps of other weights
     with scan(checkpoint, images, path) as atlas:
-        say(f"Written: {path}  ({atlas.layout.features} features over {atlas.images} images)")
+        echo(f"Written: {path}  ({atlas.layout.features} features over {atlas.images} images)")
         for page in patches(atlas, "conv2", checkpoint, name="9-patches"):
-            say(f"Written: {page.save(out)[0]}  ({page.title})")
+            echo(f"Written: {page.save(out)[0]}  ({page.title})")
     return path
 
 
@@ -156,21 +156,21 @@ def _imagenet_atlas(out: Path, device: str) -> list[Path]:
     from rot180.networks.named import named_model
     from rot180.networks.published import NotInstalled
 
-    say("")
+    echo("")
     try:
         named = named_model(_IMAGENET, device=device)
     except NotInstalled as error:
-        say(f"The demo ends here: {error}")
+        echo(f"The demo ends here: {error}")
         return []
     started = time.perf_counter()
     crops, path = open_crops(named.size), out / f"{_IMAGENET}.atlas"
-    say(
+    echo(
         f"Scanning {len(crops)} images with {_IMAGENET}, a network trained on ImageNet. They are "
         f"overlapping crops of only {len(crops.classes)} photographs that come with installed "
         "packages: enough to see what features respond to, too few to measure the network."
     )
     path.unlink(missing_ok=True)  # of an earlier run, perhaps of other photographs
-    with Bar("scanning") as bar:
+    with ProgressBar("scanning") as bar:
 
         def progress(going: "Going") -> None:
             bar(going.done, going.total)
@@ -179,7 +179,7 @@ def _imagenet_atlas(out: Path, device: str) -> list[Path]:
 
         atlas = scan(named, crops, path, progress=progress)
     with atlas:
-        say(
+        echo(
             f"Written: {path}  ({atlas.layout.features} features of {len(atlas)} layers over "
             f"{atlas.images} images, in {time.perf_counter() - started:.0f} s)"
         )
@@ -211,11 +211,11 @@ def _train(
     from rot180.networks.training import train as run
 
     training, held_out = sets
-    say(
+    echo(
         f"Training on {len(training)} images of {training.name} ({len(training.classes)} classes), "
         f"measured on {len(held_out)} others, {recipe.epochs} epochs, by {engine} on {device}."
     )
-    bar = Bar("epoch 1")
+    bar = ProgressBar("epoch 1")
     try:
         with bar:
             checkpoint = run(
@@ -243,8 +243,10 @@ def _train(
     curve.name = f"{out.stem}-learning-curve"
     best = max(one["held_out"] for one in checkpoint.history)
     flips = checkpoint.notes["held_out_with_flips"]
-    say(f"Held-out accuracy {best:.2%}; averaged over each image and its mirror image {flips:.2%}.")
-    say(f"Written: {out}, {curve.save(out.parent)[0]}")
+    echo(
+        f"Held-out accuracy {best:.2%}; averaged over each image and its mirror image {flips:.2%}."
+    )
+    echo(f"Written: {out}, {curve.save(out.parent)[0]}")
     return checkpoint
 
 

@@ -14,9 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rot180.datasets.regular import open_regular
 from rot180.errors import Rot180Error, shortened, suggest
-from rot180.files import is_file
+from rot180.files import is_file, open_regular
 from rot180.visible import valid_name, visible
 
 NAMES = ("classes.txt", "classes.json")

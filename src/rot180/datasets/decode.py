@@ -22,8 +22,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from rot180.datasets.regular import open_regular
 from rot180.errors import Rot180Error, suggest
+from rot180.files import open_regular
 from rot180.visible import valid_name, visible
 
 OnBadImage = Literal["skip", "fail"]

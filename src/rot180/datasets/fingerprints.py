@@ -20,7 +20,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from rot180.datasets.regular import open_regular
+from rot180.files import open_regular
 
 BLOCK = 64 * 1024
 BLOCKS = 64

@@ -16,8 +16,8 @@ from rot180.datasets.class_names import ClassFile, class_file_beside, read_class
 from rot180.datasets.dataset import TEST_NAMES, TRAIN_NAMES, checked_index, division
 from rot180.datasets.decode import BadImage, decode_file
 from rot180.datasets.fingerprints import combined, of_files
-from rot180.datasets.regular import advice
 from rot180.errors import Rot180Error, Rot180Warning, suggest
+from rot180.files import permission_hint
 from rot180.visible import valid_name
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif")
@@ -294,7 +294,7 @@ def _entered(directory: Path, path: str, folder: str | None) -> _Directory:
             entries = sorted((e for e in listing if not e.name.startswith(".")), key=_by_name)
     except OSError as error:
         raise Rot180Error(
-            f"Cannot read the directory {directory}: {error.strerror}.{advice(error)}"
+            f"Cannot read the directory {directory}: {error.strerror}.{permission_hint(error)}"
         ) from error
     return _Directory((facts.st_dev, facts.st_ino), path, folder, iter(entries))
 

@@ -9,9 +9,9 @@ from rot180.datasets.dataset import Dataset, checked_split
 from rot180.datasets.folders import SUFFIXES, open_folder
 from rot180.datasets.parquet import open_parquet
 from rot180.datasets.photos import open_photos
-from rot180.datasets.regular import advice
 from rot180.datasets.torchvision_sets import open_pickled_cifar, open_torchvision
 from rot180.errors import Rot180Error, suggest
+from rot180.files import permission_hint
 
 NAMES = ("photos", "cifar10")
 FORMS = (
@@ -90,7 +90,8 @@ def _open_directory(path: Path, split: str, classes: Any = None) -> Dataset:
         return open_folder(path, split)
     except OSError as error:
         raise Rot180Error(
-            f"Cannot read {error.filename or path}: {error.strerror or error}.{advice(error)}"
+            f"Cannot read {error.filename or path}: {error.strerror or error}."
+            f"{permission_hint(error)}"
         ) from error
 
 

@@ -28,8 +28,8 @@ from rot180.datasets.dataset import (
 )
 from rot180.datasets.decode import BadImage, Fit, decode
 from rot180.datasets.fingerprints import combined, of_file, state_of_files
-from rot180.datasets.regular import open_regular
 from rot180.errors import Rot180Error, Rot180Warning, suggest
+from rot180.files import open_regular
 from rot180.visible import valid_name
 
 IMAGE_COLUMNS = ("image", "img")

@@ -12,7 +12,7 @@ from pathlib import Path
 from rot180 import __version__
 from rot180.atlas.asked import matching
 from rot180.errors import Rot180Error, check_choice
-from rot180.files import confirm, private_folder
+from rot180.files import private_folder, sync_directories
 from rot180.projection.rules import AUTO, CHOICES, UNPOOLINGS, WAYS_BACK, Rules
 from rot180.web import lessons as taught
 from rot180.web import pages
@@ -137,7 +137,7 @@ def _put_in_place(new: Path, out: Path, old: Path) -> None:
             raise
     else:
         new.replace(out)
-    confirm([out.parent])
+    sync_directories([out.parent])
 
 
 class _Site:

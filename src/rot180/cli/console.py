@@ -1,4 +1,4 @@
-"""What a person at a terminal sees: sentences for errors, and bars for what takes time."""
+"""Output on the terminal: lines, tables, errors as sentences, and progress bars."""
 
 import warnings
 from collections.abc import Iterable, Iterator
@@ -17,17 +17,17 @@ from rot180.visible import visible
 
 
 class Terminal(Console):
-    """A console that shows what text would do to a terminal, and does not do it.
+    """A console that escapes control characters instead of sending them to the terminal.
 
-    Names of classes, layers and images come from files of others.
+    Names of classes, layers and images come from files that other people wrote.
     """
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Yield the parts of what is printed, with :func:`visible` text."""
-        for part in super().render(renderable, options):
-            yield part if part.control else Segment(visible(part.text), part.style)
+        """Yield the segments of the output; their text is :func:`visible`."""
+        for segment in super().render(renderable, options):
+            yield (segment if segment.control else Segment(visible(segment.text), segment.style))
 
 
 out = Terminal(highlight=False, soft_wrap=True)
@@ -36,30 +36,33 @@ debug = False
 """Whether tracebacks are shown; set by ``--debug``."""
 
 
-def say(words: str) -> None:
+def echo(text: str) -> None:
     """Print a line."""
-    out.print(escape(words))
+    out.print(escape(text))
 
 
 def page(width: int = 100) -> Console:
-    """Return a console for prose and tables, which breaks lines; so wide if it is no terminal."""
+    """Return a console for prose and tables: it wraps lines.
+
+    ``width`` is its width in characters where the output is not a terminal.
+    """
     return Terminal(highlight=False, width=None if out.is_terminal else width)
 
 
 @contextmanager
-def sentences() -> Iterator[None]:
-    """Turn exceptions into one sentence and an exit status, unless ``--debug`` was given.
+def report_errors() -> Iterator[None]:
+    """Print an exception as one sentence and exit with a status, unless ``--debug`` was given.
 
-    Warnings of rot180 are lines, too.
+    Warnings of rot180 are printed as one line each.
     """
 
-    usual = warnings.showwarning
+    default = warnings.showwarning
 
-    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **options: Any) -> None:
         if issubclass(category, Rot180Warning) and not debug:
             err.print(f"[yellow]note:[/] {escape(str(message))}")
         else:
-            usual(message, category, *where, **more)
+            default(message, category, *rest, **options)
 
     try:
         with warnings.catch_warnings():
@@ -73,18 +76,18 @@ def sentences() -> Iterator[None]:
     except Exception as error:
         if debug:
             raise
-        known = isinstance(error, Rot180Error)
-        words = str(error) if known else f"{type(error).__name__}: {error}".splitlines()[0]
-        err.print(f"[bold red]error:[/] {escape(words)}")
-        if not known:
-            err.print("This was not foreseen. 'rot180 --debug …' shows where it happened.")
+        expected = isinstance(error, Rot180Error)
+        text = str(error) if expected else f"{type(error).__name__}: {error}".splitlines()[0]
+        err.print(f"[bold red]error:[/] {escape(text)}")
+        if not expected:
+            err.print("This is an unexpected error. 'rot180 --debug …' shows where it happened.")
         raise typer.Exit(1) from None
 
 
-class Bar:
-    """A bar for work of a known number of parts; nothing where the output is not a terminal."""
+class ProgressBar:
+    """A progress bar for work with a known number of parts; hidden if the output is no terminal."""
 
-    def __init__(self, words: str) -> None:
+    def __init__(self, description: str) -> None:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=28),
@@ -96,9 +99,9 @@ class Bar:
             *columns, console=out, transient=True, disable=not out.is_terminal
         )
         self.epochs = 0
-        self._task = self._progress.add_task(escape(words), total=None, note="")
+        self._task = self._progress.add_task(escape(description), total=None, note="")
 
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> "ProgressBar":
         self._progress.start()
         return self
 
@@ -114,12 +117,12 @@ class Bar:
         """Show that ``done`` of ``total`` parts are done."""
         self._progress.update(self._task, completed=done, total=total)
 
-    def note(self, words: str) -> None:
-        """Show words behind the bar."""
-        self._progress.update(self._task, note=words)
+    def note(self, text: str) -> None:
+        """Show a text behind the bar."""
+        self._progress.update(self._task, note=text)
 
     def on_step(self, epoch: int, step: int, steps: int, values: dict[str, float]) -> None:
-        """Show how an epoch of training goes on."""
+        """Show the progress of an epoch of training."""
         note = (
             f"loss {values['loss']:.3f}  accuracy {values['accuracy']:.1%}  "
             f"{values['images_per_second']:.0f} images/s"
@@ -133,9 +136,9 @@ class Bar:
         )
 
     def on_epoch(self, values: dict[str, float]) -> None:
-        """Leave a line for an epoch that is over, and count it."""
+        """Print a line for a completed epoch, and count it."""
         self.epochs += 1
-        say(
+        echo(
             f"epoch {values['epoch']:3.0f}  loss {values['loss']:.3f}  accuracy "
             f"{values['accuracy']:6.1%}  held-out {values['held_out']:6.2%}  "
             f"{values['images_per_second']:6.0f} images/s  {values['seconds']:5.1f} s"
