@@ -43,7 +43,7 @@ from rot180.atlas.summary import Summary
 from rot180.atlas.watching import Watching
 from rot180.datasets import ArrayDataset, decoded, open_dataset
 from rot180.graph.fields import receptive_fields
-from rot180.networks.model import normalised
+from rot180.models.model import normalise
 
 BATCH = 16
 TURN = 6
@@ -79,7 +79,7 @@ class Scanned:
     def inputs(self, at: int) -> Tensor:
         """Prepare a batch, as a scan does."""
         values = torch.from_numpy(self.pictures[at : at + BATCH])
-        return normalised(values, *classifiers.IMAGENET).permute(0, 3, 1, 2)
+        return normalise(values, *classifiers.IMAGENET).permute(0, 3, 1, 2)
 
     def _observed(self, number: int) -> Observed:
         numbers, at = np.arange(number, number + BATCH), number % len(self.pictures)

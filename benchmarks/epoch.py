@@ -17,9 +17,9 @@ import torch
 from torch.nn import functional as F
 
 from rot180.datasets import ArrayDataset, decoded, open_dataset
-from rot180.networks.recipe import Recipe
-from rot180.networks.training import train
-from rot180.networks.two_layer import TwoLayer
+from rot180.models.two_layer import TwoLayer
+from rot180.training.loop import train
+from rot180.training.recipe import Recipe
 
 
 class PlainLoop:

@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 import rot180
 from rot180.atlas.scanned import model_of
 from rot180.cli import app, training
-from rot180.networks import published
+from rot180.models import published
 from tests import zoo
-from tests.networks.test_published import NAME as EFFICIENTNET
-from tests.networks.test_published import small
+from tests.models.test_published import NAME as EFFICIENTNET
+from tests.models.test_published import small
 
 
 def run(*words: object) -> tuple[int, str]:

@@ -52,8 +52,8 @@ _FILL = """
 import resource, sys
 import numpy as np
 from rot180 import Rot180Error
-from rot180.networks.checkpoint import Checkpoint
-from rot180.networks.two_layer import TwoLayer
+from rot180.models.checkpoint import Checkpoint
+from rot180.models.two_layer import TwoLayer
 one = Checkpoint(TwoLayer().eval(), tuple("abcdefghij"), (.5,) * 3, (.2,) * 3, (32, 32))
 one.save(sys.argv[1])
 before = open(sys.argv[1], "rb").read()

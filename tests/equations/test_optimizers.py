@@ -14,8 +14,8 @@ from rot180.equations import (
     Optimizer,
     Orthogonal,
 )
-from rot180.equations.optimizers import orthogonalised
-from rot180.networks import optimizer as of_pytorch
+from rot180.equations.optimizers import orthogonalise
+from rot180.training import muon as of_pytorch
 from tests.equations.cases import normal, relative, tensor
 
 seeds = st.integers(0, 99)
@@ -80,7 +80,7 @@ def test_adam_as_pytorch(settings_: tuple[float, float, float, float]) -> None:
 def test_orthogonal_steps_as_those_of_the_pytorch_engine(momentum: float) -> None:
     both(
         Orthogonal(0.02, momentum),
-        lambda tensors: of_pytorch.Orthogonal(tensors.values(), 0.02, momentum),
+        lambda tensors: of_pytorch.Muon(tensors.values(), 0.02, momentum),
         {"wide": (4, 3, 3, 2), "tall": (9, 1, 2, 2), "matrix": (5, 5)},
     )
 
@@ -88,8 +88,8 @@ def test_orthogonal_steps_as_those_of_the_pytorch_engine(momentum: float) -> Non
 @pytest.mark.parametrize("shape", [(32, 75), (75, 32), (5, 5), (1, 9)])
 def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int, int]) -> None:
     matrix = normal(*shape)
-    found = orthogonalised(matrix)
-    wanted = of_pytorch.orthogonalised(torch.from_numpy(matrix)).numpy()
+    found = orthogonalise(matrix)
+    wanted = of_pytorch.orthogonalise(torch.from_numpy(matrix)).numpy()
     assert relative(found, wanted) < 1e-10
     values = np.linalg.svd(found, compute_uv=False)
     assert values.min() > 0.5

@@ -26,7 +26,7 @@ from rot180.files import is_file
 if TYPE_CHECKING:
     from rot180.datasets import ArrayDataset
     from rot180.equations.trace import Sum, Trace
-    from rot180.networks.checkpoint import Checkpoint
+    from rot180.models.checkpoint import Checkpoint
 
 _KINDS = ("z", "delta", "weight", "bias", "projection")
 _LARGEST_GRID = 4 * 2**20
@@ -123,7 +123,7 @@ def trace(
 ) -> None:
     """Show the products behind one number of a trained network, in float64."""
     with report_errors():
-        from rot180.networks.named import two_layer
+        from rot180.models.load import load_two_layer
 
         if what not in _KINDS:
             raise Rot180Error(f"There is no '{what}'. There are: {suggest(_KINDS, what)}.")
@@ -132,7 +132,7 @@ def trace(
         if picture is not None and (image is not None or image_class is not None):
             raise Rot180Error("--picture is one image; --image and --class choose from --data.")
         at = _index(index)
-        checkpoint = two_layer(model, "cpu", "'rot180 trace'")
+        checkpoint = load_two_layer(model, "cpu", "'rot180 trace'")
         if picture is None:
             images = decoded_with_bar(data, "test", checkpoint.size, checkpoint.channels, "skip")
         else:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rot180.graph.network import Network
     from rot180.graph.report import Report
-    from rot180.networks.model import NamedModel
+    from rot180.models.model import Model
     from rot180.projection.faithfulness import Faithfulness
 
 
@@ -115,7 +115,7 @@ def _table(report: "Report") -> "Table":
     return table
 
 
-def _outputs(named: "NamedModel") -> str:
+def _outputs(named: "Model") -> str:
     """Say what the network's outputs are called; "" where that is not known."""
     layer, count = named.output_layer, len(named.classes)
     if not layer:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rot180.atlas.reading import Atlas
     from rot180.datasets import ArrayDataset
     from rot180.figures.subject import Subject
-    from rot180.networks.model import NamedModel
+    from rot180.models.model import Model
 
 Data = Annotated[
     str,
@@ -22,7 +22,7 @@ Data = Annotated[
         "Parquet files, the binary CIFAR-10), or a Parquet file."
     ),
 ]
-Model = Annotated[
+ModelName = Annotated[
     str,
     typer.Option(
         help="two-layer (comes with rot180), efficientnet-lite0 (where its packages are "
@@ -139,24 +139,22 @@ def the_model(
     std: str | None,
     classes: Path | None,
     device: str,
-) -> "NamedModel":
+) -> "Model":
     """Load the model that the options name, and say what was assumed about it."""
-    from rot180.networks.named import named_model
+    from rot180.models.load import load_model
 
-    found = named_model(name, weights, **model_options(size, mean, std, classes, device))
-    for remark in found.remarks:
+    found = load_model(name, weights, **model_options(size, mean, std, classes, device))
+    for remark in found.notices:
         echo(remark)
     return found
 
 
-def scanned_model(
-    atlas: "Atlas", model: str | None, weights: Path | None, *given: Any
-) -> "NamedModel":
+def scanned_model(atlas: "Atlas", model: str | None, weights: Path | None, *given: Any) -> "Model":
     """Load the model that an atlas is a scan of, and say what was assumed about it."""
     from rot180.atlas.scanned import model_of
 
     found = model_of(atlas, model, weights, **model_options(*given))
-    for remark in found.remarks:
+    for remark in found.notices:
         echo(remark)
     return found
 
@@ -174,7 +172,7 @@ def model_options(
     }
 
 
-def one_image(path: Path, named: "NamedModel") -> "ArrayDataset":
+def one_image(path: Path, named: "Model") -> "ArrayDataset":
     """Read an image file as a data set of one, at the size that the network takes."""
     from rot180.datasets import ArrayDataset, decode_file
 

@@ -13,7 +13,7 @@ from rot180.cli.options import (
     ImageClass,
     Mean,
     Method,
-    Model,
+    ModelName,
     OnBadImage,
     OutputClasses,
     Size,
@@ -55,10 +55,10 @@ def figures(
     """Draw what a two-layer network's features show: eight figures, each with numbers as JSON."""
     with report_errors():
         from rot180.figures.subject import Subject
-        from rot180.networks.named import two_layer
+        from rot180.models.load import load_two_layer
 
         endings = formats_of(formats)
-        checkpoint = two_layer(model, resolve_device(device), "'rot180 figures'")
+        checkpoint = load_two_layer(model, resolve_device(device), "'rot180 figures'")
         images = decoded_with_bar(data, "test", checkpoint.size, checkpoint.channels, on_bad_image)
         number = chosen_number(images, image, image_class)
         subject = Subject(checkpoint, images, number, method=method, unpool=unpool)
@@ -79,7 +79,7 @@ def project(
     position: Annotated[
         str, typer.Option(help="map, peak, or Y,X: a unit of the feature.")
     ] = "map",
-    model: Model = "two-layer",
+    model: ModelName = "two-layer",
     weights: Weights = None,
     size: Size = None,
     mean: Mean = None,

@@ -27,7 +27,7 @@ from rot180.errors import Rot180Error
 
 if TYPE_CHECKING:
     from rot180.atlas.reading import Atlas
-    from rot180.networks.model import NamedModel
+    from rot180.models.model import Model
     from rot180.web.shelf import Book
 
 Models = Annotated[
@@ -188,7 +188,7 @@ def _check_preprocessing(atlases: "Sequence[Atlas]", given: dict[str, Any]) -> N
         Rot180Error: a size, mean or deviation is that of none of them.
     """
     from rot180.atlas.identity import Identity
-    from rot180.networks.preprocessing import image_size, per_channel
+    from rot180.models.preprocessing import image_size, per_channel
 
     for what in ("size", "mean", "std"):
         if given[what] is None or not atlases:
@@ -215,14 +215,14 @@ def _check_preprocessing(atlases: "Sequence[Atlas]", given: dict[str, Any]) -> N
 
 def _loaders(
     models: Sequence[str], weights: Sequence[Path], classes: Path | None, device: str
-) -> "list[Callable[[Atlas], NamedModel]]":
+) -> "list[Callable[[Atlas], Model]]":
     """Return what may load the model of an atlas: what it names itself, then those that are given.
 
     Which of them an atlas takes is decided by the fingerprint of the network that was scanned, so
     what is given for one of several atlases takes nothing from the others.
     """
     from rot180.atlas.scanned import model_of
-    from rot180.networks.preprocessing import class_names
+    from rot180.models.preprocessing import class_names
 
     if weights and len(models) not in (0, 1, len(weights)):
         raise Rot180Error(
@@ -237,8 +237,8 @@ def _loaders(
     pairs.insert(0, (None, None))
     called = () if classes is None else class_names(classes)
 
-    def loader(model: str | None, file: Path | None) -> "Callable[[Atlas], NamedModel]":
-        def load(atlas: "Atlas") -> "NamedModel":
+    def loader(model: str | None, file: Path | None) -> "Callable[[Atlas], Model]":
+        def load(atlas: "Atlas") -> "Model":
             found = model_of(atlas, model, file, device=device)
             layer = found.network().score_layer if called else None
             if layer is not None and layer.channels == len(called):

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from rot180.atlas.scan import Going
     from rot180.datasets import ArrayDataset
-    from rot180.networks.checkpoint import Checkpoint
-    from rot180.networks.recipe import Recipe
+    from rot180.models.checkpoint import Checkpoint
+    from rot180.training.recipe import Recipe
 
 
 def train(
@@ -64,20 +64,20 @@ def train(
 ) -> None:
     """Train the two-layer network and write a checkpoint and its learning curve."""
     with report_errors():
-        from rot180.networks.engines import check_engine
+        from rot180.training.engines import check_engine
 
         check_engine(engine)
         recipe = _recipe(
             data, seed=seed, epochs=epochs, batch=batch, rate=rate, kernel_rate=kernel_rate
         )
         sets = _sets(data, size_of(size), 1 if grey else 3, on_bad_image)
-        watchers: tuple[Any, ...] = ()
+        callbacks: tuple[Any, ...] = ()
         if tensorboard is not None:
-            from rot180.networks.tensorboard import EventFiles
+            from rot180.training.tensorboard import TensorBoardLogger
 
-            watchers = (EventFiles(tensorboard),)
+            callbacks = (TensorBoardLogger(tensorboard),)
         place = "cpu" if engine == "equations" and device == "auto" else device
-        _train(sets, recipe, out, hidden, engine, resolve_device(place), resume, watchers)
+        _train(sets, recipe, out, hidden, engine, resolve_device(place), resume, callbacks)
         echo(f"Next: rot180 figures --model {out} --data {data}")
 
 
@@ -153,12 +153,12 @@ def _imagenet_atlas(out: Path, device: str) -> list[Path]:
     """Scan a network of ImageNet over crops of photographs; none where it is not installed."""
     from rot180.atlas.scan import scan
     from rot180.datasets.crops import open_crops
-    from rot180.networks.named import named_model
-    from rot180.networks.published import NotInstalled
+    from rot180.models.load import load_model
+    from rot180.models.published import NotInstalled
 
     echo("")
     try:
-        named = named_model(_IMAGENET, device=device)
+        named = load_model(_IMAGENET, device=device)
     except NotInstalled as error:
         echo(f"The demo ends here: {error}")
         return []
@@ -190,7 +190,7 @@ def _recipe(data: str, **given: float | None) -> "Recipe":
     """Return the recipe for a data set, changed where something was given."""
     from dataclasses import replace
 
-    from rot180.networks.recipe import recipe_for
+    from rot180.training.recipe import recipe_for
 
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return replace(recipe_for(data), **chosen)
@@ -204,11 +204,11 @@ def _train(
     engine: str,
     device: "torch.device",
     resume: bool,
-    watchers: tuple[Any, ...],
+    callbacks: tuple[Any, ...],
 ) -> "Checkpoint":
     """Train with a bar, and draw the learning curve."""
     from rot180.figures.overview import learning_curve
-    from rot180.networks.training import train as run
+    from rot180.training.loop import train as run
 
     training, held_out = sets
     echo(
@@ -227,7 +227,7 @@ def _train(
                 engine=engine,
                 device=device,
                 resume=resume,
-                watchers=(bar, *watchers),
+                callbacks=(bar, *callbacks),
             )
     except KeyboardInterrupt:
         if bar.epochs == 0:

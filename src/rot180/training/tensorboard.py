@@ -5,7 +5,7 @@ from pathlib import Path
 from rot180.errors import Rot180Error
 
 
-class EventFiles:
+class TensorBoardLogger:
     """Writes loss, accuracies and speed to event files that TensorBoard reads.
 
     Raises:

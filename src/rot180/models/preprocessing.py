@@ -1,4 +1,4 @@
-"""What a person says of a model's images: their size, mean and deviation, and the classes."""
+"""Checks of preprocessing settings: size, mean and deviation of the images, and class names."""
 
 from collections.abc import Sequence
 from math import isfinite
@@ -9,20 +9,21 @@ from rot180.datasets.class_names import read_class_file
 from rot180.errors import Rot180Error, as_int, shortened
 
 SIZE = (224, 224)
-USUAL = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226,))}
-"""Mean and deviation by the number of channels: ImageNet's, by which most published networks were
-trained; for one channel the means of these."""
+DEFAULT_STATS = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226,))}
+"""Default mean and deviation by the number of channels: those of ImageNet, which most published
+networks were trained with; for one channel their averages."""
 LARGEST = 2**12
-_FAR = 1e6
-"""Means beyond it, and deviations beyond it or below its inverse, leave nothing of an image in
-float32."""
+"""Maximal height and width of images in pixels."""
+_EXTREME = 1e6
+"""Bound on means and deviations, and on the inverse of deviations: beyond it, float32 cannot
+represent the differences between pixels."""
 
 
 def image_size(size: Any) -> tuple[int, int]:
-    """Return (height, width) of that, or of one number for a square.
+    """Return (height, width) for a pair or, for a square, one number.
 
     Raises:
-        Rot180Error: it is neither, not positive, or more than 4096.
+        Rot180Error: the value is neither, not positive, or larger than 4096.
     """
     size = size.tolist() if hasattr(size, "tolist") else size  # of NumPy or PyTorch
     sides = tuple(size) if isinstance(size, Sequence) else (size, size)
@@ -30,7 +31,7 @@ def image_size(size: Any) -> tuple[int, int]:
         raise Rot180Error(
             f"A size is (height, width), or one number; this one is {shortened(size)}."
         )
-    height, width = (as_int(one, "A side of an image's size") for one in sides)
+    height, width = (as_int(side, "A side of an image's size") for side in sides)
     if not (1 <= height <= LARGEST and 1 <= width <= LARGEST):
         raise Rot180Error(
             f"The images cannot be {height}x{width} pixels: give a size (--size) from 1x1 to "
@@ -40,19 +41,19 @@ def image_size(size: Any) -> tuple[int, int]:
 
 
 def per_channel(values: Any, what: str) -> tuple[float, ...]:
-    """Return one number a channel.
+    """Return the values as a tuple of one number per channel.
 
     Args:
-        values: a sequence of numbers.
+        values: sequence of numbers.
         what: "mean" or "std".
 
     Raises:
-        Rot180Error: they are something else, not finite, or a deviation that is not positive.
+        Rot180Error: the values are not finite numbers, or a deviation is not positive.
     """
     try:
         if isinstance(values, str):
             raise TypeError
-        numbers = tuple(float(one) for one in values)
+        numbers = tuple(float(value) for value in values)
     except (TypeError, ValueError, OverflowError):
         raise Rot180Error(
             f"The {what} is one number for each channel, as (0.5, 0.5, 0.5); this one is "
@@ -65,32 +66,32 @@ def per_channel(values: Any, what: str) -> tuple[float, ...]:
         raise Rot180Error(
             f"A standard deviation is greater than 0: pixels are divided by it. It is {shown}."
         )
-    least = 1 / _FAR if what == "std" else 0
-    if not all(least <= abs(one) <= _FAR or one == 0 for one in numbers):
+    least = 1 / _EXTREME if what == "std" else 0
+    if not all(least <= abs(number) <= _EXTREME or number == 0 for number in numbers):
         raise Rot180Error(
             f"The {what} {shown} is out of proportion for values from 0 to 1: it is at most "
-            f"{_FAR:g}{f', at least {least:g}' if least else ''}."
+            f"{_EXTREME:g}{f', at least {least:g}' if least else ''}."
         )
     return numbers
 
 
-def checked_count(values: Sequence[float], channels: int, what: str) -> None:
+def check_channels(values: Sequence[float], channels: int, what: str) -> None:
     """Raise Rot180Error if there is not one value for each channel."""
     if len(values) != channels:
         raise Rot180Error(
             f"The model takes images of {channels} channels, and --{what} has {len(values)} "
-            f"values ({', '.join(f'{one:g}' for one in values)}): give {channels}."
+            f"values ({', '.join(f'{value:g}' for value in values)}): give {channels}."
         )
 
 
 def class_names(classes: Any) -> tuple[str, ...]:
-    """Return names of classes, or those in a file (see ``rot180.datasets.class_names``).
+    """Return class names from a sequence or a file (see ``rot180.datasets.class_names``).
 
     Raises:
-        Rot180Error: the file cannot be read or holds none, or these are no names.
+        Rot180Error: the file cannot be read or has no names, or the values are not names.
     """
     if isinstance(classes, str | Path):
         return read_class_file(classes).outputs
-    if not isinstance(classes, Sequence) or not all(isinstance(one, str) for one in classes):
+    if not isinstance(classes, Sequence) or not all(isinstance(name, str) for name in classes):
         raise Rot180Error(f"Classes are names, or a file of them; these are {shortened(classes)}.")
     return tuple(classes)

@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from rot180.networks.recipe import Recipe
+from rot180.training.recipe import Recipe
 
 _GREY = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the brightness (ITU-R BT.601)."""
 
 
-def moved(
+def shift_and_flip(
     images: UInt8[Tensor, "n h w c"], recipe: Recipe, generator: torch.Generator
 ) -> UInt8[Tensor, "n h w c"]:
     """Mirror half of the images, and shift each; what moves in repeats the edge."""
@@ -30,7 +30,7 @@ def moved(
     return images[torch.arange(n).view(n, 1, 1), rows, columns]
 
 
-def recoloured(
+def jitter_colour(
     images: Float[Tensor, "n h w c"], recipe: Recipe, generator: torch.Generator
 ) -> Float[Tensor, "n h w c"]:
     """Turn the colours of each image around the grey axis, and take them away from some.

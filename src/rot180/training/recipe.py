@@ -15,8 +15,8 @@ class Recipe:
         batch: images in a step.
         rate: largest learning rate of SGD with Nesterov momentum 0.9, for the fully connected
             weights, the biases and the kernels of the first layer. These kernels start as the
-            principal components of patches (see ``rot180.networks.patches``).
-        kernel_rate: largest step of the kernels of the second layer, for orthogonalised momentum
+            principal components of patches (see ``rot180.training.patch_pca``).
+        kernel_rate: largest step of the kernels of the second layer, for orthogonalise momentum
             (as :class:`rot180.equations.Orthogonal`).
         weight_decay: of all weights that SGD trains.
         warm_up: share of the steps in which the rates rise linearly; then they fall to zero.

@@ -16,20 +16,20 @@ from rot180.datasets import ArrayDataset
 from rot180.device import resolve_device
 from rot180.errors import Rot180Error, Rot180Warning, shortened
 from rot180.files import check_writable, is_file
-from rot180.networks.augment import moved, recoloured
-from rot180.networks.checkpoint import (
+from rot180.models.checkpoint import (
     Checkpoint,
+    check_state_dict,
     checked_history,
-    fitting,
-    in_one_line,
-    load,
+    escape_names,
+    load_checkpoint,
 )
-from rot180.networks.engines import Engine, engine_of
-from rot180.networks.model import normalised
-from rot180.networks.patches import principal_kernels
-from rot180.networks.recipe import Recipe
-from rot180.networks.stored import harmless, load_tensors, save_tensors
-from rot180.networks.two_layer import TwoLayer
+from rot180.models.model import normalise
+from rot180.models.tensor_file import load_tensors, save_tensors, visible_json
+from rot180.models.two_layer import TwoLayer
+from rot180.training.augment import jitter_colour, shift_and_flip
+from rot180.training.engines import Engine, make_engine
+from rot180.training.patch_pca import principal_kernels
+from rot180.training.recipe import Recipe
 
 _FIRST_LENGTH = 0.3
 """Length of the first layer's kernels at the start."""
@@ -38,7 +38,7 @@ _KEPT = {"epoch", "loss", "accuracy", "held_out", "seconds", "images_per_second"
 
 
 @runtime_checkable
-class Watcher(Protocol):
+class TrainingCallback(Protocol):
     """Is told how a training goes on."""
 
     def on_step(self, epoch: int, step: int, steps: int, values: dict[str, float]) -> None:
@@ -68,7 +68,7 @@ def train(
     engine: str = "pytorch",
     device: str | torch.device = "cpu",
     resume: bool = False,
-    watchers: tuple[Watcher, ...] = (),
+    callbacks: tuple[TrainingCallback, ...] = (),
 ) -> Checkpoint:
     """Train the two-layer network and write the checkpoint with the best held-out accuracy.
 
@@ -86,7 +86,7 @@ def train(
             the same steps; with dropout they draw other numbers.
         device: where to compute: "cpu", "cuda", "mps", or "auto"; "equations" on the cpu only.
         resume: go on with a run that was interrupted.
-        watchers: are told of each step and each epoch.
+        callbacks: are told of each step and each epoch.
 
     Returns:
         The checkpoint as it was written. Its notes hold "held_out_with_flips", the accuracy when
@@ -113,13 +113,13 @@ def train(
     )
     state = Path(f"{out}.resume")
     if resume:
-        _take_up(run, best, state, Path(out))
+        _resume_run(run, best, state, Path(out))
     try:
         with torch.random.fork_rng():
             for epoch in range(len(run.history), recipe.epochs):
                 torch.manual_seed(_seed(recipe, epoch))
                 started = time.perf_counter()
-                values = _epoch(run, training, recipe, mean, std, epoch, watchers)
+                values = _epoch(run, training, recipe, mean, std, epoch, callbacks)
                 values["held_out"] = accuracy(best, held_out)
                 values["seconds"] = time.perf_counter() - started
                 improved = all(values["held_out"] > one["held_out"] for one in run.history)
@@ -127,8 +127,8 @@ def train(
                 best.history = run.history
                 if improved:
                     best.save(out)
-                _lay_down(run, best, state)
-                for watcher in watchers:
+                _save_run(run, best, state)
+                for watcher in callbacks:
                     watcher.on_epoch(values)
     finally:
         run.engine.close()
@@ -207,7 +207,7 @@ def _new_run(
     first = model.conv1.weight
     with torch.no_grad():
         first.copy_(_FIRST_LENGTH * principal_kernels(training.images, mean, std, len(first)))
-    return _Run(model, copy.deepcopy(model).eval(), engine_of(engine, model, recipe))
+    return _Run(model, copy.deepcopy(model).eval(), make_engine(engine, model, recipe))
 
 
 def _epoch(
@@ -217,7 +217,7 @@ def _epoch(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     epoch: int,
-    watchers: tuple[Watcher, ...],
+    callbacks: tuple[TrainingCallback, ...],
 ) -> dict[str, float]:
     """Go once through the training images."""
     generator = torch.Generator().manual_seed(_seed(recipe, epoch))
@@ -228,10 +228,10 @@ def _epoch(
     for step, (images, labels) in enumerate(
         _batches(training, recipe.batch, order[: steps * recipe.batch])
     ):
-        values = normalised(
-            moved(torch.from_numpy(images), recipe, generator).to(device), mean, std
+        values = normalise(
+            shift_and_flip(torch.from_numpy(images), recipe, generator).to(device), mean, std
         )
-        x = recoloured(values, recipe, generator)
+        x = jitter_colour(values, recipe, generator)
         share = _rate(recipe, epoch * steps + step, recipe.epochs * steps)
         try:
             loss, hits = run.engine.step(x, labels, share)
@@ -251,7 +251,7 @@ def _epoch(
                 f"The loss is no longer finite in epoch {epoch + 1}, step {step + 1}. Lower the "
                 f"learning rates (now {recipe.rate} and {recipe.kernel_rate})."
             )
-        for watcher in watchers:
+        for watcher in callbacks:
             watcher.on_step(epoch, step, steps, running)
     return {"epoch": epoch + 1, **running}
 
@@ -286,7 +286,7 @@ def _seed(recipe: Recipe, epoch: int) -> int:
     return recipe.seed * 100_003 + epoch
 
 
-def _lay_down(run: _Run, best: Checkpoint, path: Path) -> None:
+def _save_run(run: _Run, best: Checkpoint, path: Path) -> None:
     """Write what a later run needs to go on."""
     tensors = {f"model.{name}": one for name, one in run.model.state_dict().items()}
     tensors |= {f"average.{name}": one for name, one in run.average.state_dict().items()}
@@ -295,8 +295,8 @@ def _lay_down(run: _Run, best: Checkpoint, path: Path) -> None:
     save_tensors(path, tensors, about)
 
 
-def _take_up(run: _Run, best: Checkpoint, path: Path, out: Path) -> None:
-    """Read what :func:`_lay_down` wrote.
+def _resume_run(run: _Run, best: Checkpoint, path: Path, out: Path) -> None:
+    """Read what :func:`_save_run` wrote.
 
     Raises:
         Rot180Error: there is none, it belongs to another recipe or other data, it is damaged, or
@@ -309,7 +309,9 @@ def _take_up(run: _Run, best: Checkpoint, path: Path, out: Path) -> None:
     tensors, about = load_tensors(path)
     notes = about.get("notes")
     about = {**about, "engine": notes.get("engine") if isinstance(notes, dict) else None}
-    wanted = harmless({"recipe": best.recipe, "data": best.data, "engine": best.notes["engine"]})
+    wanted = visible_json(
+        {"recipe": best.recipe, "data": best.data, "engine": best.notes["engine"]}
+    )
     for what, mine in wanted.items():
         if about.get(what) != mine:
             raise Rot180Error(
@@ -328,8 +330,8 @@ def _take_up(run: _Run, best: Checkpoint, path: Path, out: Path) -> None:
         if sum(map(len, parts.values())) < len(tensors):
             raise Rot180Error("It holds tensors that no training has.")
         state = run.model.state_dict()
-        model, average = (fitting(state, parts[one], path) for one in ("model", "average"))
-        _own(load(out) if is_file(out) else None, history, best, out)
+        model, average = (check_state_dict(state, parts[one], path) for one in ("model", "average"))
+        _own(load_checkpoint(out) if is_file(out) else None, history, best, out)
         run.engine.restore(parts["engine"])
     except Rot180Error as error:
         raise Rot180Error(f"The run in {path} cannot be taken up. {error}") from error
@@ -357,9 +359,9 @@ def _own(
     if len(history) == best.recipe["epochs"]:
         counts.add(len(history))
     same = (
-        found.classes == in_one_line(best.classes)
+        found.classes == escape_names(best.classes)
         and (found.mean, found.std, found.size) == (best.mean, best.std, best.size)
-        and (found.data, found.recipe) == (harmless(best.data), harmless(best.recipe))
+        and (found.data, found.recipe) == (visible_json(best.data), visible_json(best.recipe))
         and found.notes.get("engine") == best.notes["engine"]
         and _shapes(found) == _shapes(best)
         and len(found.history) in counts
@@ -384,7 +386,7 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _finished(best: Checkpoint, held_out: ArrayDataset, out: Path, state: Path) -> Checkpoint:
     """Put the whole history into the file and return it as it is there."""
-    written = load(out, best.device) if is_file(out) else None
+    written = load_checkpoint(out, best.device) if is_file(out) else None
     written = _own(written, best.history, best, out)
     written.history = best.history
     written.notes["held_out_with_flips"] = accuracy(written, held_out, flips=True)

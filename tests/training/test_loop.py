@@ -12,15 +12,15 @@ import rot180
 from rot180 import Rot180Error
 from rot180.datasets import ArrayDataset
 from rot180.errors import Rot180Warning
-from rot180.networks.augment import moved, recoloured
-from rot180.networks.checkpoint import Checkpoint
-from rot180.networks.engines import ENGINES
-from rot180.networks.optimizer import Orthogonal, orthogonalised
-from rot180.networks.patches import principal_kernels
-from rot180.networks.recipe import PHOTOS, Recipe, recipe_for
-from rot180.networks.stored import load_tensors, save_tensors
-from rot180.networks.training import accuracy, train
-from rot180.networks.two_layer import TwoLayer
+from rot180.models.checkpoint import Checkpoint
+from rot180.models.tensor_file import load_tensors, save_tensors
+from rot180.models.two_layer import TwoLayer
+from rot180.training.augment import jitter_colour, shift_and_flip
+from rot180.training.engines import ENGINES
+from rot180.training.loop import accuracy, train
+from rot180.training.muon import Muon, orthogonalise
+from rot180.training.patch_pca import principal_kernels
+from rot180.training.recipe import PHOTOS, Recipe, recipe_for
 from tests.models import relative_error
 
 
@@ -67,7 +67,7 @@ def test_it_learns_what_can_be_learned(tmp_path: Path, channels: int, hidden: in
     training, held_out = stripes(640, 0, channels), stripes(200, 1, channels)
     seen = Recorder()
     path = tmp_path / "x.safetensors"
-    found = train(training, held_out, RECIPE, path, hidden=hidden, watchers=(seen,))
+    found = train(training, held_out, RECIPE, path, hidden=hidden, callbacks=(seen,))
     assert accuracy(found, held_out) > 0.95
     assert len(seen.steps) == 3 * 20
     assert seen.epochs == found.history
@@ -106,7 +106,9 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     engine = whole.notes["engine"]
     path = tmp_path / "parts.safetensors"
     with pytest.raises(KeyboardInterrupt):
-        train(training, held_out, RECIPE, path, hidden=8, engine=engine, watchers=(Recorder(stop),))
+        train(
+            training, held_out, RECIPE, path, hidden=8, engine=engine, callbacks=(Recorder(stop),)
+        )
     kept = rot180.load(path)  # the best epoch so far is there
     assert len(kept.history) <= stop[0]
     resumed = train(training, held_out, RECIPE, path, hidden=8, engine=engine, resume=True)
@@ -157,7 +159,7 @@ def test_the_equations_learn_with_a_hidden_layer_that_drops(tmp_path: Path) -> N
 def test_a_run_is_not_resumed_with_the_other_engine(tmp_path: Path, begun, other) -> None:
     training, held_out, out = stripes(64, 0), stripes(50, 1), tmp_path / "x.safetensors"
     with pytest.raises(KeyboardInterrupt):
-        train(training, held_out, RECIPE, out, engine=begun, watchers=(Recorder((1, 0)),))
+        train(training, held_out, RECIPE, out, engine=begun, callbacks=(Recorder((1, 0)),))
     with pytest.raises(Rot180Error, match=f"written with another .*{begun}.* instead of .*{other}"):
         train(training, held_out, RECIPE, out, engine=other, resume=True)
 
@@ -214,7 +216,7 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
 def test_a_run_is_not_resumed_with_another_recipe(tmp_path: Path) -> None:
     training, held_out, out = stripes(64, 0), stripes(50, 1), tmp_path / "x.safetensors"
     with pytest.raises(KeyboardInterrupt):
-        train(training, held_out, RECIPE, out, watchers=(Recorder((1, 0)),))
+        train(training, held_out, RECIPE, out, callbacks=(Recorder((1, 0)),))
     with pytest.raises(Rot180Error, match="written with another recipe"):
         train(training, held_out, replace(RECIPE, rate=0.1), out, resume=True)
     with pytest.raises(Rot180Error, match="written with another data"):
@@ -227,7 +229,7 @@ def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     out = tmp_path_factory.mktemp("begun") / f"{request.param}.safetensors"
     sets = stripes(64, 0), stripes(50, 1)
     with pytest.raises(KeyboardInterrupt):
-        train(*sets, RECIPE, out, engine=request.param, watchers=(Recorder((1, 0)),))
+        train(*sets, RECIPE, out, engine=request.param, callbacks=(Recorder((1, 0)),))
     return out
 
 
@@ -278,7 +280,7 @@ def test_a_run_takes_no_other_checkpoint_for_its_own(begun: Path, tmp_path: Path
                     *(stripes(64, 0), stripes(50, 1)),
                     *(RECIPE, path),
                     engine=begun.stem,
-                    watchers=(Recorder((1, 0)),),
+                    callbacks=(Recorder((1, 0)),),
                 )
             path.replace(out)
         case "none":
@@ -394,21 +396,21 @@ def test_images_are_mirrored_and_shifted_with_their_edges_repeated() -> None:
             for dx in range(5):
                 one = padded[0, dy : dy + 5, dx : dx + 6].byte()
                 wanted.add(tuple(one.flatten().tolist()))
-    found = moved(image.repeat(2000, 1, 1, 1), recipe, torch.Generator().manual_seed(0))
+    found = shift_and_flip(image.repeat(2000, 1, 1, 1), recipe, torch.Generator().manual_seed(0))
     assert {tuple(one.flatten().tolist()) for one in found} == wanted
-    still = moved(image, replace(recipe, shift=0, flip=False), torch.Generator())
+    still = shift_and_flip(image, replace(recipe, shift=0, flip=False), torch.Generator())
     assert torch.equal(still, image)
 
 
 def test_a_turn_of_the_colours_keeps_brightness_and_length() -> None:
     x = torch.rand(64, 4, 4, 3, dtype=torch.float32)
-    found = recoloured(x, Recipe(hue=180.0), torch.Generator().manual_seed(0))
+    found = jitter_colour(x, Recipe(hue=180.0), torch.Generator().manual_seed(0))
     assert torch.allclose(found.sum(-1), x.sum(-1), atol=1e-5)
     assert torch.allclose(found.norm(dim=-1), x.norm(dim=-1), atol=1e-5)
     assert (found - x).abs().amax((1, 2, 3)).median() > 0.3
-    none = recoloured(x, Recipe(), torch.Generator())
+    none = jitter_colour(x, Recipe(), torch.Generator())
     assert torch.equal(none, x)
-    grey = recoloured(x, Recipe(grey=0.5), torch.Generator().manual_seed(0))
+    grey = jitter_colour(x, Recipe(grey=0.5), torch.Generator().manual_seed(0))
     lost = torch.isclose(grey[..., 0], grey[..., 2], atol=1e-5).all((1, 2))
     assert 16 < int(lost.sum()) < 48
 
@@ -416,7 +418,7 @@ def test_a_turn_of_the_colours_keeps_brightness_and_length() -> None:
 @pytest.mark.parametrize("shape", [(32, 75), (64, 800), (75, 32), (5, 5)])
 def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int, int]) -> None:
     matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
-    found = orthogonalised(matrix)
+    found = orthogonalise(matrix)
     values = torch.linalg.svdvals(found)
     assert values.min() > 0.5
     assert values.max() < 1.3
@@ -429,7 +431,7 @@ def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int,
 def test_a_step_has_the_size_that_the_rate_says() -> None:
     kernel = torch.nn.Parameter(torch.zeros(8, 3, 5, 5).to(memory_format=torch.channels_last))
     kernel.grad = torch.randn(8, 3, 5, 5, generator=torch.Generator().manual_seed(0)) * 1e-4
-    Orthogonal([kernel], lr=0.1).step()
+    Muon([kernel], lr=0.1).step()
     size = torch.linalg.svdvals(kernel.detach().flatten(1))
     assert (size > 0.05).all()
     assert (size < 0.13).all()
@@ -440,11 +442,11 @@ def test_a_step_has_the_size_that_the_rate_says() -> None:
 def test_event_files_can_be_read_back(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from rot180.networks.tensorboard import EventFiles
+    from rot180.training.tensorboard import TensorBoardLogger
 
-    events = EventFiles(tmp_path / "events")
+    events = TensorBoardLogger(tmp_path / "events")
     found = train(
-        stripes(64, 0), stripes(50, 1), RECIPE, tmp_path / "x.safetensors", watchers=(events,)
+        stripes(64, 0), stripes(50, 1), RECIPE, tmp_path / "x.safetensors", callbacks=(events,)
     )
     read = EventAccumulator(str(tmp_path / "events")).Reload()
     held_out = [one.value for one in read.Scalars("epoch/held_out")]

@@ -14,11 +14,11 @@ from torchvision import models
 
 import rot180
 from rot180 import Rot180Error
-from rot180.networks.checkpoint import Checkpoint
-from rot180.networks.model import NamedModel
-from rot180.networks.named import is_checkpoint, named_model, two_layer
+from rot180.models.checkpoint import Checkpoint
+from rot180.models.load import is_checkpoint, load_model, load_two_layer
+from rot180.models.model import Model
 from tests import zoo
-from tests.networks.test_weights import Bomb
+from tests.models.test_weights import Bomb
 
 CODE = """
 import torch
@@ -71,7 +71,7 @@ def code(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["make", "Net", "ready", "double", "half", "grey", "lazy"])
 def test_a_model_from_a_file_is_shown_pictures(code: Path, name: str) -> None:
-    found = named_model(f"{code}:{name}", size=(10, 12), device="cpu")
+    found = load_model(f"{code}:{name}", size=(10, 12), device="cpu")
     assert not found.model.training
     assert found.channels == (1 if name == "grey" else 3)
     assert found.size == (10, 12)
@@ -88,7 +88,7 @@ def test_a_model_from_a_module_of_the_present_directory(code, monkeypatch) -> No
     monkeypatch.chdir(code.parent)
     monkeypatch.delitem(sys.modules, "nets", raising=False)
     before = list(sys.path)
-    assert isinstance(named_model("nets:make", size=8, device="cpu"), NamedModel)
+    assert isinstance(load_model("nets:make", size=8, device="cpu"), Model)
     assert sys.path == before
     del sys.modules["nets"]
 
@@ -100,9 +100,7 @@ def test_what_is_the_users_own_is_not_changed(code, monkeypatch, tmp_path: Path)
     weights = {name: x + 1 for name, x in nets.ready.state_dict().items()}
     save_file(weights, tmp_path / "w.safetensors")
     for name in ("ready", "shared"):
-        found = named_model(
-            f"nets:{name}", weights=tmp_path / "w.safetensors", size=8, device="cpu"
-        )
+        found = load_model(f"nets:{name}", weights=tmp_path / "w.safetensors", size=8, device="cpu")
         assert torch.equal(found.model[0].weight, nets.ready[0].weight + 1)
         assert nets.ready.training
         assert not found.model.training
@@ -113,33 +111,33 @@ def test_weights_that_are_drawn_are_the_same_each_time(code: Path) -> None:
     torch.manual_seed(11)
     expected = torch.rand(3)
     torch.manual_seed(11)
-    one, two = (named_model(f"{code}:make", size=8, device="cpu").model for _ in range(2))
+    one, two = (load_model(f"{code}:make", size=8, device="cpu").model for _ in range(2))
     assert torch.equal(one[0].weight, two[0].weight)
     assert torch.equal(torch.rand(3), expected)  # and nobody else's random numbers change
 
 
 def test_half_precision_and_doubles(code: Path) -> None:
-    found = named_model(f"{code}:half", size=8, device="cpu")
+    found = load_model(f"{code}:half", size=8, device="cpu")
     assert found.dtype == torch.float32
-    assert any("weights are float16" in one for one in found.remarks)
-    found = named_model(f"{code}:double", size=8, device="cpu")
+    assert any("weights are float16" in one for one in found.notices)
+    found = load_model(f"{code}:double", size=8, device="cpu")
     assert found.prepare(np.zeros((8, 8, 3), np.uint8)).dtype == found.dtype == torch.float64
-    assert not any("float32" in one for one in found.remarks)
+    assert not any("float32" in one for one in found.notices)
 
 
 def test_a_checkpoint_is_a_named_model(tmp_path: Path) -> None:
-    shipped = named_model("two-layer", device="cpu")
+    shipped = load_model("two-layer", device="cpu")
     assert isinstance(shipped, Checkpoint)
-    assert shipped.remarks == ()
+    assert shipped.notices == ()
     shipped.save(tmp_path / "x.safetensors")
     assert is_checkpoint(str(tmp_path / "x.safetensors"))
-    assert two_layer("two-layer", "cpu", "this").classes == shipped.classes
+    assert load_two_layer("two-layer", "cpu", "this").classes == shipped.classes
     options = {"weights": "x.pt", "size": 8, "mean": [0], "std": [1], "classes": ["a"]}
     for option, value in options.items():
         with pytest.raises(Rot180Error, match=f"holds its own {option}: leave out --"):
-            named_model("two-layer", device="cpu", **{option: value})
+            load_model("two-layer", device="cpu", **{option: value})
     with pytest.raises(Rot180Error, match="'rot180 trace' takes the two-layer network alone"):
-        two_layer("torchvision:resnet18", "cpu", "'rot180 trace'")
+        load_two_layer("torchvision:resnet18", "cpu", "'rot180 trace'")
 
 
 @pytest.mark.slow
@@ -181,7 +179,7 @@ def test_names_of_nothing(code: Path, monkeypatch, name: str, said: str) -> None
     Path("syntax.py").write_text("def (\n")
     Path("quits.py").write_text("import sys\nsys.exit('no')\n")
     with pytest.raises(Rot180Error, match=said) as caught:
-        named_model(name.format(code=code, dir=code.parent), device="cpu")
+        load_model(name.format(code=code, dir=code.parent), device="cpu")
     assert str(caught.value).endswith(".")
 
 
@@ -190,13 +188,13 @@ def test_names_of_nothing(code: Path, monkeypatch, name: str, said: str) -> None
 
 @pytest.mark.slow
 def test_a_model_of_torchvision_without_weights() -> None:
-    found, again = (named_model("torchvision:efficientnet_b1", device="cpu") for _ in range(2))
+    found, again = (load_model("torchvision:efficientnet_b1", device="cpu") for _ in range(2))
     assert torch.equal(found.model.classifier[1].weight, again.model.classifier[1].weight)
     assert found.size == (240, 240)  # what its default weights take
     assert found.classes == ()
-    assert "are random: they come untrained" in found.remarks[0]
-    assert "--size 240x240" in found.remarks[1]
-    assert "EfficientNet_B1_Weights.IMAGENET1K_V2" in found.remarks[1]
+    assert "are random: they come untrained" in found.notices[0]
+    assert "--size 240x240" in found.notices[1]
+    assert "EfficientNet_B1_Weights.IMAGENET1K_V2" in found.notices[1]
 
 
 def test_weights_of_torchvision_bring_classes_and_preprocessing(monkeypatch) -> None:
@@ -209,8 +207,8 @@ def test_weights_of_torchvision_bring_classes_and_preprocessing(monkeypatch) -> 
         return trained
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", download)
-    found = named_model("torchvision:squeezenet1_1:IMAGENET1K_V1", device="cpu")
-    assert found.remarks == ()
+    found = load_model("torchvision:squeezenet1_1:IMAGENET1K_V1", device="cpu")
+    assert found.notices == ()
     assert found.size == (224, 224)
     assert found.mean == (0.485, 0.456, 0.406)
     assert found.std == (0.229, 0.224, 0.225)
@@ -220,7 +218,7 @@ def test_weights_of_torchvision_bring_classes_and_preprocessing(monkeypatch) -> 
     assert forced == ["1"]
     assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
     with pytest.raises(Rot180Error, match="names weights, and --weights does, too"):
-        named_model("torchvision:squeezenet1_1:DEFAULT", weights="x.pth", device="cpu")
+        load_model("torchvision:squeezenet1_1:DEFAULT", weights="x.pth", device="cpu")
 
 
 def test_weights_that_cannot_be_downloaded(monkeypatch) -> None:
@@ -228,8 +226,8 @@ def test_weights_that_cannot_be_downloaded(monkeypatch) -> None:
         raise URLError("no route")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", download)
-    with pytest.raises(Rot180Error, match=r"cannot be had: URLError.*no route.*with --weights"):
-        named_model("torchvision:squeezenet1_1:DEFAULT", device="cpu")
+    with pytest.raises(Rot180Error, match=r"cannot be loaded: URLError.*no route.*with --weights"):
+        load_model("torchvision:squeezenet1_1:DEFAULT", device="cpu")
 
 
 def test_a_downloaded_file_executes_nothing(tmp_path: Path, monkeypatch) -> None:
@@ -237,29 +235,29 @@ def test_a_downloaded_file_executes_nothing(tmp_path: Path, monkeypatch) -> None
     (tmp_path / "checkpoints").mkdir()
     file = models.SqueezeNet1_1_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
     torch.save({"x": Bomb(tmp_path / "mark")}, tmp_path / "checkpoints" / file)
-    with pytest.raises(Rot180Error, match="cannot be had: UnpicklingError"):
-        named_model("torchvision:squeezenet1_1:DEFAULT", device="cpu")
+    with pytest.raises(Rot180Error, match="cannot be loaded: UnpicklingError"):
+        load_model("torchvision:squeezenet1_1:DEFAULT", device="cpu")
     assert not (tmp_path / "mark").exists()
 
 
 def test_the_file_of_torchvisions_weights(tmp_path: Path) -> None:
     trained = models.squeezenet1_1().state_dict()
     torch.save(trained, tmp_path / "w.pth")
-    found = named_model("torchvision:squeezenet1_1", tmp_path / "w.pth", size=64, device="cpu")
+    found = load_model("torchvision:squeezenet1_1", tmp_path / "w.pth", size=64, device="cpu")
     assert torch.equal(found.model.state_dict()["features.0.weight"], trained["features.0.weight"])
     assert found.size == (64, 64)
-    (remark,) = found.remarks
+    (remark,) = found.notices
     assert "--size" not in remark
     assert "--mean 0.485,0.456,0.406, --std 0.229,0.224,0.225" in remark
 
 
 def test_a_model_of_timm(monkeypatch) -> None:
     timm = pytest.importorskip("timm")
-    found = named_model("timm:test_resnet", device="cpu")
+    found = load_model("timm:test_resnet", device="cpu")
     assert found.size == (160, 160)
     assert found.mean == found.std == (0.5, 0.5, 0.5)
     assert found.classes == ()
-    assert "timm:test_resnet:pretrained" in found.remarks[0]
+    assert "timm:test_resnet:pretrained" in found.notices[0]
     create, asked = timm.create_model, []
 
     def published(name: str, pretrained: bool) -> nn.Module:
@@ -267,9 +265,9 @@ def test_a_model_of_timm(monkeypatch) -> None:
         return create(name)
 
     monkeypatch.setattr(timm, "create_model", published)
-    found = named_model("timm:test_resnet:pretrained", device="cpu")
+    found = load_model("timm:test_resnet:pretrained", device="cpu")
     assert asked == [("test_resnet", True)]
-    assert found.remarks == ()
+    assert found.notices == ()
     assert found.classes[0].startswith("tench")
     assert len(found.classes) == 1000
 
@@ -277,7 +275,7 @@ def test_a_model_of_timm(monkeypatch) -> None:
 def test_without_timm_there_is_a_sentence(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(Rot180Error, match=r"need the package timm .*pip install timm"):
-        named_model("timm:resnet18", device="cpu")
+        load_model("timm:resnet18", device="cpu")
 
 
 def test_loading_warns_of_what_was_assumed(code: Path) -> None:
@@ -286,7 +284,7 @@ def test_loading_warns_of_what_was_assumed(code: Path) -> None:
     with pytest.warns(UserWarning, match="Assumed of the images: --mean 0.449, --std 0.226 "):
         rot180.load(f"{code}:grey", size=8)
     told = {"size": 8, "mean": [0.5] * 3, "std": [0.25] * 3}
-    assert rot180.load(f"{code}:make", **told).remarks == ()
+    assert rot180.load(f"{code}:make", **told).notices == ()
 
 
 # What is said of the images
@@ -318,24 +316,24 @@ def test_loading_warns_of_what_was_assumed(code: Path) -> None:
 )
 def test_values_out_of_range(code: Path, options: dict, said: str) -> None:
     with pytest.raises(Rot180Error, match=said):
-        named_model(f"{code}:make", **{"size": 8, "device": "cpu", **options})
+        load_model(f"{code}:make", **{"size": 8, "device": "cpu", **options})
 
 
 def test_classes_from_a_file(code: Path, tmp_path: Path) -> None:
     path = tmp_path / "classes.txt"
     path.write_text("ant\nbee \n\ncat\ndög\n", encoding="utf-8-sig")
-    found = named_model(f"{code}:make", size=8, classes=path, device="cpu")
+    found = load_model(f"{code}:make", size=8, classes=path, device="cpu")
     assert found.classes == ("ant", "bee", "cat", "dög")
     x = found.prepare(np.full((8, 8, 3), 200, np.uint8))
     wanted = found.model(x[None]).detach().softmax(1)[0]
-    name, chance = found.answer(x)
+    name, chance = found.top_class(x)
     assert name == found.classes[int(wanted.argmax())]
     assert chance == pytest.approx(float(wanted.max()), abs=1e-6)
-    assert named_model(f"{code}:make", size=8, device="cpu").answer(x) is None
+    assert load_model(f"{code}:make", size=8, device="cpu").top_class(x) is None
     for content, said in ((b"\n\n", "There is no class in"), (b"\xff\xfe\xfa", "no text in UTF-8")):
         path.write_bytes(content)
         with pytest.raises(Rot180Error, match=said):
-            named_model(f"{code}:make", size=8, classes=path, device="cpu")
+            load_model(f"{code}:make", size=8, classes=path, device="cpu")
 
 
 @pytest.mark.slow
@@ -345,8 +343,8 @@ def test_a_published_network_answers_as_it_was_trained_to() -> None:
     from rot180.datasets import fitted
 
     options = {**zoo.EFFICIENTNET_LITE0, "device": "cpu"}
-    found = named_model(f"{zoo.__file__}:efficientnet_lite0", **options)
-    assert found.remarks == ()
+    found = load_model(f"{zoo.__file__}:efficientnet_lite0", **options)
+    assert found.notices == ()
     with torch.no_grad():
         scores = found.model(found.prepare(fitted(data.chelsea(), (224, 224), 3))[None])
     assert int(scores.argmax()) in (281, 282, 285)  # tabby, tiger cat, Egyptian cat
@@ -365,12 +363,12 @@ def test_a_published_network_answers_as_it_was_trained_to() -> None:
 )
 def test_a_name_that_no_file_can_have_is_said(name: str) -> None:
     with pytest.raises(Rot180Error, match=r"There is no (model|checkpoint|file)") as caught:
-        named_model(name, device="cpu")
+        load_model(name, device="cpu")
     assert len(str(caught.value)) < 1500 or name.endswith(".py:f")
 
 
 def test_a_number_of_thousands_of_digits_is_no_model() -> None:
     with pytest.raises(Rot180Error, match="A model is named by text"):
-        named_model(10**5000, device="cpu")
+        load_model(10**5000, device="cpu")
     with pytest.raises(Rot180Error, match="below 2 to the power of 63"):
-        named_model("torchvision:resnet18", size=10**5000, device="cpu")
+        load_model("torchvision:resnet18", size=10**5000, device="cpu")

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 
 import rot180
 from rot180 import Rot180Error
-from rot180.networks.checkpoint import Checkpoint
-from rot180.networks.two_layer import TwoLayer
+from rot180.models.checkpoint import Checkpoint
+from rot180.models.two_layer import TwoLayer
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_the_shipped_network_names_what_it_sees() -> None:
 @pytest.mark.slow
 def test_the_shipped_network_reaches_its_accuracy_on_cifar10(cifar10_parquet: Path) -> None:
     from rot180.datasets import decoded, open_dataset
-    from rot180.networks.training import accuracy
+    from rot180.training.loop import accuracy
 
     shipped = rot180.load("two-layer")
     held_out = decoded(open_dataset(str(cifar10_parquet), "test"), (32, 32), 3)
@@ -271,7 +271,7 @@ def test_names_of_classes_do_nothing(checkpoint: Checkpoint, tmp_path: Path) -> 
 
 _MEASURED = """
 import resource, sys
-import rot180, rot180.networks.checkpoint
+import rot180, rot180.models.checkpoint
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     rot180.load(sys.argv[1])

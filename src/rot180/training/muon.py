@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-class Orthogonal(torch.optim.Optimizer):
+class Muon(torch.optim.Optimizer):
     """Gradient descent whose step is the nearest (semi-)orthogonal matrix to the momentum.
 
     A kernel (features, channels, height, width) is taken as a matrix with one row a feature. All
@@ -32,11 +32,11 @@ class Orthogonal(torch.optim.Optimizer):
                 average = state["average"].lerp_(kernel.grad, 1 - momentum)
                 ahead = kernel.grad.lerp(average, momentum).flatten(1)
                 stretch = max(1.0, ahead.shape[0] / ahead.shape[1]) ** 0.5
-                direction = orthogonalised(ahead).view(kernel.shape)
+                direction = orthogonalise(ahead).view(kernel.shape)
                 kernel.add_(direction, alpha=-group["lr"] * stretch)
 
 
-def orthogonalised(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
+def orthogonalise(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
     """Bring all singular values close to 1 (between 0.7 and 1.2) by five Newton-Schulz steps.
 
     The odd polynomial a x + b x^3 + c x^5 acts on the singular values; its coefficients are chosen
