@@ -14,7 +14,7 @@ from rot180.equations import (
     Optimizer,
     Orthogonal,
 )
-from rot180.equations.optimizers import orthogonalise
+from rot180.equations.optimizers import orthogonalised
 from rot180.training import muon as of_pytorch
 from tests.equations.cases import normal, relative, tensor
 
@@ -88,7 +88,7 @@ def test_orthogonal_steps_as_those_of_the_pytorch_engine(momentum: float) -> Non
 @pytest.mark.parametrize("shape", [(32, 75), (75, 32), (5, 5), (1, 9)])
 def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int, int]) -> None:
     matrix = normal(*shape)
-    found = orthogonalise(matrix)
+    found = orthogonalised(matrix)
     wanted = of_pytorch.orthogonalise(torch.from_numpy(matrix)).numpy()
     assert relative(found, wanted) < 1e-10
     values = np.linalg.svd(found, compute_uv=False)

@@ -1,4 +1,4 @@
-"""Training learns, can be interrupted and taken up again, and says what is wrong."""
+"""Training learns, can be interrupted and resumed, and says what is wrong."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +45,7 @@ RECIPE = Recipe(epochs=3, batch=32, seed=5)
 
 
 class Recorder:
-    """Keeps what a watcher is told, and stops the run where it is asked to."""
+    """Records what a callback gets, and stops the run where it is asked to."""
 
     def __init__(self, stop: tuple[int, int] | None = None) -> None:
         self.steps: list[dict[str, float]] = []
@@ -239,7 +239,7 @@ def _copied(begun: Path, folder: Path) -> Path:
     return folder / begun.name
 
 
-def _taken_up(out: Path) -> Checkpoint:
+def _resume(out: Path) -> Checkpoint:
     return train(stripes(64, 0), stripes(50, 1), RECIPE, out, engine=out.stem, resume=True)
 
 
@@ -290,7 +290,7 @@ def test_a_run_takes_no_other_checkpoint_for_its_own(begun: Path, tmp_path: Path
     before = out.read_bytes() if out.is_file() else None
     said = {"none": "best epoch so far is gone", "damaged": "cannot be read as a safetensors"}
     with pytest.raises(Rot180Error, match=said.get(how, "something else wrote")):
-        _taken_up(out)
+        _resume(out)
     assert (out.read_bytes() if out.is_file() else None) == before
     assert Path(f"{out}.resume").read_bytes() == Path(f"{begun}.resume").read_bytes()
 
@@ -308,7 +308,7 @@ def test_a_run_that_was_killed_between_its_two_files_goes_on(begun: Path, tmp_pa
 
     _changed(Path(f"{out}.resume"), poor)
     _changed(out, ahead)  # written in a second epoch, of which the other file does not know
-    assert len(_taken_up(out).history) == RECIPE.epochs
+    assert len(_resume(out).history) == RECIPE.epochs
     assert not Path(f"{out}.resume").exists()
 
 
@@ -332,8 +332,8 @@ def test_a_history_of_no_training_is_said(begun: Path, tmp_path: Path, history, 
     state = Path(f"{out}.resume")
     _changed(state, lambda about: about | {"history": history(about["history"])})
     before = out.read_bytes()
-    with pytest.raises(Rot180Error, match=f"cannot be taken up. .*{said}"):
-        _taken_up(out)
+    with pytest.raises(Rot180Error, match=f"cannot be resumed. .*{said}"):
+        _resume(out)
     assert out.read_bytes() == before
     assert state.is_file()
 
@@ -362,11 +362,11 @@ def test_tensors_of_no_such_run_are_said(begun: Path, tmp_path: Path, part: str,
         return tensors if found is None else tensors | {name: found}
 
     _changed(state, tensors=changed)
-    with pytest.raises(Rot180Error, match="cannot be taken up"):
-        _taken_up(out)
+    with pytest.raises(Rot180Error, match="cannot be resumed"):
+        _resume(out)
     _changed(state, tensors=lambda tensors: tensors | {"spare": torch.zeros(2)})
-    with pytest.raises(Rot180Error, match="cannot be taken up"):
-        _taken_up(out)
+    with pytest.raises(Rot180Error, match="cannot be resumed"):
+        _resume(out)
 
 
 @pytest.mark.parametrize(
@@ -468,9 +468,7 @@ def test_principal_kernels_are_the_singular_vectors_of_the_patches() -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_right_before_its_end_is_taken_up(
-    tmp_path: Path, monkeypatch
-) -> None:
+def test_a_run_that_was_killed_right_before_its_end_is_resumed(tmp_path: Path, monkeypatch) -> None:
     """All epochs are done, and the file that says so is still there."""
     data = stripes(96, 0), stripes(32, 1)
     path = tmp_path / "x.safetensors"

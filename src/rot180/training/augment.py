@@ -1,4 +1,4 @@
-"""Changes of an image that leave its class as it is, drawn anew for each image of each batch."""
+"""Augmentation: random changes that do not change the class, drawn for each image of a batch."""
 
 import math
 
@@ -15,7 +15,7 @@ _GREY = (0.299, 0.587, 0.114)
 def shift_and_flip(
     images: UInt8[Tensor, "n h w c"], recipe: Recipe, generator: torch.Generator
 ) -> UInt8[Tensor, "n h w c"]:
-    """Mirror half of the images, and shift each; what moves in repeats the edge."""
+    """Mirror half of the images, and shift each; pixels from outside repeat the edge."""
     if not recipe.shift and not recipe.flip:
         return images
     n, h, w, _ = images.shape
@@ -33,17 +33,17 @@ def shift_and_flip(
 def jitter_colour(
     images: Float[Tensor, "n h w c"], recipe: Recipe, generator: torch.Generator
 ) -> Float[Tensor, "n h w c"]:
-    """Turn the colours of each image around the grey axis, and take them away from some.
+    """Rotate the colours of each image around the grey axis, and make some images grey.
 
-    A turn leaves red + green + blue of every pixel as it is; one of 120 degrees makes red green.
+    A rotation preserves red + green + blue of every pixel; one of 120 degrees turns red to green.
     """
     n, channels = images.shape[0], images.shape[3]
     if channels != 3 or (not recipe.grey and not recipe.hue):
         return images
     angle = (torch.rand(n, 1, 1, generator=generator) * 2 - 1) * math.radians(recipe.hue)
     third = torch.full((3, 3), 1 / 3)
-    turn = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
-    change = angle.cos() * (torch.eye(3) - third) + third + angle.sin() * turn
+    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
+    matrix = angle.cos() * (torch.eye(3) - third) + third + angle.sin() * cross
     grey = torch.rand(n, 1, 1, generator=generator) < recipe.grey
-    change = torch.where(grey, torch.tensor(_GREY).expand(3, 3), change)
-    return torch.einsum("nij,nhwj->nhwi", change.to(images), images)
+    matrix = torch.where(grey, torch.tensor(_GREY).expand(3, 3), matrix)
+    return torch.einsum("nij,nhwj->nhwi", matrix.to(images), images)

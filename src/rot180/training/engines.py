@@ -1,6 +1,6 @@
-"""What takes the steps of a training: PyTorch, or rot180's own equations in NumPy.
+"""The engines of a training: PyTorch, and rot180's own equations in NumPy.
 
-Both work on the weights of the same model, in place, and follow the same recipe.
+Both update the weights of the same model, in place, by the same recipe.
 """
 
 import os
@@ -13,42 +13,42 @@ from jaxtyping import Float, Int
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
 
 from rot180 import equations
-from rot180.errors import Rot180Error, as_int, suggest
+from rot180.errors import Rot180Error, suggest
 from rot180.models.two_layer import TwoLayer, equations_network
 from rot180.training.muon import Muon
 from rot180.training.recipe import Recipe
+from rot180.training.schedules import Schedule
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """Back-propagation and the step downhill."""
+    """Back-propagation and the updates of the weights."""
 
-    def step(
-        self, x: Float[Tensor, "n h w c"], labels: Int[np.ndarray, " n"], share: float
-    ) -> tuple[float, int]:
-        """Take one step at a share of the recipe's rates; return mean loss and hits."""
+    def step(self, x: Float[Tensor, "n h w c"], labels: Int[np.ndarray, " n"]) -> tuple[float, int]:
+        """Take one step; return the mean loss and the number of correct predictions."""
 
     def state(self) -> dict[str, Tensor]:
-        """Return what is remembered between steps, besides the weights."""
+        """Return the state of the optimizers."""
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what :meth:`state` returned.
+    def restore(self, state: Mapping[str, Tensor], steps: int) -> None:
+        """Continue after so many steps, from what :meth:`state` returned.
 
         Raises:
-            Rot180Error: this is the state of another network, or of none.
+            Rot180Error: the state is not that of an engine of this kind for this network.
         """
 
     def close(self) -> None:
-        """Let go of threads."""
+        """End all threads."""
 
 
 class TorchEngine:
     """Autograd and PyTorch's optimizers, on the device of the model."""
 
-    def __init__(self, model: TwoLayer, recipe: Recipe) -> None:
-        self.model, self.smoothing = model, recipe.smoothing
+    def __init__(self, model: TwoLayer, recipe: Recipe, schedule: Schedule) -> None:
+        self.model, self.smoothing, self.schedule = model, recipe.smoothing, schedule
         second = model.conv2.weight
         biases = [p for p in model.parameters() if p.ndim == 1]
         weights = [p for p in model.parameters() if p.ndim > 1 and p is not second]
@@ -60,10 +60,9 @@ class TorchEngine:
             torch.optim.SGD(groups, lr=recipe.rate, momentum=0.9, nesterov=True),
             Muon([second], lr=recipe.kernel_rate),
         ]
+        self.schedulers = [LambdaLR(optimizer, schedule) for optimizer in self.optimizers]
 
-    def step(
-        self, x: Float[Tensor, "n h w c"], labels: Int[np.ndarray, " n"], share: float
-    ) -> tuple[float, int]:
+    def step(self, x: Float[Tensor, "n h w c"], labels: Int[np.ndarray, " n"]) -> tuple[float, int]:
         """Take one step; see :class:`Engine`."""
         y = torch.from_numpy(labels).to(x.device)
         scores = self.model.train()(x.permute(0, 3, 1, 2))
@@ -71,64 +70,67 @@ class TorchEngine:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = share * optimizer.defaults["lr"]
+        for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):
             optimizer.step()
+            scheduler.step()
         return float(loss.detach()), int((scores.detach().argmax(1) == y).sum())
 
     def state(self) -> dict[str, Tensor]:
-        """Return the optimizers' memory."""
+        """Return the state of the optimizers."""
         return {
-            f"{number}.{place}.{name}": one
+            f"{number}.{index}.{name}": values
             for number, optimizer in enumerate(self.optimizers)
-            for place, state in optimizer.state_dict()["state"].items()
-            for name, one in state.items()
+            for index, state in optimizer.state_dict()["state"].items()
+            for name, values in state.items()
         }
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take it back."""
-        smooth, kernels = (
-            [w for group in one.param_groups for w in group["params"]] for one in self.optimizers
+    def restore(self, state: Mapping[str, Tensor], steps: int) -> None:
+        """Continue after so many steps; see :class:`Engine`."""
+        sgd, muon = (
+            [w for group in optimizer.param_groups for w in group["params"]]
+            for optimizer in self.optimizers
         )
-        wanted = {f"0.{place}.momentum_buffer": w.shape for place, w in enumerate(smooth)}
-        wanted |= {f"1.{place}.average": w.shape for place, w in enumerate(kernels)}
-        _check_state(state, wanted)
+        expected = {f"0.{index}.momentum_buffer": w.shape for index, w in enumerate(sgd)}
+        expected |= {f"1.{index}.average": w.shape for index, w in enumerate(muon)}
+        _check_state(state, expected)
         states: list[dict[int, dict[str, Any]]] = [{} for _ in self.optimizers]
-        for key, one in state.items():
-            number, place, name = key.split(".", 2)
-            states[int(number)].setdefault(int(place), {})[name] = one.clone()
-        for optimizer, found in zip(self.optimizers, states, strict=True):
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": found})
+        for key, values in state.items():
+            number, index, name = key.split(".", 2)
+            states[int(number)].setdefault(int(index), {})[name] = values.clone()
+        for optimizer, restored in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": restored})
+        self.schedulers = [
+            LambdaLR(optimizer, self.schedule, last_epoch=steps - 1)
+            for optimizer in self.optimizers
+        ]
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there are no threads to end."""
 
 
 class EquationsEngine:
-    """The five steps in NumPy, each batch shared among as many threads as there are processors.
+    """Back-propagation in NumPy. Each batch is divided among as many threads as there are CPUs.
 
     Raises:
-        Rot180Error: the model is on another device than the processor.
+        Rot180Error: the model is not on the CPU.
     """
 
-    def __init__(self, model: TwoLayer, recipe: Recipe) -> None:
+    def __init__(self, model: TwoLayer, recipe: Recipe, schedule: Schedule) -> None:
         self.network = equations_network(model, recipe.smoothing)
-        self.recipe, self.blas = recipe, ThreadpoolController()
+        self.recipe, self.blas, self.schedule = recipe, ThreadpoolController(), schedule
         self.second = equations.Orthogonal(recipe.kernel_rate)
         self.others = equations.SGD(
             recipe.rate, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
         )
         self.team = equations.Team(self.network, threads=_processors(), seed=recipe.seed)
 
-    def step(
-        self, x: Float[Tensor, "n h w c"], labels: Int[np.ndarray, " n"], share: float
-    ) -> tuple[float, int]:
+    def step(self, x: Float[Tensor, "n h w c"], labels: Int[np.ndarray, " n"]) -> tuple[float, int]:
         """Take one step; see :class:`Engine`."""
-        with self.blas.limit(limits=1, user_api="blas"):  # the team has the threads
+        factor = self.schedule(self.team.steps)
+        with self.blas.limit(limits=1, user_api="blas"):  # the threads of the team suffice
             found = self.team.five_steps(x.numpy().transpose(0, 3, 1, 2), labels)
-        self.second.rate = share * self.recipe.kernel_rate
-        self.others.rate = share * self.recipe.rate
+        self.second.rate = factor * self.recipe.kernel_rate
+        self.others.rate = factor * self.recipe.rate
         gradients = dict(found.gradients)
         weights = self.network.weights
         self.second.step(weights, {"conv2.w": gradients.pop("conv2.w")})
@@ -136,31 +138,29 @@ class EquationsEngine:
         return found.cost, int(found.right)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the optimizers' memory and the number of steps taken."""
-        state = {"steps": torch.tensor(self.team.steps)}
-        for what, optimizer in (("second", self.second), ("others", self.others)):
-            for name, one in optimizer.state.items():
-                state[f"{what}:{name}"] = torch.from_numpy(one)
-        return state
+        """Return the state of the optimizers."""
+        return {
+            f"{attribute}:{name}": torch.from_numpy(values)
+            for attribute, optimizer in (("second", self.second), ("others", self.others))
+            for name, values in optimizer.state.items()
+        }
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take it back."""
-        wanted: dict[str, tuple[int, ...]] = {"steps": ()}
+    def restore(self, state: Mapping[str, Tensor], steps: int) -> None:
+        """Continue after so many steps; see :class:`Engine`."""
+        expected: dict[str, tuple[int, ...]] = {}
         for name, w in self.network.weights.items():
             second = name == "conv2.w"
-            wanted[f"second:{name}/mean" if second else f"others:{name}/velocity"] = w.shape
-        _check_state(state, wanted)
-        for key, one in state.items():
-            what, _, name = key.partition(":")
-            if what == "steps":
-                self.team.steps = as_int(one.item(), "The number of steps")
-            else:
-                values = one.numpy().copy()
-                memory = getattr(self, what).state
-                memory[name] = equations.channels_last(values) if values.ndim == 4 else values
+            expected[f"second:{name}/mean" if second else f"others:{name}/velocity"] = w.shape
+        _check_state(state, expected)
+        for key, tensor in state.items():
+            attribute, _, name = key.partition(":")
+            values = tensor.numpy().copy()
+            memory = getattr(self, attribute).state
+            memory[name] = equations.channels_last(values) if values.ndim == 4 else values
+        self.team.steps = steps
 
     def close(self) -> None:
-        """End the team's threads."""
+        """End the threads of the team."""
         self.team.close()
 
 
@@ -170,18 +170,24 @@ ENGINES: dict[str, type[TorchEngine] | type[EquationsEngine]] = {
 }
 
 
-def make_engine(name: str, model: TwoLayer, recipe: Recipe) -> Engine:
-    """Return the engine of this name for a model.
+def make_engine(name: str, model: TwoLayer, recipe: Recipe, schedule: Schedule) -> Engine:
+    """Return a new engine for a model.
+
+    Args:
+        name: "pytorch" or "equations".
+        model: network whose weights the engine updates.
+        recipe: settings of the training.
+        schedule: factor of the learning rates for each step.
 
     Raises:
-        Rot180Error: there is none, or it cannot work where the model is.
+        Rot180Error: there is no engine of this name, or it does not support the model's device.
     """
     check_engine(name)
-    return ENGINES[name](model, recipe)
+    return ENGINES[name](model, recipe, schedule)
 
 
 def check_engine(name: str) -> None:
-    """Look a name up.
+    """Check the name of an engine.
 
     Raises:
         Rot180Error: there is no engine of this name.
@@ -190,28 +196,28 @@ def check_engine(name: str) -> None:
         raise Rot180Error(f"There is no engine '{name}'. There are: {suggest(ENGINES, name)}.")
 
 
-def _check_state(state: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]]) -> None:
-    """See that what was remembered is of this network.
+def _check_state(state: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that the state of an engine has these names and shapes, and finite values.
 
     Raises:
         Rot180Error: names, shapes, types or values are others.
     """
-    for name in [*wanted, *state]:
-        shapes = [tuple(wanted[name]) if name in wanted else None]
+    for name in [*expected, *state]:
+        shapes = [tuple(expected[name]) if name in expected else None]
         shapes.append(tuple(state[name].shape) if name in state else None)
         if shapes[0] != shapes[1]:
-            said = ["absent" if one is None else str(one)[:80] for one in shapes]
-            raise Rot180Error(f"'{name[:80]}' should be {said[0]} and is {said[1]}.")
-        one = state[name]
-        whole = name == "steps"
-        if one.dtype != (torch.int64 if whole else torch.float32):
-            raise Rot180Error(f"'{name}' is of the type {str(one.dtype).removeprefix('torch.')}.")
-        if not torch.isfinite(one).all() or (whole and int(one) < 1):
-            raise Rot180Error(f"'{name}' holds values that no step leaves.")
+            shown = ["absent" if shape is None else str(shape)[:80] for shape in shapes]
+            raise Rot180Error(f"'{name[:80]}' should be {shown[0]} and is {shown[1]}.")
+        values = state[name]
+        if values.dtype != torch.float32:
+            dtype = str(values.dtype).removeprefix("torch.")
+            raise Rot180Error(f"'{name}' is of the type {dtype}.")
+        if not torch.isfinite(values).all():
+            raise Rot180Error(f"'{name}' holds values that are infinite or NaN.")
 
 
 def _processors() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

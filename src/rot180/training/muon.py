@@ -1,4 +1,4 @@
-"""Orthogonalised momentum for kernels."""
+"""Muon: gradient descent with orthogonalised momentum."""
 
 from collections.abc import Iterable
 
@@ -10,9 +10,18 @@ from torch import Tensor
 class Muon(torch.optim.Optimizer):
     """Gradient descent whose step is the nearest (semi-)orthogonal matrix to the momentum.
 
-    A kernel (features, channels, height, width) is taken as a matrix with one row a feature. All
-    singular values of a step are about one, so that rare directions of the gradient are learned as
-    fast as the frequent ones, and a step's size depends on ``lr`` alone.
+    A kernel (features, channels, height, width) is treated as a matrix with one row per feature.
+    All singular values of a step are about one. So rare directions of the gradient are learned as
+    fast as frequent ones, and the size of a step depends on ``lr`` alone.
+
+    PyTorch has an optimizer of the same name from version 2.9 on, which is not used here: rot180
+    supports older versions, and PyTorch's optimizer takes matrices instead of kernels and
+    orthogonalises in bfloat16, so that the engine in NumPy could not take the same steps.
+
+    Args:
+        parameters: kernels to optimise.
+        lr: learning rate.
+        momentum: share of the average of the gradients that each step keeps.
 
     Source: Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024.
     """
@@ -30,10 +39,10 @@ class Muon(torch.optim.Optimizer):
                 if "average" not in state:
                     state["average"] = torch.zeros_like(kernel)
                 average = state["average"].lerp_(kernel.grad, 1 - momentum)
-                ahead = kernel.grad.lerp(average, momentum).flatten(1)
-                stretch = max(1.0, ahead.shape[0] / ahead.shape[1]) ** 0.5
-                direction = orthogonalise(ahead).view(kernel.shape)
-                kernel.add_(direction, alpha=-group["lr"] * stretch)
+                lookahead = kernel.grad.lerp(average, momentum).flatten(1)
+                scale = max(1.0, lookahead.shape[0] / lookahead.shape[1]) ** 0.5
+                direction = orthogonalise(lookahead).view(kernel.shape)
+                kernel.add_(direction, alpha=-group["lr"] * scale)
 
 
 def orthogonalise(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:

@@ -1,4 +1,4 @@
-"""Principal components of image patches: where the kernels of the first layer start."""
+"""Principal components of image patches, the initial kernels of the first layer."""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 _PATCHES = 1_000_000
-"""Patches that are looked at; the components hardly change with more."""
+"""Approximate number of patches to use; the components hardly change with more."""
 
 
 def principal_kernels(
@@ -17,26 +17,27 @@ def principal_kernels(
 ) -> Float[Tensor, "count c 5 5"]:
     """Return kernels that are the principal components of the images' 5x5 patches.
 
-    Half of them are the components with the largest variance, in that order, as kernels of length
-    one; the other half are their negatives, since a rectifier keeps one sign only. Components of
-    photographs are brightness, opponent colours, and waves and edges of several directions.
+    The first half are the components with the largest variance, in descending order, as kernels of
+    length one. The second half are their negatives, since a rectifier keeps one sign only.
+    Components of photographs are brightness, opponent colours, and waves and edges of several
+    directions.
 
     Args:
-        images: 8-bit images, at least 5x5; the first ones are used, about a million patches.
-        mean, std: of each channel, for values from 0 to 1.
-        count: number of kernels, an even one.
+        images: 8-bit images, at least 5x5. Only the first are used, for about a million patches.
+        mean, std: mean and standard deviation of each channel, for values from 0 to 1.
+        count: number of kernels, an even number.
     """
     size = 5 * 5 * images.shape[-1]
-    total, products, seen = torch.zeros(size).double(), torch.zeros(size, size).double(), 0
-    enough = min(len(images), 1 + _PATCHES // (images.shape[1] * images.shape[2]))
-    for image in images[:enough]:
+    total, products, number = torch.zeros(size).double(), torch.zeros(size, size).double(), 0
+    used = min(len(images), 1 + _PATCHES // (images.shape[1] * images.shape[2]))
+    for image in images[:used]:
         values = torch.from_numpy(np.array(image)).double() / 255
         values = (values - torch.tensor(mean)) / torch.tensor(std)
         patches = values.unfold(0, 5, 1).unfold(1, 5, 1).flatten(0, 1).flatten(1)
         total += patches.sum(0)
         products += patches.T @ patches
-        seen += len(patches)
-    covariance = products / seen - torch.outer(total, total) / seen**2
+        number += len(patches)
+    covariance = products / number - torch.outer(total, total) / number**2
     _, components = torch.linalg.eigh(covariance)
     largest = components.T.flip(0)[: count // 2]
     kernels = torch.cat([largest, -largest]).reshape(count, images.shape[-1], 5, 5)

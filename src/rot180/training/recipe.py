@@ -1,4 +1,4 @@
-"""How a network is trained: every number of it, in one value that goes into the checkpoint."""
+"""The training recipe: all settings of a training in one value that the checkpoint stores."""
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -11,22 +11,22 @@ class Recipe:
     """Settings of a training run.
 
     Attributes:
-        epochs: passes over the training images.
-        batch: images in a step.
-        rate: largest learning rate of SGD with Nesterov momentum 0.9, for the fully connected
+        epochs: number of passes over the training images.
+        batch: number of images per step.
+        rate: maximal learning rate of SGD with Nesterov momentum 0.9, for the fully connected
             weights, the biases and the kernels of the first layer. These kernels start as the
             principal components of patches (see ``rot180.training.patch_pca``).
-        kernel_rate: largest step of the kernels of the second layer, for orthogonalise momentum
-            (as :class:`rot180.equations.Orthogonal`).
-        weight_decay: of all weights that SGD trains.
+        kernel_rate: maximal learning rate of the kernels of the second layer, for orthogonalised
+            momentum (as :class:`rot180.equations.Orthogonal`).
+        weight_decay: weight decay of all weights that SGD trains.
         warm_up: share of the steps in which the rates rise linearly; then they fall to zero.
         smoothing: share of the target that is spread over all classes.
-        averaging: share of the steps that the averaged weights look back on.
-        shift: largest shift of an image, in pixels, in either direction; edges are repeated.
+        averaging: share of the steps over which the weights are averaged.
+        shift: maximal shift of an image in either direction, in pixels; edges are repeated.
         flip: whether half of the images are mirrored.
         grey: share of the images that lose their colour.
-        hue: largest turn of the colours around the grey axis, in degrees.
-        seed: of the weights, the order of the images and all that is random.
+        hue: maximal rotation of the colours around the grey axis, in degrees.
+        seed: seed of the weights, of the order of the images and of all other random numbers.
     """
 
     epochs: int = 12
@@ -68,7 +68,11 @@ class Recipe:
 
     @classmethod
     def from_json(cls, given: dict[str, Any]) -> "Recipe":
-        """Read the settings back; unknown names are an error."""
+        """Return the recipe with these settings.
+
+        Raises:
+            Rot180Error: the name of a setting is unknown, or a value is out of range.
+        """
         unknown = set(given) - {field.name for field in fields(cls)}
         if unknown:
             raise Rot180Error(f"The training recipe has settings that are not known: {unknown}.")
@@ -76,9 +80,9 @@ class Recipe:
 
 
 PHOTOS = Recipe(epochs=10, grey=0.5, hue=180.0, shift=4)
-"""For few photographs: without their colours, so that it is shapes that tell them apart."""
+"""Recipe for few photographs: colours are varied, so that the network has to learn shapes."""
 
 
 def recipe_for(data: str) -> Recipe:
-    """Return the recipe for a data set named as in ``--data``."""
+    """Return the recipe for a data set, given as in ``--data``."""
     return PHOTOS if data == "photos" else Recipe()

@@ -1,4 +1,4 @@
-"""TensorBoard event files of a training."""
+"""Logging of a training to TensorBoard event files."""
 
 from pathlib import Path
 
@@ -7,6 +7,9 @@ from rot180.errors import Rot180Error
 
 class TensorBoardLogger:
     """Writes loss, accuracies and speed to event files that TensorBoard reads.
+
+    Args:
+        directory: directory of the event files.
 
     Raises:
         Rot180Error: the package ``tensorboard`` is not installed.
