@@ -41,7 +41,7 @@ from rot180.atlas.rows import Fields
 from rot180.atlas.state import State
 from rot180.atlas.summary import Summary
 from rot180.atlas.watching import Watching
-from rot180.datasets import ArrayDataset, decoded, open_dataset
+from rot180.datasets import ArrayDataset, decode_all, open_dataset
 from rot180.graph.fields import receptive_fields
 from rot180.models.model import normalise
 
@@ -136,7 +136,7 @@ def networks(chosen: Sequence[str], batches: int) -> None:
 def cifar10(where: str, turns: int) -> None:
     data = open_dataset(where, "all")
     named = rot180.load("two-layer")
-    array = decoded(data, named.size, named.channels)
+    array = decode_all(data, named.size, named.channels)
     assert isinstance(array, ArrayDataset)
     inputs = named.prepare(array.images).contiguous(memory_format=torch.channels_last)
     ratios, bares, scans = [], [], []

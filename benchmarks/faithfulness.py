@@ -93,7 +93,7 @@ def photographs(folder: str, named: Model, count: int, first: int) -> Tensor:
     """Return photographs that lie evenly in a folder, as the network takes them."""
     data = rot180.open_dataset(folder, "all")
     places = [(first + n * len(data) // count) % len(data) for n in range(count)]
-    pictures = [rot180.datasets.fitted(data.image(n), named.size, 3) for n in places]
+    pictures = [rot180.datasets.resize_and_crop(data.image(n), named.size, 3) for n in places]
     return named.prepare(np.stack(pictures))
 
 

@@ -66,4 +66,4 @@ def test_what_a_sentence_quotes_can_be_printed_and_sent(kind: type[Exception]) -
 
 def test_what_is_wrong_with_an_image_can_be_stored() -> None:
     error = BadImage("it names caf\udce9", "caf\udce9.png")
-    assert (error.reason, error.where) == (r"it names caf\xe9", r"caf\xe9.png")
+    assert (error.reason, error.description) == (r"it names caf\xe9", r"caf\xe9.png")

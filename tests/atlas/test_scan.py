@@ -231,7 +231,7 @@ def test_pictures_are_the_images_exactly(atlas: rot180.Atlas, photos: ArrayDatas
     for number in sorted(wanted):
         picture = atlas.picture(number)
         assert (picture.number, picture.label) == (number, photos.label(number))
-        assert picture.name == photos.where(number)
+        assert picture.name == photos.describe(number)
         np.testing.assert_array_equal(picture.pixels, photos.image(number))
     missing = next(number for number in range(IMAGES) if number not in wanted)
     with pytest.raises(Rot180Error, match=f"Image {missing} is no example of any feature"):

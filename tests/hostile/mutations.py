@@ -182,7 +182,7 @@ def _read_all(found: Any) -> None:
 
     for n in range(len(found)):
         found.label(n)
-        found.where(n)
+        found.describe(n)
         with suppress(BadImage):
             found.image(n)
 

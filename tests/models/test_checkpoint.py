@@ -78,11 +78,11 @@ def test_the_shipped_network_names_what_it_sees() -> None:
 
 @pytest.mark.slow
 def test_the_shipped_network_reaches_its_accuracy_on_cifar10(cifar10_parquet: Path) -> None:
-    from rot180.datasets import decoded, open_dataset
+    from rot180.datasets import decode_all, open_dataset
     from rot180.training.loop import accuracy
 
     shipped = rot180.load("two-layer")
-    held_out = decoded(open_dataset(str(cifar10_parquet), "test"), (32, 32), 3)
+    held_out = decode_all(open_dataset(str(cifar10_parquet), "test"), (32, 32), 3)
     assert accuracy(shipped, held_out) == pytest.approx(
         max(one["held_out"] for one in shipped.history), abs=5e-4
     )

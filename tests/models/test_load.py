@@ -340,13 +340,13 @@ def test_classes_from_a_file(code: Path, tmp_path: Path) -> None:
 def test_a_published_network_answers_as_it_was_trained_to() -> None:
     from skimage import data
 
-    from rot180.datasets import fitted
+    from rot180.datasets import resize_and_crop
 
     options = {**zoo.EFFICIENTNET_LITE0, "device": "cpu"}
     found = load_model(f"{zoo.__file__}:efficientnet_lite0", **options)
     assert found.notices == ()
     with torch.no_grad():
-        scores = found.model(found.prepare(fitted(data.chelsea(), (224, 224), 3))[None])
+        scores = found.model(found.prepare(resize_and_crop(data.chelsea(), (224, 224), 3))[None])
     assert int(scores.argmax()) in (281, 282, 285)  # tabby, tiger cat, Egyptian cat
 
 

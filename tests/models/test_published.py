@@ -13,7 +13,7 @@ from torch import nn
 import rot180
 from rot180 import Rot180Error
 from rot180.atlas.scanned import found_again, is_code, model_of
-from rot180.datasets import fitted
+from rot180.datasets import resize_and_crop
 from rot180.models import published
 from rot180.models.load import load_model
 from rot180.models.zoo import ModelSpec
@@ -32,7 +32,7 @@ def test_efficientnet_lite0_has_its_weights_and_names_a_cat() -> None:
     assert all(torch.equal(x, wanted[one]) for one, x in found.model.state_dict().items())
     assert (found.classes[0], len(found.classes)) == ("tench", 1000)
     with torch.no_grad():
-        scores = found.model(found.prepare(fitted(data.chelsea(), (224, 224), 3))[None])
+        scores = found.model(found.prepare(resize_and_crop(data.chelsea(), (224, 224), 3))[None])
     cats = ("tabby", "tiger cat", "Persian cat", "Siamese cat", "Egyptian cat")
     assert found.top_classes(scores, 1)[0][0] in cats
 

@@ -30,7 +30,7 @@ from rot180.atlas.layout import Layout
 from rot180.atlas.pictures import told_size
 from rot180.atlas.state import State
 from rot180.atlas.writing import unpacked
-from rot180.datasets import BadImage, decode, fitted
+from rot180.datasets import BadImage, decode, resize_and_crop
 from rot180.errors import Rot180Error, as_int, suggest
 from rot180.titles import feature_label, feature_title
 
@@ -312,7 +312,9 @@ class Atlas(Mapping[str, AtlasLayer]):
         except BadImage as error:
             raise self.damaged("image.picture") from error
         self.check(pixels.shape[:2] == self.size, "image.picture")
-        return fitted(pixels, self.size, self.channels)  # WebP stores grey as three channels
+        return resize_and_crop(
+            pixels, self.size, self.channels
+        )  # WebP stores grey as three channels
 
     def named(self, image: int) -> tuple[str, int | None]:
         """Return the name and the class of an image that is an example of some feature.

@@ -107,10 +107,10 @@ def decoded_with_bar(
     data: str, split: str, size: tuple[int, int], channels: int, on_bad_image: str
 ) -> "ArrayDataset":
     """Open a data set, decode it with a bar, and say which images were left out."""
-    from rot180.datasets import decoded, open_dataset
+    from rot180.datasets import decode_all, open_dataset
 
     with ProgressBar(f"reading {data}") as bar:
-        images = decoded(
+        images = decode_all(
             open_dataset(data, split), size, channels, on_bad_image=on_bad_image, progress=bar
         )
     if images.bad:
@@ -178,8 +178,8 @@ def one_image(path: Path, named: "Model") -> "ArrayDataset":
 
     if not is_file(path):
         raise Rot180Error(f"There is no file {path}.")
-    found = decode_file(path, fit=(named.size, named.channels))
-    return ArrayDataset(found[None], name=path.name, where=lambda _: path.name)
+    found = decode_file(path, target=(named.size, named.channels))
+    return ArrayDataset(found[None], name=path.name, describe=lambda _: path.name)
 
 
 def size_of(words: str) -> tuple[int, int]:

@@ -81,7 +81,7 @@ class ClassFile:
             )
         return tuple(by_index[index] for index in range(len(self.lines)))
 
-    def names_of(self, folders: Sequence[str]) -> tuple[str, ...]:
+    def folder_names(self, folders: Sequence[str]) -> tuple[str, ...]:
         """Return the names of class folders, in their order; a folder that has none keeps its own.
 
         Of two folders of one name each has its own behind it.
@@ -103,10 +103,10 @@ class ClassFile:
                     "and names, or a list with a name for each folder in their order."
                 )
             known = dict(zip(folders, self.outputs, strict=True))
-        return told_apart([known.get(folder, folder) for folder in folders], folders)
+        return disambiguate([known.get(folder, folder) for folder in folders], folders)
 
 
-def told_apart(names: Sequence[str], keys: Sequence[str]) -> tuple[str, ...]:
+def disambiguate(names: Sequence[str], keys: Sequence[str]) -> tuple[str, ...]:
     """Return names of which no two are the same: those that were have their key behind them."""
     twice = {name for name, count in _counted(names).items() if count > 1}
     return tuple(

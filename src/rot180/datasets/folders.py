@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from rot180.datasets.base import TEST_NAMES, TRAIN_NAMES, check_index, split_indices
 from rot180.datasets.class_names import ClassFile, class_file_beside, read_class_file
-from rot180.datasets.dataset import TEST_NAMES, TRAIN_NAMES, checked_index, division
 from rot180.datasets.decode import BadImage, decode_file
-from rot180.datasets.fingerprints import combined, of_files
+from rot180.datasets.fingerprints import combine, sampled_fingerprints
 from rot180.errors import Rot180Error, Rot180Warning, suggest
 from rot180.files import permission_hint
 from rot180.visible import valid_name
@@ -61,7 +61,7 @@ class FolderDataset:
         self.split = split
         self.folders = tuple(map(valid_name, folders))
         self.class_file = class_file
-        self.classes = self.folders if class_file is None else class_file.names_of(self.folders)
+        self.classes = self.folders if class_file is None else class_file.folder_names(self.folders)
         self._files = files
         self._labels = {name: label for label, name in enumerate(folders)}
 
@@ -69,24 +69,24 @@ class FolderDataset:
     def fingerprint(self) -> str:
         """Made of paths, sizes and content, not of classes' names; see ``fingerprints``."""
         listing = (f"{file.path}\0{file.size}" for file in self._files)
-        content = of_files(
+        content = sampled_fingerprints(
             [self.root / file.path for file in self._files], [file.size for file in self._files]
         )
-        return combined(["folder", self.split, "\0".join(self.folders), *listing, *content])
+        return combine(["folder", self.split, "\0".join(self.folders), *listing, *content])
 
     @cached_property
     def state(self) -> str:
         """Moves as soon as one of the files is written, replaced or moved on this machine."""
-        return combined(f"{file.path}\0{file.size}\0{file.state}" for file in self._files)
+        return combine(f"{file.path}\0{file.size}\0{file.state}" for file in self._files)
 
     def __len__(self) -> int:
         return len(self._files)
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         """Read and decode one file. Raises ``BadImage`` where that is not possible."""
-        return decode_file(self._path(index), self.where(index))
+        return decode_file(self._path(index), self.describe(index))
 
-    def fitted_of(
+    def read_resized(
         self, numbers: range, size: tuple[int, int], channels: int
     ) -> Iterator[UInt8[np.ndarray, "height width c"] | BadImage]:
         """Consecutive images at the size that is wanted, or what is wrong with them.
@@ -95,25 +95,25 @@ class FolderDataset:
         """
         for number in numbers:
             try:
-                yield decode_file(self._path(number), self.where(number), (size, channels))
+                yield decode_file(self._path(number), self.describe(number), (size, channels))
             except BadImage as error:
                 yield error
 
     def _path(self, index: int) -> Path:
-        return self.root / self._files[checked_index(index, len(self))].path
+        return self.root / self._files[check_index(index, len(self))].path
 
     def label(self, index: int) -> int | None:
         """The number of the image's class folder; None for an image in no class folder."""
-        folder = self._files[checked_index(index, len(self))].folder
+        folder = self._files[check_index(index, len(self))].folder
         return None if folder is None else self._labels[folder]
 
-    def where(self, index: int) -> str:
+    def describe(self, index: int) -> str:
         """The path of the file, as valid text (``visible.valid_name``)."""
         return valid_name(str(self._path(index)))
 
     def image_name(self, index: int) -> str:
         """The path of the file below the root, as valid text."""
-        return valid_name(self._files[checked_index(index, len(self))].path)
+        return valid_name(self._files[check_index(index, len(self))].path)
 
 
 def open_folder(root: Path, split: str, classes: Any = None) -> FolderDataset:
@@ -122,7 +122,7 @@ def open_folder(root: Path, split: str, classes: Any = None) -> FolderDataset:
     With subdirectories ``train`` (or ``training``) and ``test`` (or ``testing``, ``validation``,
     ``valid``, ``val``, which count as test) those are the splits, and a warning names other
     directories of images. With one of the two it is a split, unless there are images in other
-    directories, too: then it is a class like them. Data without splits are divided by ``in_test``
+    directories, too: then it is a class like them. Data without splits are divided by ``is_test``
     of the images' paths.
     In either case images lie in class folders (nested to any depth; the classes are the folders'
     names, sorted) or directly in the directory (no classes). Where there are class folders, images
@@ -146,7 +146,7 @@ def open_folder(root: Path, split: str, classes: Any = None) -> FolderDataset:
     else:
         everything = {"all": _images_in(root, [""])}
         listing = everything["all"]
-        files = [listing[index] for index in division((file.path for file in listing), split)]
+        files = [listing[index] for index in split_indices((file.path for file in listing), split)]
     found = [file for listing in everything.values() for file in listing]
     if not found:
         raise Rot180Error(
@@ -181,7 +181,7 @@ def _class_file(root: Path, folders: tuple[str, ...]) -> ClassFile | None:
         return None
     try:
         found = read_class_file(path)
-        found.names_of([valid_name(one) for one in folders])
+        found.folder_names([valid_name(one) for one in folders])
     except Rot180Error as error:
         _remark(f"The classes keep the names of their folders: {error}")
         return None

@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from rot180.datasets.dataset import (
+from rot180.datasets.base import (
     TEST_NAMES,
     TRAIN_NAMES,
-    checked_index,
-    division,
+    check_index,
     numbered_classes,
+    split_indices,
 )
-from rot180.datasets.decode import BadImage, Fit, decode
-from rot180.datasets.fingerprints import combined, of_file, state_of_files
+from rot180.datasets.decode import BadImage, TargetSize, decode
+from rot180.datasets.fingerprints import combine, file_fingerprint, files_state
 from rot180.errors import Rot180Error, Rot180Warning, suggest
 from rot180.files import open_regular
 from rot180.visible import valid_name
@@ -272,56 +272,56 @@ class ParquetDataset:
         everywhere = np.concatenate([np.empty(0, dtype=np.int64), *known])
         self._labels: Int64[np.ndarray, " n"] = everywhere[self._rows]
         chosen = "all rows" if rows is None else "rows by in_test"
-        digests = (of_file(file.path) for file in files)
-        self.fingerprint = combined(["parquet", split, chosen, *digests])
-        self.state = state_of_files(file.path for file in files)
+        digests = (file_fingerprint(file.path) for file in files)
+        self.fingerprint = combine(["parquet", split, chosen, *digests])
+        self.state = files_state(file.path for file in files)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         """Read and decode one row. Raises ``BadImage`` where it holds no image."""
-        checked_index(index, len(self))
-        result = next(self.images_of(range(index, index + 1)))
+        check_index(index, len(self))
+        result = next(self.read_images(range(index, index + 1)))
         if isinstance(result, BadImage):
             raise result
         return result
 
-    def images_of(self, numbers: range) -> Iterator[UInt8[np.ndarray, "h w c"] | BadImage]:
+    def read_images(self, numbers: range) -> Iterator[UInt8[np.ndarray, "h w c"] | BadImage]:
         """Consecutive images one after the other, or what is wrong with them.
 
         Faster than ``image`` for each, because their rows are taken from the file at once.
         """
         return self._decoded(numbers, None)
 
-    def fitted_of(
+    def read_resized(
         self, numbers: range, size: tuple[int, int], channels: int
     ) -> Iterator[UInt8[np.ndarray, "height width c"] | BadImage]:
         """Consecutive images at the size that is wanted, or what is wrong with them."""
         return self._decoded(numbers, (size, channels))
 
     def _decoded(
-        self, numbers: range, fit: Fit | None
+        self, numbers: range, target: TargetSize | None
     ) -> Iterator[UInt8[np.ndarray, "h w c"] | BadImage]:
         for number, data in zip(numbers, self._data(numbers), strict=True):
             if data is None:
-                yield BadImage("the row holds no bytes", self.where(number))
+                yield BadImage("the row holds no bytes", self.describe(number))
                 continue
             try:
-                yield decode(data, fit=fit)
+                yield decode(data, target=target)
             except BadImage as error:
-                yield BadImage(error.reason, self.where(number))
+                yield BadImage(error.reason, self.describe(number))
 
     def label(self, index: int) -> int | None:
         """The class of one row; None where the column is absent, null or negative."""
-        label = int(self._labels[checked_index(index, len(self))])
+        label = int(self._labels[check_index(index, len(self))])
         return None if label < 0 else label
 
-    def labels_of(self, numbers: range) -> Int64[np.ndarray, " n"]:
+    def read_labels(self, numbers: range) -> Int64[np.ndarray, " n"]:
         """The classes of consecutive images; -1 where ``label`` gives None."""
         return np.asarray(self._labels[numbers.start : numbers.stop])
 
-    def where(self, index: int) -> str:
+    def describe(self, index: int) -> str:
         """The row and its file, both as ``row 17 of train.parquet``."""
         file, row = self._place(index)
         return f"row {row} of {valid_name(file.path.name)}"
@@ -333,7 +333,7 @@ class ParquetDataset:
                 yield from self._files[file].data(part)
 
     def _place(self, index: int) -> tuple[ParquetFile, int]:
-        row = int(self._rows[checked_index(index, len(self))])
+        row = int(self._rows[check_index(index, len(self))])
         file = int(np.searchsorted(self._starts, row, side="right")) - 1
         return self._files[file], row - int(self._starts[file])
 
@@ -360,7 +360,7 @@ def open_parquet(paths: Sequence[Path], split: str, name: str) -> ParquetDataset
 
     Files belong to the split that their name begins with (``train``, ``test``, ``validation``,
     ``valid``, ``val``; the last three count as test), in the order of their names. Where no name
-    says a split, the rows of all files together are divided by ``in_test`` of ``row 0``,
+    says a split, the rows of all files together are divided by ``is_test`` of ``row 0``,
     ``row 1``, ….
 
     Raises:
@@ -385,7 +385,7 @@ def open_parquet(paths: Sequence[Path], split: str, name: str) -> ParquetDataset
     else:
         wanted = parts[""]
         count = sum(len(file) for file in files.values())
-        rows = division((f"row {row}" for row in range(count)), split)
+        rows = split_indices((f"row {row}" for row in range(count)), split)
     # Names and numbers of classes come from all files, so that every split has the same.
     classes = _all_classes(list(files.values()))
     dataset = ParquetDataset([files[path] for path in wanted], rows, classes, name, split)

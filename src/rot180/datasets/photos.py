@@ -20,9 +20,9 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
 
 from rot180.datasets.arrays import ArrayDataset
+from rot180.datasets.cache import Write, get_or_build
 from rot180.datasets.decode import decode
-from rot180.datasets.fingerprints import combined, of_file
-from rot180.datasets.store import Write, remembered
+from rot180.datasets.fingerprints import combine, file_fingerprint
 from rot180.errors import Rot180Error
 
 TILE = 32
@@ -69,7 +69,7 @@ class Photos(ArrayDataset):
             CLASSES,
             name="photos",
             split=split,
-            where=partial(_where, boxes),
+            describe=partial(_where, boxes),
             fingerprint=fingerprint,
         )
         self.boxes = boxes
@@ -88,7 +88,7 @@ def open_photos(split: str) -> Photos:
         Rot180Error: a photograph is missing.
     """
     paths = photograph_paths()
-    key = combined([VERSION, split, *(of_file(path) for path in paths)])
+    key = combine([VERSION, split, *(file_fingerprint(path) for path in paths)])
     parts = ("train", "test") if split == "all" else (split,)
     count = len(CLASSES) * sum(PER_CLASS[part] for part in parts)
 
@@ -104,7 +104,7 @@ def open_photos(split: str) -> Photos:
                 boxes += one_each.tolist()
         return {"boxes": boxes}
 
-    images, notes = remembered(f"photos-{split}-{key}", (count, TILE, TILE, 3), fill)
+    images, notes = get_or_build(f"photos-{split}-{key}", (count, TILE, TILE, 3), fill)
     boxes = np.array(notes["boxes"], dtype=np.int64).reshape(-1, 4)
     return Photos(images, boxes, split, key)
 

@@ -11,7 +11,7 @@ from rot180.atlas.features import Example
 from rot180.atlas.identity import Identity
 from rot180.atlas.reading import Atlas
 from rot180.atlas.scanned import Scanned
-from rot180.datasets import BadImage, Dataset, fitted
+from rot180.datasets import BadImage, Dataset, resize_and_crop
 from rot180.errors import Rot180Error
 from rot180.graph.operators.base import Looks
 from rot180.models.model import Model
@@ -50,10 +50,10 @@ class Source:
         """Return an image as the network takes it before normalisation."""
         if self.data is not None:
             try:
-                return fitted(self.data.image(image), self.atlas.size, self.atlas.channels)
+                return resize_and_crop(self.data.image(image), self.atlas.size, self.atlas.channels)
             except BadImage as error:
                 raise Rot180Error(
-                    f"{error.where} was read during the scan and cannot be read now: "
+                    f"{error.description} was read during the scan and cannot be read now: "
                     f"{error.reason}."
                 ) from error
         pixels = self.atlas.picture(image).pixels

@@ -102,7 +102,7 @@ class Subject:
         number = self.data.label(image)
         if number is not None:
             return self.data.classes[number]
-        return self.data.where(image) if len(self.data) == 1 else f"image {image}"
+        return self.data.describe(image) if len(self.data) == 1 else f"image {image}"
 
     @property
     def way(self) -> str:

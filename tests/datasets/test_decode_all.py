@@ -13,11 +13,11 @@ from rot180.datasets import (
     BadImage,
     Dataset,
     cache_directory,
-    decoded,
-    fitted,
+    decode_all,
     open_dataset,
-    store,
+    resize_and_crop,
 )
+from rot180.datasets import cache as image_cache
 from rot180.errors import Rot180Error
 from tests.datasets.dataset_files import encoded, pixels, put, put_images
 
@@ -46,7 +46,7 @@ class Counting:
         self.__dict__.update({n: getattr(dataset, n) for n in ("name", "split", "classes")})
         self.fingerprint = dataset.fingerprint
         self.inner, self.decoded = dataset, 0
-        self.label, self.where = dataset.label, dataset.where
+        self.label, self.describe = dataset.label, dataset.describe
 
     def __len__(self) -> int:
         return len(self.inner)
@@ -59,7 +59,7 @@ class Counting:
 @pytest.mark.usefixtures("cache")
 def test_broken_images_are_left_out_and_named(pets: Path) -> None:
     dataset = open_dataset(str(pets), "all")
-    result = decoded(dataset, (6, 6), 3)
+    result = decode_all(dataset, (6, 6), 3)
     assert result.images.shape == (7, 6, 6, 3)
     reasons = {Path(where).name: reason for where, reason in result.bad}
     assert set(reasons) == {"truncated.jpg", "text.png", "empty.png"}
@@ -67,24 +67,26 @@ def test_broken_images_are_left_out_and_named(pets: Path) -> None:
     assert reasons["empty.png"] == "it is empty (0 bytes)"
     for index in range(7):
         source = int(result.sources[index])
-        np.testing.assert_array_equal(result.image(index), fitted(dataset.image(source), (6, 6), 3))
+        np.testing.assert_array_equal(
+            result.image(index), resize_and_crop(dataset.image(source), (6, 6), 3)
+        )
         assert result.label(index) == dataset.label(source)
-        assert result.where(index) == dataset.where(source)
+        assert result.describe(index) == dataset.describe(source)
     assert (result.classes, result.name, result.split) == (dataset.classes, dataset.name, "all")
 
 
 def test_the_second_time_nothing_is_decoded(pets: Path, cache: Path) -> None:
     dataset = Counting(open_dataset(str(pets), "all"))
     seen: list[tuple[int, int]] = []
-    first = decoded(dataset, (6, 6), 3, progress=lambda done, total: seen.append((done, total)))
+    first = decode_all(dataset, (6, 6), 3, progress=lambda done, total: seen.append((done, total)))
     assert (dataset.decoded, seen[-1]) == (10, (10, 10))
-    second = decoded(dataset, (6, 6), 3)
+    second = decode_all(dataset, (6, 6), 3)
     assert dataset.decoded == 10
     assert isinstance(second.images, np.memmap)
     np.testing.assert_array_equal(first.images, second.images)
     np.testing.assert_array_equal(first.sources, second.sources)
     assert (first.bad, first.fingerprint) == (second.bad, second.fingerprint)
-    other = decoded(dataset, (6, 6), 1)
+    other = decode_all(dataset, (6, 6), 1)
     assert dataset.decoded == 20
     assert other.images.shape == (7, 6, 6, 1)
     assert other.fingerprint != first.fingerprint
@@ -96,10 +98,10 @@ def test_the_first_broken_image_can_be_fatal(pets: Path) -> None:
     dataset = open_dataset(str(pets), "all")
     for _ in range(2):  # decoding, and from the cache
         with pytest.raises(BadImage, match=r"\.(png|jpg): .*--on-bad-image skip"):
-            decoded(dataset, (6, 6), 3, on_bad_image="fail")
-        decoded(dataset, (6, 6), 3)
+            decode_all(dataset, (6, 6), 3, on_bad_image="fail")
+        decode_all(dataset, (6, 6), 3)
     with pytest.raises(Rot180Error, match="skip, fail"):
-        decoded(dataset, (6, 6), 3, on_bad_image="never")
+        decode_all(dataset, (6, 6), 3, on_bad_image="never")
 
 
 @pytest.mark.usefixtures("cache")
@@ -110,16 +112,16 @@ def test_mostly_broken_images_are_not_a_data_set(tmp_path: Path) -> None:
     with pytest.raises(
         Rot180Error, match=r"3 of the 5 images in folder x .* the first of them .*bad"
     ):
-        decoded(open_dataset(str(root), "all"), (6, 6), 3)
+        decode_all(open_dataset(str(root), "all"), (6, 6), 3)
     nothing = ArrayDataset(np.zeros((0, 4, 4, 3), dtype=np.uint8))
     with pytest.raises(Rot180Error, match=r"no images in arrays \(all\)"):
-        decoded(nothing, (6, 6), 3)
+        decode_all(nothing, (6, 6), 3)
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "foreign", "object", "notes", "no notes"])
 def test_a_damaged_cache_is_made_again(pets: Path, cache: Path, damage: str) -> None:
     dataset = Counting(open_dataset(str(pets), "all"))
-    first = np.array(decoded(dataset, (6, 6), 3).images)
+    first = np.array(decode_all(dataset, (6, 6), 3).images)
     array, notes = next(cache.glob("*.npy")), next(cache.glob("*.json"))
     content = bytearray(array.read_bytes())
     if damage == "cut":
@@ -129,20 +131,20 @@ def test_a_damaged_cache_is_made_again(pets: Path, cache: Path, damage: str) -> 
         put(array, content)
     elif damage == "foreign":
         np.save(array, np.zeros((7, 6, 6, 3), dtype=np.float32))
-        head = json.loads(notes.read_text()) | {"digest": store.of_file(array)}
+        head = json.loads(notes.read_text()) | {"digest": image_cache.file_fingerprint(array)}
         notes.write_text(json.dumps(head))
     elif damage == "object":
         np.save(array, np.array([{}], dtype=object), allow_pickle=True)
-        head = json.loads(notes.read_text()) | {"digest": store.of_file(array)}
+        head = json.loads(notes.read_text()) | {"digest": image_cache.file_fingerprint(array)}
         notes.write_text(json.dumps(head))
     elif damage == "notes":
         notes.write_text('{"format": 1')
     else:
         notes.unlink()
-    again = decoded(dataset, (6, 6), 3)
+    again = decode_all(dataset, (6, 6), 3)
     assert dataset.decoded == 20
     np.testing.assert_array_equal(again.images, first)
-    decoded(dataset, (6, 6), 3)
+    decode_all(dataset, (6, 6), 3)
     assert dataset.decoded == 20
 
 
@@ -152,13 +154,13 @@ def test_without_a_cache_directory_it_goes_on_in_memory(
     # A file where the directory should be fails for every user, also for root.
     monkeypatch.setenv("ROT180_CACHE", str(put(tmp_path / "file", b"") / "cache"))
     dataset = open_dataset(str(pets), "all")
-    in_memory = decoded(dataset, (6, 6), 3)
+    in_memory = decode_all(dataset, (6, 6), 3)
     assert len(in_memory.bad) == 3
-    monkeypatch.setattr(store, "IN_MEMORY", 100)
-    mapped = decoded(dataset, (6, 6), 3)
+    monkeypatch.setattr(image_cache, "IN_MEMORY", 100)
+    mapped = decode_all(dataset, (6, 6), 3)
     assert isinstance(mapped.images, np.memmap)
     monkeypatch.setenv("ROT180_CACHE", str(tmp_path / "cache"))
-    kept = decoded(dataset, (6, 6), 3)
+    kept = decode_all(dataset, (6, 6), 3)
     for other in (mapped, kept):
         np.testing.assert_array_equal(other.images, in_memory.images)
         assert other.fingerprint == in_memory.fingerprint
@@ -170,16 +172,16 @@ def test_a_full_disk_does_not_stop_it(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store, "_write_header", full)
-    assert len(decoded(open_dataset(str(pets), "all"), (6, 6), 3)) == 7
+    monkeypatch.setattr(image_cache, "_write_header", full)
+    assert len(decode_all(open_dataset(str(pets), "all"), (6, 6), 3)) == 7
     assert list(cache.iterdir()) == []
 
 
 @pytest.mark.usefixtures("cache")
 def test_an_array_that_fits_is_left_alone() -> None:
     array = ArrayDataset(np.stack([pixels(seed) for seed in range(3)]), [0, 1, 0])
-    assert decoded(array, (8, 10), 3) is array
-    smaller = decoded(array, (4, 5), 1)
+    assert decode_all(array, (8, 10), 3) is array
+    smaller = decode_all(array, (4, 5), 1)
     assert smaller.images.shape == (3, 4, 5, 1)
     assert smaller.labels is not None
     assert smaller.labels.tolist() == [0, 1, 0]
@@ -200,10 +202,10 @@ def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_more_images_than_one_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = put_images(tmp_path / "many", [f"{n:02}.png" for n in range(25)])
     dataset = open_dataset(str(root), "all")
-    whole = decoded(dataset, (8, 10), 3)
+    whole = decode_all(dataset, (8, 10), 3)
     monkeypatch.setenv("ROT180_CACHE", str(tmp_path / "other"))
-    monkeypatch.setattr(sys.modules[decoded.__module__], "BATCH_MOST", 4)
+    monkeypatch.setattr(sys.modules[decode_all.__module__], "BATCH_MOST", 4)
     seen: list[int] = []
-    parts = decoded(dataset, (8, 10), 3, progress=lambda done, _: seen.append(done))
+    parts = decode_all(dataset, (8, 10), 3, progress=lambda done, _: seen.append(done))
     np.testing.assert_array_equal(parts.images, whole.images)
     assert seen == [4, 8, 12, 16, 20, 24, 25]

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from rot180.datasets.dataset import checked_index, division
-from rot180.datasets.decode import pixels_of
-from rot180.datasets.fingerprints import combined
-from rot180.datasets.store import cache_directory
+from rot180.datasets.base import check_index, split_indices
+from rot180.datasets.cache import cache_directory
+from rot180.datasets.decode import to_array
+from rot180.datasets.fingerprints import combine
 from rot180.errors import Rot180Error, suggest
 
 # What torchvision's classes call the two splits, tried in this order.
@@ -53,9 +53,9 @@ class TorchvisionDataset:
             {int(i) for i in np.linspace(0, len(self) - 1, SAMPLED)} if len(self) else []
         )
         pixels = (self.image(index) for index in sampled)
-        content = (combined([str(image.shape), image.tobytes()]) for image in pixels)
+        content = (combine([str(image.shape), image.tobytes()]) for image in pixels)
         labels = (labels.tobytes() for labels in self._labels)
-        self.fingerprint = combined(["torchvision", name, split, str(len(self)), *content, *labels])
+        self.fingerprint = combine(["torchvision", name, split, str(len(self)), *content, *labels])
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -63,20 +63,20 @@ class TorchvisionDataset:
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         """One image, 0 to 255."""
         part, row = self._place(index)
-        return pixels_of(self._parts[part][row][0], self.where(index))
+        return to_array(self._parts[part][row][0], self.describe(index))
 
     def label(self, index: int) -> int | None:
         """The class of one image."""
         part, row = self._place(index)
         return int(self._labels[part][row])
 
-    def where(self, index: int) -> str:
+    def describe(self, index: int) -> str:
         """Name one image: ``cifar10 train, image 17``."""
         part, row = self._place(index)
         return f"{self.name} {self._names[part]}, image {row}"
 
     def _place(self, index: int) -> tuple[int, int]:
-        row = int(self._rows[checked_index(index, len(self))])
+        row = int(self._rows[check_index(index, len(self))])
         part = int(np.searchsorted(self._starts, row, side="right")) - 1
         return part, row - int(self._starts[part])
 
@@ -91,7 +91,7 @@ class TorchvisionDataset:
 def open_torchvision(kind: str, split: str) -> TorchvisionDataset:
     """Open a data set of ``torchvision.datasets`` by its class name, downloading it if need be.
 
-    The files lie in the cache directory. A class that knows no splits is divided by ``in_test``
+    The files lie in the cache directory. A class that knows no splits is divided by ``is_test``
     of ``row 0``, ``row 1``, ….
 
     Raises:
@@ -111,7 +111,7 @@ def open_torchvision(kind: str, split: str) -> TorchvisionDataset:
     parameters = _parameters(made)
     if not {"train", "split"} & set(parameters):
         whole = _construct(made, kind, parameters, {}, cache_directory())
-        rows = division((f"row {row}" for row in range(len(whole))), split)
+        rows = split_indices((f"row {row}" for row in range(len(whole))), split)
         return TorchvisionDataset({"all": whole}, name, split, rows)
     wanted = ("train", "test") if split == "all" else (split,)
     parts = {part: _part(made, kind, parameters, part) for part in wanted}

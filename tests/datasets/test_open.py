@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import rot180.datasets
-from rot180.datasets import in_test, open_dataset
+from rot180.datasets import is_test, open_dataset
 from rot180.errors import Rot180Error
 from tests.datasets.dataset_files import (
     everything,
@@ -33,7 +33,7 @@ def test_the_binary_cifar10(tmp_path: Path, below: str) -> None:
     assert everything(both) == everything(train) + everything(test)
     assert [train.label(index) for index in range(15)] == [index % 10 for index in range(15)]
     assert (train.name, train.classes[9]) == ("cifar10", "truck")
-    assert train.where(4) == "row 1 of data_batch_2.bin"
+    assert train.describe(4) == "row 1 of data_batch_2.bin"
     assert train.fingerprint != test.fingerprint
 
 
@@ -89,7 +89,7 @@ def test_pickled_files_with_the_right_sums_are_read(
     both = open_dataset(str(tmp_path), "all")
     assert everything(both) == [pixels(seed, 32, 32).tobytes() for seed in range(3)]
     assert ([both.label(index) for index in range(3)], both.classes) == ([0, 1, 2], ("a", "b", "c"))
-    assert (both.name, both.where(2)) == ("cifar10", "cifar10 test, image 0")
+    assert (both.name, both.describe(2)) == ("cifar10", "cifar10 test, image 0")
 
 
 # torchvision
@@ -170,15 +170,15 @@ def test_a_torchvision_class(name: str) -> None:
     assert [both.label(index) for index in range(6)] == [0, 1, 2, 0, 1, 1]
     assert both.image(0).shape == (4, 5, 1)
     assert both.classes == ("zero", "one", "two")
-    assert both.where(5) == f"{name} test, image 1"
+    assert both.describe(5) == f"{name} test, image 1"
     assert len({train.fingerprint, test.fingerprint, both.fingerprint}) == 3
 
 
 @pytest.mark.usefixtures("torchvision_has")
 def test_a_torchvision_class_without_splits_is_divided() -> None:
     train, test, both = (open_dataset("torchvision:Whole", s) for s in ("train", "test", "all"))
-    assert [index for index in range(20) if in_test(f"row {index}")] == [7]
-    assert test.where(0) == "Whole all, image 7"
+    assert [index for index in range(20) if is_test(f"row {index}")] == [7]
+    assert test.describe(0) == "Whole all, image 7"
     assert test.label(0) == 1
     assert everything(both) == everything(train) + everything(test)
     assert len(both) == 20
@@ -207,8 +207,11 @@ def test_torchvision_classes_that_will_not_do(name: str, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        ("foto", "no data set and no file or directory called 'foto'. Names are photos, .*folders"),
-        ("cifar-10", r"called 'cifar-10'. Names are cifar10, .*\.parquet file"),
+        (
+            "foto",
+            "no data set and no file or directory called 'foto'. The names are photos, .*folders",
+        ),
+        ("cifar-10", r"called 'cifar-10'. The names are cifar10, .*\.parquet file"),
         ("", "is empty: pass photos, cifar10"),
         ("no/such/place", "no file or directory no/such/place: check the path, or pass photos"),
         ("x.parquet", r"no file or directory x\.parquet"),

@@ -14,16 +14,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rot180.datasets import BadImage, Dataset, fingerprints, folders, in_test, open_dataset
-from rot180.datasets.decoded import decoded
-from rot180.datasets.loading import Loading
+from rot180.datasets import (
+    BadImage,
+    Dataset,
+    decode_all,
+    fingerprints,
+    folders,
+    is_test,
+    open_dataset,
+)
+from rot180.datasets.loader import BatchLoader
 from rot180.errors import Rot180Error, Rot180Warning
 from rot180.visible import valid_name
 from tests.datasets.dataset_files import encoded, pixels, put, put_images
 
 
 def names(dataset: Dataset, root: Path) -> list[str]:
-    return [str(Path(dataset.where(i)).relative_to(root)) for i in range(len(dataset))]
+    return [str(Path(dataset.describe(i)).relative_to(root)) for i in range(len(dataset))]
 
 
 def test_class_folders(tmp_path: Path) -> None:
@@ -76,18 +83,18 @@ def test_a_split_that_is_missing(tmp_path: Path) -> None:
 @settings(deadline=None)
 @given(keys=st.lists(st.text(max_size=12), unique=True, max_size=60), extra=st.text(min_size=13))
 def test_the_division_of_a_name_depends_on_nothing_else(keys: list[str], extra: str) -> None:
-    from rot180.datasets.dataset import division
+    from rot180.datasets.base import split_indices
 
-    train, test, both = (division(keys, split).tolist() for split in ("train", "test", "all"))
+    train, test, both = (split_indices(keys, split).tolist() for split in ("train", "test", "all"))
     assert sorted(train + test) == list(range(len(keys)))
     assert both == train + test
-    assert [keys[i] for i in test] == [key for key in keys if in_test(key)]
-    assert division([*keys, extra], "test").tolist()[: len(test)] == test
+    assert [keys[i] for i in test] == [key for key in keys if is_test(key)]
+    assert split_indices([*keys, extra], "test").tolist()[: len(test)] == test
 
 
 def test_one_image_in_six_is_a_test_image() -> None:
-    assert sum(in_test(f"row {row}") for row in range(12_000)) == pytest.approx(2_000, rel=0.05)
-    assert [row for row in range(20) if in_test(f"row {row}")] == DIVISION
+    assert sum(is_test(f"row {row}") for row in range(12_000)) == pytest.approx(2_000, rel=0.05)
+    assert [row for row in range(20) if is_test(f"row {row}")] == DIVISION
 
 
 # Files of users depend on this division: it must not change from one version to the next.
@@ -98,7 +105,7 @@ def test_an_undivided_folder_is_divided_by_path(tmp_path: Path) -> None:
     files = [f"{c}/{n}.png" for c in "ab" for n in range(20)]
     put_images(tmp_path, files)
     train, test, both = (open_dataset(str(tmp_path), s) for s in ("train", "test", "all"))
-    assert names(test, tmp_path) == [f for f in sorted(files) if in_test(f)]
+    assert names(test, tmp_path) == [f for f in sorted(files) if is_test(f)]
     assert sorted(names(both, tmp_path)) == sorted(files)
     assert not set(names(train, tmp_path)) & set(names(test, tmp_path))
     assert train.split == "train"
@@ -106,7 +113,7 @@ def test_an_undivided_folder_is_divided_by_path(tmp_path: Path) -> None:
 
 def test_a_folder_too_small_to_divide(tmp_path: Path) -> None:
     put_images(tmp_path, ["1.png"])
-    empty = "test" if len(open_dataset(str(tmp_path), "all")) and not in_test("1.png") else "train"
+    empty = "test" if len(open_dataset(str(tmp_path), "all")) and not is_test("1.png") else "train"
     with pytest.raises(Rot180Error, match=r"\(it holds 1 in all\): use the split 'all'"):
         open_dataset(str(tmp_path), empty)
 
@@ -134,7 +141,7 @@ def test_other_pixels_in_as_many_bytes_are_another_data_set(tmp_path: Path, kind
     for number, one in enumerate(before):
         write(folder / f"{number}.{kind}", one, kind)
     data = open_dataset(str(tmp_path), "all")
-    assert np.array_equal(decoded(data, (8, 8), 3).images, before)
+    assert np.array_equal(decode_all(data, (8, 8), 3).images, before)
     times = [(one.stat().st_atime_ns, one.stat().st_mtime_ns) for one in sorted(folder.iterdir())]
     sizes = [one.stat().st_size for one in sorted(folder.iterdir())]
     for number, one in enumerate(after):
@@ -142,7 +149,7 @@ def test_other_pixels_in_as_many_bytes_are_another_data_set(tmp_path: Path, kind
     changed = open_dataset(str(tmp_path), "all")
     assert changed.fingerprint != data.fingerprint
     assert changed.state != data.state
-    assert np.array_equal(decoded(changed, (8, 8), 3).images, after)
+    assert np.array_equal(decode_all(changed, (8, 8), 3).images, after)
     for one, time in zip(sorted(folder.iterdir()), times, strict=True):
         os.utime(one, ns=time)  # as a copy does that keeps times
     assert open_dataset(str(tmp_path), "all").fingerprint == changed.fingerprint
@@ -158,11 +165,11 @@ def test_what_the_fingerprint_of_a_large_folder_leaves_out_is_decoded_again(
     for number, one in enumerate(before):
         write(folder / f"{number}.bmp", one, "bmp")
     data = open_dataset(str(tmp_path), "all")
-    assert np.array_equal(decoded(data, (8, 8), 3).images, before)
+    assert np.array_equal(decode_all(data, (8, 8), 3).images, before)
     write(folder / "1.bmp", before[1] ^ 1, "bmp")  # files 0 and 3 are looked into
     changed = open_dataset(str(tmp_path), "all")
     assert changed.fingerprint == data.fingerprint
-    assert np.array_equal(decoded(changed, (8, 8), 3).images[1], before[1] ^ 1)
+    assert np.array_equal(decode_all(changed, (8, 8), 3).images[1], before[1] ^ 1)
     write(folder / "3.bmp", before[3] ^ 1, "bmp")
     assert open_dataset(str(tmp_path), "all").fingerprint != data.fingerprint
 
@@ -198,8 +205,8 @@ def test_real_photographs(imagenet_sample: Path) -> None:
     assert len(dataset) >= len(dataset.classes) > 1
     assert dataset.image(0).shape[2] in (1, 3)
     assert isinstance(dataset, folders.FolderDataset)
-    assert dataset.folders[dataset.label(0) or 0] == Path(dataset.where(0)).parent.name
-    assert dataset.classes[dataset.label(0) or 0] == Path(dataset.where(0)).stem
+    assert dataset.folders[dataset.label(0) or 0] == Path(dataset.describe(0)).parent.name
+    assert dataset.classes[dataset.label(0) or 0] == Path(dataset.describe(0)).stem
 
 
 def test_names_that_are_no_text_are_shown_as_text_and_read_all_the_same(tmp_path: Path) -> None:
@@ -209,20 +216,20 @@ def test_names_that_are_no_text_are_shown_as_text_and_read_all_the_same(tmp_path
         put(root / os.fsdecode(name), encoded(pixels(number)))
     put(root / os.fsdecode(b"caf\xe9/bad\x80.png"), b"no image")
     dataset = open_dataset(str(root), "all")
-    for text in (dataset.name, *dataset.classes, *map(dataset.where, range(5))):
+    for text in (dataset.name, *dataset.classes, *map(dataset.describe, range(5))):
         text.encode()  # a surrogate raises
     assert dataset.name == r"folder pict\xfcres"
     assert set(dataset.classes) == {r"caf\xe9", r"caf\xea", r"caf\x5cxe9", "café"}
-    assert len(set(map(dataset.where, range(5)))) == 5
+    assert len(set(map(dataset.describe, range(5)))) == 5
     seen = {}
-    with Loading(dataset, [range(5)], 5, (8, 10), 3) as loading:
+    with BatchLoader(dataset, [range(5)], 5, (8, 10), 3) as loading:
         batch = next(iter(loading))
-    assert [Path(one.where).name for one in batch.bad] == [r"bad\x80.png"]
-    for number, image in zip(batch.numbers, batch.images, strict=True):
+    assert [Path(one.description).name for one in batch.bad] == [r"bad\x80.png"]
+    for number, image in zip(batch.indices, batch.images, strict=True):
         seen[dataset.classes[dataset.label(int(number)) or 0]] = image.tobytes()
     expected = [r"caf\xe9", r"caf\xea", r"caf\x5cxe9", "café"]
     assert seen == {name: pixels(number).tobytes() for number, name in enumerate(expected)}
-    array = decoded(dataset, (8, 10), 3)
+    array = decode_all(dataset, (8, 10), 3)
     assert array.classes == dataset.classes
     assert len(open_dataset(str(root), "train")) <= 5
     assert len(dataset.fingerprint) == 32
@@ -236,8 +243,8 @@ def test_different_names_stay_different_as_text(written: list[str]) -> None:
 
 
 def test_halves_of_characters_can_be_divided_and_hashed() -> None:
-    assert in_test("\ud800") in (True, False)
-    assert fingerprints.combined(["\ud800"]) != fingerprints.combined(["\ud801"])
+    assert is_test("\ud800") in (True, False)
+    assert fingerprints.combine(["\ud800"]) != fingerprints.combine(["\ud801"])
 
 
 @pytest.mark.slow
@@ -254,7 +261,7 @@ def test_folders_lie_in_each_other_to_any_depth(tmp_path: Path) -> None:
     try:
         dataset = open_dataset(str(tmp_path), "all")
         assert dataset.classes == ("d",)
-        assert [dataset.where(index)[-7:] for index in range(2)] == ["d/b.png", "d/a.png"]
+        assert [dataset.describe(index)[-7:] for index in range(2)] == ["d/b.png", "d/a.png"]
     finally:
         # shutil.rmtree calls itself for each.
         subprocess.run(["rm", "-rf", str(tmp_path / "d")], check=True)

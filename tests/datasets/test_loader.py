@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rot180.datasets import ArrayDataset, BadImage, Dataset, fitted, open_dataset
-from rot180.datasets.loading import Batch, Loading, ReadsRuns
+from rot180.datasets import ArrayDataset, BadImage, Dataset, open_dataset, resize_and_crop
+from rot180.datasets.loader import Batch, BatchLoader, SupportsRanges
 from rot180.errors import Rot180Error
 from tests.datasets.dataset_files import encoded, pixels, put, put_images, put_parquet
 
@@ -42,7 +42,7 @@ class Recording:
     def label(self, index: int) -> int | None:
         return None if index % 3 == 0 else index % 3
 
-    def where(self, index: int) -> str:
+    def describe(self, index: int) -> str:
         return f"recorded {index}"
 
 
@@ -82,9 +82,9 @@ def one_by_one(
     kept, images, labels, bad = [], [], [], []
     for number in numbers:
         try:
-            images.append(fitted(dataset.image(number), size, channels))
+            images.append(resize_and_crop(dataset.image(number), size, channels))
         except BadImage as error:
-            bad.append((number, dataset.where(number), error.reason))
+            bad.append((number, dataset.describe(number), error.reason))
             continue
         kept.append(number)
         label = dataset.label(number)
@@ -96,9 +96,9 @@ def assert_is(
     batch: Batch, dataset: Dataset, numbers: range, size: tuple[int, int], channels: int
 ) -> None:
     kept, images, labels, bad = one_by_one(dataset, numbers, size, channels)
-    assert (batch.numbers.tolist(), batch.labels.tolist()) == (kept, labels)
+    assert (batch.indices.tolist(), batch.labels.tolist()) == (kept, labels)
     assert (batch.stop, list(batch.bad)) == (numbers.stop, bad)
-    assert batch.numbers.dtype == batch.labels.dtype == np.int64
+    assert batch.indices.dtype == batch.labels.dtype == np.int64
     assert batch.images.dtype == np.uint8
     expected = np.stack(images) if images else np.empty((0, *size, channels))
     np.testing.assert_array_equal(batch.images, expected)
@@ -108,7 +108,7 @@ def cut(numbers: range, batch: int) -> list[range]:
     return [numbers[start : start + batch] for start in range(0, len(numbers), batch)]
 
 
-def stops(batches: Loading, seen: list[int]) -> None:
+def stops(batches: BatchLoader, seen: list[int]) -> None:
     """Go through all batches and note how far each reaches."""
     for batch in batches:
         seen.append(batch.stop)
@@ -127,7 +127,7 @@ def test_batches_are_what_one_by_one_reading_gives(
     dataset = make(tmp_path / "data")
     everything = range(len(dataset))
     for batch in (1, 4, len(dataset), 100):
-        batches = list(Loading(dataset, [everything], batch, size, channels))
+        batches = list(BatchLoader(dataset, [everything], batch, size, channels))
         for found, numbers in zip(batches, cut(everything, batch), strict=True):
             assert_is(found, dataset, numbers, size, channels)
 
@@ -138,7 +138,7 @@ def test_no_batch_holds_images_of_two_ranges(
 ) -> None:
     dataset = make(tmp_path / "data")
     ranges = [range(0, 4), range(4, 10), range(12, 12), range(16, 23), range(8, 9)]
-    batches = list(Loading(dataset, ranges, 4, SIZE, 3, ahead=1))
+    batches = list(BatchLoader(dataset, ranges, 4, SIZE, 3, ahead=1))
     expected = [numbers for whole in ranges for numbers in cut(whole, 4)]
     assert [batch.stop for batch in batches] == [4, 8, 10, 20, 23, 9]
     for batch, numbers in zip(batches, expected, strict=True):
@@ -146,18 +146,18 @@ def test_no_batch_holds_images_of_two_ranges(
 
 
 def test_parts_smaller_than_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rot180.datasets.loading.PART_MOST", 3)
+    monkeypatch.setattr("rot180.datasets.loader.CHUNK_MOST", 3)
     dataset = from_parquet(tmp_path)
-    (batch,) = Loading(dataset, [range(2, 22)], 20, SIZE, 3)
+    (batch,) = BatchLoader(dataset, [range(2, 22)], 20, SIZE, 3)
     assert_is(batch, dataset, range(2, 22), SIZE, 3)
 
 
 def test_a_batch_is_not_a_view_of_the_data() -> None:
     images = np.stack([pixels(seed) for seed in range(4)])
-    first = next(iter(Loading(ArrayDataset(images.copy()), [range(4)], 2, SIZE, 3)))
+    first = next(iter(BatchLoader(ArrayDataset(images.copy()), [range(4)], 2, SIZE, 3)))
     first.images[:] = 0
     first.labels[:] = 7
-    (again,) = Loading(ArrayDataset(images), [range(4)], 4, SIZE, 3)
+    (again,) = BatchLoader(ArrayDataset(images), [range(4)], 4, SIZE, 3)
     np.testing.assert_array_equal(again.images, images)
     assert again.labels.tolist() == [-1] * 4
 
@@ -181,14 +181,14 @@ def test_broken_images_are_missing_from_their_batches(
     tmp_path: Path, make: Callable[[Path, Sequence[int]], Dataset]
 ) -> None:
     dataset = make(tmp_path / "data", [2, 8, 9, 10, 11, 15])
-    batches = list(Loading(dataset, [range(COUNT)], 4, SIZE, 3))
-    assert [len(batch.numbers) for batch in batches] == [3, 4, 0, 3, 4, 3]
+    batches = list(BatchLoader(dataset, [range(COUNT)], 4, SIZE, 3))
+    assert [len(batch.indices) for batch in batches] == [3, 4, 0, 3, 4, 3]
     assert [batch.stop for batch in batches] == [4, 8, 12, 16, 20, 23]
     for batch, numbers in zip(batches, cut(range(COUNT), 4), strict=True):
         assert_is(batch, dataset, numbers, SIZE, 3)
     assert batches[2].images.shape == (0, *SIZE, 3)
     number, where, reason = batches[3].bad[0]
-    assert (number, where) == (15, dataset.where(15))
+    assert (number, where) == (15, dataset.describe(15))
     assert "15" in where
     assert reason in ("it is not an image of a known kind", "the row holds no bytes")
 
@@ -200,32 +200,32 @@ def test_a_broken_image_can_be_fatal_at_its_batch(
     dataset = make(tmp_path / "data", [9, 10, 15])
     seen: list[int] = []
     with pytest.raises(BadImage) as raised:
-        stops(Loading(dataset, [range(COUNT)], 4, SIZE, 3, on_bad_image="fail"), seen)
+        stops(BatchLoader(dataset, [range(COUNT)], 4, SIZE, 3, on_bad_image="fail"), seen)
     assert seen == [4, 8]
-    assert raised.value.where == dataset.where(9)
+    assert raised.value.description == dataset.describe(9)
     assert loading_threads() == []
 
 
 def test_mostly_broken_images_are_not_a_data_set() -> None:
     error = BadImage("it is torn", "recorded 0")
     half = Recording(240, error, range(0, 240, 2))
-    assert sum(len(batch.bad) for batch in Loading(half, [range(240)], 10, SIZE, 3)) == 120
+    assert sum(len(batch.bad) for batch in BatchLoader(half, [range(240)], 10, SIZE, 3)) == 120
     more = Recording(240, error, range(51))
     seen: list[int] = []
     with pytest.raises(
         Rot180Error, match=r"51 of 100 images in recording \(all\).* first of them recorded 0: it"
     ):
-        stops(Loading(more, [range(240)], 10, SIZE, 3), seen)
+        stops(BatchLoader(more, [range(240)], 10, SIZE, 3), seen)
     assert seen == list(range(10, 100, 10))
     few = Recording(99, error, range(99))
-    assert sum(len(batch.bad) for batch in Loading(few, [range(99)], 10, SIZE, 3)) == 99
+    assert sum(len(batch.bad) for batch in BatchLoader(few, [range(99)], 10, SIZE, 3)) == 99
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ahead", [1, 3])
 def test_no_more_than_so_many_batches_are_decoded_ahead(ahead: int) -> None:
     dataset = Recording(60)
-    for asked, _ in enumerate(Loading(dataset, [range(60)], 4, SIZE, 3, ahead=ahead), start=1):
+    for asked, _ in enumerate(BatchLoader(dataset, [range(60)], 4, SIZE, 3, ahead=ahead), start=1):
         time.sleep(0.02)  # the threads would go on if they were let
         assert len(dataset.read) == min(60, 4 * (asked + ahead))
     assert sorted(dataset.read) == list(range(60))
@@ -234,9 +234,9 @@ def test_no_more_than_so_many_batches_are_decoded_ahead(ahead: int) -> None:
 def test_by_default_the_batches_ahead_have_a_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
     image = SIZE[0] * SIZE[1] * 3
     for budget, ahead in ((12 * image, 3), (image, 2)):
-        monkeypatch.setattr("rot180.datasets.loading.AHEAD_BYTES", budget)
+        monkeypatch.setattr("rot180.datasets.loader.AHEAD_BYTES", budget)
         dataset = Recording(60)
-        with Loading(dataset, [range(60)], 4, SIZE, 3) as loading:
+        with BatchLoader(dataset, [range(60)], 4, SIZE, 3) as loading:
             going = iter(loading)
             next(going)
             time.sleep(0.1)
@@ -245,18 +245,18 @@ def test_by_default_the_batches_ahead_have_a_bounded_size(monkeypatch: pytest.Mo
 
 def test_nothing_is_read_before_the_first_batch_is_asked_for() -> None:
     dataset = Recording(8)
-    with Loading(dataset, [range(8)], 4, SIZE, 3):
+    with BatchLoader(dataset, [range(8)], 4, SIZE, 3):
         time.sleep(0.02)
     assert dataset.read == []
-    assert list(Loading(dataset, [], 4, SIZE, 3)) == []
+    assert list(BatchLoader(dataset, [], 4, SIZE, 3)) == []
 
 
-def leave(batches: Loading) -> None:
+def leave(batches: BatchLoader) -> None:
     for _ in batches:
         break
 
 
-def interrupt(batches: Loading) -> None:
+def interrupt(batches: BatchLoader) -> None:
     def at_the_first() -> None:
         for _ in batches:
             raise KeyboardInterrupt
@@ -265,7 +265,7 @@ def interrupt(batches: Loading) -> None:
         at_the_first()
 
 
-def close(batches: Loading) -> None:
+def close(batches: BatchLoader) -> None:
     going = iter(batches)
     next(going)
     batches.close()
@@ -274,20 +274,20 @@ def close(batches: Loading) -> None:
         next(going)
 
 
-def leave_the_block(batches: Loading) -> None:
+def leave_the_block(batches: BatchLoader) -> None:
     with batches:
         going = iter(batches)
         next(going)
 
 
-def finish(batches: Loading) -> None:
-    assert sum(len(batch.numbers) for batch in batches) == 40
+def finish(batches: BatchLoader) -> None:
+    assert sum(len(batch.indices) for batch in batches) == 40
 
 
 @pytest.mark.parametrize("end", [leave, interrupt, close, leave_the_block, finish])
-def test_the_threads_end_with_the_iteration(end: Callable[[Loading], None]) -> None:
+def test_the_threads_end_with_the_iteration(end: Callable[[BatchLoader], None]) -> None:
     dataset = Recording(40, pause=0.005)
-    batches = Loading(dataset, [range(40)], 4, SIZE, 3, ahead=10)
+    batches = BatchLoader(dataset, [range(40)], 4, SIZE, 3, ahead=10)
     end(batches)
     assert loading_threads() == []
     read = len(dataset.read)
@@ -301,18 +301,18 @@ def test_other_errors_reach_the_consumer_at_their_batch() -> None:
     dataset = Recording(40, ZeroDivisionError("a mistake"), [13])
     seen: list[int] = []
     with pytest.raises(ZeroDivisionError, match="a mistake"):
-        stops(Loading(dataset, [range(40)], 4, SIZE, 3), seen)
+        stops(BatchLoader(dataset, [range(40)], 4, SIZE, 3), seen)
     assert seen == [4, 8, 12]
     assert loading_threads() == []
 
 
 @pytest.mark.slow
 def test_waiting_is_counted() -> None:
-    slow = Loading(Recording(4, pause=0.02), [range(4)], 1, SIZE, 3, ahead=1)
+    slow = BatchLoader(Recording(4, pause=0.02), [range(4)], 1, SIZE, 3, ahead=1)
     assert slow.waited == 0
     next(iter(slow))
     assert 0.02 <= slow.waited < 1
-    quick = Loading(Recording(8), [range(8)], 4, SIZE, 3)
+    quick = BatchLoader(Recording(8), [range(8)], 4, SIZE, 3)
     for _ in quick:
         time.sleep(0.3)
     assert quick.waited < 0.3
@@ -321,35 +321,37 @@ def test_waiting_is_counted() -> None:
 def test_arguments_that_make_no_sense() -> None:
     dataset = Recording(8)
     for wrong, sentence in (
-        ({"batch": 0}, "A batch cannot hold 0 images"),
+        ({"batch_size": 0}, "A batch cannot hold 0 images"),
         ({"ahead": 0}, "0 batches cannot be decoded ahead"),
         ({"size": (0, 4)}, "cannot be 0 x 4"),
         ({"channels": 2}, "not 2"),
         ({"on_bad_image": "never"}, "skip, fail"),
     ):
-        right = {"ranges": [range(8)], "batch": 4, "size": SIZE, "channels": 3}
+        right = {"ranges": [range(8)], "batch_size": 4, "size": SIZE, "channels": 3}
         with pytest.raises(Rot180Error, match=sentence):
-            Loading(dataset, **(right | wrong))  # type: ignore[arg-type]
+            BatchLoader(dataset, **(right | wrong))  # type: ignore[arg-type]
     for numbers in (range(9), range(-1, 4), range(0, 8, 2)):
         with pytest.raises(IndexError, match="8 images"):
-            Loading(dataset, [numbers], 4, SIZE, 3)
+            BatchLoader(dataset, [numbers], 4, SIZE, 3)
 
 
 @pytest.mark.slow
 def test_reading_runs_is_reading_one_by_one(tmp_path: Path) -> None:
     dataset = from_parquet(tmp_path)
-    assert isinstance(dataset, ReadsRuns)
+    assert isinstance(dataset, SupportsRanges)
     for start, stop in itertools.combinations(range(0, len(dataset) + 1, 3), 2):
         numbers = range(start, stop)
-        for number, image in zip(numbers, dataset.images_of(numbers), strict=True):
+        for number, image in zip(numbers, dataset.read_images(numbers), strict=True):
             np.testing.assert_array_equal(image, dataset.image(number))
         labels = [-1 if (label := dataset.label(n)) is None else label for n in numbers]
-        assert dataset.labels_of(numbers).tolist() == labels
+        assert dataset.read_labels(numbers).tolist() == labels
 
 
 @pytest.mark.slow
 def test_the_real_cifar10(cifar10_parquet: Path) -> None:
     dataset = open_dataset(str(cifar10_parquet / "train.parquet"), "all")
-    for batch in Loading(dataset, [range(4_900, 5_100), range(49_900, 50_000)], 150, (32, 32), 3):
-        numbers = range(int(batch.numbers[0]), batch.stop)
+    for batch in BatchLoader(
+        dataset, [range(4_900, 5_100), range(49_900, 50_000)], 150, (32, 32), 3
+    ):
+        numbers = range(int(batch.indices[0]), batch.stop)
         assert_is(batch, dataset, numbers, (32, 32), 3)
