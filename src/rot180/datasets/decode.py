@@ -155,10 +155,10 @@ def _too_large_message(size: int) -> str:
 
 def _check_scans(source: BytesIO | BufferedReader, description: str) -> None:
     """Raise BadImage for a JPEG file with very many scans, each of which takes a whole pass."""
-    if jpeg.is_jpeg(source) and jpeg.has_too_many_scans(source):
+    excess = jpeg.excess(source) if jpeg.is_jpeg(source) else None
+    if excess is not None:
         raise BadImage(
-            f"it is a JPEG file of more than {jpeg.MOST_SCANS} scans, which would take very long "
-            "to decode: save it anew",
+            f"it is a JPEG file of {excess}, which would take very long to decode: save it anew",
             description,
         )
 

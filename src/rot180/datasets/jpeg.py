@@ -16,6 +16,7 @@ MOST_SCANS = 100
 over the whole image in each scan, so a small file with thousands of them takes minutes. libtiff has
 the same limit for the JPEG files in its own."""
 MOST_SEGMENTS = 1_000_000
+"""Maximal number of segments of a file, each of which is a step in Python here."""
 
 _START = b"\xff\xd8"
 _END = 0xD9
@@ -39,15 +40,15 @@ def is_jpeg(source: BytesIO | BufferedReader) -> bool:
     return start == _START
 
 
-def has_too_many_scans(source: BytesIO | BufferedReader) -> bool:
-    """Return whether a JPEG file has more than ``MOST_SCANS`` scans; leave it at its start.
+def excess(source: BytesIO | BufferedReader) -> str | None:
+    """Return how a JPEG file exceeds the limits above, in words; None if it does not.
 
-    A file with more than ``MOST_SEGMENTS`` segments counts as one, whatever they are.
+    The file is left at its start. Segments are counted only if there may be too many scans.
     """
     # Counting the bytes of the marker is fast, and an upper bound: they occur elsewhere, too.
     if _marker_bytes(source) <= MOST_SCANS:
         source.seek(0)
-        return False
+        return None
     scans = segments = 0
     source.seek(len(_START))
     while (marker := _next_marker(source)) is not None and marker != _END:
@@ -58,7 +59,9 @@ def has_too_many_scans(source: BytesIO | BufferedReader) -> bool:
         length = int.from_bytes(source.read(2), "big")
         source.seek(max(length - 2, 0), 1)
     source.seek(0)
-    return scans > MOST_SCANS or segments > MOST_SEGMENTS
+    if scans > MOST_SCANS:
+        return f"more than {MOST_SCANS} scans"
+    return f"more than {MOST_SEGMENTS:,} segments" if segments > MOST_SEGMENTS else None
 
 
 def _marker_bytes(source: BytesIO | BufferedReader) -> int:
