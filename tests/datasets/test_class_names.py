@@ -100,7 +100,7 @@ WRONG = [
     (b"", "There is no class in"),
     ("a\tb\nc\n", "its class 2 has 1 columns"),
     ("a\tb\tc\td\n", "its class 1 has 4 columns"),
-    ("0\tx\ty\nzero\tz\ty\n", "this one is 'zero'"),
+    ("0\tx\ty\nzero\tz\ty\n", "but it has 'zero'"),
     ("0\tx\ta\n0\ty\tb\n", "names two classes by the index 0"),
     ("x\ta\nx\tb\n", "names two classes by the identifier 'x'"),
     ("a" * 501, "has a name of 501 characters"),

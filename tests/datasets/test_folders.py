@@ -342,8 +342,8 @@ def test_pipes_sockets_and_links_to_nowhere(tmp_path: Path) -> None:
 
 
 def test_links_that_multiply_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folders, "WAYS", 5)
-    monkeypatch.setattr(folders, "ENTERED_LEAST", 50)
+    monkeypatch.setattr(folders, "ENTRIES_PER_DIRECTORY", 5)
+    monkeypatch.setattr(folders, "ENTRIES_LEAST", 50)
     for number in range(30):
         (tmp_path / f"{number}").mkdir()
         for name in "ab":

@@ -1,4 +1,4 @@
-"""Data sets that torchvision can download and read."""
+"""Data sets of torchvision, which downloads and reads them."""
 
 import inspect
 import sys
@@ -17,17 +17,17 @@ from rot180.datasets.decode import to_array
 from rot180.datasets.fingerprints import combine
 from rot180.errors import Rot180Error, suggest
 
-# What torchvision's classes call the two splits, tried in this order.
+# Names of the two splits in torchvision's classes, tried in this order.
 PART_NAMES = {
     "train": ("train", "trainval", "train-standard"),
     "test": ("test", "val", "valid"),
 }
-# Images whose pixels go into the fingerprint, evenly spaced.
+# Number of images, evenly spaced, whose pixels count for the fingerprint.
 SAMPLED = 64
 
 
 class TorchvisionDataset:
-    """Images and class numbers from one or two torchvision data sets, one after the other."""
+    """Images and class numbers of one or two data sets of torchvision, in this order."""
 
     def __init__(
         self,
@@ -36,7 +36,13 @@ class TorchvisionDataset:
         split: str,
         rows: Int64[np.ndarray, " k"] | None = None,
     ) -> None:
-        """Take torchvision's data sets by the name of their part.
+        """Combine data sets of torchvision.
+
+        Args:
+            parts: data sets by the name of their part.
+            name: name of the data in captions.
+            split: ``train``, ``test`` or ``all``.
+            rows: indices of the images to use, counted through all parts; all by default.
 
         Raises:
             Rot180Error: the items are not an image and a class number.
@@ -61,75 +67,75 @@ class TorchvisionDataset:
         return len(self._rows)
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
-        """One image, 0 to 255."""
-        part, row = self._place(index)
+        """Return an image, 0 to 255."""
+        part, row = self._locate(index)
         return to_array(self._parts[part][row][0], self.describe(index))
 
     def label(self, index: int) -> int | None:
-        """The class of one image."""
-        part, row = self._place(index)
+        """Return the class of an image."""
+        part, row = self._locate(index)
         return int(self._labels[part][row])
 
     def describe(self, index: int) -> str:
-        """Name one image: ``cifar10 train, image 17``."""
-        part, row = self._place(index)
+        """Return which image this is: ``cifar10 train, image 17``."""
+        part, row = self._locate(index)
         return f"{self.name} {self._names[part]}, image {row}"
 
-    def _place(self, index: int) -> tuple[int, int]:
+    def _locate(self, index: int) -> tuple[int, int]:
         row = int(self._rows[check_index(index, len(self))])
         part = int(np.searchsorted(self._starts, row, side="right")) - 1
         return part, row - int(self._starts[part])
 
     def _class_names(self) -> tuple[str, ...]:
         names = getattr(self._parts[0], "classes", None) or ()
-        # Some classes are tuples of synonyms (ImageNet): the first is the usual one.
+        # The names of some classes are tuples of synonyms (ImageNet): the first is the common one.
         known = tuple(str(n[0]) if isinstance(n, tuple) and n else str(n) for n in names)
         largest = max((int(labels.max(initial=-1)) for labels in self._labels), default=-1)
         return known + tuple(f"class {number}" for number in range(len(known), largest + 1))
 
 
 def open_torchvision(kind: str, split: str) -> TorchvisionDataset:
-    """Open a data set of ``torchvision.datasets`` by its class name, downloading it if need be.
+    """Open a data set of ``torchvision.datasets`` by its class name; download it if necessary.
 
-    The files lie in the cache directory. A class that knows no splits is divided by ``is_test``
-    of ``row 0``, ``row 1``, ….
+    The files are in the cache directory. Data without splits are divided by ``is_test`` of
+    ``row 0``, ``row 1``, ….
 
     Raises:
-        Rot180Error: there is no such class, it needs more than a directory and a split, it cannot
-            be downloaded, or it does not hold images with class numbers.
+        Rot180Error: the class does not exist, needs more than a directory and a split, cannot be
+            downloaded, or does not hold images with class numbers.
     """
     import torchvision.datasets
 
     known = torchvision.datasets.__all__
-    made = getattr(torchvision.datasets, kind, None) if kind in known else None
-    if not isinstance(made, type):
+    dataset_class = getattr(torchvision.datasets, kind, None) if kind in known else None
+    if not isinstance(dataset_class, type):
         raise Rot180Error(
             f"torchvision has no data set '{kind}'. It has {suggest(_nearest_first(known, kind))}: "
             "spell the name as torchvision does."
         )
     name = "cifar10" if kind == "CIFAR10" else kind
-    parameters = _parameters(made)
+    parameters = _parameters(dataset_class)
     if not {"train", "split"} & set(parameters):
-        whole = _construct(made, kind, parameters, {}, cache_directory())
+        whole = _construct(dataset_class, kind, parameters, {}, cache_directory())
         rows = split_indices((f"row {row}" for row in range(len(whole))), split)
         return TorchvisionDataset({"all": whole}, name, split, rows)
     wanted = ("train", "test") if split == "all" else (split,)
-    parts = {part: _part(made, kind, parameters, part) for part in wanted}
+    parts = {part: _open_part(dataset_class, kind, parameters, part) for part in wanted}
     return TorchvisionDataset(parts, name, split)
 
 
 def _nearest_first(names: Sequence[str], wanted: str) -> list[str]:
-    """Order names by likeness whatever their case: few people write ``CIFAR10`` as the class."""
+    """Return the names by similarity, ignoring case: few people write ``CIFAR10`` in capitals."""
     by_lower = {name.lower(): name for name in names}
-    near = get_close_matches(wanted.lower(), by_lower, n=len(names), cutoff=0.3)
-    return [by_lower[name] for name in (*near, *(n for n in by_lower if n not in near))]
+    similar = get_close_matches(wanted.lower(), by_lower, n=len(names), cutoff=0.3)
+    return [by_lower[name] for name in (*similar, *(n for n in by_lower if n not in similar))]
 
 
 def open_pickled_cifar(directory: Path, split: str) -> TorchvisionDataset:
     """Open the official pickled CIFAR-10 (``data_batch_1`` … in ``directory``) with torchvision.
 
-    Unpickling runs what the file says. So the files are compared with the published MD5 sums
-    before anything is unpickled: here, and again by torchvision itself.
+    Unpickling can run any code. So the files are compared with the published MD5 sums before
+    anything is unpickled: here, and again by torchvision itself.
 
     Raises:
         Rot180Error: a file is missing or is not the published one.
@@ -149,36 +155,38 @@ def open_pickled_cifar(directory: Path, split: str) -> TorchvisionDataset:
                 f"{md5}), and a pickled file is not opened unchecked: download "
                 "cifar-10-python.tar.gz again, or use the binary version."
             )
-    made = type("CIFAR10", (CIFAR10,), {"base_folder": directory.name})
+    local_class = type("CIFAR10", (CIFAR10,), {"base_folder": directory.name})
     wanted = ("train", "test") if split == "all" else (split,)
-    parts = {part: made(str(directory.parent), train=part == "train") for part in wanted}
+    parts = {part: local_class(str(directory.parent), train=part == "train") for part in wanted}
     return TorchvisionDataset(parts, "cifar10", split)
 
 
-def _parameters(made: type) -> dict[str, inspect.Parameter]:
-    """The constructor's parameters, and after them those that it hands on with ``**kwargs``."""
-    found: dict[str, inspect.Parameter] = {}
-    for base in made.__mro__:
+def _parameters(dataset_class: type) -> dict[str, inspect.Parameter]:
+    """Return the parameters of the constructor, then those that it passes on by ``**kwargs``."""
+    parameters: dict[str, inspect.Parameter] = {}
+    for base in dataset_class.__mro__:
         if base is object or "__init__" not in vars(base):
             continue
         own = inspect.signature(base.__init__).parameters  # type: ignore[misc]
-        found |= {name: own[name] for name in own if name not in found}
+        parameters |= {name: own[name] for name in own if name not in parameters}
         if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in own.values()):
             break
-    plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {n: p for n, p in found.items() if p.kind in plain and n != "self"}
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {n: p for n, p in parameters.items() if p.kind in named and n != "self"}
 
 
-def _part(made: type, kind: str, parameters: Mapping[str, inspect.Parameter], part: str) -> Any:
-    """One split, by the first of its names that the class understands."""
+def _open_part(
+    dataset_class: type, kind: str, parameters: Mapping[str, inspect.Parameter], part: str
+) -> Any:
+    """Open a split by the first of its names that the class accepts."""
     root = cache_directory()
-    # A class's own parameter comes before one that it hands on.
+    # The class's own parameter comes before one that it passes on.
     if next(n for n in parameters if n in ("train", "split")) == "train":
-        return _construct(made, kind, parameters, {"train": part == "train"}, root)
+        return _construct(dataset_class, kind, parameters, {"train": part == "train"}, root)
     for name in PART_NAMES[part]:
         try:
-            return _construct(made, kind, parameters, {"split": name}, root)
-        except ValueError:  # how torchvision says that there is no such split
+            return _construct(dataset_class, kind, parameters, {"split": name}, root)
+        except ValueError:  # torchvision raises it for an unknown split
             continue
     raise Rot180Error(
         f"torchvision's {kind} has no split that could be '{part}' "
@@ -187,7 +195,7 @@ def _part(made: type, kind: str, parameters: Mapping[str, inspect.Parameter], pa
 
 
 def _construct(
-    made: type,
+    dataset_class: type,
     kind: str,
     parameters: Mapping[str, inspect.Parameter],
     choice: Mapping[str, Any],
@@ -203,14 +211,14 @@ def _construct(
             f"{', '.join(missing)}: pass a directory of images instead."
         )
     try:
-        # Some versions of torchvision print; standard output belongs to the command's results.
+        # Some versions of torchvision print; standard output is for the results of the command.
         with redirect_stdout(sys.stderr):
-            return made(**given)
+            return dataset_class(**given)
     except (OSError, RuntimeError, ImportError) as error:  # a ValueError means: no such split
-        raise Rot180Error(_no_download(kind, root, error)) from error
+        raise Rot180Error(_download_message(kind, root, error)) from error
 
 
-def _no_download(kind: str, root: Path, error: Exception) -> str:
+def _download_message(kind: str, root: Path, error: Exception) -> str:
     reason = (str(error).splitlines() or [type(error).__name__])[0].strip("<>.: ")
     if kind == "CIFAR10":
         return (
@@ -225,7 +233,7 @@ def _no_download(kind: str, root: Path, error: Exception) -> str:
 
 
 def _all_labels(part: Any, name: str) -> Int64[np.ndarray, " n"]:
-    """All class numbers, without decoding the images where the class keeps a list of them."""
+    """Return all class numbers, without decoding the images if the class has a list of them."""
     if len(part):
         _check_item(part[0], name)
     for attribute in ("targets", "labels", "_labels"):
