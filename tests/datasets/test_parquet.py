@@ -312,7 +312,7 @@ def test_a_file_that_claims_too_much_is_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = put_columns(tmp_path / "x.parquet", label=pa.array([1, 0, 1]))
-    monkeypatch.setattr("rot180.datasets.parquet.ROWS_UNCHECKED", 2)
+    monkeypatch.setattr("rot180.datasets.parquet_file.ROWS_UNCHECKED", 2)
     assert len(open_dataset(str(path), "all")) == 3
     table = pa.table({"image": pa.nulls(10_000, pa.binary())})
     pq.write_table(table, path)
@@ -384,7 +384,7 @@ def test_a_row_group_that_is_too_large_to_be_held_is_refused(
 ) -> None:
     images = [encoded(pixels(n)) for n in range(6)]
     path = put_parquet(tmp_path / "x.parquet", images, plain=plain, group=6)
-    monkeypatch.setattr("rot180.datasets.parquet.GROUP_BYTES", sum(map(len, images)) // 2)
+    monkeypatch.setattr("rot180.datasets.parquet_file.GROUP_BYTES", sum(map(len, images)) // 2)
     with pytest.raises(Rot180Error, match=r"Row group 0 of .* smaller row groups"):
         open_dataset(str(path), "all").image(0)
 
@@ -396,8 +396,8 @@ def test_a_row_group_that_holds_more_than_it_says_is_not_read_to_its_end(
     image = encoded(pixels(1, 60, 60))
     path = put_parquet(tmp_path / "x.parquet", [image] * 1000, group=1000)
     assert path.stat().st_size < 10 * len(image)
-    monkeypatch.setattr("rot180.datasets.parquet.GROUP_BYTES", 100 * len(image))
-    monkeypatch.setattr("rot180.datasets.parquet.ROWS_AT_ONCE", 50)
+    monkeypatch.setattr("rot180.datasets.parquet_file.GROUP_BYTES", 100 * len(image))
+    monkeypatch.setattr("rot180.datasets.parquet_file.ROWS_AT_ONCE", 50)
     with pytest.raises(Rot180Error, match=r"Row group 0 of .* smaller row groups"):
         open_dataset(str(path), "all").image(0)
 
