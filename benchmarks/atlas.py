@@ -41,9 +41,9 @@ from rot180.atlas.rows import Fields
 from rot180.atlas.state import State
 from rot180.atlas.summary import Summary
 from rot180.atlas.watching import Watching
-from rot180.datasets import ArrayDataset, decoded, open_dataset
+from rot180.datasets import ArrayDataset, decode_all, open_dataset
 from rot180.graph.fields import receptive_fields
-from rot180.networks.model import normalised
+from rot180.models.model import normalise
 
 BATCH = 16
 TURN = 6
@@ -79,7 +79,7 @@ class Scanned:
     def inputs(self, at: int) -> Tensor:
         """Prepare a batch, as a scan does."""
         values = torch.from_numpy(self.pictures[at : at + BATCH])
-        return normalised(values, *classifiers.IMAGENET).permute(0, 3, 1, 2)
+        return normalise(values, *classifiers.IMAGENET).permute(0, 3, 1, 2)
 
     def _observed(self, number: int) -> Observed:
         numbers, at = np.arange(number, number + BATCH), number % len(self.pictures)
@@ -136,7 +136,7 @@ def networks(chosen: Sequence[str], batches: int) -> None:
 def cifar10(where: str, turns: int) -> None:
     data = open_dataset(where, "all")
     named = rot180.load("two-layer")
-    array = decoded(data, named.size, named.channels)
+    array = decode_all(data, named.size, named.channels)
     assert isinstance(array, ArrayDataset)
     inputs = named.prepare(array.images).contiguous(memory_format=torch.channels_last)
     ratios, bares, scans = [], [], []

@@ -16,10 +16,10 @@ from tempfile import TemporaryDirectory
 import torch
 from torch.nn import functional as F
 
-from rot180.datasets import ArrayDataset, decoded, open_dataset
-from rot180.networks.recipe import Recipe
-from rot180.networks.training import train
-from rot180.networks.two_layer import TwoLayer
+from rot180.datasets import ArrayDataset, decode_all, open_dataset
+from rot180.models.two_layer import TwoLayer
+from rot180.training.loop import train
+from rot180.training.recipe import Recipe
 
 
 class PlainLoop:
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30, help="steps of 128 images in an epoch")
     asked = parser.parse_args()
 
-    photos = decoded(open_dataset("photos", "train"), (32, 32), 3)
+    photos = decode_all(open_dataset("photos", "train"), (32, 32), 3)
     count = min(128 * asked.steps, len(photos))
     data = ArrayDataset(photos.images[:count], photos.labels[:count], photos.classes)
     few = ArrayDataset(photos.images[-8:], photos.labels[-8:], photos.classes)

@@ -72,9 +72,9 @@ USUAL = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 def named(name: str) -> Any:
     """Return a model as the library loads it."""
-    from rot180.networks.model import NamedModel
+    from rot180.models.model import Model
 
-    return NamedModel(MODELS[name]().eval(), (), *USUAL.values(), (224, 224), name=name)
+    return Model(MODELS[name]().eval(), (), *USUAL.values(), (224, 224), name=name)
 
 
 def squares(count: int, size: int) -> np.ndarray:

@@ -34,7 +34,7 @@ from measuring import machine
 from torch import Tensor, nn
 
 import rot180
-from rot180.networks.model import NamedModel
+from rot180.models.model import Model
 from rot180.projection.automatic import measured, use_sample
 from rot180.projection.carry import Request
 from rot180.projection.effective import effective_box
@@ -89,11 +89,11 @@ def module_of(model: nn.Module, layer: str) -> nn.Module:
     return model.get_submodule(f"{head}.{NORMS[last]}" if head else "_bn1")
 
 
-def photographs(folder: str, named: NamedModel, count: int, first: int) -> Tensor:
+def photographs(folder: str, named: Model, count: int, first: int) -> Tensor:
     """Return photographs that lie evenly in a folder, as the network takes them."""
     data = rot180.open_dataset(folder, "all")
     places = [(first + n * len(data) // count) % len(data) for n in range(count)]
-    pictures = [rot180.datasets.fitted(data.image(n), named.size, 3) for n in places]
+    pictures = [rot180.datasets.resize_and_crop(data.image(n), named.size, 3) for n in places]
     return named.prepare(np.stack(pictures))
 
 
@@ -107,7 +107,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     model = efficientnet_lite0()
-    named = NamedModel(model, (), name="efficientnet-lite0", **mean_std())
+    named = Model(model, (), name="efficientnet-lite0", **mean_std())
     network = named.network()
     use_sample(network, photographs(options.photographs, named, 8, 3))
     images = photographs(options.photographs, named, options.units, 0)

@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 import rot180
 from rot180.atlas.scanned import model_of
 from rot180.cli import app, training
-from rot180.networks import published
+from rot180.models import published
 from tests import zoo
-from tests.networks.test_published import NAME as EFFICIENTNET
-from tests.networks.test_published import small
+from tests.models.test_published import NAME as EFFICIENTNET
+from tests.models.test_published import small
 
 
 def run(*words: object) -> tuple[int, str]:
@@ -269,7 +269,7 @@ def test_models_and_options_that_do_not_fit(words: str, said: str, tmp_path: Pat
     status, printed = run("project", "0", 0, *options)
     assert status == 1
     assert said in printed
-    assert "not foreseen" not in printed
+    assert "unexpected error" not in printed
 
 
 @pytest.mark.parametrize("command", [("figures",), ("trace", "z", "conv1", "0,0,0")])
@@ -330,7 +330,7 @@ def test_errors_are_sentences(words: str, said: str, tmp_path: Path) -> None:
     assert "error: " in printed
     assert said.format(**places) in printed
     assert "Traceback" not in printed
-    assert "not foreseen" not in printed
+    assert "unexpected error" not in printed
 
 
 def test_a_traceback_is_shown_on_request() -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from rot180 import Rot180Error
-from rot180.errors import listed
-from rot180.files import check_writable, private_folder, written_whole
+from rot180.errors import suggest
+from rot180.files import atomic_write, check_writable, private_folder
 
 
 def test_the_old_file_stays_when_writing_fails(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_the_old_file_stays_when_writing_fails(tmp_path: Path) -> None:
     path.write_text("old")
 
     def fail() -> None:
-        with written_whole(path) as beside:
+        with atomic_write(path) as beside:
             beside.write_text("half of the ne")
             raise ZeroDivisionError
 
@@ -33,7 +33,7 @@ def test_the_old_file_stays_when_writing_fails(tmp_path: Path) -> None:
 def test_a_new_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "made" / "on the way" / "x.txt"
     for words in ("one", "two"):
-        with written_whole(path) as beside:
+        with atomic_write(path) as beside:
             beside.write_text(words)
         assert path.read_text() == words
     assert list(path.parent.iterdir()) == [path]
@@ -43,7 +43,7 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(Rot180Error, match=r"Cannot write .*x.txt: .*file"),
-        written_whole(tmp_path / "file" / "x.txt"),
+        atomic_write(tmp_path / "file" / "x.txt"),
     ):
         pass
 
@@ -52,8 +52,8 @@ _FILL = """
 import resource, sys
 import numpy as np
 from rot180 import Rot180Error
-from rot180.networks.checkpoint import Checkpoint
-from rot180.networks.two_layer import TwoLayer
+from rot180.models.checkpoint import Checkpoint
+from rot180.models.two_layer import TwoLayer
 one = Checkpoint(TwoLayer().eval(), tuple("abcdefghij"), (.5,) * 3, (.2,) * 3, (32, 32))
 one.save(sys.argv[1])
 before = open(sys.argv[1], "rb").read()
@@ -79,14 +79,14 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path) -> None:
 
 
 def test_names_are_listed_the_nearest_first() -> None:
-    assert listed(["alpha", "beta", "gamma"], "gama").startswith("gamma, alpha")
-    assert listed(map(str, range(30))).endswith("11, … (30 in all)")
+    assert suggest(["alpha", "beta", "gamma"], "gama").startswith("gamma, alpha")
+    assert suggest(map(str, range(30))).endswith("11, … (30 in all)")
 
 
 _KILLED = """
 import os, signal, sys
-from rot180.files import written_whole
-with written_whole(sys.argv[1]) as beside:
+from rot180.files import atomic_write
+with atomic_write(sys.argv[1]) as beside:
     beside.write_bytes(bytes(1000))
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -112,7 +112,7 @@ def test_what_a_running_process_writes_is_left_alone(tmp_path: Path) -> None:
         (running / "x.txt").write_text("half")
         code = "import sys; from rot180.files import check_writable; check_writable(sys.argv[1])"
         subprocess.run([sys.executable, "-c", code, str(path)], check=True)
-        with written_whole(path) as beside:
+        with atomic_write(path) as beside:
             beside.write_text("another")
         assert (running / "x.txt").read_text() == "half"
     assert set(tmp_path.iterdir()) == {path, mine}
@@ -141,7 +141,7 @@ def test_a_renaming_is_confirmed_in_its_directory(tmp_path: Path, monkeypatch) -
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(Path, "replace", renamed)
     path = tmp_path / "new" / "x.txt"
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text("words")
     file, middle, *directories = events
     assert (file, middle) == ((path.stat().st_ino, False), "renamed")
@@ -159,7 +159,7 @@ def test_a_disk_that_does_not_confirm_is_said(tmp_path: Path, monkeypatch) -> No
     monkeypatch.setattr(os, "fsync", failing)
     with (
         pytest.raises(Rot180Error, match=r"x.txt is written, but the disk has not confirmed it"),
-        written_whole(tmp_path / "x.txt") as beside,
+        atomic_write(tmp_path / "x.txt") as beside,
     ):
         beside.write_text("words")
     assert (tmp_path / "x.txt").read_text() == "words"
@@ -171,7 +171,7 @@ def test_an_error_says_what_is_there_and_names_no_hidden_file(tmp_path: Path, th
     path.write_text("old")
 
     def fail() -> None:
-        with written_whole(path) as beside:
+        with atomic_write(path) as beside:
             if not there:
                 path.unlink()
             raise OSError(28, "No space left on device", str(beside))
@@ -185,13 +185,13 @@ def test_an_error_says_what_is_there_and_names_no_hidden_file(tmp_path: Path, th
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 300])
 def test_a_name_that_no_file_can_have(tmp_path: Path, name: str) -> None:
-    for write in (check_writable, lambda path: written_whole(path).__enter__()):
+    for write in (check_writable, lambda path: atomic_write(path).__enter__()):
         with pytest.raises(Rot180Error, match=r"No file can have the name|Cannot write"):
             write(tmp_path / name)
 
 
 def test_the_longest_name_can_be_written(tmp_path: Path) -> None:
     path = tmp_path / ("é" * 127)
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text("words")
     assert list(tmp_path.iterdir()) == [path]

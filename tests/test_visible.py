@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.table import Table
 
-from rot180 import console
+from rot180.cli import console
 from rot180.datasets import BadImage
 from rot180.errors import Rot180Error, Rot180Warning
 from rot180.visible import visible
@@ -39,7 +39,7 @@ def test_whatever_is_printed(as_table: bool, capsys: pytest.CaptureFixture[str])
         table.add_row(HOSTILE)
         console.page().print(table)
     else:
-        console.say(HOSTILE)
+        console.echo(HOSTILE)
     printed = capsys.readouterr().out
     assert "\\x1b" in printed
     assert not any(one in printed for one in "\x1b\x07\x9b\u202e")
@@ -66,4 +66,4 @@ def test_what_a_sentence_quotes_can_be_printed_and_sent(kind: type[Exception]) -
 
 def test_what_is_wrong_with_an_image_can_be_stored() -> None:
     error = BadImage("it names caf\udce9", "caf\udce9.png")
-    assert (error.reason, error.where) == (r"it names caf\xe9", r"caf\xe9.png")
+    assert (error.reason, error.description) == (r"it names caf\xe9", r"caf\xe9.png")

@@ -16,9 +16,10 @@ ROOMS = (
     "equations",
     "explain",
     "datasets",
-    "networks",
     "graph",
     "projection",
+    "models",
+    "training",
     "atlas",
     "figures",
     "web",
@@ -29,19 +30,17 @@ ROOMS = (
 GROUND = ("visible", "titles", "errors", "files", "device")
 """Modules that any package may use; they use only each other, upwards in this list."""
 
-BESIDE = {"console": "cli", "__main__": "cli"}
+BESIDE = {"__main__": "cli"}
 """Modules that belong to a package though they lie beside it."""
-
-DOWNWARDS = {("networks/model", "graph/capture"), ("networks/model", "graph/network")}
-"""The imports that go down the list, and may: what the page calls the exception."""
 
 SAID = {
     "equations": "back-propagation in NumPy",
     "explain": "one convolution, number by number",
     "datasets": "images in",
-    "networks": "models, training, weights",
     "graph": "a model as a list of steps",
     "projection": "features carried back to pixels",
+    "models": "anybody's models, by name",
+    "training": "the two-layer network, trained",
     "atlas": "a scan of a data set, one file",
     "figures": "pictures",
     "web": "the explorer",
@@ -109,17 +108,12 @@ def drawing() -> Drawing:
     for n, one in enumerate(users):
         x, out, into = right + column * (n + 1), top[one] + tall - 6, 6 + 7 * n
         used = [other for other in ROOMS if (one, other) in pairs]
-        above = [top[other] + into for other in used if top[other] < top[one]]
+        above = [top[other] + into for other in used]
         found.line((right, out), (x, out))
         found.line((x, out), (x, min(above)))
         found.disc(x, out, 3)
         for y in above:
             found.arrow((x, y), (right + 1, y))
-        for other in used:
-            if top[other] > top[one]:  # the exception: down the list
-                x, end = right - 40, top[other]
-                found.line((x, top[one] + tall), (x, end - 8), dashed=True)
-                found.arrow((x, end - 9), (x, end))
     return found
 
 

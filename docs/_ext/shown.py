@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import rot180
-from rot180.datasets.store import cache_directory
+from rot180.datasets.cache import cache_directory
 
 _CHECKOUT = Path(__file__).parents[2]
 _BESIDE = _CHECKOUT.parent / "shared" / "data" / "cifar10"

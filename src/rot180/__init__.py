@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rot180.datasets import open_dataset
     from rot180.graph.capture import capture
     from rot180.graph.network import Layer, Network
-    from rot180.networks.named import load
+    from rot180.models.load import load
     from rot180.projection.automatic import use_sample
     from rot180.projection.project import project
     from rot180.projection.result import Projection, Projections
@@ -31,7 +31,7 @@ _HOME = {
     "compare": "rot180.atlas.compare",
     "Layer": "rot180.graph.network",
     "Network": "rot180.graph.network",
-    "load": "rot180.networks.named",
+    "load": "rot180.models.load",
     "measure_effective_fields": "rot180.atlas.effective_fields",
     "merge": "rot180.atlas.merge",
     "open_dataset": "rot180.datasets",

@@ -1,4 +1,4 @@
-"""Where to compute: the graphics processor if there is one, the processor if not."""
+"""The device to compute on: a GPU if there is one, otherwise the CPU."""
 
 from typing import TYPE_CHECKING
 
@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     import torch
 
 
-def chosen_device(name: "str | torch.device" = "auto") -> "torch.device":
-    """Return the device of this name; "auto" is CUDA or Apple's MPS where there is one, else cpu.
+def resolve_device(name: "str | torch.device" = "auto") -> "torch.device":
+    """Return the device of this name; "auto" is CUDA or Apple's MPS if available, else the CPU.
 
     Raises:
-        Rot180Error: it does not exist on this machine.
+        Rot180Error: the device cannot be used on this machine.
     """
     import torch
 
@@ -21,7 +21,7 @@ def chosen_device(name: "str | torch.device" = "auto") -> "torch.device":
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        torch.ones(1, device=name).cpu()  # values must be able to come back, too
+        torch.ones(1, device=name).cpu()  # copying back must work, too
         return torch.device(name)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]

@@ -1,4 +1,4 @@
-"""The exception that rot180 raises on purpose, and its warning: sentences for the user."""
+"""The exception and the warning of rot180, and helpers that write their sentences."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -8,55 +8,60 @@ from typing import Any
 from rot180.visible import visible
 
 LARGEST = 2**63
-"""Whole numbers stay below it: NumPy, PyTorch and SQLite hold no larger ones."""
+"""Upper bound of whole numbers: NumPy, PyTorch and SQLite store no larger ones."""
 
 
 class Rot180Error(Exception):
-    """Something the user can put right: the message says what was wrong and what to do.
+    """An error that the user can correct: the message says what was wrong and what to do.
 
-    What the message quotes of files and names can be printed and sent: see ``visible``.
+    Control characters in the message are escaped (see ``visible``), so that it is safe to print.
     """
 
-    def __init__(self, *words: object) -> None:
-        super().__init__(*_visible(words))
+    def __init__(self, *args: object) -> None:
+        super().__init__(*_escaped(args))
 
 
 class Rot180Warning(UserWarning):
-    """Something the user may want to know, while the work goes on; shown as errors are."""
+    """Something the user may want to know that does not stop the work; escaped as errors are."""
 
-    def __init__(self, *words: object) -> None:
-        super().__init__(*_visible(words))
-
-
-def _visible(words: Iterable[object]) -> list[object]:
-    return [visible(one) if isinstance(one, str) else one for one in words]
+    def __init__(self, *args: object) -> None:
+        super().__init__(*_escaped(args))
 
 
-def listed(names: Iterable[str], wanted: str = "", limit: int = 12) -> str:
-    """Name what exists, the names nearest to ``wanted`` first, at most ``limit`` of them."""
-    everything = list(names)
-    near = get_close_matches(wanted, everything, n=limit, cutoff=0.3)
-    ordered = near + [name for name in everything if name not in near]
+def _escaped(args: Iterable[object]) -> list[object]:
+    return [visible(arg) if isinstance(arg, str) else arg for arg in args]
+
+
+def suggest(names: Iterable[str], wanted: str = "", limit: int = 12) -> str:
+    """List names for a sentence, those most similar to ``wanted`` first, at most ``limit``."""
+    known = list(names)
+    similar = get_close_matches(wanted, known, n=limit, cutoff=0.3)
+    ordered = similar + [name for name in known if name not in similar]
     shown = ", ".join(ordered[:limit])
     return shown + (f", … ({len(ordered)} in all)" if len(ordered) > limit else "")
 
 
-def check_name(name: str, what: str, known: Iterable[str]) -> None:
-    """See that there is something of this name; ``what`` says what is named.
+def check_choice(name: str, what: str, known: Iterable[str]) -> None:
+    """Check that a name is one of the known ones.
+
+    Args:
+        name: the name.
+        what: the kind of thing that it names, for the message.
+        known: all names of this kind.
 
     Raises:
-        Rot180Error: there is not; the message says what there is.
+        Rot180Error: the name is unknown; the message lists the known ones.
     """
     known = list(known)
     if name not in known:
-        raise Rot180Error(f"There is no {what} '{name}'. There are: {listed(known, name)}.")
+        raise Rot180Error(f"There is no {what} '{name}'. There are: {suggest(known, name)}.")
 
 
-def whole_number(value: Any, what: str) -> int:
-    """Return what Python, NumPy or PyTorch write for a whole number as an int.
+def as_int(value: Any, what: str) -> int:
+    """Return a whole number of Python, NumPy or PyTorch as an int.
 
     Raises:
-        Rot180Error: it is something else; ``what`` names it in the message.
+        Rot180Error: the value is not a whole number; ``what`` names it in the message.
     """
     try:
         if isinstance(value, bool):
@@ -70,9 +75,9 @@ def whole_number(value: Any, what: str) -> int:
 
 
 def shortened(value: Any, most: int = 80) -> str:
-    """Return how Python writes a value, cut where it is long: for sentences about input."""
+    """Return the ``repr`` of a value, cut after ``most`` characters: for sentences about input."""
     try:
-        words = repr(value)
+        text = repr(value)
     except (ValueError, RecursionError):  # whole numbers of thousands of digits; deep lists
         return f"a {type(value).__name__} that is too long to be shown"
-    return words if len(words) <= most else f"{words[:most]}…"
+    return text if len(text) <= most else f"{text[:most]}…"

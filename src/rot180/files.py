@@ -1,49 +1,52 @@
-"""Files that are either the old one or the new one, never half of each."""
+"""Reading and writing files: whole or not at all, and nothing but regular files."""
 
 import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 
 from rot180.errors import Rot180Error
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing is locked there, and nothing cleared away
+except ImportError:  # Windows: no folder is locked there, and leftover folders stay
     fcntl = None  # type: ignore[assignment]
 
-_UNCONFIRMABLE = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EBADF)
-"""What file systems answer that cannot confirm a directory, or may not be asked to."""
-_LOCKLESS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL)
-"""What file systems answer that have no locks. Nothing is cleared away there."""
-_OURS = "-rot180-"
+_NO_DIRECTORY_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EBADF)
+"""Errors of file systems that cannot synchronise a directory, or do not permit it."""
+_NO_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL)
+"""Errors of file systems without locks. Leftover folders are not removed there."""
+_PRIVATE = "-rot180-"
+"""Part of the name of every private folder."""
 
 
 @contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
-    """Yield a path to write to, in a folder beside ``path``; rename it onto ``path`` at the end.
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path in a folder beside ``path``; rename it onto ``path`` at the end.
 
-    A full disk, a signal or an exception leaves the old file as it was. What a process that was
-    killed left of its own attempts at this file is cleared away.
+    A full disk, a signal or an exception leaves the old file as it was. Temporary folders that
+    killed processes left behind for the same file are removed.
 
     Raises:
         Rot180Error: the directory cannot be made or written to, or the disk is full.
     """
-    path = _named(path)
+    path = _checked_path(path)
     folder: Path | None = None
     try:
-        changed = _made(path.parent)
+        changed = _make_directory(path.parent)
         with private_folder(path) as folder:
-            beside = folder / path.name
-            beside.touch()
-            yield beside
-            with beside.open("rb") as written:
+            temporary = folder / path.name
+            temporary.touch()
+            yield temporary
+            with temporary.open("rb") as written:
                 os.fsync(written.fileno())
-            beside.chmod(0o666 & ~_umask())
-            beside.replace(path)
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
     except OSError as error:
         outcome = (
             "The file that was there is unchanged."
@@ -51,10 +54,10 @@ def written_whole(path: str | Path) -> Iterator[Path]:
             else "There is no file of this name now."
         )
         raise Rot180Error(
-            f"Cannot write {path}: {error.strerror or error}{_place(error, folder)}. {outcome}"
+            f"Cannot write {path}: {error.strerror or error}{_location(error, folder)}. {outcome}"
         ) from error
     try:
-        confirm(changed)
+        sync_directories(changed)
     except OSError as error:
         raise Rot180Error(
             f"{path} is written, but the disk has not confirmed it ({error.strerror or error}): "
@@ -64,16 +67,16 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def private_folder(path: Path) -> Iterator[Path]:
-    """Make a hidden folder beside ``path`` for what is to become it; remove it at the end.
+    """Make a hidden folder beside ``path`` for its temporary files; remove it at the end.
 
-    Such folders of processes that no longer run are removed first. A folder's owner holds a lock
-    on it, which ends with the process: what can be locked belongs to nobody.
+    Folders of processes that no longer run are removed first. The owner of a folder holds a lock
+    on it, which ends with the process: a folder that can be locked has no owner.
 
     Raises:
         OSError: the folder cannot be made.
     """
-    prefix = f".{path.name[:40]}{_OURS}"  # a name has 255 bytes at most
-    _clear(path.parent, prefix)
+    prefix = f".{path.name[:40]}{_PRIVATE}"  # a name has 255 bytes at most
+    _remove_leftovers(path.parent, prefix)
     folder, handle = _locked_folder(path.parent, prefix)
     try:
         yield folder
@@ -84,26 +87,48 @@ def private_folder(path: Path) -> Iterator[Path]:
 
 
 def check_writable(path: str | Path) -> None:
-    """Find out now whether :func:`written_whole` could write this file later.
+    """Check now that :func:`atomic_write` will be able to write this file.
 
     Raises:
-        Rot180Error: it could not.
+        Rot180Error: the file cannot be written.
     """
-    path = _named(path)
+    path = _checked_path(path)
     try:
         if path.is_dir():
             raise Rot180Error(f"Cannot write {path}: it is a directory; name a file in it.")
-        _made(path.parent)
+        _make_directory(path.parent)
         with private_folder(path) as folder:
             (folder / path.name).touch()
     except OSError as error:
         raise Rot180Error(
-            f"Cannot write {path}: {error.strerror or error}{_place(error)}."
+            f"Cannot write {path}: {error.strerror or error}{_location(error)}."
         ) from error
 
 
+def open_regular(path: Path) -> BufferedReader:
+    """Open a regular file for reading. Pipes are not waited for, and devices are not opened.
+
+    Raises:
+        OSError: the file does not exist, may not be read, or is not a regular file.
+    """
+    # Opening a device can have effects, so the path is checked first. It may be replaced before it
+    # is opened, so the open file is checked, too.
+    if stat.S_ISREG(path.stat().st_mode):
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        file = os.fdopen(os.open(path, flags), "rb")
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file
+        file.close()
+    raise OSError(0, "it is not a regular file", str(path))
+
+
+def permission_hint(error: OSError) -> str:
+    """Return a sentence with a leading space that helps with a permission error, otherwise ""."""
+    return " Check its permissions." if isinstance(error, PermissionError) else ""
+
+
 def is_file(path: Path) -> bool:
-    """Say whether a file is there; what can be no file's name, or may not be looked at, is none."""
+    """Return whether the file exists; False for impossible names and where access is denied."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -111,17 +136,17 @@ def is_file(path: Path) -> bool:
 
 
 def is_directory(path: Path) -> bool:
-    """Say whether a directory is there, as :func:`is_file` does of files."""
+    """Return whether the directory exists, as :func:`is_file` does for files."""
     try:
         return path.is_dir()
     except (OSError, ValueError):
         return False
 
 
-def confirm(directories: Iterable[Path]) -> None:
-    """Wait until the names in these directories are on the disk: a renaming is not before.
+def sync_directories(directories: Iterable[Path]) -> None:
+    """Wait until the entries of these directories are on the disk, and with them a renaming.
 
-    File systems that cannot do that are left alone.
+    File systems that cannot synchronise directories are skipped.
 
     Raises:
         OSError: the disk failed.
@@ -136,12 +161,12 @@ def confirm(directories: Iterable[Path]) -> None:
             finally:
                 os.close(handle)
         except OSError as error:
-            if error.errno not in _UNCONFIRMABLE:
+            if error.errno not in _NO_DIRECTORY_SYNC:
                 raise
 
 
-def _named(path: str | Path) -> Path:
-    """Return a path, if it can be one.
+def _checked_path(path: str | Path) -> Path:
+    """Return the path.
 
     Raises:
         Rot180Error: no file can have this name.
@@ -154,19 +179,19 @@ def _named(path: str | Path) -> Path:
     raise Rot180Error(f"No file can have the name {str(path)[:80]!r}: give another one.")
 
 
-def _made(directory: Path) -> list[Path]:
-    """Make a directory; return it and those in which something was made."""
+def _make_directory(directory: Path) -> list[Path]:
+    """Make a directory; return it and all directories that got a new entry."""
     missing = []
-    for one in (directory, *directory.parents):
-        if one.exists():
+    for path in (directory, *directory.parents):
+        if path.exists():
             break
-        missing.append(one)
+        missing.append(path)
     directory.mkdir(parents=True, exist_ok=True)
-    return [directory, *(one.parent for one in missing)]
+    return [directory, *(path.parent for path in missing)]
 
 
 def _locked_folder(parent: Path, prefix: str) -> tuple[Path, int | None]:
-    """Make a folder and lock it; another process may take it for left behind before it is."""
+    """Make a folder and lock it; try again if another process removes it before it is locked."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         try:
@@ -174,7 +199,7 @@ def _locked_folder(parent: Path, prefix: str) -> tuple[Path, int | None]:
         except BlockingIOError:
             continue
         except OSError as error:
-            if error.errno in _LOCKLESS:
+            if error.errno in _NO_LOCKS:
                 return folder, None
             with suppress(OSError):
                 folder.rmdir()
@@ -185,8 +210,8 @@ def _locked_folder(parent: Path, prefix: str) -> tuple[Path, int | None]:
         os.close(handle)
 
 
-def _clear(parent: Path, prefix: str) -> None:
-    """Remove the folders of processes that were killed, where they belong to the same user."""
+def _remove_leftovers(parent: Path, prefix: str) -> None:
+    """Remove this user's folders that killed processes left behind."""
     if fcntl is None:
         return
     with suppress(OSError):
@@ -199,7 +224,7 @@ def _clear(parent: Path, prefix: str) -> None:
 
 
 def _is_own(entry: os.DirEntry[str]) -> bool:
-    """Say whether this is a folder of the user: many may write into a place for temporary files."""
+    """Return whether the folder belongs to this user: others may write to the same directory."""
     mine = entry.stat(follow_symlinks=False).st_uid == os.geteuid()
     return mine and entry.is_dir(follow_symlinks=False)
 
@@ -208,8 +233,8 @@ def _lock(folder: Path) -> int:
     """Lock a folder until the returned handle is closed.
 
     Raises:
-        BlockingIOError: somebody else holds the lock.
-        OSError: there are no locks here.
+        BlockingIOError: another process holds the lock.
+        OSError: the file system has no locks.
     """
     if fcntl is None:
         raise OSError(errno.ENOTSUP, "no locks")
@@ -222,9 +247,9 @@ def _lock(folder: Path) -> int:
     return handle
 
 
-def _place(error: OSError, folder: Path | None = None) -> str:
-    """Say where, unless it is a file of which nobody has to know."""
-    if not isinstance(error.filename, str) or _OURS in error.filename:
+def _location(error: OSError, folder: Path | None = None) -> str:
+    """Return the file of an error in brackets; nothing for the files of a private folder."""
+    if not isinstance(error.filename, str) or _PRIVATE in error.filename:
         return ""
     inside = folder is not None and folder in Path(error.filename).parents
     return "" if inside else f" ({error.filename})"

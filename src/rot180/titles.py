@@ -1,18 +1,18 @@
-"""What a feature is called, everywhere: by its layer and number, and by its class if it is one."""
+"""Titles and labels of features: layer and number, and the class name of a class score."""
 
 from rot180.visible import visible
 
 _LONGEST = 40
-"""Characters of a class in a label below a tile."""
+"""Maximal number of characters of a class name in the label below a tile."""
 
 
 def feature_title(layer: str, channel: int, name: str = "") -> str:
-    """Return what a feature is called where it stands alone: in headings and captions.
+    """Return the title of a feature for headings and captions, where it stands alone.
 
     Args:
         layer: its layer.
-        channel: its number there.
-        name: of the class whose score it is; "" for any other feature.
+        channel: its number in the layer.
+        name: class whose score the feature is; "" for any other feature.
 
     Example:
         >>> from rot180.titles import feature_title
@@ -25,9 +25,9 @@ def feature_title(layer: str, channel: int, name: str = "") -> str:
 
 
 def feature_label(channel: int, name: str = "") -> str:
-    """Return what a feature is called where its layer is known: in tables and below tiles.
+    """Return the label of a feature for tables and tiles, where its layer is known.
 
-    A long name is cut.
+    A long class name is cut.
 
     Example:
         >>> from rot180.titles import feature_label
@@ -37,5 +37,5 @@ def feature_label(channel: int, name: str = "") -> str:
     if not name:
         return str(channel)
     shown = visible(name)
-    cut = shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1].rstrip()}…"
-    return f"{cut} ({channel})"
+    short = shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1].rstrip()}…"
+    return f"{short} ({channel})"

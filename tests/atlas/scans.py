@@ -80,14 +80,14 @@ class Odd:
     def image(self, index: int) -> np.ndarray:
         time.sleep(self._seconds)
         if index in self._broken:
-            raise BadImage("it is torn", self.where(index))
+            raise BadImage("it is torn", self.describe(index))
         return self._data.image(index)
 
     def label(self, index: int) -> int | None:
         return self._data.label(index)
 
-    def where(self, index: int) -> str:
-        return self._data.where(index)
+    def describe(self, index: int) -> str:
+        return self._data.describe(index)
 
 
 def rows_of(path: Path) -> dict[str, list[Any]]:

@@ -27,7 +27,7 @@ def refused(words: str, *command: object) -> None:
     assert status == 1, printed
     assert "error: " in printed
     assert words in " ".join(printed.split())
-    assert "not foreseen" not in printed
+    assert "unexpected error" not in printed
 
 
 @pytest.fixture(scope="module")

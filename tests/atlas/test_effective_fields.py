@@ -13,7 +13,7 @@ import rot180
 from rot180.datasets import ArrayDataset
 from rot180.errors import Rot180Error
 from rot180.figures.tiles import Tiles
-from rot180.networks.model import NamedModel
+from rot180.models.model import Model
 from tests.atlas.scans import change, pictures, rows_of
 
 SIDE = 96
@@ -24,17 +24,17 @@ def large_pictures(count: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def model() -> NamedModel:
+def model() -> Model:
     """A network whose first layer sees little and whose others see 67 pixels, and all."""
     torch.manual_seed(4)
     layers = [nn.Conv2d(3, 6, 5, 4, 2), nn.ReLU(), nn.Conv2d(6, 5, 17, padding=8), nn.ReLU6()]
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 4)]
     net = nn.Sequential(*layers, *head).eval()
-    return NamedModel(net, (), (0.5, 0.4, 0.45), (0.25, 0.2, 0.3), (SIDE, SIDE), name="large")
+    return Model(net, (), (0.5, 0.4, 0.45), (0.25, 0.2, 0.3), (SIDE, SIDE), name="large")
 
 
 @pytest.fixture(scope="module")
-def scanned(model: NamedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def scanned(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("fields") / "large.atlas"
     rot180.scan(model, ArrayDataset(large_pictures(12)), path, examples=4).close()
     return path
@@ -54,7 +54,7 @@ def measured(path: Path) -> list[tuple[str, int, int]]:
     return [tuple(row) for row in found]
 
 
-def test_a_field_is_that_of_the_examples_projection(path: Path, model: NamedModel) -> None:
+def test_a_field_is_that_of_the_examples_projection(path: Path, model: Model) -> None:
     images = model.prepare(large_pictures(12))
     with rot180.measure_effective_fields(path, model, examples=2) as atlas:
         count = 0
@@ -71,13 +71,13 @@ def test_a_field_is_that_of_the_examples_projection(path: Path, model: NamedMode
         assert count > 4
 
 
-def test_only_layers_with_large_fields_are_measured(path: Path, model: NamedModel) -> None:
+def test_only_layers_with_large_fields_are_measured(path: Path, model: Model) -> None:
     rot180.measure_effective_fields(path, model).close()
     assert {layer for layer, _, _ in measured(path)} == {"2", "6"}
 
 
 def test_measuring_goes_on_where_it_stopped(
-    path: Path, model: NamedModel, monkeypatch: pytest.MonkeyPatch
+    path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rot180.atlas.effective_fields._STORED_TOGETHER", 2)
     seen: list[tuple[int, int]] = []
@@ -99,7 +99,7 @@ def test_measuring_goes_on_where_it_stopped(
     assert len(measured(path)) == total
 
 
-def test_other_tables_stay_as_they_are(path: Path, model: NamedModel) -> None:
+def test_other_tables_stay_as_they_are(path: Path, model: Model) -> None:
     before = rows_of(path)
     rot180.measure_effective_fields(path, model, layers="2").close()
     after = rows_of(path)
@@ -107,7 +107,7 @@ def test_other_tables_stay_as_they_are(path: Path, model: NamedModel) -> None:
     assert after == before
 
 
-def test_tiles_show_an_examples_own_field(path: Path, model: NamedModel) -> None:
+def test_tiles_show_an_examples_own_field(path: Path, model: Model) -> None:
     with rot180.measure_effective_fields(path, model) as atlas:
         tiles = Tiles(atlas["2"], atlas.size)
         for feature in atlas["2"]:
@@ -127,7 +127,7 @@ def test_tiles_show_an_examples_own_field(path: Path, model: NamedModel) -> None
 
 
 def test_a_later_scan_that_changes_examples_forgets_their_fields(
-    model: NamedModel, tmp_path: Path
+    model: Model, tmp_path: Path
 ) -> None:
     path, data = tmp_path / "part.atlas", ArrayDataset(large_pictures(12))
     parts = [tmp_path / f"{n}.atlas" for n in (1, 2)]
@@ -141,7 +141,7 @@ def test_a_later_scan_that_changes_examples_forgets_their_fields(
 @pytest.mark.parametrize(
     "values", ["top = -1", "bottom = 97", "bottom = top", "\"left\" = 'x'", "rank = 'x'"]
 )
-def test_fields_that_cannot_be_are_damage(path: Path, model: NamedModel, values: str) -> None:
+def test_fields_that_cannot_be_are_damage(path: Path, model: Model, values: str) -> None:
     rot180.measure_effective_fields(path, model).close()
     change(path, f"UPDATE effective_field SET {values} WHERE feature = 6 OR feature = 7")
     with rot180.open(path) as atlas:
@@ -154,7 +154,7 @@ def test_fields_that_cannot_be_are_damage(path: Path, model: NamedModel, values:
             read()
 
 
-def test_what_cannot_be_measured_is_said(path: Path, model: NamedModel, tmp_path: Path) -> None:
+def test_what_cannot_be_measured_is_said(path: Path, model: Model, tmp_path: Path) -> None:
     with pytest.raises(Rot180Error, match="At least one example"):
         rot180.measure_effective_fields(path, model, examples=0)
     with pytest.raises(Rot180Error, match="no layer 'x'"):

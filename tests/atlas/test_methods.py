@@ -12,23 +12,21 @@ import rot180
 from rot180.atlas import choosing
 from rot180.atlas.scan import Going
 from rot180.errors import Rot180Error
-from rot180.networks.model import NamedModel
+from rot180.models.model import Model
 from rot180.projection import automatic
 from tests.atlas.scans import SIZE, SmallNet, change, normalisation, pictures, read_everything
 
 pytestmark = pytest.mark.usefixtures("methods_tested")
 
 
-def named() -> NamedModel:
+def named() -> Model:
     torch.manual_seed(3)
     found = normalisation()
-    return NamedModel(
-        SmallNet().eval(), (), found["mean"], found["std"], (SIZE, SIZE), name="small"
-    )
+    return Model(SmallNet().eval(), (), found["mean"], found["std"], (SIZE, SIZE), name="small")
 
 
 @pytest.fixture(scope="module")
-def model() -> NamedModel:
+def model() -> Model:
     return named()
 
 
@@ -38,13 +36,13 @@ def data() -> np.ndarray:
 
 
 @pytest.fixture
-def path(model: NamedModel, data: np.ndarray, tmp_path: Path) -> Path:
+def path(model: Model, data: np.ndarray, tmp_path: Path) -> Path:
     path = tmp_path / "small.atlas"
     rot180.scan(model, data, path, batch=4).close()
     return path
 
 
-def test_every_layer_has_a_method_and_how_faithful_it_is(path: Path, model: NamedModel) -> None:
+def test_every_layer_has_a_method_and_how_faithful_it_is(path: Path, model: Model) -> None:
     with rot180.open(path) as atlas:
         assert list(atlas.faithfulness) == list(atlas)
         for name, found in atlas.faithfulness.items():

@@ -12,7 +12,7 @@ import rot180
 from rot180.atlas.scan import Going
 from rot180.datasets import ArrayDataset, open_dataset
 from rot180.errors import Rot180Error
-from rot180.networks.model import NamedModel
+from rot180.models.model import Model
 from tests.atlas.scans import (
     normalisation,
     pictures,
@@ -27,7 +27,7 @@ IMAGES, BATCH, KEPT = 250, 8, 9
 
 
 @pytest.fixture(scope="module")
-def model() -> NamedModel:
+def model() -> Model:
     return rot180.load("two-layer")
 
 
@@ -41,7 +41,7 @@ def photos() -> ArrayDataset:
 
 @pytest.fixture(scope="module")
 def atlas(
-    model: NamedModel, photos: ArrayDataset, tmp_path_factory: pytest.TempPathFactory
+    model: Model, photos: ArrayDataset, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[rot180.Atlas]:
     path = tmp_path_factory.mktemp("scan") / "photos.atlas"
     with rot180.scan(model, photos, path, batch=BATCH, sample=100) as found:
@@ -49,7 +49,7 @@ def atlas(
 
 
 @pytest.fixture(scope="module")
-def maps(model: NamedModel, photos: ArrayDataset) -> dict[str, np.ndarray]:
+def maps(model: Model, photos: ArrayDataset) -> dict[str, np.ndarray]:
     """All maps of all layers on all images."""
     inputs, network = model.prepare(photos.images), model.network()
     return {name: network.maps(inputs, name).double().numpy() for name in network.layers}
@@ -73,7 +73,7 @@ def test_what_it_says_about_itself(atlas: rot180.Atlas, photos: ArrayDataset) ->
     assert [one.name for one in atlas.path.parent.iterdir()] == ["photos.atlas"]
 
 
-def test_layers_are_those_of_the_network(atlas: rot180.Atlas, model: NamedModel) -> None:
+def test_layers_are_those_of_the_network(atlas: rot180.Atlas, model: Model) -> None:
     for name, layer in model.network().layers.items():
         found = atlas[name]
         for fact in ("kind", "channels", "height", "width", "rectifier", "receptive_field"):
@@ -83,7 +83,7 @@ def test_layers_are_those_of_the_network(atlas: rot180.Atlas, model: NamedModel)
 
 @pytest.mark.slow
 def test_examples_are_the_strongest_images(
-    atlas: rot180.Atlas, model: NamedModel, maps: dict[str, np.ndarray]
+    atlas: rot180.Atlas, model: Model, maps: dict[str, np.ndarray]
 ) -> None:
     network = model.network()
     for name, layer in atlas.items():
@@ -157,7 +157,7 @@ def test_histograms_count_the_images_by_their_peaks(
 
 
 def sampled(
-    atlas: rot180.Atlas, model: NamedModel, photos: ArrayDataset, maps: np.ndarray, name: str
+    atlas: rot180.Atlas, model: Model, photos: ArrayDataset, maps: np.ndarray, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Activations (samples, channels) and mean colours (samples, 3) at the sampled positions."""
     network = model.network()
@@ -177,7 +177,7 @@ def sampled(
 @pytest.mark.parametrize("name", ["conv1", "conv2", "head"])
 def test_colours_and_partners_are_those_of_the_sampled_positions(
     atlas: rot180.Atlas,
-    model: NamedModel,
+    model: Model,
     photos: ArrayDataset,
     maps: dict[str, np.ndarray],
     name: str,
@@ -231,7 +231,7 @@ def test_pictures_are_the_images_exactly(atlas: rot180.Atlas, photos: ArrayDatas
     for number in sorted(wanted):
         picture = atlas.picture(number)
         assert (picture.number, picture.label) == (number, photos.label(number))
-        assert picture.name == photos.where(number)
+        assert picture.name == photos.describe(number)
         np.testing.assert_array_equal(picture.pixels, photos.image(number))
     missing = next(number for number in range(IMAGES) if number not in wanted)
     with pytest.raises(Rot180Error, match=f"Image {missing} is no example of any feature"):

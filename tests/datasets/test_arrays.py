@@ -14,7 +14,7 @@ def test_images_and_labels_come_back() -> None:
     assert isinstance(dataset, Dataset)
     np.testing.assert_array_equal(dataset.image(2), IMAGES[2])
     assert [dataset.label(index) for index in range(4)] == [1, 0, None, 1]
-    assert dataset.where(3) == "mine, image 3"
+    assert dataset.describe(3) == "mine, image 3"
     assert dataset.bad == ()
     assert "4 images of 5 x 6 x 3" in repr(dataset)
     assert len(list(dataset.image(index) for index in range(len(dataset)))) == 4

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rot180.datasets import open_dataset
+from rot180.datasets import decode_all, open_dataset
+from rot180.datasets.base import image_name
 from rot180.datasets.class_names import LARGEST_FILE, read_class_file
-from rot180.datasets.dataset import image_name
-from rot180.datasets.decoded import decoded
 from rot180.errors import Rot180Error, Rot180Warning
 from rot180.figures.subject import first_of_class
 from tests.datasets.dataset_files import put, put_images
@@ -101,7 +100,7 @@ WRONG = [
     (b"", "There is no class in"),
     ("a\tb\nc\n", "its class 2 has 1 columns"),
     ("a\tb\tc\td\n", "its class 1 has 4 columns"),
-    ("0\tx\ty\nzero\tz\ty\n", "this one is 'zero'"),
+    ("0\tx\ty\nzero\tz\ty\n", "but it has 'zero'"),
     ("0\tx\ta\n0\ty\tb\n", "names two classes by the index 0"),
     ("x\ta\nx\tb\n", "names two classes by the identifier 'x'"),
     ("a" * 501, "has a name of 501 characters"),
@@ -181,8 +180,8 @@ def test_images_have_names_within_their_data_set(tmp_path: Path) -> None:
     dataset = open_dataset(str(tmp_path / "set"), "all")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        array = decoded(dataset, (8, 8), 3)
+        array = decode_all(dataset, (8, 8), 3)
     for one in (dataset, array):
         assert [image_name(one, n) for n in range(3)] == PICTURES
-        assert str(tmp_path) in one.where(0)
+        assert str(tmp_path) in one.describe(0)
     assert first_of_class(array, "n02012849") == first_of_class(array, "crane") == 2

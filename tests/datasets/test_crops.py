@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rot180.datasets import ArrayDataset, crops, decode_file, fitted
+from rot180.datasets import ArrayDataset, crops, decode_file, resize_and_crop
 from rot180.errors import Rot180Error
 
 SIDES = st.integers(8, 1500)
@@ -49,16 +49,16 @@ def test_the_photographs_of_packages_that_rot180_needs_are_all_there() -> None:
 def test_a_crop_is_the_part_of_the_photograph_that_its_name_says(small: ArrayDataset) -> None:
     assert 100 <= len(small) <= 280
     assert small.images.shape[1:] == (32, 32, 3)
-    index = next(n for n in range(len(small)) if small.where(n).startswith("cat, "))
+    index = next(n for n in range(len(small)) if small.describe(n).startswith("cat, "))
     for number in (index, index + 7):
-        top, bottom, left, right = map(int, re.findall(r"\d+", small.where(number)))
+        top, bottom, left, right = map(int, re.findall(r"\d+", small.describe(number)))
         label = small.label(number)
         assert label is not None
         assert small.classes[label] == "cat"
         (photograph,) = (one for one in crops.PHOTOGRAPHS if one.name == "cat")
         assert photograph.path is not None
         part = decode_file(photograph.path)[top:bottom, left:right]
-        assert np.array_equal(small.image(number), fitted(part, (32, 32), 3))
+        assert np.array_equal(small.image(number), resize_and_crop(part, (32, 32), 3))
 
 
 def test_the_crops_are_the_same_every_time(small: ArrayDataset) -> None:

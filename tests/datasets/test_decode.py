@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rot180.datasets import BadImage, bad_image_policy, decode, fitted
-from rot180.datasets.decode import _any_image, _plain_jpeg, decode_file
+from rot180.datasets import BadImage, bad_image_policy, decode, resize_and_crop
+from rot180.datasets.decode import _decode_any, _decode_plain_jpeg, decode_file
 from rot180.errors import Rot180Error
 from tests.datasets.dataset_files import encoded, pixels, put
 
@@ -82,7 +82,7 @@ def test_a_truncated_image_is_bad(kind: str) -> None:
 def test_what_is_no_image_is_bad(data: bytes, reason: str) -> None:
     with pytest.raises(BadImage, match=reason) as caught:
         decode(data, "x.png")
-    assert caught.value.where == "x.png"
+    assert caught.value.description == "x.png"
     assert reason in caught.value.reason
 
 
@@ -121,30 +121,30 @@ def test_damage_is_an_image_or_bad_and_nothing_else(data: bytes, at: int) -> Non
 def test_any_image_fits_any_size(
     h: int, w: int, height: int, width: int, channels: int, wanted: int
 ) -> None:
-    result = fitted(pixels(8, h, w, channels), (height, width), wanted)
+    result = resize_and_crop(pixels(8, h, w, channels), (height, width), wanted)
     assert result.shape == (height, width, wanted)
-    constant = fitted(np.full((h, w, channels), 77, np.uint8), (height, width), wanted)
+    constant = resize_and_crop(np.full((h, w, channels), 77, np.uint8), (height, width), wanted)
     assert set(np.unique(constant)) == {77}
 
 
 def test_an_image_of_the_right_size_keeps_its_pixels() -> None:
     array = pixels(9)
-    np.testing.assert_array_equal(fitted(array, (8, 10), 3), array)
+    np.testing.assert_array_equal(resize_and_crop(array, (8, 10), 3), array)
     grey = pixels(9, channels=1)
-    np.testing.assert_array_equal(fitted(grey, (8, 10), 3), np.repeat(grey, 3, axis=2))
+    np.testing.assert_array_equal(resize_and_crop(grey, (8, 10), 3), np.repeat(grey, 3, axis=2))
 
 
 def test_the_long_side_is_cut_evenly() -> None:
     array = np.zeros((10, 30, 3), dtype=np.uint8)
     array[:, 10:20] = 200
-    np.testing.assert_array_equal(fitted(array, (10, 10), 3), np.full((10, 10, 3), 200))
+    np.testing.assert_array_equal(resize_and_crop(array, (10, 10), 3), np.full((10, 10, 3), 200))
 
 
 def test_sizes_and_channels_that_cannot_be_are_refused() -> None:
     with pytest.raises(Rot180Error, match="cannot be 0 x 4 pixels"):
-        fitted(pixels(0), (0, 4), 3)
+        resize_and_crop(pixels(0), (0, 4), 3)
     with pytest.raises(Rot180Error, match="not 2"):
-        fitted(pixels(0), (4, 4), 2)
+        resize_and_crop(pixels(0), (4, 4), 2)
 
 
 JPEGS = ({}, {"progressive": True}, {"subsampling": 0}, {"quality": 95, "comment": b"noise"})
@@ -173,18 +173,18 @@ def test_the_short_way_through_a_jpeg_file_leads_to_the_same_pixels(
     array = pixels(seed, height, width, channels)
     image = Image.fromarray(array[:, :, 0] if channels == 1 else array)
     whole = saved(image, "JPEG", **options)
-    short = _plain_jpeg(whole)
+    short = _decode_plain_jpeg(whole)
     assert short is not None
-    np.testing.assert_array_equal(short, _any_image(io.BytesIO(whole), "whole", None))
+    np.testing.assert_array_equal(short, _decode_any(io.BytesIO(whole), "whole", None))
     assert short.flags.writeable
     # Damage is found by both, or both show it alike.
     damaged = bytearray(whole)
     for place, value in changes:
         damaged[place % len(whole)] = value
     for data in (bytes(damaged), bytes(damaged[:length])):
-        short = _plain_jpeg(data)
+        short = _decode_plain_jpeg(data)
         if short is not None:
-            np.testing.assert_array_equal(short, _any_image(io.BytesIO(data), "damaged", None))
+            np.testing.assert_array_equal(short, _decode_any(io.BytesIO(data), "damaged", None))
 
 
 def test_the_short_way_is_not_taken_past_an_orientation_or_a_bomb(
@@ -193,10 +193,10 @@ def test_the_short_way_is_not_taken_past_an_orientation_or_a_bomb(
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = saved(Image.fromarray(pixels(0, 8, 16)), "JPEG", exif=exif)
-    assert _plain_jpeg(turned) is None
+    assert _decode_plain_jpeg(turned) is None
     assert decode(turned).shape == (16, 8, 3)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    assert _plain_jpeg(encoded(pixels(0, 8, 16), "JPEG")) is None
+    assert _decode_plain_jpeg(encoded(pixels(0, 8, 16), "JPEG")) is None
 
 
 def test_the_policy_is_skip_or_fail() -> None:
@@ -243,15 +243,15 @@ def test_a_large_image_has_the_pixels_of_an_ordinary_one(
     monkeypatch.setattr(decoding, "BAND", 70)
     monkeypatch.setattr(decoding, "READ_WHOLE", 20)
     for fit in (None, (size, channels)):
-        wanted = ordinary if fit is None else fitted(ordinary, *fit)
-        np.testing.assert_array_equal(decode(data, fit=fit), wanted, strict=True)
-        np.testing.assert_array_equal(decode_file(path, fit=fit), wanted, strict=True)
+        wanted = ordinary if fit is None else resize_and_crop(ordinary, *fit)
+        np.testing.assert_array_equal(decode(data, target=fit), wanted, strict=True)
+        np.testing.assert_array_equal(decode_file(path, target=fit), wanted, strict=True)
 
 
 def test_large_images_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encoded(pixels(0, 20, 20))
     at_once = most = 0
-    real = decoding.pixels_of
+    real = decoding.to_array
 
     def watched(image: Image.Image, where: str) -> np.ndarray:
         nonlocal at_once, most
@@ -261,7 +261,7 @@ def test_large_images_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch)
         at_once -= 1
         return real(image, where)
 
-    monkeypatch.setattr(decoding, "pixels_of", watched)
+    monkeypatch.setattr(decoding, "to_array", watched)
     for large, expected in ((10**6, {2, 3, 4}), (300, {1})):
         monkeypatch.setattr(decoding, "LARGE", large)
         most = 0
@@ -285,7 +285,7 @@ def test_a_file_of_too_many_bytes_is_not_read(
     path = tmp_path / "sparse.png"
     with path.open("wb") as file:
         file.truncate(3 * 10**9)
-    monkeypatch.setattr(decoding, "_any_image", None)  # nothing gets that far
+    monkeypatch.setattr(decoding, "_decode_any", None)  # nothing gets that far
     with pytest.raises(BadImage, match=r"sparse\.png: it has 3,000,000,000 bytes, and image files"):
         decode_file(path)
     monkeypatch.setattr(decoding, "FILE_BYTES", 99)
@@ -305,7 +305,7 @@ import resource, sys
 from rot180.datasets.decode import decode_file
 from pathlib import Path
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-decode_file(Path(sys.argv[1]), fit=((32, 32), 3))
+decode_file(Path(sys.argv[1]), target=((32, 32), 3))
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
@@ -357,7 +357,7 @@ def test_what_would_take_too_much_memory_is_said_before_it_is_decoded(
     }
     for data, bytes_a_pixel in files.values():
         monkeypatch.setattr(decoding, "MEMORY", bytes_a_pixel * 10_000)
-        decode(data, fit=((8, 8), 3))
+        decode(data, target=((8, 8), 3))
         monkeypatch.setattr(decoding, "MEMORY", bytes_a_pixel * 10_000 - 1)
         monkeypatch.setattr(decoding, "LARGE", 1)  # else the plain way is taken, of small images
         with pytest.raises(BadImage, match=r"100 x 100 pixels.* MB.*make it smaller"):

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rot180.datasets import BadImage, in_test, open_dataset
+from rot180.datasets import BadImage, is_test, open_dataset
 from rot180.errors import Rot180Error, Rot180Warning
 from tests.datasets.dataset_files import encoded, everything, pixels, put, put_parquet
 
@@ -37,15 +37,15 @@ def test_parquet_with_its_own_splits(tmp_path: Path, column: str, plain: bool) -
     assert everything(test) == [image.tobytes() for image in images[9:]]
     assert everything(both) == [image.tobytes() for image in images]
     assert [both.label(row) for row in range(11)] == [row % 2 for row in range(11)]
-    assert train.where(7) == "row 1 of train-00001-of-00002.parquet"
+    assert train.describe(7) == "row 1 of train-00001-of-00002.parquet"
     assert len({train.fingerprint, test.fingerprint, both.fingerprint}) == 3
 
 
 def test_one_parquet_file_is_divided_by_row(tmp_path: Path) -> None:
     path = put_parquet(tmp_path / "pets.parquet", [encoded(pixels(row)) for row in range(20)])
     train, test, both = (open_dataset(str(path), s) for s in ("train", "test", "all"))
-    assert [test.where(i) for i in range(len(test))] == [
-        f"row {row} of pets.parquet" for row in range(20) if in_test(f"row {row}")
+    assert [test.describe(i) for i in range(len(test))] == [
+        f"row {row} of pets.parquet" for row in range(20) if is_test(f"row {row}")
     ]
     assert everything(both) == everything(train) + everything(test)
     assert sorted(everything(both)) == sorted(pixels(row).tobytes() for row in range(20))
@@ -142,13 +142,13 @@ def test_the_fingerprint_of_a_file_is_of_its_content(tmp_path: Path) -> None:
 
 
 def test_large_files_are_sampled_to_the_last_byte(tmp_path: Path) -> None:
-    from rot180.datasets.fingerprints import of_file
+    from rot180.datasets.fingerprints import file_fingerprint
 
     content = bytearray(5 * 1024 * 1024)
-    before = of_file(put(tmp_path / "large", content))
+    before = file_fingerprint(put(tmp_path / "large", content))
     content[-1] = 1
-    assert of_file(put(tmp_path / "large", content)) != before
-    assert of_file(put(tmp_path / "large", content + b"\0")) != before
+    assert file_fingerprint(put(tmp_path / "large", content)) != before
+    assert file_fingerprint(put(tmp_path / "large", content + b"\0")) != before
 
 
 @pytest.mark.slow
@@ -159,7 +159,7 @@ def test_the_real_cifar10(cifar10_parquet: Path) -> None:
     assert train.classes[9] == "truck"
     assert train.image(0).shape == (32, 32, 3)
     assert {train.label(index) for index in range(0, 50_000, 100)} == set(range(10))
-    assert test.where(9_999) == "row 9999 of test.parquet"
+    assert test.describe(9_999) == "row 9999 of test.parquet"
 
 
 def put_columns(path: Path, metadata: dict[str, str] | None = None, **columns: Any) -> Path:
@@ -205,7 +205,7 @@ def test_labels_of_other_types_are_classes(tmp_path: Path, kind: str, column: st
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         dataset = open_dataset(str(put_columns(tmp_path / "x.parquet", **{column: values})), "all")
-    order = [int(dataset.where(row).split()[1]) for row in range(3)]
+    order = [int(dataset.describe(row).split()[1]) for row in range(3)]
     assert sorted(dataset.classes) == sorted(classes)
     assert [dataset.label(order.index(row)) for row in range(3)] == [
         None if label is None else dataset.classes.index(classes[label]) for label in labels
@@ -271,7 +271,7 @@ def test_names_in_parquet_that_are_no_text_are_shown_as_text(tmp_path: Path) -> 
     dataset = open_dataset(str(there), "all")
     assert dataset.classes == (r"\ud800", r"caf\xe9", r"caf\x5cxe9")
     assert dataset.name == r"caf\xe9"
-    assert r"of caf\xe9.parquet" in dataset.where(0)
+    assert r"of caf\xe9.parquet" in dataset.describe(0)
     assert sorted(everything(dataset)) == sorted(pixels(row).tobytes() for row in range(3))
 
 
@@ -312,7 +312,7 @@ def test_a_file_that_claims_too_much_is_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = put_columns(tmp_path / "x.parquet", label=pa.array([1, 0, 1]))
-    monkeypatch.setattr("rot180.datasets.parquet.ROWS_UNCHECKED", 2)
+    monkeypatch.setattr("rot180.datasets.parquet_file.ROWS_UNCHECKED", 2)
     assert len(open_dataset(str(path), "all")) == 3
     table = pa.table({"image": pa.nulls(10_000, pa.binary())})
     pq.write_table(table, path)
@@ -384,7 +384,7 @@ def test_a_row_group_that_is_too_large_to_be_held_is_refused(
 ) -> None:
     images = [encoded(pixels(n)) for n in range(6)]
     path = put_parquet(tmp_path / "x.parquet", images, plain=plain, group=6)
-    monkeypatch.setattr("rot180.datasets.parquet.GROUP_BYTES", sum(map(len, images)) // 2)
+    monkeypatch.setattr("rot180.datasets.parquet_file.GROUP_BYTES", sum(map(len, images)) // 2)
     with pytest.raises(Rot180Error, match=r"Row group 0 of .* smaller row groups"):
         open_dataset(str(path), "all").image(0)
 
@@ -396,8 +396,8 @@ def test_a_row_group_that_holds_more_than_it_says_is_not_read_to_its_end(
     image = encoded(pixels(1, 60, 60))
     path = put_parquet(tmp_path / "x.parquet", [image] * 1000, group=1000)
     assert path.stat().st_size < 10 * len(image)
-    monkeypatch.setattr("rot180.datasets.parquet.GROUP_BYTES", 100 * len(image))
-    monkeypatch.setattr("rot180.datasets.parquet.ROWS_AT_ONCE", 50)
+    monkeypatch.setattr("rot180.datasets.parquet_file.GROUP_BYTES", 100 * len(image))
+    monkeypatch.setattr("rot180.datasets.parquet_file.ROWS_AT_ONCE", 50)
     with pytest.raises(Rot180Error, match=r"Row group 0 of .* smaller row groups"):
         open_dataset(str(path), "all").image(0)
 

@@ -95,7 +95,7 @@ def test_sizes_classes_and_order(train: Photos, test: Photos) -> None:
 
 def test_a_tile_is_named_by_its_box(train: Photos) -> None:
     top, left, bottom, right = train.boxes[12]
-    assert train.where(12) == f"photo tissue, rows {top}-{bottom}, columns {left}-{right}"
+    assert train.describe(12) == f"photo tissue, rows {top}-{bottom}, columns {left}-{right}"
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ from rot180.equations import (
 )
 from rot180.equations.deconvnet import METHODS, UNPOOLINGS, backward_signals, project, seed_signal
 from rot180.equations.gradcheck import central_differences
-from rot180.networks.engines import equations_network
+from rot180.models.two_layer import equations_network
 from tests.equations.cases import Array, normal
 
 LAYERS = {"conv1": 32, "conv2": 64}

@@ -15,7 +15,7 @@ from rot180.equations import (
     Optimizer,
 )
 from rot180.equations.optimizers import orthogonalised
-from rot180.networks import optimizer as of_pytorch
+from rot180.training import muon as of_pytorch
 from tests.equations.cases import normal, relative, tensor
 
 seeds = st.integers(0, 99)

@@ -22,9 +22,9 @@ from rot180.figures.sheet import INK, Sheet
 from rot180.figures.single import one_projection
 from rot180.figures.subject import Subject, first_of_class, most_varied
 from rot180.graph.boxes import Box, Span
-from rot180.networks.checkpoint import Checkpoint
-from rot180.networks.model import NamedModel
-from rot180.networks.two_layer import TwoLayer
+from rot180.models.checkpoint import Checkpoint
+from rot180.models.model import Model
+from rot180.models.two_layer import TwoLayer
 from rot180.projection.pictures import scale_of
 
 
@@ -183,7 +183,7 @@ def test_a_single_projection(subject, tmp_path: Path, position) -> None:
 @pytest.mark.slow
 def test_a_large_image_is_drawn_smaller() -> None:
     model = torch.nn.Conv2d(3, 2, 3, padding=1)
-    named = NamedModel(model, (), (0.5,) * 3, (0.5,) * 3, (400, 1600), name="mine")
+    named = Model(model, (), (0.5,) * 3, (0.5,) * 3, (400, 1600), name="mine")
     data = ArrayDataset(np.zeros((1, 400, 1600, 3), np.uint8), name="black")
     layer = next(iter(named.network().layers))
     sheet = one_projection(Subject(named, data), layer, 1, None)

@@ -22,7 +22,7 @@ from rot180.figures.patches import patches
 from rot180.figures.sheet import Sheet, drawable, save_pages, shortened
 from rot180.figures.tiles import Tiles
 from rot180.graph.boxes import Box
-from rot180.networks.model import NamedModel
+from rot180.models.model import Model
 from rot180.projection.faithfulness import Faithfulness, Score
 from rot180.projection.pictures import scale_of, signed_picture
 
@@ -36,12 +36,12 @@ def few() -> ArrayDataset:
 
 
 @pytest.fixture(scope="module")
-def model() -> NamedModel:
+def model() -> Model:
     return rot180.load("two-layer")
 
 
 @pytest.fixture(scope="module")
-def atlas(few: ArrayDataset, model: NamedModel, tmp_path_factory: pytest.TempPathFactory) -> Atlas:
+def atlas(few: ArrayDataset, model: Model, tmp_path_factory: pytest.TempPathFactory) -> Atlas:
     return rot180.scan(model, few, tmp_path_factory.mktemp("atlas") / "few.atlas")
 
 
@@ -104,7 +104,7 @@ def test_tiles_are_the_stored_pixels_with_the_peak_at_one_place(atlas: Atlas, na
 
 @pytest.mark.slow
 def test_the_page_shows_these_tiles_and_the_projections_of_the_same_units(
-    atlas: Atlas, model: NamedModel, tmp_path: Path
+    atlas: Atlas, model: Model, tmp_path: Path
 ) -> None:
     layer, net = atlas["conv2"], model.network()
     tiles = Tiles(layer, atlas.size)
@@ -234,7 +234,7 @@ def test_pages_hold_every_feature_once_and_in_order(atlas: Atlas, tmp_path: Path
 
 @pytest.mark.slow
 def test_features_that_never_fire_are_left_out_and_counted(
-    few: ArrayDataset, model: NamedModel, tmp_path: Path
+    few: ArrayDataset, model: Model, tmp_path: Path
 ) -> None:
     silent = rot180.load("two-layer")
     with torch.no_grad():
@@ -252,7 +252,7 @@ def test_features_that_never_fire_are_left_out_and_counted(
 
 @pytest.mark.slow
 def test_without_pictures_the_data_are_needed(
-    few: ArrayDataset, model: NamedModel, atlas: Atlas, tmp_path: Path
+    few: ArrayDataset, model: Model, atlas: Atlas, tmp_path: Path
 ) -> None:
     with rot180.scan(model, few, tmp_path / "n.atlas", layers="conv1", images="none") as bare:
         with pytest.raises(Rot180Error, match="--images"):

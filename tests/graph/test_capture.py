@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import rot180
 from rot180 import Rot180Error
-from rot180.networks.two_layer import TwoLayer
+from rot180.models.two_layer import TwoLayer
 from rot180.projection.rules import WAYS_BACK
 from tests.models import Functional, TwoConvolutions, Varied, image, relative_error, seeded
 from tests.reference import Reference

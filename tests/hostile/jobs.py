@@ -14,11 +14,11 @@ import torch
 import rot180
 from rot180.atlas import scan as scanning
 from rot180.atlas import writing
-from rot180.networks.checkpoint import Checkpoint
-from rot180.networks.recipe import Recipe
-from rot180.networks.training import train
+from rot180.models.checkpoint import Checkpoint
+from rot180.training.loop import train
+from rot180.training.recipe import Recipe
 from tests.atlas.scans import normalisation, read_everything, rows_of, small_data, small_network
-from tests.networks.test_training import stripes
+from tests.training.test_loop import stripes
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ def _safetensors(data: bytes, rng: random.Random) -> bytes:
 def _checkpoints(place: Path) -> Callable[[Path, random.Random], None]:
     import rot180
 
-    data = (Path(rot180.__file__).parent / "networks/two-layer-cifar10.safetensors").read_bytes()
+    data = (Path(rot180.__file__).parent / "models/two-layer-cifar10.safetensors").read_bytes()
 
     def read(folder: Path, rng: random.Random) -> None:
         path = folder / "x.safetensors"
@@ -128,14 +128,14 @@ def _checkpoints(place: Path) -> Callable[[Path, random.Random], None]:
 
 
 def _runs(place: Path) -> Callable[[Path, random.Random], None]:
-    from rot180.networks.recipe import Recipe
-    from rot180.networks.training import train
-    from tests.networks.test_training import Recorder, stripes
+    from rot180.training.loop import train
+    from rot180.training.recipe import Recipe
+    from tests.training.test_loop import Recorder, stripes
 
     data, recipe = (stripes(64, 0), stripes(32, 1)), Recipe(epochs=2, batch=32, seed=5)
     path = place / "x.safetensors"
     with suppress(KeyboardInterrupt):
-        train(*data, recipe, path, watchers=(Recorder((1, 0)),), engine="equations")
+        train(*data, recipe, path, callbacks=(Recorder((1, 0)),), engine="equations")
     whole, state = path.read_bytes(), Path(f"{path}.resume").read_bytes()
 
     def read(folder: Path, rng: random.Random) -> None:
@@ -182,7 +182,7 @@ def _read_all(found: Any) -> None:
 
     for n in range(len(found)):
         found.label(n)
-        found.where(n)
+        found.describe(n)
         with suppress(BadImage):
             found.image(n)
 

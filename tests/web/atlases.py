@@ -15,7 +15,7 @@ from PIL import Image
 import rot180
 from rot180.atlas.reading import Atlas
 from rot180.atlas.scanned import model_of
-from rot180.networks.model import NamedModel
+from rot180.models.model import Model
 
 
 def late_one(folder: Path) -> Path:
@@ -35,7 +35,7 @@ def early_one(folder: Path) -> Path:
     return _scanned(rot180.load(str(folder / "early.safetensors")), folder / "early.atlas")
 
 
-def _scanned(model: NamedModel, path: Path) -> Path:
+def _scanned(model: Model, path: Path) -> Path:
     rot180.scan(model, rot180.open_dataset("photos", "test"), path, sample=200, batch=64).close()
     return path
 
@@ -44,7 +44,7 @@ def opened(paths: Sequence[Path]) -> list[Atlas]:
     return [rot180.open(path) for path in paths]
 
 
-def loader(atlas: Atlas) -> NamedModel:
+def loader(atlas: Atlas) -> Model:
     return model_of(atlas, device="cpu")
 
 

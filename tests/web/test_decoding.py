@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rot180.datasets import fitted
+from rot180.datasets import resize_and_crop
 from rot180.web import decoding
 from rot180.web.decoding import Decoder
 from rot180.web.failures import NotTaken, TooLarge
@@ -43,21 +43,25 @@ def test_a_picture_that_takes_too_long_ends_the_process_and_the_next_one_is_take
     decoder: Decoder,
 ) -> None:
     data, pixels = a_file()
-    np.testing.assert_array_equal(decoder.fitted(data, (32, 32), 3), fitted(pixels, (32, 32), 3))
+    np.testing.assert_array_equal(
+        decoder.fitted(data, (32, 32), 3), resize_and_crop(pixels, (32, 32), 3)
+    )
     decoder.seconds = 0.5
     began = time.perf_counter()
     with pytest.raises(NotTaken, match=r"decoding it takes more than 0\.5 seconds\.$"):
         decoder.fitted(endless_segments(4_900_000), (32, 32), 3)
     assert time.perf_counter() - began < 3
     decoder.seconds = 30.0
-    np.testing.assert_array_equal(decoder.fitted(data, (32, 32), 3), fitted(pixels, (32, 32), 3))
+    np.testing.assert_array_equal(
+        decoder.fitted(data, (32, 32), 3), resize_and_crop(pixels, (32, 32), 3)
+    )
 
 
 @pytest.mark.slow
 def test_one_process_decodes_all_pictures_and_ends_with_the_decoder(decoder: Decoder) -> None:
     data, pixels = a_file()
     for channels in (1, 3):
-        wanted = fitted(pixels, (20, 10), channels)
+        wanted = resize_and_crop(pixels, (20, 10), channels)
         np.testing.assert_array_equal(decoder.fitted(data, (20, 10), channels), wanted)
     process = decoder._process
     with pytest.raises(NotTaken, match="it is no JPEG, PNG, WebP, GIF or BMP file"):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rot180.datasets import fitted
+from rot180.datasets import resize_and_crop
 from rot180.web import uploads
 from rot180.web.shelf import Shelf
 from tests.web.atlases import ask
@@ -36,7 +36,7 @@ def test_a_picture_is_shown_as_the_network_takes_it(address: str, form: str) -> 
     assert told["address"] == f"{PATH}/{told['image']}"
     shown = ask(address, f"{PATH}/{told['image']}.png").pixels
     decoded = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-    np.testing.assert_array_equal(shown, fitted(decoded, (32, 32), 3))
+    np.testing.assert_array_equal(shown, resize_and_crop(decoded, (32, 32), 3))
     assert ask(address, f"{PATH}/{told['image']}/layers/conv2.json").json["peaks"]
     page = ask(address, told["address"], headers={"Accept": "text/html"})
     assert page.status == 200

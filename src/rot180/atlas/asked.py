@@ -13,10 +13,10 @@ from torch import Tensor
 
 from rot180.atlas.pictures import IMAGES
 from rot180.datasets import ArrayDataset, Dataset, bad_image_policy, open_dataset
-from rot180.errors import Rot180Error, check_name, listed, whole_number
+from rot180.errors import Rot180Error, as_int, check_choice, suggest
 from rot180.graph.network import Layer, Network
-from rot180.networks.model import NamedModel, normalised
-from rot180.networks.preprocessing import checked_count, per_channel
+from rot180.models.model import Model, normalise
+from rot180.models.preprocessing import check_channels, per_channel
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Subject:
 
     def prepared(self, images: UInt8[np.ndarray, "n h w c"]) -> Float[Tensor, "n c h w"]:
         """Return pictures as the network takes them, on its device."""
-        values = normalised(torch.from_numpy(images).to(self.network.device), self.mean, self.std)
+        values = normalise(torch.from_numpy(images).to(self.network.device), self.mean, self.std)
         return torch.movedim(values, -1, -3).to(self.network.dtype)
 
 
@@ -96,7 +96,7 @@ def subject_of(model: Any, mean: Any, std: Any) -> Subject:
     Raises:
         Rot180Error: it is none, or says too little or too much about its images.
     """
-    if isinstance(model, NamedModel):
+    if isinstance(model, Model):
         if mean is not None or std is not None:
             raise Rot180Error(
                 f"{model.name or 'The model'} knows its own mean and std: leave them out."
@@ -115,7 +115,7 @@ def subject_of(model: Any, mean: Any, std: Any) -> Subject:
         )
     given = {what: per_channel(one, what) for what, one in (("mean", mean), ("std", std))}
     for what, values in given.items():
-        checked_count(values, model.input_shape[0], what)
+        check_channels(values, model.input_shape[0], what)
     if model.input_shape[0] not in (1, 3):
         raise Rot180Error(
             f"The network takes {model.input_shape[0]} channels; pictures have 1 or 3."
@@ -192,7 +192,7 @@ def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise Rot180Error(
-                f"There is no layer '{pattern}' in this network. It has: {listed(names, pattern)}."
+                f"There is no layer '{pattern}' in this network. It has: {suggest(names, pattern)}."
             )
     return [name for name in names if any(fnmatchcase(name, one) for one in patterns)]
 
@@ -204,21 +204,21 @@ def _seconds(every: Any) -> float:
 
 
 def _at_least(value: Any, least: int, what: str) -> int:
-    number = whole_number(value, what)
+    number = as_int(value, what)
     if number < least:
         raise Rot180Error(f"{what} is at least {least}, not {number}.")
     return number
 
 
 def _kind_of_images(name: Any) -> str:
-    check_name(str(name), "way to store images", IMAGES)
+    check_choice(str(name), "way to store images", IMAGES)
     return str(name)
 
 
 def _checked_shard(shard: Any) -> tuple[int, int]:
     if not isinstance(shard, list | tuple) or len(shard) != 2:
         raise Rot180Error(f"A part is (i, n), the i-th of n; this one is {shard!r}.")
-    number, parts = (whole_number(one, "The number of a part, and of parts,") for one in shard)
+    number, parts = (as_int(one, "The number of a part, and of parts,") for one in shard)
     if not 1 <= number <= parts:
         raise Rot180Error(f"There is no part {number} of {parts}: parts go from 1 to {parts}.")
     return number, parts

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from rot180.datasets import BadImage, Dataset, fitted
+from rot180.datasets import BadImage, Dataset, resize_and_crop
 from rot180.errors import Rot180Error
 from rot180.graph.network import Layer, Network
 from rot180.projection.automatic import measured_all, use_sample
@@ -36,7 +36,7 @@ def sample_of(
             if number in found:
                 continue
             try:
-                found[number] = fitted(data.image(number), size, channels)
+                found[number] = resize_and_crop(data.image(number), size, channels)
             except BadImage:
                 continue
             break

@@ -17,7 +17,7 @@ from rot180.atlas.images import AtlasImages, PreparedImages
 from rot180.atlas.reading import Atlas, open_atlas
 from rot180.atlas.scanned import Scanned, model_of
 from rot180.atlas.writing import Writer
-from rot180.errors import Rot180Error, whole_number
+from rot180.errors import Rot180Error, as_int
 from rot180.projection.units import project_units
 
 SMALLEST_FIELD = 64
@@ -70,7 +70,7 @@ def measure_effective_fields(
         Luo et al., Understanding the effective receptive field, NeurIPS 2016.
     """
     path = Path(path)
-    count = whole_number(examples, "The number of examples")
+    count = as_int(examples, "The number of examples")
     if count < 1:
         raise Rot180Error(f"At least one example of each feature is measured; this is {count}.")
     with open_atlas(path) as atlas:

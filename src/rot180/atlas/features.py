@@ -10,7 +10,7 @@ import numpy as np
 
 from rot180.atlas import notebook
 from rot180.atlas.rows import Fields
-from rot180.errors import whole_number
+from rot180.errors import as_int
 from rot180.graph.boxes import Box
 
 if TYPE_CHECKING:
@@ -308,7 +308,7 @@ class AtlasLayer(Sequence[Feature]):
     def __getitem__(self, channel: Any) -> Any:
         if isinstance(channel, slice):
             return [self[one] for one in range(*channel.indices(len(self)))]
-        number = whole_number(channel, "The number of a feature")
+        number = as_int(channel, "The number of a feature")
         if not -len(self) <= number < len(self):
             raise IndexError(
                 f"layer '{self.name}' has {len(self)} features, 0 to {len(self) - 1}; not {number}"

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from rot180.atlas.identity import Identity
 from rot180.atlas.reading import Atlas
-from rot180.datasets import BadImage, Dataset, fitted
+from rot180.datasets import BadImage, Dataset, resize_and_crop
 from rot180.errors import Rot180Error
-from rot180.networks.model import NamedModel
+from rot180.models.model import Model
 
 Pixels = UInt8[np.ndarray, "h w c"]
 
@@ -43,10 +43,10 @@ class AtlasImages:
         """Return an image as the network takes it before normalisation."""
         if self.data is not None:
             try:
-                return fitted(self.data.image(image), self.atlas.size, self.atlas.channels)
+                return resize_and_crop(self.data.image(image), self.atlas.size, self.atlas.channels)
             except BadImage as error:
                 raise Rot180Error(
-                    f"{error.where} was read during the scan and cannot be read now: "
+                    f"{error.description} was read during the scan and cannot be read now: "
                     f"{error.reason}."
                 ) from error
         pixels = self.atlas.picture(image).pixels
@@ -66,7 +66,7 @@ class AtlasImages:
 class PreparedImages:
     """Normalised images (c, h, w) by their number, as ``project_units`` takes them."""
 
-    def __init__(self, named: NamedModel, pixels: Callable[[int], Pixels]) -> None:
+    def __init__(self, named: Model, pixels: Callable[[int], Pixels]) -> None:
         self.named, self.pixels = named, pixels
 
     def __getitem__(self, image: int) -> Tensor:

@@ -1,8 +1,8 @@
-"""The orders in which features are listed, each by one of their statistics."""
+"""The orders in which features are suggest, each by one of their statistics."""
 
 from typing import Any, NamedTuple
 
-from rot180.errors import Rot180Error, check_name
+from rot180.errors import Rot180Error, check_choice
 
 
 class Order(NamedTuple):
@@ -32,5 +32,5 @@ def checked_order(name: Any) -> Order:
     """
     if not isinstance(name, str):
         raise Rot180Error(f"An order is a word, as 'strongest', not {name!r}.")
-    check_name(name, "order", ORDERS)
+    check_choice(name, "order", ORDERS)
     return ORDERS[name]

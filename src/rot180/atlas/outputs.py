@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rot180.datasets import Dataset
-from rot180.datasets.dataset import numbered_classes
+from rot180.datasets.base import numbered_classes
 from rot180.graph.network import Network
 
 

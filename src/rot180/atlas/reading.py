@@ -30,8 +30,8 @@ from rot180.atlas.layout import Layout
 from rot180.atlas.pictures import told_size
 from rot180.atlas.state import State
 from rot180.atlas.writing import unpacked
-from rot180.datasets import BadImage, decode, fitted
-from rot180.errors import Rot180Error, listed, whole_number
+from rot180.datasets import BadImage, decode, resize_and_crop
+from rot180.errors import Rot180Error, as_int, suggest
 from rot180.titles import feature_label, feature_title
 
 READ = ("layer", "feature", "example", "peak", "response", "partner", "class", "skipped")
@@ -242,7 +242,7 @@ class Atlas(Mapping[str, AtlasLayer]):
         if layer not in self.layers:
             raise Rot180Error(
                 f"There is no layer '{layer}' in {self.path}. It has: "
-                f"{listed(self.layers, str(layer))}."
+                f"{suggest(self.layers, str(layer))}."
             )
         return list(self.layers).index(layer)
 
@@ -274,7 +274,7 @@ class Atlas(Mapping[str, AtlasLayer]):
         Raises:
             Rot180Error: it is no example, or its picture is damaged.
         """
-        number = whole_number(image, "The number of an image")
+        number = as_int(image, "The number of an image")
         name, label = self.named(number)
         data = self.picture_file(number)
         return Picture(number, name, label, None if data is None else self._decoded(number, data))
@@ -312,7 +312,9 @@ class Atlas(Mapping[str, AtlasLayer]):
         except BadImage as error:
             raise self.damaged("image.picture") from error
         self.check(pixels.shape[:2] == self.size, "image.picture")
-        return fitted(pixels, self.size, self.channels)  # WebP stores grey as three channels
+        return resize_and_crop(
+            pixels, self.size, self.channels
+        )  # WebP stores grey as three channels
 
     def named(self, image: int) -> tuple[str, int | None]:
         """Return the name and the class of an image that is an example of some feature.
@@ -353,7 +355,7 @@ class Atlas(Mapping[str, AtlasLayer]):
         """
         if name not in (*READ, "image"):
             raise Rot180Error(
-                f"There is no table '{name}'. There are: {listed((*READ, 'image'), name)}."
+                f"There is no table '{name}'. There are: {suggest((*READ, 'image'), name)}."
             )
         if kind not in ("arrow", "pandas"):
             raise Rot180Error(f"A table is 'arrow' or 'pandas', not '{kind}'.")

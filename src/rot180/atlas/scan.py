@@ -31,9 +31,9 @@ from rot180.atlas.scanned import portable_model
 from rot180.atlas.state import State
 from rot180.atlas.watching import Watching
 from rot180.atlas.writing import Held, Writer, appearing, create, take_back
-from rot180.datasets import BadImage, Dataset, fitted
-from rot180.datasets.dataset import image_name
-from rot180.datasets.loading import Batch, Loading
+from rot180.datasets import BadImage, Dataset, resize_and_crop
+from rot180.datasets.base import image_name
+from rot180.datasets.loader import Batch, BatchLoader
 from rot180.errors import Rot180Error, Rot180Warning
 from rot180.graph.connections import connections
 from rot180.graph.fields import receptive_fields
@@ -248,10 +248,10 @@ class _Scan:
         """Find the scale of each layer, on the data's first images: the same in every part."""
         size, batch = self.subject.size, self.batch
         channels = self.network.input_shape[0]
-        with Loading(
+        with BatchLoader(
             self.data, [range(len(self.data))], batch, size, channels, on_bad_image="skip", ahead=1
         ) as loading:
-            first = next((one for one in loading if len(one.numbers)), None)
+            first = next((one for one in loading if len(one.indices)), None)
         if first is None:
             raise Rot180Error(f"No image of {self.data.name} ({self.data.split}) can be read.")
         parts = self.watching.scaled(self.subject.prepared(first.images))
@@ -319,7 +319,7 @@ class _Scan:
         cost, done, put_off = 0.0, 0, False
         with (
             _stopped_softly() as stopping,
-            Loading(
+            BatchLoader(
                 self.data,
                 [range(after, stop)],
                 self.batch,
@@ -359,10 +359,10 @@ class _Scan:
 
     def _observed(self, batch: Batch) -> Observed | None:
         """Run a batch; None if all its images are broken."""
-        if not len(batch.numbers):
+        if not len(batch.indices):
             return None
         inputs = self.subject.prepared(batch.images)
-        return self.watching.observed(batch.numbers, batch.labels, batch.images, inputs)
+        return self.watching.observed(batch.indices, batch.labels, batch.images, inputs)
 
     def _take(self, batch: Batch, observed: Observed | None, state: State) -> None:
         for number, _, reason in batch.bad:
@@ -413,14 +413,14 @@ class _Scan:
         size, channels = self.subject.size, self.network.input_shape[0]
 
         def picture(number: int) -> tuple[int, bytes]:
-            return number, encoded(fitted(self.data.image(number), size, channels), kind)
+            return number, encoded(resize_and_crop(self.data.image(number), size, channels), kind)
 
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             try:
                 writer.add_pictures(lambda some: pool.map(picture, some))
             except BadImage as error:
                 raise Rot180Error(
-                    f"{error.where} was read during the scan and cannot be read now: "
+                    f"{error.description} was read during the scan and cannot be read now: "
                     f"{error.reason}. Put it back, and give the same command again."
                 ) from error
 

@@ -8,14 +8,14 @@ from typing import Any
 from rot180.atlas.identity import Identity
 from rot180.atlas.offline import NotHere, check_torchvision, is_missing, offline
 from rot180.atlas.reading import Atlas
-from rot180.datasets.dataset import portable
+from rot180.datasets.base import portable
 from rot180.errors import Rot180Error
 from rot180.files import is_file
 from rot180.graph.fingerprint import fingerprint
 from rot180.graph.network import Network
-from rot180.networks.checkpoint import SHIPPED
-from rot180.networks.model import NamedModel
-from rot180.networks.named import is_checkpoint, is_offered, named_model
+from rot180.models.checkpoint import SHIPPED
+from rot180.models.load import is_checkpoint, is_offered, load_model
+from rot180.models.model import Model
 from rot180.projection.automatic import told
 
 
@@ -32,7 +32,7 @@ def model_of(
     std: Any = None,
     classes: Any = None,
     device: Any = "auto",
-) -> NamedModel:
+) -> Model:
     """Load the model that was scanned; what is not given is as the atlas says.
 
     A checkpoint that is not where it was is looked for beside the atlas. Weights that only the
@@ -41,7 +41,7 @@ def model_of(
     Args:
         atlas: the atlas.
         model: its name, as :func:`rot180.load` takes it; None: the name that the atlas tells.
-        weights, size, mean, std, classes, device: see :func:`rot180.networks.named.named_model`.
+        weights, size, mean, std, classes, device: see :func:`rot180.models.load.load_model`.
 
     Raises:
         Rot180Error: the atlas does not name the model, or names code, which is not run because a
@@ -84,11 +84,11 @@ def model_of(
         by_mean, by_std, _ = Identity.of(atlas).preprocessing
         size, mean, std = size or atlas.size, mean or by_mean, std or by_std
     if not told:
-        return _with_names(named_model(model, weights, size, mean, std, classes, device), atlas)
+        return _with_names(load_model(model, weights, size, mean, std, classes, device), atlas)
     try:
         with offline():
             check_torchvision(model)
-            found = named_model(model, weights, size, mean, std, classes, device)
+            found = load_model(model, weights, size, mean, std, classes, device)
             return _with_names(found, atlas)
     except (NotHere, Rot180Error) as error:
         if not is_missing(error):
@@ -116,7 +116,7 @@ def is_code(name: str) -> bool:
     return not is_checkpoint(name) and not is_offered(name)
 
 
-def _with_names(found: NamedModel, atlas: Atlas) -> NamedModel:
+def _with_names(found: Model, atlas: Atlas) -> Model:
     """Call a model's classes as the atlas calls its outputs, if nothing else does."""
     if not found.classes:
         found.classes = atlas.outputs
@@ -169,7 +169,7 @@ class Scanned:
         prepared_alike: whether images are normalised as they were in the scan.
     """
 
-    named: NamedModel
+    named: Model
     network: Network
     prepared_alike: bool
 
@@ -181,7 +181,7 @@ class Scanned:
             OtherNetwork: it is another network, or has other weights.
             Rot180Error: it cannot be captured.
         """
-        if not isinstance(model, NamedModel):
+        if not isinstance(model, Model):
             raise Rot180Error(f"The model is what rot180.load returns, not {type(model).__name__}.")
         network, who = model.network(), Identity.of(atlas)
         if fingerprint(network) != who.network:

@@ -19,7 +19,7 @@ from rot180.atlas.rows import Fields
 from rot180.atlas.schema import APPLICATION_ID, TABLES, VERSION
 from rot180.atlas.state import State
 from rot180.errors import Rot180Error, Rot180Warning
-from rot180.files import confirm, is_file, private_folder
+from rot180.files import is_file, private_folder, sync_directories
 
 _RESULTS = (
     *("feature", "example", "effective_field", "peak", "response", "partner"),
@@ -293,7 +293,7 @@ def appearing(path: Path) -> Iterator[Path]:
                 os.replace(new, path)
             except OSError:  # a file system without links
                 os.replace(new, path)
-            confirm([path.parent])
+            sync_directories([path.parent])
     except OSError as error:
         raise Rot180Error(f"Cannot write {path}: {error.strerror or error}.") from error
 

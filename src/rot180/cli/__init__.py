@@ -4,15 +4,16 @@ from typing import Annotated
 
 import typer
 
-from rot180 import __version__, console
+from rot180 import __version__
+from rot180.cli import console
 from rot180.cli.atlases import sheet
+from rot180.cli.console import echo
 from rot180.cli.explaining import explain, trace
 from rot180.cli.inspecting import inspect
 from rot180.cli.pictures import figures, project
 from rot180.cli.scanning import compare, features, fields, merge, scan
 from rot180.cli.showing import export, serve
 from rot180.cli.training import demo, train
-from rot180.console import say
 
 app = typer.Typer(
     help="See what a convolutional network has learned, and the arithmetic that taught it.",
@@ -25,7 +26,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> bool:
     if wanted:
-        say(f"rot180 {__version__}")
+        echo(f"rot180 {__version__}")
         raise typer.Exit()
     return wanted
 

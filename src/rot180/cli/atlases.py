@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rot180.cli.console import ProgressBar, echo, report_errors
 from rot180.cli.options import (
     SORTS,
     AtlasFile,
@@ -19,8 +20,7 @@ from rot180.cli.options import (
     Weights,
     scanned_model,
 )
-from rot180.console import Bar, say, sentences
-from rot180.errors import Rot180Error, check_name
+from rot180.errors import Rot180Error, check_choice
 
 if TYPE_CHECKING:
     from rot180.figures.sheet import Sheet
@@ -70,7 +70,7 @@ def sheet(
     device: Device = "auto",
 ) -> None:
     """Draw the strongest patches of a layer's features, and these units carried back to pixels."""
-    with sentences():
+    with report_errors():
         from rot180.atlas.reading import open_atlas
         from rot180.datasets import open_dataset
         from rot180.figures.patches import patches
@@ -96,7 +96,7 @@ def sheet(
                 name=path.name,
             )
             caption, written = "", []
-            with Bar("drawing") as bar:
+            with ProgressBar("drawing") as bar:
 
                 def told(page: "Sheet") -> None:
                     nonlocal caption
@@ -109,10 +109,10 @@ def sheet(
                     for page in pages:
                         written += page.save(path.parent)
                         told(page)
-        say(caption)
+        echo(caption)
         shown = [str(one) for one in written if one.suffix != ".json"]
         many = f" … {shown[-1]} ({len(shown)} pages)" if len(shown) > 1 else ""
-        say(f"Written: {shown[0]}{many}, with the numbers as JSON.")
+        echo(f"Written: {shown[0]}{many}, with the numbers as JSON.")
 
 
 def _file(out: Path | None, form: str | None, layer: str) -> tuple[Path, str]:
@@ -124,7 +124,7 @@ def _file(out: Path | None, form: str | None, layer: str) -> tuple[Path, str]:
             raise Rot180Error(f"--out {out} is a file of {ending}, and --format says {form}.")
         path, form = path.with_suffix(""), ending
     form = form or "png"
-    check_name(form, "format", _FORMATS)
+    check_choice(form, "format", _FORMATS)
     if not path.name or path.name == "..":
         raise Rot180Error(f"--out {out} names no file: give a name, as plates/conv2.")
     return path, form

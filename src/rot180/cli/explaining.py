@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rot180.cli.console import echo, page, report_errors
 from rot180.cli.options import (
     Data,
     ImageClass,
@@ -19,14 +20,13 @@ from rot180.cli.options import (
     size_of,
     whole,
 )
-from rot180.console import page, say, sentences
-from rot180.errors import Rot180Error, listed
+from rot180.errors import Rot180Error, suggest
 from rot180.files import is_file
 
 if TYPE_CHECKING:
     from rot180.datasets import ArrayDataset
     from rot180.equations.trace import Sum, Trace
-    from rot180.networks.checkpoint import Checkpoint
+    from rot180.models.checkpoint import Checkpoint
 
 _KINDS = ("z", "delta", "weight", "bias", "projection")
 _LARGEST_GRID = 4 * 2**20
@@ -57,14 +57,14 @@ def explain(
     json: Annotated[Path | None, typer.Option(help="Write it as JSON, too.")] = None,
 ) -> None:
     """Walk through one convolution, forward and back: why the weights are rotated."""
-    with sentences():
+    with report_errors():
         from rot180.explain import explanation
         from rot180.explain.blocks import as_json
         from rot180.explain.example import make_example
         from rot180.explain.latex import as_latex
         from rot180.explain.svg_document import as_svg
         from rot180.explain.terminal import show
-        from rot180.files import check_writable, written_whole
+        from rot180.files import atomic_write, check_writable
 
         paths = [path for path in (svg, latex, json) if path is not None]
         for one in paths:
@@ -84,16 +84,16 @@ def explain(
         )
         sections = explanation.explain(chosen)
         show(sections, page())
-        say("")
+        echo("")
         for path, write in (
             (svg, as_svg),
             (latex, as_latex),
             (json, as_json),
         ):
             if path is not None:
-                with written_whole(path) as beside:
+                with atomic_write(path) as beside:
                     beside.write_text(write(sections, _TITLE), encoding="utf-8")
-                say(f"Written: {path}")
+                echo(f"Written: {path}")
 
 
 def trace(
@@ -122,17 +122,17 @@ def trace(
     most: Annotated[int, typer.Option(min=0, help="Products to show, the largest first.")] = 12,
 ) -> None:
     """Show the products behind one number of a trained network, in float64."""
-    with sentences():
-        from rot180.networks.named import two_layer
+    with report_errors():
+        from rot180.models.load import load_two_layer
 
         if what not in _KINDS:
-            raise Rot180Error(f"There is no '{what}'. There are: {listed(_KINDS, what)}.")
+            raise Rot180Error(f"There is no '{what}'. There are: {suggest(_KINDS, what)}.")
         if (feature is not None) != (what == "projection"):
             raise Rot180Error("--feature says which feature a projection is of, and only there.")
         if picture is not None and (image is not None or image_class is not None):
             raise Rot180Error("--picture is one image; --image and --class choose from --data.")
         at = _index(index)
-        checkpoint = two_layer(model, "cpu", "'rot180 trace'")
+        checkpoint = load_two_layer(model, "cpu", "'rot180 trace'")
         if picture is None:
             images = decoded_with_bar(data, "test", checkpoint.size, checkpoint.channels, "skip")
         else:
@@ -170,9 +170,9 @@ def _trace(checkpoint: "Checkpoint", images: "ArrayDataset", number: int, what: 
     if label is None or not named:
         label = int(network.scores(x).argmax())
         taken = checkpoint.classes[label]
-        say(f"Errors as if the image were what the network takes it for: {taken}.")
+        echo(f"Errors as if the image were what the network takes it for: {taken}.")
     else:
-        say(f"Errors for the image's own class, {checkpoint.classes[label]}.")
+        echo(f"Errors for the image's own class, {checkpoint.classes[label]}.")
     return Trace(network, x, [label])
 
 
@@ -186,19 +186,19 @@ def _print(found: "Sum", most: int) -> None:
     order = sorted(range(len(sizes)), key=lambda k: -abs(sizes[k]))
     head = Factor(found.name, found.index, 0).symbol
     if not sizes:
-        say(f"{head} = 0: nothing above takes it. At a maximum another entry of its window won.")
+        echo(f"{head} = 0: nothing above takes it. At a maximum another entry of its window won.")
         return
-    say(f"{head} = {found.value + 0.0:.9g}, the sum of {len(sizes)} products")
+    echo(f"{head} = {found.value + 0.0:.9g}, the sum of {len(sizes)} products")
     products = found.products()
     width = max((len(products[k][0]) for k in order[:most]), default=0)
     wide = max((len(products[k][1]) for k in order[:most]), default=0)
     for k in order[:most]:
         symbols, numbers = products[k]
-        say(f"  {symbols:<{width}}  = {numbers:<{wide}}  = {sizes[k] + 0.0: .6g}")
+        echo(f"  {symbols:<{width}}  = {numbers:<{wide}}  = {sizes[k] + 0.0: .6g}")
     rest = order[most:]
     if rest:
-        say(f"  and {len(rest)} smaller ones, together {sum(sizes[k] for k in rest):.6g}")
-    say(f"The products add up to {found.total + 0.0:.9g}.")
+        echo(f"  and {len(rest)} smaller ones, together {sum(sizes[k] for k in rest):.6g}")
+    echo(f"The products add up to {found.total + 0.0:.9g}.")
 
 
 def _grid(words: str | None, what: str) -> Any:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rot180.cli.console import ProgressBar, echo, page, report_errors
 from rot180.cli.options import Device, Mean, OutputClasses, Size, Std, Weights, the_model
-from rot180.console import Bar, page, say, sentences
 from rot180.errors import Rot180Error
 from rot180.titles import feature_label, feature_title
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rot180.graph.network import Network
     from rot180.graph.report import Report
-    from rot180.networks.model import NamedModel
+    from rot180.models.model import Model
     from rot180.projection.faithfulness import Faithfulness
 
 
@@ -50,7 +50,7 @@ def inspect(
 
     With a table of its layers and their receptive fields.
     """
-    with sentences():
+    with report_errors():
         named = the_model(model, weights, size, mean, std, output_classes, device)
         report = named.network().report()
         console = page()
@@ -70,7 +70,7 @@ def inspect(
             console.print()
             console.print(_FAITHFUL, markup=False)
         elif faithfulness:
-            say("No unit of this network fires on the photographs: nothing could be tested.")
+            echo("No unit of this network fires on the photographs: nothing could be tested.")
         if out is not None:
             scores = named.output_layer
             outputs = {"layer": scores, "names": list(named.classes)} if scores else None
@@ -81,7 +81,7 @@ def inspect(
                 out.write_text(json.dumps(numbers, indent=2) + "\n")
             except OSError as error:
                 raise Rot180Error(f"{out} cannot be written: {error.strerror}.") from error
-            say(f"Written: {out}")
+            echo(f"Written: {out}")
 
 
 def _table(report: "Report") -> "Table":
@@ -115,7 +115,7 @@ def _table(report: "Report") -> "Table":
     return table
 
 
-def _outputs(named: "NamedModel") -> str:
+def _outputs(named: "Model") -> str:
     """Say what the network's outputs are called; "" where that is not known."""
     layer, count = named.output_layer, len(named.classes)
     if not layer:
@@ -132,7 +132,7 @@ def _measured(network: "Network") -> "dict[str, Faithfulness]":
     from rot180.projection.rules import METHODS
 
     layers = list(network.layers.values())
-    with Bar("testing methods") as bar:
+    with ProgressBar("testing methods") as bar:
         return measured_all(network, layers, len(layers), bar, METHODS)
 
 

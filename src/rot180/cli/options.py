@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rot180.console import Bar, say
-from rot180.errors import Rot180Error, listed
+from rot180.cli.console import ProgressBar, echo
+from rot180.errors import Rot180Error, suggest
 from rot180.files import is_file
 
 if TYPE_CHECKING:
     from rot180.atlas.reading import Atlas
     from rot180.datasets import ArrayDataset
     from rot180.figures.subject import Subject
-    from rot180.networks.model import NamedModel
+    from rot180.models.model import Model
 
 Data = Annotated[
     str,
@@ -22,7 +22,7 @@ Data = Annotated[
         "Parquet files, the binary CIFAR-10), or a Parquet file."
     ),
 ]
-Model = Annotated[
+ModelName = Annotated[
     str,
     typer.Option(
         help="two-layer (comes with rot180), efficientnet-lite0 (where its packages are "
@@ -98,7 +98,7 @@ def draw(
     from rot180.figures.draw import draw as draw_all
 
     def told(sheet: Any, path: Path) -> None:
-        say(f"Written: {path}  ({sheet.title})")
+        echo(f"Written: {path}  ({sheet.title})")
 
     draw_all(subject, out, channels=channels, formats=formats, told=told)
 
@@ -107,16 +107,16 @@ def decoded_with_bar(
     data: str, split: str, size: tuple[int, int], channels: int, on_bad_image: str
 ) -> "ArrayDataset":
     """Open a data set, decode it with a bar, and say which images were left out."""
-    from rot180.datasets import decoded, open_dataset
+    from rot180.datasets import decode_all, open_dataset
 
-    with Bar(f"reading {data}") as bar:
-        images = decoded(
+    with ProgressBar(f"reading {data}") as bar:
+        images = decode_all(
             open_dataset(data, split), size, channels, on_bad_image=on_bad_image, progress=bar
         )
     if images.bad:
         shown = "; ".join(f"{where}: {reason}" for where, reason in images.bad[:5])
         more = " …" if len(images.bad) > 5 else ""
-        say(f"Left out {len(images.bad)} broken images of the {split} split: {shown}{more}")
+        echo(f"Left out {len(images.bad)} broken images of the {split} split: {shown}{more}")
     return images
 
 
@@ -139,25 +139,23 @@ def the_model(
     std: str | None,
     classes: Path | None,
     device: str,
-) -> "NamedModel":
+) -> "Model":
     """Load the model that the options name, and say what was assumed about it."""
-    from rot180.networks.named import named_model
+    from rot180.models.load import load_model
 
-    found = named_model(name, weights, **model_options(size, mean, std, classes, device))
-    for remark in found.remarks:
-        say(remark)
+    found = load_model(name, weights, **model_options(size, mean, std, classes, device))
+    for remark in found.notices:
+        echo(remark)
     return found
 
 
-def scanned_model(
-    atlas: "Atlas", model: str | None, weights: Path | None, *given: Any
-) -> "NamedModel":
+def scanned_model(atlas: "Atlas", model: str | None, weights: Path | None, *given: Any) -> "Model":
     """Load the model that an atlas is a scan of, and say what was assumed about it."""
     from rot180.atlas.scanned import model_of
 
     found = model_of(atlas, model, weights, **model_options(*given))
-    for remark in found.remarks:
-        say(remark)
+    for remark in found.notices:
+        echo(remark)
     return found
 
 
@@ -174,14 +172,14 @@ def model_options(
     }
 
 
-def one_image(path: Path, named: "NamedModel") -> "ArrayDataset":
+def one_image(path: Path, named: "Model") -> "ArrayDataset":
     """Read an image file as a data set of one, at the size that the network takes."""
     from rot180.datasets import ArrayDataset, decode_file
 
     if not is_file(path):
         raise Rot180Error(f"There is no file {path}.")
-    found = decode_file(path, fit=(named.size, named.channels))
-    return ArrayDataset(found[None], name=path.name, where=lambda _: path.name)
+    found = decode_file(path, target=(named.size, named.channels))
+    return ArrayDataset(found[None], name=path.name, describe=lambda _: path.name)
 
 
 def size_of(words: str) -> tuple[int, int]:
@@ -246,5 +244,5 @@ def formats_of(words: str) -> tuple[str, ...]:
     chosen = tuple(one.strip() for one in words.split(","))
     for one in chosen:
         if one not in FORMATS:
-            raise Rot180Error(f"There is no format '{one}'. There are: {listed(FORMATS, one)}.")
+            raise Rot180Error(f"There is no format '{one}'. There are: {suggest(FORMATS, one)}.")
     return chosen

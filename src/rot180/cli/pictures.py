@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from rot180.cli.console import echo, report_errors
 from rot180.cli.options import (
     Data,
     Device,
@@ -12,7 +13,7 @@ from rot180.cli.options import (
     ImageClass,
     Mean,
     Method,
-    Model,
+    ModelName,
     OnBadImage,
     OutputClasses,
     Size,
@@ -29,8 +30,7 @@ from rot180.cli.options import (
     position_of,
     the_model,
 )
-from rot180.console import say, sentences
-from rot180.device import chosen_device
+from rot180.device import resolve_device
 from rot180.errors import Rot180Error
 
 
@@ -53,12 +53,12 @@ def figures(
     on_bad_image: OnBadImage = "skip",
 ) -> None:
     """Draw what a two-layer network's features show: eight figures, each with numbers as JSON."""
-    with sentences():
+    with report_errors():
         from rot180.figures.subject import Subject
-        from rot180.networks.named import two_layer
+        from rot180.models.load import load_two_layer
 
         endings = formats_of(formats)
-        checkpoint = two_layer(model, chosen_device(device), "'rot180 figures'")
+        checkpoint = load_two_layer(model, resolve_device(device), "'rot180 figures'")
         images = decoded_with_bar(data, "test", checkpoint.size, checkpoint.channels, on_bad_image)
         number = chosen_number(images, image, image_class)
         subject = Subject(checkpoint, images, number, method=method, unpool=unpool)
@@ -79,7 +79,7 @@ def project(
     position: Annotated[
         str, typer.Option(help="map, peak, or Y,X: a unit of the feature.")
     ] = "map",
-    model: Model = "two-layer",
+    model: ModelName = "two-layer",
     weights: Weights = None,
     size: Size = None,
     mean: Mean = None,
@@ -93,7 +93,7 @@ def project(
     device: Device = "auto",
 ) -> None:
     """Carry one feature of one image back to pixels, and draw it beside the image."""
-    with sentences():
+    with report_errors():
         from rot180.figures.single import one_projection
         from rot180.figures.subject import Subject
 
@@ -113,5 +113,5 @@ def project(
         sheet = one_projection(subject, layer, feature, position_of(position))
         sheet.name = out.stem
         written = sheet.save(out.parent, formats)
-        say(sheet.caption)
-        say(f"Written: {', '.join(map(str, written))}")
+        echo(sheet.caption)
+        echo(f"Written: {', '.join(map(str, written))}")

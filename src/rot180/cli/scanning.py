@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rot180.cli.console import ProgressBar, echo, page, report_errors
 from rot180.cli.options import (
     SORTS,
     AtlasFile,
@@ -22,7 +23,6 @@ from rot180.cli.options import (
     the_model,
     whole,
 )
-from rot180.console import Bar, page, say, sentences
 from rot180.errors import Rot180Error
 
 if TYPE_CHECKING:
@@ -82,19 +82,19 @@ def scan(
     A scan that was interrupted goes on from its last checkpoint when the same command is given
     again.
     """
-    with sentences():
+    with report_errors():
         from rot180.atlas.scan import scan as run
 
         part = _shard(shard)
         named = the_model(model, weights, size, mean, std, output_classes, device)
         found = _opened(data, split, classes, output_classes)
-        say(
+        echo(
             f"Scanning {len(found)} images of {found.name} ({found.split}) with {model} on "
             f"{named.device}{'' if part == (1, 1) else f', part {part[0]} of {part[1]}'}."
         )
         started = time.perf_counter()
         last: list[Going] = []
-        with Bar("scanning") as bar:
+        with ProgressBar("scanning") as bar:
 
             def progress(going: "Going") -> None:
                 if going.doing != "scanning":
@@ -132,8 +132,8 @@ def scan(
         with atlas:
             _tell(atlas, last, time.perf_counter() - started)
             if atlas.complete:
-                say(f"Next: rot180 features {shlex.quote(str(out))}, or in the browser:")
-                say(_serving(atlas, model, weights, data, split))
+                echo(f"Next: rot180 features {shlex.quote(str(out))}, or in the browser:")
+                echo(_serving(atlas, model, weights, data, split))
 
 
 def _opened(data: str, split: str, classes: Path | None, output_classes: Path | None) -> "Dataset":
@@ -175,32 +175,32 @@ def _tell(atlas: "Atlas", last: "list[Going]", seconds: float) -> None:
     skipped = atlas.skipped
     if skipped:
         shown = "; ".join(f"{name}: {reason}" for _, name, reason in skipped[:5])
-        say(f"Left out broken images: {shown}{' …' if len(skipped) > 5 else ''}")
+        echo(f"Left out broken images: {shown}{' …' if len(skipped) > 5 else ''}")
     if last:
-        say(
+        echo(
             f"{last[-1].images_per_second:.0f} images/s, {last[-1].waiting:.0%} of the time "
             f"waiting for images; {seconds:.0f} s in all."
         )
     else:
-        say("All of it had been scanned before.")
+        echo("All of it had been scanned before.")
     ((dead,),) = atlas.rows("SELECT COUNT(*) FROM feature WHERE dead")
     ((pictures, size),) = atlas.rows("SELECT COUNT(picture), SUM(LENGTH(picture)) FROM image")
-    say(
+    echo(
         f"{atlas.layout.features} features of {len(atlas)} layers, {dead} of them dead, over "
         f"{atlas.scanned} of {atlas.images} images."
     )
     whole = atlas.path.stat().st_size
-    say(
+    echo(
         f"Written: {atlas.path}, {_size(whole)}, of which {_size(size or 0)} are {pictures} "
         "pictures of examples."
     )
     if atlas.outputs:
-        say(
+        echo(
             f"The {len(atlas.outputs)} features of {atlas.output_layer} are called by the classes "
             f"of {atlas.about['outputs'].get('source')}, as {atlas.title(atlas.output_layer, 0)}."
         )
     if not atlas.complete:
-        say("It is a part: join it with the others by 'rot180 merge'.")
+        echo("It is a part: join it with the others by 'rot180 merge'.")
 
 
 def merge(
@@ -208,11 +208,11 @@ def merge(
     out: Annotated[Path, typer.Option(help="The atlas to write.")],
 ) -> None:
     """Join the parts of a scan (--shard) into the atlas of the whole."""
-    with sentences():
+    with report_errors():
         from rot180.atlas.merge import merge as run
 
         with run(parts, out) as atlas:
-            say(
+            echo(
                 f"Written: {out}, {_size(out.stat().st_size)}, {atlas.scanned} of {atlas.images} "
                 "images."
             )
@@ -246,14 +246,14 @@ def fields(
     typical of the layer. The atlas can be used meanwhile, and the command can be interrupted: given
     again, it goes on.
     """
-    with sentences():
+    with report_errors():
         from rot180.atlas.effective_fields import measure_effective_fields
         from rot180.atlas.reading import open_atlas
         from rot180.datasets import open_dataset
 
         with open_atlas(atlas) as opened:
             named = scanned_model(opened, model, weights, size, mean, std, output_classes, device)
-        with Bar("measuring") as bar:
+        with ProgressBar("measuring") as bar:
             found = measure_effective_fields(
                 atlas,
                 named,
@@ -267,7 +267,7 @@ def fields(
                 'SELECT COUNT(*), AVG(MAX(bottom - top, "right" - "left")) FROM effective_field'
             )
         typical = f", {side:.0f} pixels wide on average" if measured else ""
-        say(f"{atlas} holds the effective fields of {measured} examples{typical}.")
+        echo(f"{atlas} holds the effective fields of {measured} examples{typical}.")
 
 
 def features(
@@ -281,7 +281,7 @@ def features(
     most: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 20,
 ) -> None:
     """List the features of an atlas with their statistics, sorted."""
-    with sentences():
+    with report_errors():
         from rot180.atlas.orders import checked_order
         from rot180.atlas.reading import open_atlas
 
@@ -380,7 +380,7 @@ def compare(
     most: Annotated[int, typer.Option(min=0, help="Features to list of each layer.")] = 10,
 ) -> None:
     """Say which features of two networks, or two checkpoints, correspond."""
-    with sentences():
+    with report_errors():
         from rich.table import Table
 
         from rot180.atlas.compare import compare as run
@@ -389,7 +389,7 @@ def compare(
         with open_atlas(first) as one, open_atlas(second) as two:
             found = run(one, two, layer, other)
         for comparison in found:
-            say(str(comparison))
+            echo(str(comparison))
             for words, channels, whose in (
                 ("vanished", comparison.vanished, one),
                 ("appeared", comparison.appeared, two),
@@ -399,7 +399,7 @@ def compare(
                 if channels and most:
                     name = comparison.layer if whose is one else comparison.other_layer
                     shown = ", ".join(whose.label(name, channel) for channel in channels[:most])
-                    say(f"  {words}: {shown}{' …' if len(channels) > most else ''}")
+                    echo(f"  {words}: {shown}{' …' if len(channels) > most else ''}")
             if not most:
                 continue
             table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 2))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rot180.cli.console import ProgressBar, echo, report_errors
 from rot180.cli.options import (
     AtlasFile,
     Device,
@@ -22,12 +23,11 @@ from rot180.cli.options import (
     Std,
     model_options,
 )
-from rot180.console import Bar, say, sentences
 from rot180.errors import Rot180Error
 
 if TYPE_CHECKING:
     from rot180.atlas.reading import Atlas
-    from rot180.networks.model import NamedModel
+    from rot180.models.model import Model
     from rot180.web.shelf import Book
 
 Models = Annotated[
@@ -84,7 +84,7 @@ def serve(
     device: Device = "auto",
 ) -> None:
     """Show atlases in the browser, live; without any, the lessons."""
-    with sentences():
+    with report_errors():
         from rot180.atlas.reading import open_atlas
         from rot180.datasets import open_dataset
         from rot180.web.app import application
@@ -104,8 +104,8 @@ def serve(
         known = {*_LOOPBACK, host, *(allow_host or ()), *_names_of_this_machine(host)}
         address = _address(host, listening.getsockname()[1], token)
         for book in shelf.values():
-            say(f"{book.name}: {book.title}")
-        say(f"Open {address} (Ctrl-C ends)")
+            echo(f"{book.name}: {book.title}")
+        echo(f"Open {address} (Ctrl-C ends)")
         if show and _has_a_screen():
             webbrowser.open(address)
         run(application(shelf, known, token, _tell_of_absence), listening)
@@ -142,7 +142,7 @@ def export(
     device: Device = "auto",
 ) -> None:
     """Write an atlas as a site that needs no server: a folder that opens from a disk."""
-    with sentences():
+    with report_errors():
         from rot180.atlas.reading import open_atlas
         from rot180.datasets import open_dataset
         from rot180.web.export import export as write
@@ -167,18 +167,18 @@ def export(
                     f"{reason} Or export what the atlas stores alone: --no-projections."
                 )
             for remark in book.live.remarks:
-                say(remark)
-            with Bar("writing") as bar:
+                echo(remark)
+            with ProgressBar("writing") as bar:
                 page = write(book, site, asked, bar)
         files = [one for one in site.rglob("*") if one.is_file()]
         size_of_all = sum(one.stat().st_size for one in files)
-        say(f"Written: {page}, {len(files)} files, {size_of_all / 1e6:.1f} MB")
+        echo(f"Written: {page}, {len(files)} files, {size_of_all / 1e6:.1f} MB")
 
 
 def _tell_of_absence(book: "Book") -> None:
     """Say why an atlas is shown without projections, if it is."""
     if book.live.state == "absent":
-        say(f"{book.name}: there is no network to project with. {book.live.reason}")
+        echo(f"{book.name}: there is no network to project with. {book.live.reason}")
 
 
 def _check_preprocessing(atlases: "Sequence[Atlas]", given: dict[str, Any]) -> None:
@@ -188,7 +188,7 @@ def _check_preprocessing(atlases: "Sequence[Atlas]", given: dict[str, Any]) -> N
         Rot180Error: a size, mean or deviation is that of none of them.
     """
     from rot180.atlas.identity import Identity
-    from rot180.networks.preprocessing import image_size, per_channel
+    from rot180.models.preprocessing import image_size, per_channel
 
     for what in ("size", "mean", "std"):
         if given[what] is None or not atlases:
@@ -215,14 +215,14 @@ def _check_preprocessing(atlases: "Sequence[Atlas]", given: dict[str, Any]) -> N
 
 def _loaders(
     models: Sequence[str], weights: Sequence[Path], classes: Path | None, device: str
-) -> "list[Callable[[Atlas], NamedModel]]":
+) -> "list[Callable[[Atlas], Model]]":
     """Return what may load the model of an atlas: what it names itself, then those that are given.
 
     Which of them an atlas takes is decided by the fingerprint of the network that was scanned, so
     what is given for one of several atlases takes nothing from the others.
     """
     from rot180.atlas.scanned import model_of
-    from rot180.networks.preprocessing import class_names
+    from rot180.models.preprocessing import class_names
 
     if weights and len(models) not in (0, 1, len(weights)):
         raise Rot180Error(
@@ -237,8 +237,8 @@ def _loaders(
     pairs.insert(0, (None, None))
     called = () if classes is None else class_names(classes)
 
-    def loader(model: str | None, file: Path | None) -> "Callable[[Atlas], NamedModel]":
-        def load(atlas: "Atlas") -> "NamedModel":
+    def loader(model: str | None, file: Path | None) -> "Callable[[Atlas], Model]":
+        def load(atlas: "Atlas") -> "Model":
             found = model_of(atlas, model, file, device=device)
             layer = found.network().score_layer if called else None
             if layer is not None and layer.channels == len(called):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rot180.cli.console import ProgressBar, echo, report_errors
 from rot180.cli.options import (
     Data,
     Device,
@@ -17,8 +18,7 @@ from rot180.cli.options import (
     draw,
     size_of,
 )
-from rot180.console import Bar, say, sentences
-from rot180.device import chosen_device
+from rot180.device import resolve_device
 from rot180.errors import Rot180Error
 from rot180.files import is_file
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from rot180.atlas.scan import Going
     from rot180.datasets import ArrayDataset
-    from rot180.networks.checkpoint import Checkpoint
-    from rot180.networks.recipe import Recipe
+    from rot180.models.checkpoint import Checkpoint
+    from rot180.training.recipe import Recipe
 
 
 def train(
@@ -63,22 +63,22 @@ def train(
     on_bad_image: OnBadImage = "skip",
 ) -> None:
     """Train the two-layer network and write a checkpoint and its learning curve."""
-    with sentences():
-        from rot180.networks.engines import check_engine
+    with report_errors():
+        from rot180.training.engines import check_engine
 
         check_engine(engine)
         recipe = _recipe(
             data, seed=seed, epochs=epochs, batch=batch, rate=rate, kernel_rate=kernel_rate
         )
         sets = _sets(data, size_of(size), 1 if grey else 3, on_bad_image)
-        watchers: tuple[Any, ...] = ()
+        callbacks: tuple[Any, ...] = ()
         if tensorboard is not None:
-            from rot180.networks.tensorboard import EventFiles
+            from rot180.training.tensorboard import TensorBoardLogger
 
-            watchers = (EventFiles(tensorboard),)
+            callbacks = (TensorBoardLogger(tensorboard),)
         place = "cpu" if engine == "equations" and device == "auto" else device
-        _train(sets, recipe, out, hidden, engine, chosen_device(place), resume, watchers)
-        say(f"Next: rot180 figures --model {out} --data {data}")
+        _train(sets, recipe, out, hidden, engine, resolve_device(place), resume, callbacks)
+        echo(f"Next: rot180 figures --model {out} --data {data}")
 
 
 def demo(
@@ -96,7 +96,7 @@ def demo(
     Then scan a network that was trained on ImageNet, over crops of photographs that come with
     installed packages. Nothing is downloaded.
     """
-    with sentences():
+    with report_errors():
         from rot180.figures.subject import Subject
 
         started = time.perf_counter()
@@ -104,26 +104,26 @@ def demo(
         training, held_out = _sets(data, (32, 32), 3, "skip")
         path = out / "two-layer.safetensors"
         checkpoint = _train(
-            (training, held_out), recipe, path, 0, "pytorch", chosen_device(device), False, ()
+            (training, held_out), recipe, path, 0, "pytorch", resolve_device(device), False, ()
         )
         subject = Subject(checkpoint, held_out, chosen_number(held_out, None, None))
         draw(subject, out, (None, None), ("png",))
         atlases = [_atlas(checkpoint, held_out, out)]
         best = max(one["held_out"] for one in checkpoint.history)
-        say("")
-        say(
+        echo("")
+        echo(
             f"Done in {time.perf_counter() - started:.0f} s. The network names "
             f"{best:.1%} of {len(held_out)} images that it was not trained on."
         )
-        say(f"Look at {out}/4-strongest.png first: what excites each feature of the first layer.")
-        say(f"Then {out}/9-patches-1.png: the strongest patches of each feature of the second.")
-        say(f"Then: rot180 figures --model {path} --data {data} --image 1 --out {out}")
-        say(f"      rot180 features {atlases[0]} --sort colour")
+        echo(f"Look at {out}/4-strongest.png first: what excites each feature of the first layer.")
+        echo(f"Then {out}/9-patches-1.png: the strongest patches of each feature of the second.")
+        echo(f"Then: rot180 figures --model {path} --data {data} --image 1 --out {out}")
+        echo(f"      rot180 features {atlases[0]} --sort colour")
         if imagenet:
             atlases += _imagenet_atlas(out, device)
-        say("")
-        say("Walk through what was found in the browser, with your own pictures:")
-        say(f"      {shlex.join([_this_command(), 'serve', *map(str, atlases)])}")
+        echo("")
+        echo("Walk through what was found in the browser, with your own pictures:")
+        echo(f"      {shlex.join([_this_command(), 'serve', *map(str, atlases)])}")
 
 
 def _this_command() -> str:
@@ -140,9 +140,9 @@ def _atlas(checkpoint: "Checkpoint", images: "ArrayDataset", out: Path) -> Path:
     path = out / "two-layer.atlas"
     path.unlink(missing_ok=True)  # of an earlier run, perhaps of other weights
     with scan(checkpoint, images, path) as atlas:
-        say(f"Written: {path}  ({atlas.layout.features} features over {atlas.images} images)")
+        echo(f"Written: {path}  ({atlas.layout.features} features over {atlas.images} images)")
         for page in patches(atlas, "conv2", checkpoint, name="9-patches"):
-            say(f"Written: {page.save(out)[0]}  ({page.title})")
+            echo(f"Written: {page.save(out)[0]}  ({page.title})")
     return path
 
 
@@ -153,24 +153,24 @@ def _imagenet_atlas(out: Path, device: str) -> list[Path]:
     """Scan a network of ImageNet over crops of photographs; none where it is not installed."""
     from rot180.atlas.scan import scan
     from rot180.datasets.crops import open_crops
-    from rot180.networks.named import named_model
-    from rot180.networks.published import NotInstalled
+    from rot180.models.load import load_model
+    from rot180.models.published import NotInstalled
 
-    say("")
+    echo("")
     try:
-        named = named_model(_IMAGENET, device=device)
+        named = load_model(_IMAGENET, device=device)
     except NotInstalled as error:
-        say(f"The demo ends here: {error}")
+        echo(f"The demo ends here: {error}")
         return []
     started = time.perf_counter()
     crops, path = open_crops(named.size), out / f"{_IMAGENET}.atlas"
-    say(
+    echo(
         f"Scanning {len(crops)} images with {_IMAGENET}, a network trained on ImageNet. They are "
         f"overlapping crops of only {len(crops.classes)} photographs that come with installed "
         "packages: enough to see what features respond to, too few to measure the network."
     )
     path.unlink(missing_ok=True)  # of an earlier run, perhaps of other photographs
-    with Bar("scanning") as bar:
+    with ProgressBar("scanning") as bar:
 
         def progress(going: "Going") -> None:
             bar(going.done, going.total)
@@ -179,7 +179,7 @@ def _imagenet_atlas(out: Path, device: str) -> list[Path]:
 
         atlas = scan(named, crops, path, progress=progress)
     with atlas:
-        say(
+        echo(
             f"Written: {path}  ({atlas.layout.features} features of {len(atlas)} layers over "
             f"{atlas.images} images, in {time.perf_counter() - started:.0f} s)"
         )
@@ -190,7 +190,7 @@ def _recipe(data: str, **given: float | None) -> "Recipe":
     """Return the recipe for a data set, changed where something was given."""
     from dataclasses import replace
 
-    from rot180.networks.recipe import recipe_for
+    from rot180.training.recipe import recipe_for
 
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return replace(recipe_for(data), **chosen)
@@ -204,18 +204,18 @@ def _train(
     engine: str,
     device: "torch.device",
     resume: bool,
-    watchers: tuple[Any, ...],
+    callbacks: tuple[Any, ...],
 ) -> "Checkpoint":
     """Train with a bar, and draw the learning curve."""
     from rot180.figures.overview import learning_curve
-    from rot180.networks.training import train as run
+    from rot180.training.loop import train as run
 
     training, held_out = sets
-    say(
+    echo(
         f"Training on {len(training)} images of {training.name} ({len(training.classes)} classes), "
         f"measured on {len(held_out)} others, {recipe.epochs} epochs, by {engine} on {device}."
     )
-    bar = Bar("epoch 1")
+    bar = ProgressBar("epoch 1")
     try:
         with bar:
             checkpoint = run(
@@ -227,7 +227,7 @@ def _train(
                 engine=engine,
                 device=device,
                 resume=resume,
-                watchers=(bar, *watchers),
+                callbacks=(bar, *callbacks),
             )
     except KeyboardInterrupt:
         if bar.epochs == 0:
@@ -243,8 +243,10 @@ def _train(
     curve.name = f"{out.stem}-learning-curve"
     best = max(one["held_out"] for one in checkpoint.history)
     flips = checkpoint.notes["held_out_with_flips"]
-    say(f"Held-out accuracy {best:.2%}; averaged over each image and its mirror image {flips:.2%}.")
-    say(f"Written: {out}, {curve.save(out.parent)[0]}")
+    echo(
+        f"Held-out accuracy {best:.2%}; averaged over each image and its mirror image {flips:.2%}."
+    )
+    echo(f"Written: {out}, {curve.save(out.parent)[0]}")
     return checkpoint
 
 

@@ -1,12 +1,19 @@
-"""Images in: embedded photographs, CIFAR-10, torchvision's data sets, folders, Parquet, arrays."""
+"""Data sets: photographs, CIFAR-10, torchvision's data sets, folders, Parquet files and arrays."""
 
 from rot180.datasets.arrays import ArrayDataset
-from rot180.datasets.dataset import SPLITS, Dataset, in_test
-from rot180.datasets.decode import POLICIES, BadImage, bad_image_policy, decode, decode_file, fitted
-from rot180.datasets.decoded import decoded
-from rot180.datasets.opening import open_dataset
+from rot180.datasets.base import SPLITS, Dataset, is_test
+from rot180.datasets.cache import cache_directory
+from rot180.datasets.decode import (
+    POLICIES,
+    BadImage,
+    bad_image_policy,
+    decode,
+    decode_file,
+)
+from rot180.datasets.decode_all import decode_all
+from rot180.datasets.open import open_dataset
 from rot180.datasets.photos import Photos
-from rot180.datasets.store import cache_directory
+from rot180.datasets.resize import resize_and_crop
 
 __all__ = [
     "POLICIES",
@@ -18,9 +25,9 @@ __all__ = [
     "bad_image_policy",
     "cache_directory",
     "decode",
+    "decode_all",
     "decode_file",
-    "decoded",
-    "fitted",
-    "in_test",
+    "is_test",
     "open_dataset",
+    "resize_and_crop",
 ]

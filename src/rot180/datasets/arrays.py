@@ -1,4 +1,4 @@
-"""A data set that is one array: made by a user, or decoded from another data set."""
+"""A data set in one array: from the user, or decoded from another data set."""
 
 from collections.abc import Callable, Sequence
 from itertools import chain
@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from rot180.datasets.base import check_index, check_split, numbered_classes, portable
 from rot180.datasets.class_names import ClassFile
-from rot180.datasets.dataset import checked_index, checked_split, numbered_classes, portable
-from rot180.datasets.fingerprints import combined
+from rot180.datasets.fingerprints import combine
 from rot180.errors import Rot180Error
 from rot180.visible import valid_name
 
@@ -19,11 +19,11 @@ class ArrayDataset:
 
     Attributes:
         images: (n, h, w, c), uint8, c = 1 or 3.
-        labels: (n,), int64, indices into ``classes`` (-1: this image has none); or None.
-        bad: (where, reason) of every image of the original data set that could not be decoded.
-        sources: (n,), int64: the index of each image in the original data set.
+        labels: (n,), int64, indices into ``classes``, -1 for an image without a class; or None.
+        bad: (description, reason) of each image of the original data set that is broken.
+        sources: (n,), int64, index of each image in the original data set.
         name, split, classes, fingerprint: as for every ``Dataset``.
-        folders, class_file: where the classes were folders, these and what calls them otherwise.
+        folders, class_file: class folders of the original data set, and the file that names them.
     """
 
     folders: tuple[str, ...] = ()
@@ -41,25 +41,27 @@ class ArrayDataset:
         *,
         name: str = "arrays",
         split: str = "all",
-        where: Callable[[int], str] | None = None,
+        describe: Callable[[int], str] | None = None,
         sources: Int64[np.ndarray, " n"] | None = None,
         bad: Sequence[tuple[str, str]] = (),
         fingerprint: str | None = None,
         names: Callable[[int], str] | None = None,
     ) -> None:
-        """Take the arrays as they are (no copy).
+        """Create a data set on the given arrays, without copying them.
 
         Args:
             images: array (n, h, w, c) of uint8 with c = 1 or 3.
             labels: n whole numbers from 0 on, or -1 for an image without a class; or None.
-            classes: the class names by label; where labels have none, ``class 0``, ``class 1``, ….
-            name: what captions call the data.
-            split: ``train``, ``test`` or ``all``: which images these are.
-            where: names the image with an index into the *original* data set (``sources``).
+            classes: class names by label; ``class 0``, ``class 1``, … by default.
+            name: name of the data in captions.
+            split: ``train``, ``test`` or ``all``.
+            describe: returns the description of an image, given its index in the *original* data
+                set (``sources``).
             sources: index of each image in the original data set; 0, 1, 2, … by default.
-            bad: (where, reason) of images that are left out.
-            fingerprint: by default made from the content, which is read once.
-            names: names the image within its data set, as ``where`` does; by default as that.
+            bad: (description, reason) of images that are left out.
+            fingerprint: computed from the content by default, which is read once.
+            names: returns the name of an image within its data set, for the same index; derived
+                from ``describe`` by default.
 
         Raises:
             Rot180Error: a wrong dtype, shape, length or label.
@@ -71,13 +73,13 @@ class ArrayDataset:
             classes = numbered_classes(int(self.labels.max(initial=-1)) + 1)
         self.classes = _valid(classes)
         self.name = name
-        self.split = checked_split(split)
+        self.split = check_split(split)
         self.bad = tuple(bad)
         self.sources = np.arange(count, dtype=np.int64) if sources is None else sources
         if len(self.sources) != count:
             raise Rot180Error(f"There are {count} images but {len(self.sources)} sources.")
-        self._where, self._names = where, names
-        self.fingerprint = fingerprint if fingerprint is not None else self._of_content()
+        self._describe, self._names = describe, names
+        self.fingerprint = fingerprint if fingerprint is not None else self._content_fingerprint()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -87,36 +89,38 @@ class ArrayDataset:
         return f"<{self.name}, {self.split}: {n} images of {h} x {w} x {c}>"
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
-        """One image, 0 to 255; a view into ``images``."""
-        return np.asarray(self.images[checked_index(index, len(self))])
+        """Return an image, 0 to 255; a view into ``images``."""
+        return np.asarray(self.images[check_index(index, len(self))])
 
     def label(self, index: int) -> int | None:
-        """The class of one image, or None."""
-        checked_index(index, len(self))
+        """Return the class of an image; None if it has none."""
+        check_index(index, len(self))
         if self.labels is None or self.labels[index] < 0:
             return None
         return int(self.labels[index])
 
-    def where(self, index: int) -> str:
-        """How to name one image to a person."""
-        source = int(self.sources[checked_index(index, len(self))])
-        return self._where(source) if self._where is not None else f"{self.name}, image {source}"
+    def describe(self, index: int) -> str:
+        """Return which image this is, for people."""
+        source = int(self.sources[check_index(index, len(self))])
+        if self._describe is None:
+            return f"{self.name}, image {source}"
+        return self._describe(source)
 
     def image_name(self, index: int) -> str:
-        """What the image is called within its data set; see ``dataset.image_name``."""
-        source = int(self.sources[checked_index(index, len(self))])
-        return portable(self.where(index) if self._names is None else self._names(source))
+        """Return the name of an image within its data set; see ``base.image_name``."""
+        source = int(self.sources[check_index(index, len(self))])
+        return portable(self.describe(index) if self._names is None else self._names(source))
 
-    def _of_content(self) -> str:
+    def _content_fingerprint(self) -> str:
         labels = b"none" if self.labels is None else self.labels.tobytes()
         head = (str(self.images.shape), "\n".join(self.classes), self.split, labels)
         # Image by image, so that a memory-mapped array is never in memory as a whole.
-        return combined(chain(head, (image.tobytes() for image in self.images)))
+        return combine(chain(head, (image.tobytes() for image in self.images)))
 
 
 def _valid(names: Sequence[str]) -> tuple[str, ...]:
-    """Names that UTF-8 can hold; those of a data set from a file are so already."""
-    if any("\ud800" <= letter <= "\udfff" for name in names for letter in name):
+    """Return names that UTF-8 can encode; the names of data sets from files already are."""
+    if any("\ud800" <= character <= "\udfff" for name in names for character in name):
         return tuple(map(valid_name, names))
     return tuple(names)
 

@@ -1,4 +1,4 @@
-"""The binary version of CIFAR-10 as its authors publish it.
+"""The binary version of CIFAR-10, as its authors publish it.
 
 Each record is 3073 bytes: the label, then 1024 red, 1024 green and 1024 blue values, row by row
 (https://www.cs.toronto.edu/~kriz/cifar.html).
@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from rot180.datasets.dataset import checked_index, numbered_classes
-from rot180.datasets.fingerprints import combined, of_file, state_of_files
+from rot180.datasets.base import check_index, numbered_classes
+from rot180.datasets.fingerprints import combine, file_fingerprint, files_state
 from rot180.errors import Rot180Error
 from rot180.visible import valid_name
 
@@ -28,32 +28,34 @@ class BinaryCifar:
         self.classes = classes
         self._files = [valid_name(file.name) for file in files]
         self._records = [_records(file, len(classes)) for file in files]
-        # Image i is in the file whose first image is the last one not after i.
+        # Index of the first image of each file, and the number of all images.
         self._starts = np.cumsum([0, *(len(records) for records in self._records)])
-        self.fingerprint = combined(["cifar-binary", split, *(of_file(file) for file in files)])
-        self.state = state_of_files(files)
+        self.fingerprint = combine(
+            ["cifar-binary", split, *(file_fingerprint(file) for file in files)]
+        )
+        self.state = files_state(files)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def image(self, index: int) -> UInt8[np.ndarray, "32 32 3"]:
-        """One image, RGB."""
-        file, row = self._place(index)
+        """Return an image, RGB."""
+        file, row = self._locate(index)
         planes = np.array(self._records[file][row, 1:]).reshape(3, 32, 32)
         return np.ascontiguousarray(planes.transpose(1, 2, 0))
 
     def label(self, index: int) -> int | None:
-        """The class of one image."""
-        file, row = self._place(index)
+        """Return the class of an image."""
+        file, row = self._locate(index)
         return int(self._records[file][row, 0])
 
-    def where(self, index: int) -> str:
-        """The record and its file, both as ``row 17 of data_batch_1.bin``."""
-        file, row = self._place(index)
+    def describe(self, index: int) -> str:
+        """Return the record and its file: ``row 17 of data_batch_1.bin``."""
+        file, row = self._locate(index)
         return f"row {row} of {self._files[file]}"
 
-    def _place(self, index: int) -> tuple[int, int]:
-        checked_index(index, len(self))
+    def _locate(self, index: int) -> tuple[int, int]:
+        check_index(index, len(self))
         file = int(np.searchsorted(self._starts, index, side="right")) - 1
         return file, index - int(self._starts[file])
 
@@ -64,12 +66,12 @@ def open_binary_cifar(directory: Path, split: str) -> BinaryCifar:
     Raises:
         Rot180Error: the files of the split are missing, or one is not of this format.
     """
-    parts = {
+    files_of = {
         "train": sorted(directory.glob("data_batch_*.bin")),
         "test": sorted(directory.glob("test_batch.bin")),
     }
-    wanted = ("train", "test") if split == "all" else (split,)
-    files = [file for part in wanted for file in parts[part]]
+    parts = ("train", "test") if split == "all" else (split,)
+    files = [file for part in parts for file in files_of[part]]
     if not files:
         name = "data_batch_1.bin to data_batch_5.bin" if split == "train" else "test_batch.bin"
         raise Rot180Error(

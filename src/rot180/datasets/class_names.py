@@ -1,28 +1,29 @@
-"""Files that say what classes are called: the lists and tables that come with data and networks.
+"""Files with the names of classes: the lists and tables that come with data and networks.
 
-Understood are, as text in UTF-8 with one class a line: a name; index and name, or identifier and
-name, with a tab between them; index, identifier and name; or a WordNet identifier, a blank and a
-name (``n01440764 tench``). As JSON: a list of names; or an object of indices or identifiers and
-names, or of indices and pairs of identifier and name (``{"0": ["n01440764", "tench"]}``).
+A text file is in UTF-8 and has one class per line: a name; or index and name, identifier and name,
+or index, identifier and name, separated by tabs; or a WordNet identifier, a blank and a name
+(``n01440764 tench``). A JSON file has a list of names; or an object that maps indices or
+identifiers to names, or indices to pairs of identifier and name
+(``{"0": ["n01440764", "tench"]}``).
 """
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rot180.datasets.regular import open_regular
-from rot180.errors import Rot180Error, listed, shortened
-from rot180.files import is_file
+from rot180.errors import Rot180Error, shortened, suggest
+from rot180.files import is_file, open_regular
 from rot180.visible import valid_name, visible
 
 NAMES = ("classes.txt", "classes.json")
-"""Files that are looked for beside class folders."""
+"""Names of files of classes that are used if they lie beside class folders."""
 LARGEST_FILE, LONGEST_NAME = 16 * 2**20, 500
-"""Bytes of a file of classes, and characters of a name or an identifier."""
+"""Maximal size of a file of classes in bytes, and of a name or an identifier in characters."""
 _WORDNET = re.compile(r"(n\d{8})\s+(\S.*)")
 _INDEX = re.compile(r"[0-9]{1,9}")
 
@@ -32,23 +33,23 @@ class ClassName:
     """A line of a file of classes.
 
     Attributes:
-        index: of the network's output; None where the file has none.
-        key: identifier, as a WordNet identifier or the name of a folder; None likewise.
-        words: the name.
+        index: index of the network's output; None if the file has no indices.
+        key: WordNet identifier, name of a folder or the like; None if the file has none.
+        name: name of the class.
     """
 
     index: int | None
     key: str | None
-    words: str
+    name: str
 
 
 @dataclass(frozen=True)
 class ClassFile:
-    """What a file says of classes.
+    """The content of a file of classes.
 
     Attributes:
-        path: of the file.
-        lines: of the file, in its order.
+        path: path of the file.
+        lines: classes in the order of the file.
     """
 
     path: Path
@@ -56,7 +57,7 @@ class ClassFile:
 
     @property
     def indexed(self) -> bool:
-        """Whether the file says which output each class is."""
+        """Whether the file has the indices of the outputs."""
         return self.lines[0].index is not None
 
     @property
@@ -66,14 +67,14 @@ class ClassFile:
 
     @cached_property
     def outputs(self) -> tuple[str, ...]:
-        """The names in the order of a network's outputs.
+        """Class names in the order of a network's outputs.
 
         Raises:
-            Rot180Error: the indices of the file are not 0, 1, 2, ... without a gap.
+            Rot180Error: the indices are not 0, 1, 2, … without a gap.
         """
         if not self.indexed:
-            return tuple(line.words for line in self.lines)
-        by_index = {line.index: line.words for line in self.lines}
+            return tuple(line.name for line in self.lines)
+        by_index = {line.index: line.name for line in self.lines}
         if set(by_index) != set(range(len(self.lines))):
             missing = next(n for n in range(len(self.lines)) if n not in by_index)
             raise Rot180Error(
@@ -82,56 +83,47 @@ class ClassFile:
             )
         return tuple(by_index[index] for index in range(len(self.lines)))
 
-    def names_of(self, folders: Sequence[str]) -> tuple[str, ...]:
-        """Return the names of class folders, in their order; a folder that has none keeps its own.
+    def folder_names(self, folders: Sequence[str]) -> tuple[str, ...]:
+        """Return the class names of folders, in order. A folder without one keeps its own name.
 
-        Of two folders of one name each has its own behind it.
+        If two folders have the same class name, each gets its own name added in brackets.
 
         Raises:
-            Rot180Error: the file says nothing about these folders.
+            Rot180Error: the file does not name any of these folders.
         """
-        known = {line.key: line.words for line in self.lines if line.key is not None}
+        known = {line.key: line.name for line in self.lines if line.key is not None}
         if not self.keyed and self.indexed:
-            known = {str(line.index): line.words for line in self.lines}
+            known = {str(line.index): line.name for line in self.lines}
         if not any(folder in known for folder in folders):
-            words = [line.words for line in self.lines]
-            if any(folder in words for folder in folders):
-                return tuple(folders)  # they are called by their names already
-            if self.keyed or len(words) != len(folders):
+            names = [line.name for line in self.lines]
+            if any(folder in names for folder in folders):
+                return tuple(folders)  # the folders have the names of the classes already
+            if self.keyed or len(names) != len(folders):
                 raise Rot180Error(
-                    f"{self.path} names {len(words)} classes, and none of the {len(folders)} class "
-                    f"folders ({listed(folders, limit=3)}) is among them: give a table of folders "
+                    f"{self.path} names {len(names)} classes, and none of the {len(folders)} class "
+                    f"folders ({suggest(folders, limit=3)}) is among them: give a table of folders "
                     "and names, or a list with a name for each folder in their order."
                 )
             known = dict(zip(folders, self.outputs, strict=True))
-        return told_apart([known.get(folder, folder) for folder in folders], folders)
+        return disambiguate([known.get(folder, folder) for folder in folders], folders)
 
 
-def told_apart(names: Sequence[str], keys: Sequence[str]) -> tuple[str, ...]:
-    """Return names of which no two are the same: those that were have their key behind them."""
-    twice = {name for name, count in _counted(names).items() if count > 1}
+def disambiguate(names: Sequence[str], keys: Sequence[str]) -> tuple[str, ...]:
+    """Return the names, with the key added in brackets to names that occur more than once."""
+    counts = Counter(names)
     return tuple(
-        f"{name} ({key})" if name in twice and name != key else name
+        f"{name} ({key})" if counts[name] > 1 and name != key else name
         for name, key in zip(names, keys, strict=True)
     )
 
 
-def _counted(names: Iterable[str]) -> Mapping[str, int]:
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
-    return counts
-
-
 def read_class_file(path: Any) -> ClassFile:
-    """Read a file of classes; see above what is understood.
+    """Read a file of classes in one of the formats above.
 
-    Characters that would act on a terminal or a page become visible escapes; blanks around names
-    are left out.
+    Control characters are escaped, and blanks around names are removed.
 
     Raises:
-        Rot180Error: the file cannot be read, is no text, is too large, or says nothing that is
-            understood.
+        Rot180Error: the file cannot be read, is not text, is too large, or has another format.
     """
     path = Path(path)
     try:
@@ -145,28 +137,29 @@ def read_class_file(path: Any) -> ClassFile:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
         raise Rot180Error(f"The classes cannot be read from {path}: {reason}.") from error
-    rows = _of_json(path, text) if path.suffix.lower() == ".json" else _of_text(path, text)
+    rows = _parse_json(path, text) if path.suffix.lower() == ".json" else _parse_text(path, text)
     if not rows:
         raise Rot180Error(f"There is no class in {path}: write one name a line.")
-    lines = tuple(_checked(path, *row) for row in rows)
+    lines = tuple(_checked_line(path, *row) for row in rows)
     for what, values in (
         ("index", [line.index for line in lines]),
         ("identifier", [line.key for line in lines]),
     ):
-        if None in values and any(one is not None for one in values):
+        if None in values and any(value is not None for value in values):
             raise Rot180Error(f"In {path} some classes have an {what} and others have none.")
         seen: set[int | str] = set()
-        for one in values:
-            if one is not None and one in seen:
-                raise Rot180Error(f"{path} names two classes by the {what} {one!r}.")
-            seen |= set() if one is None else {one}
+        for value in values:
+            if value is not None and value in seen:
+                raise Rot180Error(f"{path} names two classes by the {what} {value!r}.")
+            seen |= set() if value is None else {value}
     return ClassFile(path, lines)
 
 
 Row = tuple[int | None, Any, Any]
+"""Index, key and name."""
 
 
-def _of_text(path: Path, text: str) -> list[Row]:
+def _parse_text(path: Path, text: str) -> list[Row]:
     lines = [line for line in text.splitlines() if line.strip()]
     if not any("\t" in line.strip() for line in lines):
         pairs = [_WORDNET.fullmatch(line.strip()) for line in lines]
@@ -187,29 +180,29 @@ def _of_text(path: Path, text: str) -> list[Row]:
         wrong = next((row[0] for row in rows if not _INDEX.fullmatch(row[0])), None)
         if wrong is not None:
             raise Rot180Error(
-                f"{path} has three columns, of which the first is the output's number, as 0, 1, 2; "
-                f"this one is {shortened(wrong)}."
+                f"{path} has three columns, so the first has to be the index of the output (0, 1, "
+                f"2, …), but it has {shortened(wrong)}."
             )
         return [(int(row[0]), row[1], row[2]) for row in rows]
-    return [(int(one), None, two) if indexed else (None, one, two) for one, two in rows]
+    return [(int(key), None, name) if indexed else (None, key, name) for key, name in rows]
 
 
-def _of_json(path: Path, text: str) -> list[Row]:
+def _parse_json(path: Path, text: str) -> list[Row]:
     try:
-        found = json.loads(text, object_pairs_hook=_without_doubles)
+        content = json.loads(text, object_pairs_hook=_dict_without_duplicates)
     except (ValueError, RecursionError) as error:
         reason = str(error) if isinstance(error, json.JSONDecodeError) else "it cannot be read"
         raise Rot180Error(f"{path} is no JSON: {reason}.") from error
-    if isinstance(found, list):
-        return [(None, None, one) for one in found]
-    if not isinstance(found, dict):
+    if isinstance(content, list):
+        return [(None, None, name) for name in content]
+    if not isinstance(content, dict):
         raise Rot180Error(
-            f"{path} holds {shortened(found)}: classes are a list of names, or an object of "
+            f"{path} holds {shortened(content)}: classes are a list of names, or an object of "
             "folders or indices and names."
         )
-    indexed = all(_INDEX.fullmatch(key) for key in found)
+    indexed = all(_INDEX.fullmatch(key) for key in content)
     rows: list[Row] = []
-    for key, value in found.items():
+    for key, value in content.items():
         if indexed and isinstance(value, list) and len(value) == 2:
             rows.append((int(key), *value))
         else:
@@ -217,16 +210,16 @@ def _of_json(path: Path, text: str) -> list[Row]:
     return rows
 
 
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+def _dict_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
         raise ValueError("a name twice")
-    return found
+    return mapping
 
 
-def _checked(path: Path, index: int | None, key: Any, words: Any) -> ClassName:
-    """Return a line with valid text, if it is one."""
-    texts = [words] if key is None else [words, key]
+def _checked_line(path: Path, index: int | None, key: Any, name: Any) -> ClassName:
+    """Return the line, if its texts are valid."""
+    texts = [name] if key is None else [name, key]
     for text in texts:
         if not isinstance(text, str) or not text.strip():
             raise Rot180Error(
@@ -238,10 +231,10 @@ def _checked(path: Path, index: int | None, key: Any, words: Any) -> ClassName:
                 f"{path} has a name of {len(text)} characters, {shortened(text, 40)}: a class has "
                 f"{LONGEST_NAME} at most."
             )
-    shown = visible(" ".join(words.split()))
+    shown = visible(" ".join(name.split()))
     return ClassName(index, None if key is None else valid_name(key.strip()), shown)
 
 
 def class_file_beside(root: Path) -> Path | None:
-    """Return the file of classes in a directory; None where there is none."""
+    """Return the file of classes in a directory; None if there is none."""
     return next((root / name for name in NAMES if is_file(root / name)), None)

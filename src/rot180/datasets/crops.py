@@ -1,8 +1,8 @@
 """Square crops of the photographs that come with installed packages, for large networks.
 
-They need no download, but they are few: a dozen photographs, and each gives many crops that
-overlap. That is enough to see what features respond to, and not enough to measure how a network
-does. Pictures that are drawn, or that science made (tissue, a retina, the sky), are left out.
+They need no download, but they are few: a dozen photographs, each with many overlapping crops. That
+is enough to see what features respond to, but not to measure the accuracy of a network. Drawings
+and scientific images (tissue, a retina, the sky) are left out.
 """
 
 from collections.abc import Iterator
@@ -16,13 +16,14 @@ import numpy as np
 from jaxtyping import Int64
 
 from rot180.datasets.arrays import ArrayDataset
-from rot180.datasets.decode import decode_file, fitted
+from rot180.datasets.decode import decode_file
+from rot180.datasets.resize import resize_and_crop
 from rot180.errors import Rot180Error
 
 SHARES = (1.0, 0.75, 0.5)
 """Sides of the crops, as shares of the shorter side of their photograph."""
 _STEP = 2 / 3
-"""Neighbouring crops of one size are at most this share of their side apart."""
+"""Maximal distance between neighbouring crops of one size, as a share of their side."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ class Photograph:
     """A photograph in a package.
 
     Attributes:
-        name: what is on it, which is the class of its crops.
-        package: the package's name as it is imported.
-        file: its path within the package.
+        name: what it shows, which is the class of its crops.
+        package: import name of the package.
+        file: path within the package.
     """
 
     name: str
@@ -41,11 +42,11 @@ class Photograph:
 
     @property
     def path(self) -> Path | None:
-        """Where it lies; None if the package is not installed or comes without it."""
-        found = find_spec(self.package)
-        if found is None or not found.submodule_search_locations:
+        """Path of the file; None if the package is not installed or lacks the photograph."""
+        spec = find_spec(self.package)
+        if spec is None or not spec.submodule_search_locations:
             return None
-        path = Path(found.submodule_search_locations[0], self.file)
+        path = Path(spec.submodule_search_locations[0], self.file)
         return path if path.is_file() else None
 
 
@@ -65,14 +66,14 @@ PHOTOGRAPHS = (
     Photograph("palace", "sklearn", "datasets/images/china.jpg"),
     Photograph("flower", "sklearn", "datasets/images/flower.jpg"),
 )
-"""All that are looked for; scikit-learn's two only show where it is installed."""
+"""All photographs that are used if installed; two of them come with scikit-learn."""
 
 
 def open_crops(size: tuple[int, int]) -> ArrayDataset:
-    """Return the crops of all photographs that are installed, one photograph after the other.
+    """Return the crops of all photographs that are installed, photograph by photograph.
 
     Args:
-        size: (height, width) in pixels that each crop is brought to.
+        size: (height, width) in pixels that each crop is resized to.
 
     Returns:
         Colour images; grey photographs have three equal channels. The classes are the photographs.
@@ -80,36 +81,36 @@ def open_crops(size: tuple[int, int]) -> ArrayDataset:
     Raises:
         Rot180Error: none of the photographs is installed.
     """
-    here = [(one, path) for one in PHOTOGRAPHS if (path := one.path) is not None]
-    if not here:
-        packages = ", ".join(sorted({one.package for one in PHOTOGRAPHS}))
+    installed = [(photo, path) for photo in PHOTOGRAPHS if (path := photo.path) is not None]
+    if not installed:
+        packages = ", ".join(sorted({photo.package for photo in PHOTOGRAPHS}))
         raise Rot180Error(
             f"None of the photographs that crops are cut from is installed (in {packages}): "
             "run pip install scikit-image."
         )
-    images, labels, places = [], [], []
-    for label, (photograph, path) in enumerate(here):
+    images, labels, descriptions = [], [], []
+    for label, (photograph, path) in enumerate(installed):
         pixels = decode_file(path)
         for box in crop_boxes(*pixels.shape[:2]):
             top, left, bottom, right = box.tolist()
-            images.append(fitted(pixels[top:bottom, left:right], size, 3))
+            images.append(resize_and_crop(pixels[top:bottom, left:right], size, 3))
             labels.append(label)
-            places.append(f"{photograph.name}, rows {top}-{bottom}, columns {left}-{right}")
+            descriptions.append(f"{photograph.name}, rows {top}-{bottom}, columns {left}-{right}")
     return ArrayDataset(
         np.stack(images),
         np.array(labels, dtype=np.int64),
-        [photograph.name for photograph, _ in here],
-        name=f"crops of {len(here)} photographs",
-        where=partial(list.__getitem__, places),
+        [photograph.name for photograph, _ in installed],
+        name=f"crops of {len(installed)} photographs",
+        describe=partial(list.__getitem__, descriptions),
     )
 
 
 def crop_boxes(height: int, width: int) -> Int64[np.ndarray, "n 4"]:
-    """Return the squares that are cut from a photograph, the largest first.
+    """Return the boxes of the crops of a photograph, the largest first.
 
     Returns:
-        (n, 4): top, left, bottom, right of each in pixels, bottom and right exclusive. Those of
-        one size cover the photograph from border to border, and overlap.
+        (n, 4): top, left, bottom, right of each in pixels, bottom and right exclusive. Boxes of
+        one size overlap and cover the photograph from border to border.
     """
     boxes = [
         (top, left, top + side, left + side)
@@ -121,8 +122,8 @@ def crop_boxes(height: int, width: int) -> Int64[np.ndarray, "n 4"]:
 
 
 def _starts(extent: int, side: int) -> Iterator[int]:
-    """Yield where crops of a side begin along an axis: evenly, from border to border."""
-    room = extent - side
-    gaps = ceil(room / (_STEP * side))
+    """Yield the starts of crops along an axis, evenly spaced from border to border."""
+    last = extent - side
+    gaps = ceil(last / (_STEP * side))
     for number in range(gaps + 1):
-        yield room * number // max(gaps, 1)
+        yield last * number // max(gaps, 1)

@@ -1,26 +1,26 @@
-"""Fingerprints: what the images are, in 32 hexadecimal digits, without reading all of them.
+"""Fingerprints of images: 32 hexadecimal digits, computed without reading all of the data.
 
-A fingerprint is the start of a SHA-256. What goes in:
+A fingerprint is the start of a SHA-256 of
 
-- **files** (Parquet, the binary CIFAR-10): of each file its size and up to 64 evenly spaced blocks
-  of 64 KiB, so the whole content up to 4 MiB and a constant cost above; then the split and, where
+- for **files** (Parquet, the binary CIFAR-10): the size of each file and up to 64 evenly spaced
+  blocks of 64 KiB, so the whole content up to 4 MiB and a constant cost above; the split; and, if
   rows were chosen from one file, the rule that chose them;
-- **folders of images**: relative paths and sizes of all files; the content, as above, of evenly
-  spaced ones, of all as long as they are at most 4,096 files of 256 MiB together; class names and
-  split;
-- **arrays**: shape and content, labels, class names, split.
+- for **folders of images**: relative paths and sizes of all files; the content, as above, of evenly
+  spaced files, and of all if there are at most 4,096 files of 256 MiB together; the class names and
+  the split;
+- for **arrays**: shape and content, labels, class names, split.
 
-Neither the place of the data nor any time stamp goes in, so a copy on another machine has the same
-fingerprint. The price of not reading everything: in a large folder or file, a change that keeps the
-number of bytes can go unnoticed. What is kept on this machine (``decoded``) is therefore known by
-the *state* of the files, too: when each was changed, and its inode.
+Locations and time stamps do not count, so a copy on another machine has the same fingerprint. In
+return, a change of a large folder or file that keeps the number of bytes can go unnoticed. Decoded
+images in the cache (``decode_all``) are therefore also identified by the *state* of the files: the
+time of the last change and the inode of each.
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from rot180.datasets.regular import open_regular
+from rot180.files import open_regular
 
 BLOCK = 64 * 1024
 BLOCKS = 64
@@ -28,8 +28,8 @@ DIGITS = 32
 FILES, FILES_BYTES = 4096, 256 * 1024**2
 
 
-def combined(parts: Iterable[str | bytes]) -> str:
-    """32 hexadecimal digits for a sequence of parts; the parts' borders matter."""
+def combine(parts: Iterable[str | bytes]) -> str:
+    """Return 32 hexadecimal digits for a sequence of parts; where one part ends counts, too."""
     digest = hashlib.sha256()
     for part in parts:
         data = as_bytes(part) if isinstance(part, str) else part
@@ -39,43 +39,43 @@ def combined(parts: Iterable[str | bytes]) -> str:
 
 
 def as_bytes(text: str) -> bytes:
-    """Return what is hashed of a text, of a file's name its bytes."""
+    """Return the bytes of a text for hashing; for the name of a file these are its own bytes."""
     try:
         return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # halves of characters, in names from Windows
+    except UnicodeEncodeError:  # lone surrogates in names from Windows
         return text.encode("utf-8", "surrogatepass")
 
 
-def of_files(paths: Sequence[Path], sizes: Sequence[int]) -> Iterator[str]:
-    """Yield the fingerprints of evenly spaced files, of all where that is not too much to read.
+def sampled_fingerprints(paths: Sequence[Path], sizes: Sequence[int]) -> Iterator[str]:
+    """Yield the fingerprints of evenly spaced files, or of all if they are few and small.
 
     Args:
-        paths: of the files.
-        sizes: how many bytes each has.
+        paths: paths of the files.
+        sizes: size of each file in bytes.
     """
-    every = max(-(-len(paths) // FILES), -(-sum(sizes) // FILES_BYTES), 1)
-    for path in paths[::every]:
+    step = max(-(-len(paths) // FILES), -(-sum(sizes) // FILES_BYTES), 1)
+    for path in paths[::step]:
         try:
-            yield of_file(path)
+            yield file_fingerprint(path)
         except OSError as error:
             yield f"not read: {error.strerror}"
 
 
-def state_of_files(paths: Iterable[Path]) -> str:
-    """Return what moves as soon as one of these files is written or replaced on this machine.
+def files_state(paths: Iterable[Path]) -> str:
+    """Return digits that change when one of the files is written or replaced on this machine.
 
     Raises:
-        OSError: one is not there.
+        OSError: a file does not exist.
     """
-    found = (path.stat() for path in paths)
-    return combined(f"{one.st_size} {one.st_mtime_ns} {one.st_ino}" for one in found)
+    stats = (path.stat() for path in paths)
+    return combine(f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ino}" for stat in stats)
 
 
-def of_file(path: Path) -> str:
-    """32 hexadecimal digits for a file: its size and up to 64 evenly spaced blocks of 64 KiB.
+def file_fingerprint(path: Path) -> str:
+    """Return 32 hexadecimal digits for the size of a file and up to 64 blocks of 64 KiB.
 
     Raises:
-        OSError: the file cannot be read, or is no regular file.
+        OSError: the file cannot be read, or is not a regular file.
     """
     size = path.stat().st_size
     parts: list[str | bytes] = [str(size)]
@@ -86,4 +86,4 @@ def of_file(path: Path) -> str:
             for number in range(BLOCKS):
                 file.seek(number * (size - BLOCK) // (BLOCKS - 1))
                 parts.append(file.read(BLOCK))
-    return combined(parts)
+    return combine(parts)

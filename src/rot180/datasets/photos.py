@@ -1,13 +1,13 @@
-"""The data set that is always there: 32 x 32 tiles cut from the photographs in scikit-image.
+"""The data set that needs no download: 32 x 32 tiles cut from the photographs in scikit-image.
 
-Each photograph is first divided into 6 x 6 blocks, and six of them are set apart for the test
-images. They stand like six queens on a small chessboard, none in the row, column or diagonal of
-another, so that they cover border and middle alike and do not touch. A test tile lies inside one
-of these blocks, a train tile outside all of them, and a tile is made from nothing but the pixels
-of its box: no pixel of a photograph is ever in both splits.
+Each photograph is divided into 6 x 6 blocks, and six of them are held out for the test images. No
+two of these are in the same row, column or diagonal, like six queens on a chessboard, so that they
+cover border and centre alike and do not touch. A test tile lies inside one of these blocks, a train
+tile outside all of them, and a tile is made from the pixels of its box only. So no pixel of a
+photograph is in both splits.
 
-Boxes are cut at several scales and averaged down to 32 x 32. Of the boxes drawn, those with little
-contrast (sky, the black around a retina) are left out.
+Boxes are cut at several scales and averaged down to 32 x 32. Boxes with little contrast (sky, the
+black around a retina) are left out.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
 
 from rot180.datasets.arrays import ArrayDataset
+from rot180.datasets.cache import Write, get_or_build
 from rot180.datasets.decode import decode
-from rot180.datasets.fingerprints import combined, of_file
-from rot180.datasets.store import Write, remembered
+from rot180.datasets.fingerprints import combine, file_fingerprint
 from rot180.errors import Rot180Error
 
 TILE = 32
@@ -38,12 +38,12 @@ PHOTOGRAPHS = {
     "rocket": "rocket.jpg",
 }
 CLASSES = tuple(PHOTOGRAPHS)
-# Blocks in each direction, and the test block in each row of blocks (six queens).
+# Number of blocks in each direction, and the column of the test block in each row of blocks.
 GRID = 6
 TEST_COLUMNS = (1, 3, 5, 0, 2, 4)
 # Sides of the boxes in source pixels; a photograph uses those that fit into its blocks.
 SIDES = (32, 48, 64, 96, 128)
-# This many boxes are drawn for each one that is kept.
+# Number of boxes that are drawn for each one that is used.
 DRAWN = 3
 SEED = 180
 # Belongs to the name of the kept arrays: raise it when other tiles come out.
@@ -56,7 +56,7 @@ class Photos(ArrayDataset):
     """Tiles cut from photographs; tile i is of class ``i % 8``.
 
     Attributes:
-        boxes: (n, 4), int64: top, left, bottom, right of each tile's box in its photograph, in
+        boxes: (n, 4), int64, top, left, bottom, right of each tile's box in its photograph, in
             source pixels, bottom and right exclusive.
     """
 
@@ -69,48 +69,48 @@ class Photos(ArrayDataset):
             CLASSES,
             name="photos",
             split=split,
-            where=partial(_where, boxes),
+            describe=partial(_describe, boxes),
             fingerprint=fingerprint,
         )
         self.boxes = boxes
 
 
-def _where(boxes: Boxes, index: int) -> str:
+def _describe(boxes: Boxes, index: int) -> str:
     top, left, bottom, right = boxes[index]
     name = CLASSES[index % len(CLASSES)]
     return f"photo {name}, rows {top}-{bottom}, columns {left}-{right}"
 
 
 def open_photos(split: str) -> Photos:
-    """The tiles of one split, 8000 in ``train`` and 1600 in ``test``; made once, then kept.
+    """Return the tiles of a split, 8000 in ``train`` and 1600 in ``test``, from the cache if there.
 
     Raises:
         Rot180Error: a photograph is missing.
     """
     paths = photograph_paths()
-    key = combined([VERSION, split, *(of_file(path) for path in paths)])
+    key = combine([VERSION, split, *(file_fingerprint(path) for path in paths)])
     parts = ("train", "test") if split == "all" else (split,)
     count = len(CLASSES) * sum(PER_CLASS[part] for part in parts)
 
-    def fill(write: Write) -> dict[str, Any]:
+    def build(write: Write) -> dict[str, Any]:
         photographs = [decode(path.read_bytes(), str(path)) for path in paths]
         boxes: list[list[int]] = []
         for part in parts:
-            of_class = [_boxes(photo, n, part) for n, photo in enumerate(photographs)]
+            boxes_of = [_draw_boxes(photo, n, part) for n, photo in enumerate(photographs)]
             # Interleaved: one tile of each class, then the next of each.
-            for one_each in np.stack(of_class, axis=1):
-                pairs = zip(photographs, one_each, strict=True)
+            for box_per_class in np.stack(boxes_of, axis=1):
+                pairs = zip(photographs, box_per_class, strict=True)
                 write(np.stack([tile(photo, box) for photo, box in pairs]))
-                boxes += one_each.tolist()
+                boxes += box_per_class.tolist()
         return {"boxes": boxes}
 
-    images, notes = remembered(f"photos-{split}-{key}", (count, TILE, TILE, 3), fill)
+    images, notes = get_or_build(f"photos-{split}-{key}", (count, TILE, TILE, 3), build)
     boxes = np.array(notes["boxes"], dtype=np.int64).reshape(-1, 4)
     return Photos(images, boxes, split, key)
 
 
 def photograph_paths() -> list[Path]:
-    """Where the eight photographs lie, in the order of the classes.
+    """Return the paths of the eight photographs, in the order of the classes.
 
     Raises:
         Rot180Error: scikit-image or one of its photographs is missing.
@@ -128,14 +128,13 @@ def photograph_paths() -> list[Path]:
         if not path.is_file():
             raise Rot180Error(
                 f"The data set 'photos' needs the photograph {path}, which this scikit-image "
-                f"lacks: install scikit-image from PyPI, or name another "
-                "data set."
+                "lacks: install scikit-image from PyPI, or name another data set."
             )
     return paths
 
 
 def held_out_blocks(height: int, width: int) -> Boxes:
-    """The six blocks of a photograph that are set apart for test tiles."""
+    """Return the six blocks of a photograph that are held out for test tiles."""
     rows = [height * number // GRID for number in range(GRID + 1)]
     columns = [width * number // GRID for number in range(GRID + 1)]
     blocks = [
@@ -150,8 +149,8 @@ def tile(
 ) -> UInt8[np.ndarray, "t t 3"]:
     """Average a square box down to 32 x 32, in whole numbers (the same on every machine).
 
-    A side that is no multiple of 32 is first enlarged by repetition to one that is, which makes
-    the mean over areas exact for every side.
+    If the side is not a multiple of 32, the pixels are repeated until it is, which makes the
+    average over areas exact.
     """
     top, left, bottom, right = box
     side = int(bottom - top)
@@ -164,8 +163,8 @@ def tile(
     return rounded
 
 
-def _boxes(photo: UInt8[np.ndarray, "h w c"], number: int, part: str) -> Boxes:
-    """The boxes of one photograph and split: drawn at random, the flat ones left out."""
+def _draw_boxes(photo: UInt8[np.ndarray, "h w c"], number: int, part: str) -> Boxes:
+    """Draw boxes of a photograph and split at random; return those with the most contrast."""
     height, width = photo.shape[:2]
     blocks = held_out_blocks(height, width)
     smallest = int(np.minimum(blocks[:, 2] - blocks[:, 0], blocks[:, 3] - blocks[:, 1]).min())
@@ -175,22 +174,22 @@ def _boxes(photo: UInt8[np.ndarray, "h w c"], number: int, part: str) -> Boxes:
     drawn = np.empty((0, 4), dtype=np.int64)
     while len(drawn) < DRAWN * wanted:
         if part == "train":
-            more = _inside(np.array([[0, 0, height, width]]), sides, rng, DRAWN * wanted)
-            more = more[~_touches(more, blocks)]
+            more = _random_boxes(np.array([[0, 0, height, width]]), sides, rng, DRAWN * wanted)
+            more = more[~_overlaps(more, blocks)]
         else:
-            more = _inside(blocks, sides, rng, DRAWN * wanted)
-        drawn = _without_repetition(np.concatenate([drawn, more]))
+            more = _random_boxes(blocks, sides, rng, DRAWN * wanted)
+        drawn = _without_duplicates(np.concatenate([drawn, more]))
     drawn = drawn[: DRAWN * wanted]
     contrast = _contrast(photo, drawn)
-    # The order in which they were drawn stays, so that the first tiles are as mixed as all.
-    kept: Boxes = drawn[np.sort(np.argsort(-contrast, kind="stable")[:wanted])]
-    return kept
+    # The order stays that of drawing, so that the first tiles are as mixed as all.
+    boxes: Boxes = drawn[np.sort(np.argsort(-contrast, kind="stable")[:wanted])]
+    return boxes
 
 
-def _inside(
+def _random_boxes(
     areas: Int64[np.ndarray, "a 4"], sides: Sequence[int], rng: np.random.Generator, count: int
 ) -> Boxes:
-    """Random square boxes, each inside one of the areas."""
+    """Return random square boxes, each inside one of the areas."""
     top, left, bottom, right = areas[rng.integers(len(areas), size=count)].T
     side = np.array(sides)[rng.integers(len(sides), size=count)]
     y = rng.integers(top, bottom - side + 1)
@@ -198,24 +197,24 @@ def _inside(
     return np.stack([y, x, y + side, x + side], axis=1).astype(np.int64)
 
 
-def _touches(boxes: Boxes, blocks: Int64[np.ndarray, "b 4"]) -> Bool[np.ndarray, " n"]:
-    """Which boxes share a pixel with any of the blocks."""
+def _overlaps(boxes: Boxes, blocks: Int64[np.ndarray, "b 4"]) -> Bool[np.ndarray, " n"]:
+    """Return which boxes share a pixel with any of the blocks."""
     box, block = boxes[:, None, :], blocks[None, :, :]
     rows = (box[..., 0] < block[..., 2]) & (block[..., 0] < box[..., 2])
     columns = (box[..., 1] < block[..., 3]) & (block[..., 1] < box[..., 3])
     return np.asarray((rows & columns).any(axis=1))
 
 
-def _without_repetition(boxes: Boxes) -> Int64[np.ndarray, "k 4"]:
+def _without_duplicates(boxes: Boxes) -> Int64[np.ndarray, "k 4"]:
     _, first = np.unique(boxes, axis=0, return_index=True)
     return boxes[np.sort(first)]
 
 
 def _contrast(photo: UInt8[np.ndarray, "h w 3"], boxes: Boxes) -> Float64[np.ndarray, " n"]:
-    """Median over the four quarters of a box of the deviation of luminance, in grey levels.
+    """Return the standard deviation of luminance in grey levels, the median over four quarters.
 
-    By quarters, because one edge between two flat areas makes a large deviation on the whole. In
-    whole numbers up to the root, from tables of running sums: fast, and the same everywhere.
+    The median ignores a single edge between two flat areas, which makes a large deviation on the
+    whole box. The sums come from integral images in whole numbers, so they are exact and fast.
     """
     luma = photo.astype(np.int64) @ np.array([299, 587, 114])  # thousandths of a grey level
     sums, squares = (

@@ -14,7 +14,7 @@ from rot180.equations.activations import ReLU
 from rot180.equations.convolution import Array
 from rot180.equations.network import Network
 from rot180.equations.pooling import MaxPool
-from rot180.errors import Rot180Error, check_name, whole_number
+from rot180.errors import Rot180Error, as_int, check_choice
 
 METHODS = ("deconvnet", "gradient", "guided")
 UNPOOLINGS = ("switches", "repeat")
@@ -75,11 +75,11 @@ def seed_signal(
     forward pass. Arguments and errors are those of :func:`project`.
     """
     names = list(network.layers)
-    check_name(layer, "layer", names)
+    check_choice(layer, "layer", names)
     after = names.index(layer) + 1
     rectified = after < len(names) and isinstance(network.layers[names[after]], ReLU)
     top = names[after] if rectified else layer
-    a, feature = network.a[top], whole_number(feature, "The feature")
+    a, feature = network.a[top], as_int(feature, "The feature")
     if a.ndim != 4 or not 0 <= feature < a.shape[1]:
         raise Rot180Error(f"There is no feature {feature} in '{layer}', whose maps are {a.shape}.")
     signal = np.zeros_like(a)
@@ -93,7 +93,7 @@ def seed_signal(
                 y, x = np.unravel_index(feature_map.argmax(), feature_map.shape)
                 signal[image, feature, y, x] = feature_map[y, x]
         case (_, _) if all(
-            0 <= whole_number(coordinate, "A coordinate of a position") < size
+            0 <= as_int(coordinate, "A coordinate of a position") < size
             for coordinate, size in zip(position, a.shape[2:], strict=True)
         ):
             y, x = position
@@ -126,8 +126,8 @@ def backward_signals(
     Raises:
         Rot180Error: there is no such method or unpooling.
     """
-    check_name(method, "method", METHODS)
-    check_name(unpool, "unpooling", UNPOOLINGS)
+    check_choice(method, "method", METHODS)
+    check_choice(unpool, "unpooling", UNPOOLINGS)
     names = ["", *network.layers]
     by_layer = {top: signal}
     for position in range(names.index(top), 0, -1):

@@ -16,7 +16,7 @@ import numpy as np
 
 from rot180.equations.convolution import Array
 from rot180.equations.padding import OPERATIONS, Padding, out_size, pair, resolve_padding
-from rot180.errors import Rot180Error, check_name
+from rot180.errors import Rot180Error, check_choice
 
 CUT = -1
 """The value in :attr:`Connections.weight` where there is no connection."""
@@ -114,7 +114,7 @@ def connections(
         raise Rot180Error(
             f"Kernels of shape {kernel} in {groups} groups do not fit inputs of shape {below}."
         )
-    check_name(operation, "operation", OPERATIONS)
+    check_choice(operation, "operation", OPERATIONS)
     rotated = operation == "convolution"
     down, right = pair(stride, "stride")
     pad_width = resolve_padding(padding, (kh, kw), (down, right), rotated)

@@ -35,7 +35,7 @@ from rot180.equations.padding import (
     pair,
     resolve_padding,
 )
-from rot180.errors import Rot180Error, check_name
+from rot180.errors import Rot180Error, check_choice
 
 
 class Layer(ABC):
@@ -176,7 +176,7 @@ class Convolution(Layer):
         dtype: Any = np.float64,
     ) -> None:
         super().__init__()
-        check_name(operation, "operation", OPERATIONS)
+        check_choice(operation, "operation", OPERATIONS)
         channels, features = check_count(channels, "channels"), check_count(features, "features")
         groups = check_count(groups, "groups")
         check_groups(channels, features, groups)

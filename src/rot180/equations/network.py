@@ -20,7 +20,7 @@ from rot180.equations.convolution import Array
 from rot180.equations.costs import Cost, SoftmaxCrossEntropy, count_correct
 from rot180.equations.layers import Dropout, Layer, as_floats
 from rot180.equations.padding import check_count
-from rot180.errors import Rot180Error, listed
+from rot180.errors import Rot180Error, suggest
 
 Arrays = dict[str, Array]
 """Weights or gradients by name: "conv1.w", "conv1.b", …"""
@@ -94,7 +94,7 @@ class Network:
             if shapes[0] != shapes[1]:
                 raise Rot180Error(
                     f"The weights '{name}' are {shapes[1]}; in this network they are {shapes[0]}. "
-                    f"It has {listed(own, name)}."
+                    f"It has {suggest(own, name)}."
                 )
         for name, values in weights.items():
             own[name][...] = values

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from rot180.errors import Rot180Error, whole_number
+from rot180.errors import Rot180Error, as_int
 
 PadWidth = tuple[tuple[int, int], tuple[int, int]]
 """Padding in numbers: ((rows above, rows below), (columns to the left, columns to the right))."""
@@ -21,7 +21,7 @@ def pair(value: Any, what: str, least: int = 1) -> tuple[int, int]:
     """
     numbers = tuple(value) if isinstance(value, tuple | list) else (value, value)
     if len(numbers) == 2:
-        rows, columns = (whole_number(number, f"The {what}") for number in numbers)
+        rows, columns = (as_int(number, f"The {what}") for number in numbers)
         if min(rows, columns) >= least:
             return rows, columns
     raise Rot180Error(
@@ -36,7 +36,7 @@ def check_count(value: Any, what: str) -> int:
     Raises:
         Rot180Error: the value is something else.
     """
-    number = whole_number(value, f"The number of {what}")
+    number = as_int(value, f"The number of {what}")
     if number < 1:
         raise Rot180Error(f"The number of {what} has to be at least 1, not {number}.")
     return number
@@ -48,7 +48,7 @@ def check_seed(value: Any) -> int:
     Raises:
         Rot180Error: the value is something else.
     """
-    seed = whole_number(value, "The seed")
+    seed = as_int(value, "The seed")
     if seed < 0:
         raise Rot180Error(f"The seed is a number from 0 up, not {seed}.")
     return seed

@@ -31,7 +31,7 @@ from rot180.equations.wiring import (
     uses_of_weight,
     windows_over,
 )
-from rot180.errors import Rot180Error, listed
+from rot180.errors import Rot180Error, suggest
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ class Trace:
         weighted = [name for name in self._names if self.network.layers[name].weights]
         if layer not in weighted:
             raise Rot180Error(
-                f"There is no layer '{layer}' with weights. There are: {listed(weighted, layer)}."
+                f"There is no layer '{layer}' with weights. There are: {suggest(weighted, layer)}."
             )
         return self.network.layers[layer]
 
@@ -290,7 +290,7 @@ class Trace:
             first = self._names[0]
             self._delta[""] = self.network.layers[first].backward(self._delta[first]).copy()
         if layer not in self._delta:
-            raise Rot180Error(f"There is no layer '{layer}': {listed(self._names, layer)}.")
+            raise Rot180Error(f"There is no layer '{layer}': {suggest(self._names, layer)}.")
         return self._delta[layer]
 
     def _below(self, layer: str) -> tuple[str, Array]:

@@ -18,7 +18,7 @@ from rot180.equations.padding import (
     pair,
     resolve_padding,
 )
-from rot180.errors import Rot180Error, check_name
+from rot180.errors import Rot180Error, check_choice
 
 ACTIVATIONS = {
     "none": None,
@@ -90,8 +90,8 @@ def make_example(
             image, a grid is not one of finite numbers, the target has another size than the
             output, or the example is too large to be read.
     """
-    check_name(operation, "operation", OPERATIONS)
-    check_name(activation, "activation", ACTIVATIONS)
+    check_choice(operation, "operation", OPERATIONS)
+    check_choice(activation, "activation", ACTIVATIONS)
     image = None if image is None else _as_grid(image, "image")
     kernel = None if kernel is None else _as_grid(kernel, "kernel")
     size = pair(size, "size", 0) if image is None else image.shape

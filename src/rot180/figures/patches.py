@@ -19,7 +19,7 @@ from rot180.atlas.orders import checked_order
 from rot180.atlas.reading import Atlas
 from rot180.atlas.scanned import Scanned
 from rot180.atlas.words import feature_words, firing_words
-from rot180.errors import Rot180Error, whole_number
+from rot180.errors import Rot180Error, as_int
 from rot180.figures.scanned import Carrying
 from rot180.figures.sheet import MARGIN, Sheet, drawable, shortened
 from rot180.figures.tiles import Tile, Tiles
@@ -79,7 +79,7 @@ def patches(
     if not isinstance(atlas, Atlas):
         raise Rot180Error(f"The atlas is what rot180.open returns, not {type(atlas).__name__}.")
     part = atlas[layer]
-    limit = len(part) if most is None else whole_number(most, "The number of features to show")
+    limit = len(part) if most is None else as_int(most, "The number of features to show")
     if limit < 1:
         raise Rot180Error(f"At least one feature is shown; this would be {limit}.")
     chosen = _chosen(atlas, part, features, sort)
@@ -106,7 +106,7 @@ def _chosen(atlas: Atlas, layer: AtlasLayer, features: Any, sort: Any) -> list[F
     if features is not None:
         if isinstance(features, str) or not hasattr(features, "__iter__"):
             raise Rot180Error(f"The features are a list of their numbers, not {features!r}.")
-        numbers = list(dict.fromkeys(whole_number(one, "A feature") for one in features))
+        numbers = list(dict.fromkeys(as_int(one, "A feature") for one in features))
         for one in numbers:
             if not 0 <= one < len(layer):
                 raise Rot180Error(

@@ -21,7 +21,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import text_to_path
 
-from rot180.files import written_whole
+from rot180.files import atomic_write
 from rot180.graph.boxes import Box
 
 INK = "#767676"
@@ -136,14 +136,14 @@ class Sheet:
         paths = []
         for ending in formats:
             path = stem.with_name(f"{stem.name}.{ending}")
-            with written_whole(path) as beside, rc_context(_STYLE):
+            with atomic_write(path) as beside, rc_context(_STYLE):
                 self.figure.savefig(
                     beside, dpi=200, transparent=True, metadata=self._metadata(ending)
                 )
             paths.append(path)
         about = {"title": self.title, "caption": self.caption, **self.numbers}
         path = stem.with_name(f"{stem.name}.json")
-        with written_whole(path) as beside:
+        with atomic_write(path) as beside:
             beside.write_text(json.dumps(about, indent=1, default=_plain) + "\n")
         return [*paths, path]
 
@@ -181,7 +181,7 @@ def save_pages(
     path = Path(path)
     numbers: list[dict[str, Any]] = []
     about: dict[str, Any] = {}
-    with written_whole(path) as beside, rc_context(_STYLE), PdfPages(beside) as pdf:
+    with atomic_write(path) as beside, rc_context(_STYLE), PdfPages(beside) as pdf:
         for page in pages:
             if not about:
                 about = {"title": page.title, "caption": page.caption}
@@ -191,7 +191,7 @@ def save_pages(
             numbers.append(page.numbers)
             told(page)
     beside_it = path.with_suffix(".json")
-    with written_whole(beside_it) as beside:
+    with atomic_write(beside_it) as beside:
         about["pages"] = numbers
         beside.write_text(json.dumps(about, indent=1, default=_plain) + "\n")
     return [path, beside_it]

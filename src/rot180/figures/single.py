@@ -56,7 +56,7 @@ def one_projection(subject: Subject, layer: str, channel: int, position: Positio
         f"({subject.label(subject.image)}): {unit}, activation {found.activation:.4g}, carried "
         f"back to pixels ({way}). Zero is mid-grey. {subject.origin}."
     )
-    answer = subject.named.answer(image)
+    answer = subject.named.top_class(image)
     if answer is not None:
         sheet.caption += f" The network takes the image for '{answer[0]}' ({answer[1]:.1%})."
     sheet.numbers = {

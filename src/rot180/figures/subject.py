@@ -10,9 +10,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from rot180.datasets import ArrayDataset
-from rot180.errors import Rot180Error, listed
+from rot180.errors import Rot180Error, suggest
 from rot180.graph.network import Layer, Network
-from rot180.networks.model import NamedModel
+from rot180.models.model import Model
 from rot180.projection.pictures import Picture
 from rot180.projection.project import project
 from rot180.projection.result import Projections
@@ -35,7 +35,7 @@ class Subject:
         Rot180Error: the image, the method or the unpooling does not exist.
     """
 
-    named: NamedModel
+    named: Model
     data: ArrayDataset
     image: int = 0
     many: int = 24
@@ -102,7 +102,7 @@ class Subject:
         number = self.data.label(image)
         if number is not None:
             return self.data.classes[number]
-        return self.data.where(image) if len(self.data) == 1 else f"image {image}"
+        return self.data.describe(image) if len(self.data) == 1 else f"image {image}"
 
     @property
     def way(self) -> str:
@@ -112,7 +112,7 @@ class Subject:
     @property
     def origin(self) -> str:
         """The network and the images in words, for captions."""
-        return f"{self.named.origin}; images of {self.data.name}"
+        return f"{self.named.caption}; images of {self.data.name}"
 
 
 def way_words(method: str, unpool: str) -> str:
@@ -147,7 +147,7 @@ def first_of_class(data: ArrayDataset, name: str) -> int:
         if not data.classes:
             raise Rot180Error(f"The images of {data.name} have no classes.")
         raise Rot180Error(
-            f"There is no class '{name}' in {data.name}. There are: {listed(data.classes, name)}."
+            f"There is no class '{name}' in {data.name}. There are: {suggest(data.classes, name)}."
         )
     assert data.labels is not None
     found = np.flatnonzero(data.labels == data.classes.index(name))

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rot180.errors import Rot180Error, listed, whole_number
+from rot180.errors import Rot180Error, as_int, suggest
 from rot180.graph.boxes import COLUMNS, ROWS, Box, Span
 from rot180.graph.forward import ForwardPass
 from rot180.graph.geometry import Below, Step, Trace, nominals, trace
@@ -166,7 +166,7 @@ class Network:
             raise Rot180Error(f"A layer is named by a string, as net.layers does; not by {name!r}.")
         if name not in self.layers:
             raise Rot180Error(
-                f"There is no layer '{name}' in this network. It has: {listed(self.layers, name)}."
+                f"There is no layer '{name}' in this network. It has: {suggest(self.layers, name)}."
             )
         return self.layers[name]
 
@@ -176,7 +176,7 @@ class Network:
         Raises:
             Rot180Error: it has not, or this is no whole number.
         """
-        number = whole_number(channel, "The number of a feature")
+        number = as_int(channel, "The number of a feature")
         if not 0 <= number < layer.channels:
             raise Rot180Error(
                 f"Layer '{layer.name}' has no feature {number}: it has {layer.channels} features, "

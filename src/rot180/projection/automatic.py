@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rot180.datasets import decode, fitted
+from rot180.datasets import decode, resize_and_crop
 from rot180.datasets.photos import photograph_paths
 from rot180.errors import Rot180Error
 from rot180.graph.network import PREPARE, Layer, Network
@@ -92,7 +92,7 @@ def _photographs(network: Network) -> Float[Tensor, "n c h w"]:
     made = channels if channels in (1, 3) else 1
     pictures = np.stack(
         [
-            fitted(decode(path.read_bytes(), str(path)), (size[0], size[1]), made)
+            resize_and_crop(decode(path.read_bytes(), str(path)), (size[0], size[1]), made)
             for path in photograph_paths()
         ]
     )

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rot180.errors import Rot180Error, whole_number
+from rot180.errors import Rot180Error, as_int
 from rot180.graph.forward import ForwardPass
 from rot180.graph.network import Layer, Network
 from rot180.projection.automatic import rules_at
@@ -150,7 +150,7 @@ def checked_position(layer: Layer, position: Any) -> Position:
         return position
     if isinstance(position, str) or np.shape(position) != (2,):
         raise Rot180Error(f"A position is None, 'peak' or (y, x); this one is {position!r}.")
-    y, x = (whole_number(one, "A coordinate of a position") for one in position)
+    y, x = (as_int(one, "A coordinate of a position") for one in position)
     if not (0 <= y < layer.height and 0 <= x < layer.width):
         raise Rot180Error(
             f"The position {(y, x)} lies outside the maps of layer '{layer.name}', which have "

@@ -58,7 +58,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from rot180.errors import Rot180Error, listed
+from rot180.errors import Rot180Error, suggest
 from rot180.graph.boxes import Box
 from rot180.graph.operators.base import NO_MARGINS, Part
 from rot180.graph.operators.convolution import laid_out
@@ -101,7 +101,7 @@ class Rules:
         ):
             if not isinstance(name, str) or name not in known:
                 raise Rot180Error(
-                    f"There is no {what} '{name}'. There are: {listed(known, str(name))}."
+                    f"There is no {what} '{name}'. There are: {suggest(known, str(name))}."
                 )
 
     @property

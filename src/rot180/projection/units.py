@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rot180.errors import Rot180Error, whole_number
+from rot180.errors import Rot180Error, as_int
 from rot180.graph.boxes import Box
 from rot180.graph.forward import ForwardPass
 from rot180.graph.network import Layer, Network, check_finite
@@ -121,7 +121,7 @@ class _Work:
             raise Rot180Error(
                 f"A unit is (image, layer, channel, position); this one is {unit!r}."
             ) from None
-        image = whole_number(number, "The number of an image")
+        image = as_int(number, "The number of an image")
         if image < 0 or (isinstance(self.images, Tensor | Sequence) and image >= len(self.images)):
             raise Rot180Error(f"There is no image {image}: there are {len(self.images)}.")
         layer = self.network.layer(name)

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from rot180.datasets import BadImage, decode, fitted
+from rot180.datasets import BadImage, decode, resize_and_crop
 from rot180.web.failures import NotTaken, TooLarge
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
@@ -144,7 +144,7 @@ def _decoded(data: bytes, size: tuple[int, int], channels: int) -> tuple[int, by
                 f"This picture has {width} x {height} pixels; at most {MOST_PIXELS // 10**6} "
                 "million are taken. Make it smaller."
             ).encode()
-        return _PIXELS, fitted(decode(data, "this picture"), size, channels).tobytes()
+        return _PIXELS, resize_and_crop(decode(data, "this picture"), size, channels).tobytes()
     except UnidentifiedImageError:
         return _NOT_TAKEN, (
             b"This picture cannot be read: it is no JPEG, PNG, WebP, GIF or BMP file."

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from rot180 import __version__
 from rot180.atlas.asked import matching
-from rot180.errors import Rot180Error, check_name
-from rot180.files import confirm, private_folder
+from rot180.errors import Rot180Error, check_choice
+from rot180.files import private_folder, sync_directories
 from rot180.projection.rules import AUTO, CHOICES, UNPOOLINGS, WAYS_BACK, Rules
 from rot180.web import lessons as taught
 from rot180.web import pages
@@ -75,9 +75,9 @@ def wanted(
         Rot180Error: there is no such layer, method or unpooling.
     """
     for one in methods:
-        check_name(one, "method", CHOICES)
+        check_choice(one, "method", CHOICES)
     for one in unpoolings:
-        check_name(one, "unpooling", UNPOOLINGS)
+        check_choice(one, "unpooling", UNPOOLINGS)
     names = tuple(book.atlas.layers)
     chosen = names if layers is None else matching(names, tuple(layers))
     if methods and unpoolings:
@@ -137,7 +137,7 @@ def _put_in_place(new: Path, out: Path, old: Path) -> None:
             raise
     else:
         new.replace(out)
-    confirm([out.parent])
+    sync_directories([out.parent])
 
 
 class _Site:

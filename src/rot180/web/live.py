@@ -21,7 +21,7 @@ from rot180.errors import Rot180Error
 from rot180.figures.scanned import Carrying
 from rot180.graph.forward import ForwardPass
 from rot180.graph.network import Network
-from rot180.networks.model import NamedModel
+from rot180.models.model import Model
 from rot180.projection.project import project
 from rot180.projection.result import Projection
 from rot180.projection.rules import Rules
@@ -31,7 +31,7 @@ from rot180.web.failures import Absent
 log = logging.getLogger("rot180.web")
 
 State = Literal["waiting", "loading", "ready", "absent"]
-Loader = Callable[[Atlas], NamedModel]
+Loader = Callable[[Atlas], Model]
 """Loads what may be the model of an atlas."""
 
 
@@ -93,7 +93,7 @@ class Live:
                     log.exception("Loading the network of %s", self.atlas.path)
                     reasons.append(f"The model cannot be loaded: {type(error).__name__}: {error}.")
                 else:
-                    self.remarks = named.remarks
+                    self.remarks = named.notices
                     self.state = "ready"
                     return
             if reasons and others:
@@ -189,7 +189,7 @@ class Live:
         """Return the classes that the network names for an open image, with probabilities."""
         with torch.no_grad():
             scores = opened.passed.value(self.network.outputs[0])
-        return self.scanned.named.best_classes(scores, most)
+        return self.scanned.named.top_classes(scores, most)
 
 
 def bytes_of(opened: Opened) -> int:

@@ -11,7 +11,7 @@ from rot180.atlas.identity import Identity
 from rot180.atlas.images import AtlasImages, Pixels
 from rot180.atlas.reading import Atlas
 from rot180.datasets import Dataset
-from rot180.errors import Rot180Error, listed
+from rot180.errors import Rot180Error, suggest
 from rot180.figures.tiles import Tiles
 from rot180.projection.result import Projection
 from rot180.web.cache import Cache
@@ -95,7 +95,7 @@ class Book:
         if found is None:
             raise NotFound(
                 f"There is no layer '{name}' in {self.name}. It has: "
-                f"{listed(self.atlas.layers, name)}."
+                f"{suggest(self.atlas.layers, name)}."
             )
         return self.atlas.layers[found]
 
@@ -145,7 +145,7 @@ class Shelf(Mapping[str, Book]):
 
     def __getitem__(self, name: str) -> Book:
         if name not in self.books:
-            there = f"There are: {listed(self.books, name)}." if self.books else "There is none."
+            there = f"There are: {suggest(self.books, name)}." if self.books else "There is none."
             raise NotFound(f"There is no atlas '{name}' here. {there}")
         return self.books[name]
 

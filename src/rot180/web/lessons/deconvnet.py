@@ -12,7 +12,7 @@ from rot180.equations.convolution import Array, rot180
 from rot180.equations.deconvnet import METHODS, UNPOOLINGS, backward_signals, seed_signal
 from rot180.equations.trace import Sum, Trace
 from rot180.equations.wiring import Factor
-from rot180.errors import Rot180Error, check_name
+from rot180.errors import Rot180Error, check_choice
 from rot180.web.lessons.asked import grid_of, written
 from rot180.web.lessons.plain import Rows, Summed, rows, summed
 
@@ -120,12 +120,12 @@ def asked(
     Raises:
         Rot180Error: something in it cannot be understood.
     """
-    check_name(unpool, "unpooling", UNPOOLINGS)
+    check_choice(unpool, "unpooling", UNPOOLINGS)
     if feature not in CHOICES["feature"]:
         raise Rot180Error(f"The feature is 0 or 1, not '{feature}'.")
     preset = "" if image else preset or next(iter(PRESETS))
     if preset:
-        check_name(preset, "image", PRESETS)
+        check_choice(preset, "image", PRESETS)
         pixels = [[float(one) for one in line] for line in PRESETS[preset]]
     else:
         pixels = _exactly(image, "image", SIZE)

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse
 
-from rot180.errors import Rot180Error, listed
+from rot180.errors import Rot180Error, suggest
 from rot180.web.failures import NotFound
 from rot180.web.lessons import LESSONS, convolution, deconvnet, rendered
 
@@ -76,7 +76,7 @@ def deconvnet_numbers(
 def lesson_page(request: Request, lesson: str) -> HTMLResponse:
     """Show a lesson."""
     if lesson not in LESSONS:
-        raise NotFound(f"There is no lesson '{lesson}'. There are: {listed(LESSONS, lesson)}.")
+        raise NotFound(f"There is no lesson '{lesson}'. There are: {suggest(LESSONS, lesson)}.")
     return _page(request, lesson)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rot180.atlas.orders import ORDERS
-from rot180.errors import Rot180Error, check_name, listed
+from rot180.errors import Rot180Error, check_choice, suggest
 from rot180.web.formulas import FORMULAS
 
 Columns = Mapping[str, Sequence[float | None]]
@@ -50,7 +50,7 @@ def conditions(words: str) -> list[Condition]:
         if match is None or match[1] not in FORMULAS:
             raise Rot180Error(
                 f"'{one}' is no condition: write a statistic, >= or <=, and a number, as "
-                f"colour_r2>=0.25. Statistics are {listed(FORMULAS, limit=20)}."
+                f"colour_r2>=0.25. Statistics are {suggest(FORMULAS, limit=20)}."
             )
         found.append(Condition(match[1], match[2] == ">=", float(match[3])))
     return found
@@ -65,7 +65,7 @@ def order_of(name: str) -> tuple[str, bool]:
     if name in NAMED:
         return NAMED[name]
     column = name.removeprefix("-")
-    check_name(column, "statistic or order", [*NAMED, *FORMULAS])
+    check_choice(column, "statistic or order", [*NAMED, *FORMULAS])
     return column, name.startswith("-")
 
 

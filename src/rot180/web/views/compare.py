@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from rot180.atlas.compare import LIKE, Comparison, compare, correlated, shared_peaks
-from rot180.errors import Rot180Error, listed
+from rot180.errors import Rot180Error, suggest
 from rot180.visible import visible
 from rot180.web.failures import NotFound
 from rot180.web.names import layer_of
@@ -240,7 +240,7 @@ def series_view(
     if layer and layer not in common:
         raise NotFound(
             f"No two atlases over the data of {own.name} have a layer '{layer}'. They have: "
-            f"{listed(common, layer)}."
+            f"{suggest(common, layer)}."
         )
     layer = layer or common[min(1, len(common) - 1)]
     books = [book for book in books if layer in book.atlas.layers]

@@ -8,7 +8,7 @@ import numpy as np
 from rot180.atlas.features import Example, is_number
 from rot180.atlas.images import Pixels
 from rot180.atlas.reading import Atlas
-from rot180.errors import check_name
+from rot180.errors import check_choice
 from rot180.graph.boxes import Box
 from rot180.web.failures import NotFound
 from rot180.web.live import Opened
@@ -17,7 +17,7 @@ from rot180.web.views.network import Availability, LayerRow, layer_rows
 from rot180.web.views.unusual import peak_counts
 
 MOST_UNITS = 48
-"""Units at a pixel that are listed, at most."""
+"""Units at a pixel that are suggest, at most."""
 MOST_EXAMPLES = 48
 ORDERS = ("unusual", "strongest")
 """Of the features of a layer on an image."""
@@ -207,7 +207,7 @@ def image_layer_view(book: Book, image: str, layer: str, order: str = "unusual")
     Raises:
         Rot180Error: there is no such image, layer or order.
     """
-    check_name(order, "order of features", ORDERS)
+    check_choice(order, "order of features", ORDERS)
     layer = book.layer(layer).name
     counts = peak_counts(book, layer)
     opened = opened_image(book, image)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from rot180.errors import check_name
+from rot180.errors import check_choice
 from rot180.projection.rules import Rules
 from rot180.web.shelf import Book
 from rot180.web.views.choosing import chosen
@@ -66,8 +66,8 @@ def layer_view(
         Rot180Error: there is no such layer, order, statistic, or way to show it.
     """
     layer = book.layer(name)
-    check_name(show, "way to show features", SHOWN)
-    check_name(zoom, "zoom", ZOOMS)
+    check_choice(show, "way to show features", SHOWN)
+    check_choice(zoom, "zoom", ZOOMS)
     rules = Rules(method, unpool)
     rows = layer_rows(book)
     number = book.atlas.place_of(layer.name)

@@ -1,1 +1,0 @@
-"""The two-layer network, its training, and its checkpoint: one file that later commands need."""

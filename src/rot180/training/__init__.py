@@ -1,0 +1,1 @@
+"""Training of the two-layer network: its recipe, both engines, the optimizer and the loop."""
