@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from rot180.atlas.scan import scan
     from rot180.datasets import open_dataset
     from rot180.graph.capture import capture
+    from rot180.graph.forward_pass import feature_maps, model_outputs, open_image
     from rot180.graph.network import Layer, Network
+    from rot180.graph.report import report
     from rot180.networks.named import load
     from rot180.projection.automatic import use_sample
     from rot180.projection.project import project
@@ -29,15 +31,19 @@ _HOME = {
     "Atlas": "rot180.atlas.reading",
     "capture": "rot180.graph.capture",
     "compare": "rot180.atlas.compare",
+    "feature_maps": "rot180.graph.forward_pass",
     "Layer": "rot180.graph.network",
     "Network": "rot180.graph.network",
     "load": "rot180.networks.named",
     "merge": "rot180.atlas.merge",
+    "model_outputs": "rot180.graph.forward_pass",
     "open_dataset": "rot180.datasets",
+    "open_image": "rot180.graph.forward_pass",
     "project": "rot180.projection.project",
     "project_units": "rot180.projection.units",
     "Projection": "rot180.projection.result",
     "Projections": "rot180.projection.result",
+    "report": "rot180.graph.report",
     "scan": "rot180.atlas.scan",
     "use_sample": "rot180.projection.automatic",
 }
@@ -51,12 +57,16 @@ __all__ = [
     "Rot180Error",
     "capture",
     "compare",
+    "feature_maps",
     "load",
     "merge",
+    "model_outputs",
     "open",
     "open_dataset",
+    "open_image",
     "project",
     "project_units",
+    "report",
     "scan",
     "use_sample",
 ]

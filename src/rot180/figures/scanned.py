@@ -13,7 +13,7 @@ from rot180.atlas.reading import Atlas
 from rot180.atlas.scanned import Scanned
 from rot180.datasets import BadImage, Dataset, fitted
 from rot180.errors import Rot180Error
-from rot180.graph.operators.base import Looks
+from rot180.graph.operators.operator import Looks
 from rot180.networks.model import NamedModel
 from rot180.projection.automatic import rules_at
 from rot180.projection.result import Projection
