@@ -42,7 +42,7 @@ from rot180.atlas.state import State
 from rot180.atlas.summary import Summary
 from rot180.atlas.watching import Watching
 from rot180.datasets import ArrayDataset, decode_all, open_dataset
-from rot180.graph.fields import receptive_fields
+from rot180.graph.receptive_field import receptive_fields
 from rot180.models.model import normalise
 
 BATCH = 16

@@ -91,7 +91,7 @@ def main() -> None:
         f"{'ms per layer':>13}"
     )
     for name, make in (("plain", plain), ("residual", residual)):
-        rot180.capture(make(2, asked.channels), x).report()  # what is made once
+        rot180.report(rot180.capture(make(2, asked.channels), x))  # what is made once
         for depth in asked.layers:
             model = make(depth, asked.channels)
             with clocked() as export:

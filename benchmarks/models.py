@@ -97,7 +97,7 @@ def row(name: str) -> str:
     example = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     begun = time.perf_counter()
     try:
-        report = rot180.capture(model, example).report()
+        report = rot180.report(rot180.capture(model, example))
     except rot180.Rot180Error as error:
         return f"{name:<34} refused: {error}"
     seconds = time.perf_counter() - begun

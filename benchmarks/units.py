@@ -6,9 +6,9 @@ the method `deconvnet` with `switches`, in float32. The parts:
 
 units   one unit in the middle of a map of VGG-16, beside Captum's ``NeuronDeconvolution``, which
         runs the whole network forwards and the whole image backwards. Cold is a call with an
-        image, its forward pass included; open is a call with what ``Network.open`` returned, after
-        a first one. They take turns: in each round one call of Captum and many of rot180, for one
-        feature, another one in the next round; the ratio is that of the times in a round.
+        image, its forward pass included; open is a call with what ``rot180.open_image`` returned,
+        after a first one. They take turns: in each round one call of Captum and many of rot180, for
+        one feature, another one in the next round; the ratio is that of the times in a round.
 open    one unit in the middle of a map, the image open, for every layer of both networks.
 batch   nine units of each of 64 features, on 64 crops of scikit-image's photographs:
         ``project_units`` beside ``project`` one at a time, cold, on a sample of them.
@@ -91,7 +91,7 @@ MAPS_SHARE, MAPS_TIMED = 0.7, 3  # of the limit, at least; features that Captum 
 
 def active(net: Any, image: Tensor, layer: str, position: tuple[int, int], count: int) -> list[int]:
     """Return the first features that are active at a position; zero would have nothing to do."""
-    values = net.maps(image, layer)[0, :, *position]
+    values = rot180.feature_maps(net, image, layer)[0, :, *position]
     return values.gt(0).nonzero().flatten().tolist()[:count]
 
 
@@ -106,7 +106,7 @@ def beside_captum(net: Any, model: nn.Module, image: Tensor, layer: str, rounds:
     rectifier = model.get_submodule(f"features.{int(layer.removeprefix('features.')) + 1}")
     captum = NeuronDeconvolution(model, rectifier)
     captum.attribute(image[None].clone(), (channels[0], *position))
-    opened = net.open(image)
+    opened = rot180.open_image(net, image)
     found: dict[str, list[float]] = {"captum": [], "cold": [], "open": [], "apart": []}
     for number in range(rounds):
         channel = channels[number % len(channels)]
@@ -128,7 +128,7 @@ def exactness(net: Any, model: nn.Module, image: Tensor, layer: str, channel: in
     unit = (channel, *position)
     wanted = NeuronDeconvolution(model, rectifier).attribute(image[None].clone(), unit)[0]
     found = []
-    for source in (image, net.open(image)):
+    for source in (image, rot180.open_image(net, image)):
         p = rot180.project(net, source, layer, channel, position, method="deconvnet")
         found.append(apart(p.full(), wanted * p.activation))
     return found
@@ -182,7 +182,8 @@ def opened(model: nn.Module, size: int) -> None:
         rows = []
         for layer in net.layers:
             position = middle(net, layer)
-            source, (channel, *_) = net.open(image), active(net, image, layer, position, 1)
+            source = rot180.open_image(net, image)
+            channel, *_ = active(net, image, layer, position, 1)
             call = partial(rot180.project, net, source, layer, channel, position)
             first = timed(call)[1]
             rows.append((layer, 1e3 * first, [1e3 * seconds for seconds in several(call)]))
@@ -214,7 +215,7 @@ def drawn(net: Any, images: Tensor, layer: str, rng: np.random.Generator) -> lis
     pairs = [(int(rng.integers(IMAGES)), c) for c in range(FEATURES) for _ in range(UNITS)]
     found: dict[int, Unit] = {}
     for number, image in enumerate(images):
-        maps = net.maps(image, layer)[0]
+        maps = rot180.feature_maps(net, image, layer)[0]
         for place, (chosen, channel) in enumerate(pairs):
             if chosen == number:
                 here = maps[channel].gt(maps[channel].max().clamp(min=0) / 10).nonzero()

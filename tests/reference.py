@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from rot180.graph.exporting import is_plain
+from rot180.graph.export import is_plain
 
 aten = torch.ops.aten
 RECTIFIERS = {

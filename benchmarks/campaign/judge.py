@@ -18,7 +18,7 @@ from campaign.oracle import Tangents, by_differences, lowest_precision, tangents
 from campaign.rules import Ruled
 from campaign.verdict import Verdict
 from campaign.watching import eager, exported
-from rot180.graph.twin import tensors_of
+from rot180.graph.model_copy import tensors_of
 
 METHODS = ("gradient", "deconvnet", "guided")
 _BEFORE = "before the rectifier of "
@@ -122,7 +122,7 @@ class Judge:
         self.at = "while the oracle looked for its layers"
         self._prepare()
         self._outputs()
-        self.opened = [self.net.open(one) for one in self.images]
+        self.opened = [rot180.open_image(self.net, one) for one in self.images]
         for name in self.names:
             if name in self.tangents[0]:
                 self._layer(name)
@@ -154,11 +154,11 @@ class Judge:
     def _outputs(self) -> None:
         """Compare the outputs for each image by itself, and for two."""
         self.at = "while it ran forward"
-        both = self.net.outputs_for(self.images)
+        both = rot180.model_outputs(self.net, self.images)
         for number, expected in enumerate(self.outputs):
             leaves = list(tensors_of(expected))
             numbers = getattr(self.net, "output_numbers", range(len(both)))
-            found = self.net.outputs_for(self.images[number : number + 1])
+            found = rot180.model_outputs(self.net, self.images[number : number + 1])
             if len(found) != len(leaves):
                 self._note(f"{len(found)} of {len(leaves)} outputs are kept")
             for place, ours, several in zip(numbers, found, both, strict=True):
@@ -184,9 +184,12 @@ class Judge:
         self.tolerance = TOLERANCE[coarsest]
         if coarsest != torch.float64:
             self.verdict.notes.append(f"goes through {coarsest}: compared to {self.tolerance}")
-        maps = {name: self.net.maps(images, name) for name in self.names}
+        maps = {name: rot180.feature_maps(self.net, images, name) for name in self.names}
         rectified = [name for name in self.names if self.net.layers[name].rectified]
-        before = {name: self.net.maps(images, name, before_rectifier=True) for name in rectified}
+        before = {
+            name: rot180.feature_maps(self.net, images, name, before_rectifier=True)
+            for name in rectified
+        }
         self.ruled = Ruled(self.case, self.dtype, images[:1])
         self.tangents: list[dict[str, Tangents]] = []
         for number in (0, 1):
@@ -338,7 +341,7 @@ class Judge:
 
     def _same_rectifiers(self) -> bool:
         """Say whether the reference finds as many rectifiers; it knows no hand-written ones."""
-        return sum(self.net.report().rectifiers.values()) == self.ruled.rectifiers()
+        return sum(rot180.report(self.net).rectifiers.values()) == self.ruled.rectifiers()
 
     def _second_opinion(self, name: str, target: Target, given: Tensor) -> bool:
         """Say whether finite differences agree with rot180 where dual numbers do not."""

@@ -5,17 +5,23 @@ only the calls are written here. A test sees to it that none of the table is mis
 """
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from rot180.graph.capture import read_model
-from rot180.graph.reading import Reading
-from rot180.graph.table import TABLE
-from rot180.graph.table.shapes import FIRST_OF_SEVERAL, smooth
-from rot180.graph.ways import DERIVED, LINEAR, WAYS, Way, way_back
+from rot180.graph.lowering import Reading
+from rot180.graph.lowerings import TABLE
+from rot180.graph.lowerings.by_autograd import by_autograd, plain_name
+from rot180.graph.lowerings.spatial import FIRST_OF_SEVERAL
+from rot180.graph.operators.backward_kind import (
+    BACKWARD_KINDS,
+    BY_DERIVATIVE,
+    LINEAR,
+    BackwardKind,
+)
 
 if TYPE_CHECKING:  # the tests ask for the lines, and need no Sphinx
     from sphinx.application import Sphinx
@@ -242,14 +248,14 @@ class Line(NamedTuple):
         target: the operator of the exported graph.
         call: Python that calls it.
         kinds: what it is read as; empty if its input is handed on.
-        way: what becomes of a signal there.
+        backward_kind: what becomes of a signal there.
         local: whether it is computed on a part of its maps.
     """
 
     target: str
     call: str
     kinds: tuple[str, ...]
-    way: Way
+    backward_kind: BackwardKind
     local: bool
 
 
@@ -304,26 +310,20 @@ def lines(calls: Iterable[str] = CALLS) -> list[Line]:
     shown = [_line(call, node, reading) for call, node in found]
     named = {one.target for one in shown}
     return shown + [
-        Line(
-            str(target), "", (str(target).split(".")[1].replace("_", " ").strip(),), DERIVED, False
-        )
+        Line(str(target), "", (plain_name(target),), BY_DERIVATIVE, False)
         for target, reader in TABLE.items()
-        if reader is smooth and str(target) not in named
+        if reader is by_autograd and str(target) not in named
     ]
-
-
-def _name(target: Any) -> str:
-    return str(target).split(".")[1].replace("_", " ").strip()
 
 
 def _line(call: str, node: fx.Node, reading: Reading) -> Line:
     source = node.all_input_nodes[0]
     target = source.target if "getitem" in str(node.target) else node.target
     found = reading.found(source if target in FIRST_OF_SEVERAL else node)
-    ways = [way_back(one) for one in found.operators]
-    way = next((one for one in ways if one is not LINEAR), LINEAR)
+    kinds_back = [one.backward_kind for one in found.operators]
+    backward_kind = next((one for one in kinds_back if one is not LINEAR), LINEAR)
     kinds = tuple(one.kind for one in found.operators)
-    return Line(str(target), call, kinds, way, all(one.local for one in found.operators))
+    return Line(str(target), call, kinds, backward_kind, all(one.local for one in found.operators))
 
 
 _HEADINGS = {
@@ -339,21 +339,21 @@ _HEADINGS = {
 
 def page(found: list[Line]) -> str:
     """Return the sections of the page in Markdown."""
-    shown = [way for way in WAYS if any(one.way is way for one in found)]
-    return "\n".join(part for way in shown for part in _section(way, found))
+    shown = [kind for kind in BACKWARD_KINDS if any(one.backward_kind is kind for one in found)]
+    return "\n".join(part for kind in shown for part in _section(kind, found))
 
 
-def _section(way: Way, found: list[Line]) -> Iterator[str]:
-    yield f"## {_HEADINGS[way.name]}\n"
-    made = {method: getattr(way, method) for method in ("deconvnet", "gradient", "guided")}
+def _section(kind: BackwardKind, found: list[Line]) -> Iterator[str]:
+    yield f"## {_HEADINGS[kind.name]}\n"
+    made = {method: getattr(kind, method) for method in ("deconvnet", "gradient", "guided")}
     if len(set(made.values())) == 1:
-        yield f"Under every method the signal s goes through {way.gradient}.\n"
+        yield f"Under every method the signal s goes through {kind.gradient}.\n"
     else:
         yield "| method | a signal s becomes |\n| --- | --- |"
         yield from (f"| `{method}` | {becomes} |" for method, becomes in made.items())
     for local, where in ((True, "the receptive field"), (False, "whole maps")):
         mine = sorted(
-            (one for one in found if one.way is way and one.local is local),
+            (one for one in found if one.backward_kind is kind and one.local is local),
             key=lambda one: one.target.replace("aten._", "aten."),
         )
         if mine:

@@ -52,7 +52,9 @@ def atlas(
 def maps(model: Model, photos: ArrayDataset) -> dict[str, np.ndarray]:
     """All maps of all layers on all images."""
     inputs, network = model.prepare(photos.images), model.network()
-    return {name: network.maps(inputs, name).double().numpy() for name in network.layers}
+    return {
+        name: rot180.feature_maps(network, inputs, name).double().numpy() for name in network.layers
+    }
 
 
 def peaks_of(maps: np.ndarray) -> np.ndarray:
@@ -290,7 +292,7 @@ def test_a_captured_network_with_mean_and_std(tmp_path: Path, dtype: torch.dtype
         mean, std = (torch.tensor(how[one], dtype=dtype)[:, None, None] for one in how)
         images = torch.from_numpy(data.images.copy()).movedim(-1, 1).to(dtype) / 255
         for name, layer in atlas.items():
-            maps = network.maps((images - mean) / std, name).double().numpy()
+            maps = rot180.feature_maps(network, (images - mean) / std, name).double().numpy()
             for feature in layer:
                 mine = maps[:, feature.channel]
                 assert feature.max == pytest.approx(mine.max(), abs=1e-5)

@@ -4,8 +4,9 @@ import importlib
 
 import pytest
 
-from rot180.graph.table import TABLE
-from rot180.graph.table.shapes import FIRST_OF_SEVERAL, SPLITS
+from rot180.graph.lowerings import TABLE
+from rot180.graph.lowerings.layout import SPLITS
+from rot180.graph.lowerings.spatial import FIRST_OF_SEVERAL
 
 pytestmark = pytest.mark.slow
 
@@ -18,7 +19,7 @@ def lines():
 
 
 def test_every_operator_of_the_table_is_on_the_page(lines) -> None:
-    listed = {one.target for one in lines if one.way.name != "not listed"}
+    listed = {one.target for one in lines if one.backward_kind.name != "not listed"}
     assert {str(one) for one in (*TABLE, *SPLITS)} <= listed
     assert {str(one) for one in FIRST_OF_SEVERAL} <= {str(one) for one in TABLE}
     text = operators.page(lines)
@@ -43,4 +44,4 @@ def test_every_operator_of_the_table_is_on_the_page(lines) -> None:
 def test_lines_say_what_is_known_of_these(lines, call: str, way: str, local: bool) -> None:
     found = [one for one in lines if one.call == call]
     assert found
-    assert {(one.way.name, one.local) for one in found} == {(way, local)}
+    assert {(one.backward_kind.name, one.local) for one in found} == {(way, local)}

@@ -21,7 +21,7 @@ from rot180.figures.overview import correlation, learning_curve
 from rot180.figures.sheet import INK, Sheet
 from rot180.figures.single import one_projection
 from rot180.figures.subject import Subject, first_of_class, most_varied
-from rot180.graph.boxes import Box, Span
+from rot180.graph.box import Box, Span
 from rot180.models.checkpoint import Checkpoint
 from rot180.models.model import Model
 from rot180.models.two_layer import TwoLayer

@@ -21,7 +21,7 @@ from rot180.datasets import ArrayDataset
 from rot180.figures.patches import patches
 from rot180.figures.sheet import Sheet, drawable, save_pages, shortened
 from rot180.figures.tiles import Tiles
-from rot180.graph.boxes import Box
+from rot180.graph.box import Box
 from rot180.models.model import Model
 from rot180.projection.faithfulness import Faithfulness, Score
 from rot180.projection.pictures import scale_of, signed_picture

@@ -11,15 +11,14 @@ import torchvision
 from hypothesis import HealthCheck, given, settings
 
 import rot180
-from rot180.graph.boxes import COLUMNS, ROWS
+from rot180.graph.box import COLUMNS, ROWS
 from rot180.graph.costs import shares
-from rot180.graph.geometry import Step
 from rot180.graph.network import Layer, Network
 from rot180.graph.operators.arithmetic import Sum
-from rot180.graph.operators.base import MAPS, Nominal, Operator
 from rot180.graph.operators.convolution import Convolution
-from rot180.graph.ways import way_back
-from tests.graph.parts import graphs
+from rot180.graph.operators.operator import MAPS, Nominal, Operator
+from rot180.graph.steps import Step
+from tests.graph.regions import graphs
 from tests.models import TwoConvolutions, Varied, image, seeded
 from tests.projection.styles import RECTIFIERS, SIZE, STYLES, Modules, Several
 
@@ -78,8 +77,8 @@ def check(net: Network) -> None:
 
 def check_captured(net: Network) -> None:
     check(net)
-    for one in net.report().layers:
-        defined = [way_back(net.steps[k].operator).defined for k in net.needed(one.layer.step)]
+    for one in rot180.report(net).layers:
+        defined = [net.steps[k].operator.backward_kind.defined for k in net.needed(one.layer.step)]
         assert set(one.methods) == set.intersection(*map(set, defined))
         assert (one.layer.receptive_field, one.layer.stride) == net.seen(one.layer.step)
 
@@ -113,7 +112,7 @@ def test_of_a_network_where_only_the_gradient_is_defined_from_some_step_on() -> 
 
     net = rot180.capture(seeded(Modules, forward), image(1, *SIZE))
     check_captured(net)
-    methods = {one.layer.name: len(one.methods) for one in net.report().layers}
+    methods = {one.layer.name: len(one.methods) for one in rot180.report(net).layers}
     assert methods == {"a": 3, "b": 3, "c": 1, "point": 3}
 
 
@@ -169,7 +168,7 @@ def test_what_is_asked_of_operators_grows_as_the_depth(shortcuts: bool, monkeypa
     for depth in (20, 40, 80):
         before = asked.copy()
         net = deep(depth, shortcuts)
-        net.report()
+        rot180.report(net)
         counts.append({name: asked[name] - before[name] for name in asked})
     for name in asked:
         fewer, more = (other[name] - one[name] for one, other in pairwise(counts))

@@ -22,7 +22,7 @@ def capture(forward, size: tuple[int, int] = (8, 8)):
 def check(model: nn.Module, net: rot180.Network, name: str, size: tuple[int, int] = (8, 8)) -> None:
     """Compare units all over the maps of a layer, cold and opened, with the reference."""
     layer, x = net.layers[name], image(1, 3, *size, seed=5)
-    reference, opened = Reference(model, x), net.open(x[0])
+    reference, opened = Reference(model, x), rot180.open_image(net, x[0])
     step = net.steps[layer.step].name
     places = [(y, x_) for y in range(layer.height) for x_ in range(layer.width)]
     for place in places[:: max(1, len(places) // 6)]:
@@ -52,11 +52,11 @@ def test_the_order_of_projections_from_an_opened_image_does_not_matter() -> None
     _, net = capture(lambda s, x: s.c(F.leaky_relu(s.b(F.leaky_relu(s.a(x), 0.1)), 0.2)))
     x = image(3, 8, 8)
     fresh = {
-        (name, method): rot180.project(net, net.open(x), name, 1, (4, 4), method)
+        (name, method): rot180.project(net, rot180.open_image(net, x), name, 1, (4, 4), method)
         for name in ("a", "b", "c")
         for method in METHODS
     }
-    opened = net.open(x)
+    opened = rot180.open_image(net, x)
     for _ in range(2):
         for (name, method), wanted in reversed(fresh.items()):
             for channel in range(4):
@@ -69,7 +69,7 @@ def test_the_order_of_projections_from_an_opened_image_does_not_matter() -> None
 def test_the_activation_of_a_negative_unit_does_not_depend_on_the_method() -> None:
     _, net = capture(lambda s, x: s.b(F.leaky_relu(s.a(x), 0.1)))
     x = image(3, 8, 8)
-    maps = net.maps(x, "a")[0]
+    maps = rot180.feature_maps(net, x, "a")[0]
     channel, *place = (maps < 0).nonzero()[0].tolist()
     for method in METHODS:
         p = rot180.project(net, x, "a", channel, tuple(place), method)
@@ -86,7 +86,7 @@ def test_what_changes_nothing_does_not_hand_on_memory_that_is_then_written_to() 
     _, net = capture(lambda s, x: s.a(F.relu(F.avg_pool2d(x, 1))))
     x = image(3, 8, 8)
     before = x.clone()
-    rot180.project(net, net.open(x), "a", method="deconvnet")
+    rot180.project(net, rot180.open_image(net, x), "a", method="deconvnet")
     rot180.project(net, x, "a", 0, (3, 3), method="deconvnet")
     assert torch.equal(x, before)
 
@@ -105,7 +105,7 @@ def changes(model: nn.Module) -> None:
 def test_a_network_is_the_model_as_it_was() -> None:
     model, net = capture(lambda s, x: s.c(F.relu(s.b(F.relu(s.a(x)) + s.gain))))
     x = image(3, 8, 8)
-    opened = net.open(x)
+    opened = rot180.open_image(net, x)
     before = [rot180.project(net, x, name, 1, (4, 4), method="deconvnet") for name in "abc"]
     changes(model)
     for source in (x, opened):
@@ -118,7 +118,7 @@ def test_an_opened_image_is_the_image_as_it_was() -> None:
     _, net = capture(lambda s, x: s.b(F.relu(s.a(x))))
     x = image(1, 3, 8, 8).contiguous(memory_format=torch.channels_last)[0]
     wanted = rot180.project(net, x, "b", 1, (4, 4), method="deconvnet")
-    opened = net.open(x)
+    opened = rot180.open_image(net, x)
     x.zero_()
     found = rot180.project(net, opened, "b", 1, (4, 4), method="deconvnet")
     assert relative_error(found.pixels, wanted.pixels) < 1e-13
@@ -141,7 +141,7 @@ def test_an_example_of_one_value_is_checked_as_any_other(forward) -> None:
     model = seeded(Written, forward)
     net = rot180.capture(model, torch.zeros(1, 3, 8, 8, dtype=torch.float64))
     x = image(2, 3, 8, 8, seed=8)
-    assert relative_error(net.outputs_for(x)[0], model(x)) < 1e-13
+    assert relative_error(rot180.model_outputs(net, x)[0], model(x)) < 1e-13
 
 
 @pytest.mark.slow
@@ -161,8 +161,8 @@ def test_an_example_of_one_value_is_checked_as_any_other(forward) -> None:
 )
 def test_a_rectifier_that_is_written_out_is_recognised(rectify) -> None:
     _, net = capture(lambda s, x: s.b(rectify(s.a(x))))
-    assert sum(net.report().rectifiers.values()) == 1
-    assert net.layers["a"].rectified or net.report().operators.get("negative")
+    assert sum(rot180.report(net).rectifiers.values()) == 1
+    assert net.layers["a"].rectified or rot180.report(net).operators.get("negative")
     for method in METHODS:
         rot180.project(net, image(3, 8, 8), "b", 0, (4, 4), method)
 
@@ -172,16 +172,16 @@ def test_silu_and_hardswish_that_are_written_out_are_known() -> None:
     _, net = capture(
         lambda s, x: s.c((lambda y: y * F.hardsigmoid(y))(s.b(s.a(x) * torch.sigmoid(s.a(x)))))
     )
-    assert net.report().rectifiers == {"Hardswish": 1}
+    assert rot180.report(net).rectifiers == {"Hardswish": 1}
     _, net = capture(lambda s, x: s.b((lambda y: y * torch.sigmoid(y))(s.a(x))))
-    assert net.report().rectifiers == {"SiLU": 1}
+    assert rot180.report(net).rectifiers == {"SiLU": 1}
 
 
 @pytest.mark.slow
 def test_units_that_see_nothing_but_padding() -> None:
     model = nn.Sequential(nn.ConvTranspose2d(3, 4, 1, stride=2), nn.Conv2d(4, 3, 1)).double()
     net = rot180.capture(model, image(1, 3, 4, 4))
-    opened = net.open(image(3, 4, 4))
+    opened = rot180.open_image(net, image(3, 4, 4))
     for place in ((3, 3), (2, 2), (0, 3)):
         cold = rot180.project(net, image(3, 4, 4), "1", 1, place, method="deconvnet")
         open_ = rot180.project(net, opened, "1", 1, place, method="deconvnet")

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import rot180
-from rot180.graph.boxes import Box
+from rot180.graph.box import Box
 from rot180.graph.capture import read_model
 from rot180.graph.fingerprint import fingerprint
-from rot180.graph.operators.base import NO_MARGINS, Kept, Operator, Part
-from rot180.graph.operators.calls import Derived, Unlisted
+from rot180.graph.operators.backward_kind import BY_DERIVATIVE, LINEAR
+from rot180.graph.operators.fallback import Derived, Unlisted
 from rot180.graph.operators.normalisation import BatchNorm, GroupNorm, LayerNorm, OwnNorm
+from rot180.graph.operators.operator import NO_MARGINS, Kept, Operator, Part
 from rot180.graph.operators.pooling import Along
-from rot180.graph.ways import DERIVED, LINEAR, way_back
 from rot180.projection.rules import WAYS_BACK, Rules
 from tests.models import image, relative_error, seeded
 from tests.projection.styles import normalised
@@ -280,7 +280,9 @@ def test_units_and_whole_maps_are_the_differences_of_the_model(name: str) -> Non
     for step in net.steps:
         if step.operator.kind in OWN or step.operator.kind == "batch norm":
             assert isinstance(step.operator, OwnNorm | BatchNorm)
-            assert way_back(step.operator) is (LINEAR if step.operator.linear else DERIVED)
+            assert step.operator.backward_kind is (
+                LINEAR if step.operator.linear else BY_DERIVATIVE
+            )
             assert step.axes is not None
     units = [(0, (0, 0)), (2, (3, 3)), (1, (5, 4))]
     wholes = {}
@@ -289,7 +291,7 @@ def test_units_and_whole_maps_are_the_differences_of_the_model(name: str) -> Non
         with torch.no_grad():
             maps = model(image_[None])[0]
         slopes = central_differences(model, image_[None]).reshape(3, 6, 7, *image_.shape)
-        opened = net.open(image_)
+        opened = rot180.open_image(net, image_)
         for method in WAYS_BACK:
             for channel, place in units:
                 wanted = maps[channel, *place] * slopes[channel, *place]
@@ -378,7 +380,7 @@ def test_local_response_norm_is_read_without_autograd() -> None:
         "average pooling",
     ]
     assert all(one.local for one in operators)
-    assert net.report().layers[-1].methods == WAYS_BACK
+    assert rot180.report(net).layers[-1].methods == WAYS_BACK
 
 
 @pytest.mark.slow

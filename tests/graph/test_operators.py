@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from rot180.graph.boxes import COLUMNS, ROWS, Box, Span, Window
+from rot180.graph.box import COLUMNS, ROWS, Box, Span, Window
 from rot180.graph.operators.arithmetic import Product, Sum
-from rot180.graph.operators.base import MAPS, NO_MARGINS, Kept, Operator, Part
 from rot180.graph.operators.convolution import (
     BatchNorm,
     Convolution,
@@ -17,9 +16,10 @@ from rot180.graph.operators.convolution import (
     TransposedConvolution,
 )
 from rot180.graph.operators.layout import Channels, Concatenation, Permute, Reshape
+from rot180.graph.operators.operator import MAPS, NO_MARGINS, Kept, Operator, Part
 from rot180.graph.operators.pooling import Along, Separable, matrix_of
 from rot180.projection.rules import Rules
-from tests.graph.parts import boxes, inner_product_error, laid, part_of, rounding, taken
+from tests.graph.regions import boxes, inner_product_error, laid, part_of, rounding, taken
 from tests.models import image, relative_error
 
 EXACT = 1e-13

@@ -70,7 +70,7 @@ def test_they_are_what_autograd_gives(
 def test_a_unit_is_the_same_by_every_way(net: rot180.Network, images: Tensor, method: str) -> None:
     place = (1, 4)
     local = rot180.project(net, images[1], "3", 1, place, method=method)
-    opened = rot180.project(net, net.open(images[1]), "3", 1, place, method=method)
+    opened = rot180.project(net, rot180.open_image(net, images[1]), "3", 1, place, method=method)
     (listed,) = rot180.project_units(net, images, [(1, "3", 1, place)], method=method)
     for other in (opened, listed):
         assert other.box == local.box

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rot180.graph.boxes import Box
+from rot180.graph.box import Box
 from rot180.projection.effective import effective_box
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import rot180
-from rot180.graph.operators.base import MAPS
+from rot180.graph.operators.operator import MAPS
 from rot180.graph.operators.pooling import MaxPool
 from rot180.projection.rules import UNPOOLINGS, WAYS_BACK
 from tests.models import image, relative_error, seeded
@@ -47,7 +47,7 @@ class Compared:
 
     def __init__(self, model: nn.Module, images: Tensor, tolerance: float) -> None:
         self.net, self.images, self.tolerance = rot180.capture(model, images), images, tolerance
-        self.opened = [self.net.open(one) for one in images]
+        self.opened = [rot180.open_image(self.net, one) for one in images]
         self.many = images[torch.arange(UNITS) % 2]
         self.reference = Reference(model, self.many)
 
@@ -58,7 +58,7 @@ class Compared:
 
     def units(self, layer: rot180.Layer) -> list[Unit]:
         """Return the strongest units at nine places, and the peaks of two features."""
-        maps = self.net.maps(self.images, layer.name)
+        maps = rot180.feature_maps(self.net, self.images, layer.name)
         rows, columns = ([0, size // 2, size - 1] for size in (layer.height, layer.width))
         places = [(y, x) for y in rows for x in columns]
         found = [
@@ -67,7 +67,7 @@ class Compared:
         ]
         ranked = maps
         if layer.saturates:
-            ranked = self.net.maps(self.images, layer.name, before_rectifier=True)
+            ranked = rot180.feature_maps(self.net, self.images, layer.name, before_rectifier=True)
         for n in range(9, UNITS):
             channel = (0, layer.channels - 1)[n % 4 // 2]
             peak = divmod(int(ranked[n % 2, channel].argmax()), layer.width)
@@ -119,7 +119,7 @@ class Compared:
             assert p.activation == 0
             assert not p.pixels.any()
             return
-        largest = self.net.maps(self.images, p.layer).abs().max()
+        largest = rot180.feature_maps(self.net, self.images, p.layer).abs().max()
         tolerance = self.tolerance * float((largest / activation.abs()).clamp(min=1))
         assert abs(p.activation - activation) <= tolerance * activation.abs()
         assert relative_error(p.full(), signal) < tolerance

@@ -31,7 +31,7 @@ def test_of_one_convolution_it_is_the_activation_times_the_kernel(dtype: torch.d
     model = model.to(dtype)
     x = image(3, 16, 14).to(dtype)
     net = rot180.capture(model, x[None])
-    maps = net.maps(x, "0")[0]
+    maps = rot180.feature_maps(net, x, "0")[0]
     fired = (maps > 0).nonzero().tolist()
     assert len(fired) > 100
     for channel, y, x_ in fired[::7]:

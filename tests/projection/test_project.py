@@ -78,7 +78,7 @@ def test_large_batches_go_in_parts_with_the_same_result(net, monkeypatch) -> Non
 @pytest.mark.parametrize("unpool", ["switches", "repeat"])
 def test_nothing_of_a_unit_lies_outside_its_receptive_field(net, unpool: str) -> None:
     x = image(3, 12, 12)
-    fired = (net.maps(x, "conv2")[0] > 0).nonzero().tolist()
+    fired = (rot180.feature_maps(net, x, "conv2")[0] > 0).nonzero().tolist()
     for channel, *unit in fired[::5]:
         whole = over_whole_maps(net, x, "conv2", channel, tuple(unit), Rules(unpooling=unpool))
         p = rot180.project(net, x, "conv2", channel, tuple(unit), unpool=unpool, method="deconvnet")
@@ -119,7 +119,7 @@ def test_the_signal_starts_with_the_activation_and_ignores_biases() -> None:
 
 
 def test_a_silent_unit_gives_nothing(net) -> None:
-    maps = net.maps(image(3, 12, 12), "conv1")[0]
+    maps = rot180.feature_maps(net, image(3, 12, 12), "conv1")[0]
     channel, y, x = (maps == 0).nonzero()[0].tolist()
     p = rot180.project(net, image(3, 12, 12), "conv1", channel, (y, x), method="deconvnet")
     assert p.activation == 0

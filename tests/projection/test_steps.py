@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from rot180.graph.boxes import Box, Window
+from rot180.graph.box import Box, Window
 from rot180.graph.operators.pooling import MaxPool
 from rot180.projection.rules import WAYS_BACK, Rules, repeated, to_switches
-from tests.graph.parts import boxes, inner_product_error, laid, part_of, taken
+from tests.graph.regions import boxes, inner_product_error, laid, part_of, taken
 from tests.models import image, relative_error
 from tests.reference import sums_over_windows
 

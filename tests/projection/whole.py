@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 import rot180
-from rot180.graph.operators.base import Kept
+from rot180.graph.operators.operator import Kept
 from rot180.projection.backward import carried_back
 from rot180.projection.rules import Rules
 
@@ -19,7 +19,7 @@ def over_whole_maps(
     rules: Rules,
 ) -> Tensor:
     """Return the projection (c, h, w) of one unit; below its layer every step is on whole maps."""
-    place, opened = net.layer(layer), net.open(image)
+    place, opened = net.layer(layer), rot180.open_image(net, image)
     chosen, aim = slice(channel, channel + 1), net.aim(place, None, rules.backward)
     maps = opened.maps(place)[:, chosen]
     signal = torch.zeros_like(maps)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import rot180
 from rot180.errors import Rot180Error
 from rot180.projection.rules import CHOICES
 from rot180.web.shelf import Shelf
@@ -87,7 +88,7 @@ def test_an_image_and_its_pixels(address: str, shelf: Shelf) -> None:
     book = shelf["late"]
     number = book.atlas["conv2"][40].examples[0].image
     image = book.live.scanned.named.prepare(book.atlas.picture(number).pixels)
-    maps = book.live.network.maps(image, "conv2")[0].numpy()
+    maps = rot180.feature_maps(book.live.network, image, "conv2")[0].numpy()
     found = ask(address, f"/atlas/late/images/{number}/layers/conv2.json?order=strongest").json
     peaks = found["peaks"]
     assert [one["channel"] for one in peaks] == np.argsort(

@@ -71,7 +71,7 @@ def test_maps_are_the_layers_activations(address: str, shelf: Shelf) -> None:
     book = shelf["late"]
     number = book.atlas["conv1"][0].examples[0].image
     image = book.live.scanned.named.prepare(book.atlas.picture(number).pixels)
-    maps = book.live.network.maps(image, "conv1")[0].numpy()
+    maps = rot180.feature_maps(book.live.network, image, "conv1")[0].numpy()
     for channel in (0, 17):
         answer = ask(address, f"/atlas/late/images/{number}/features/conv1/{channel}/map.png")
         wanted = heat(maps[channel], float(maps.max()))

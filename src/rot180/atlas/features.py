@@ -11,7 +11,7 @@ import numpy as np
 from rot180.atlas import notebook
 from rot180.atlas.rows import Fields
 from rot180.errors import as_int
-from rot180.graph.boxes import Box
+from rot180.graph.box import Box
 
 if TYPE_CHECKING:
     from rot180.atlas.reading import Atlas

@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from rot180.atlas import statistics
 from rot180.atlas.layout import Layout
 from rot180.atlas.state import State, bin_edges
-from rot180.graph.boxes import Box, Span
+from rot180.graph.box import Box, Span
 
 RESPONSES = 16
 """Of so many classes at most the mean peak of a feature is named."""

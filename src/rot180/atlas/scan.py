@@ -35,8 +35,8 @@ from rot180.datasets import BadImage, Dataset, resize_and_crop
 from rot180.datasets.base import image_name
 from rot180.datasets.loader import Batch, BatchLoader
 from rot180.errors import Rot180Error, Rot180Warning
-from rot180.graph.connections import connections
-from rot180.graph.fields import receptive_fields
+from rot180.graph.layer_graph import connections
+from rot180.graph.receptive_field import receptive_fields
 
 Range = tuple[int, int, int]
 """First image, the one after the last, and the next one to be scanned."""

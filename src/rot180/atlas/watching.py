@@ -12,8 +12,9 @@ from rot180.atlas.observed import Observed
 from rot180.atlas.rows import Fields
 from rot180.atlas.summary import Summary, local_colours, pixels_of, positions_first, summarise
 from rot180.errors import Rot180Error
+from rot180.graph.forward_pass import explain_not_finite
 from rot180.graph.network import Layer, Network
-from rot180.graph.running import Running
+from rot180.graph.streaming import Running
 
 
 class Watching:
@@ -117,7 +118,7 @@ class Watching:
         image, feature = np.argwhere(~np.isfinite(summary.mean))[0]
         part = int(np.searchsorted(self._layout.starts, feature, side="right")) - 1
         raise Rot180Error(
-            self.network.first_not_finite(inputs[image : image + 1], self.layers[part].step)
+            explain_not_finite(self.network, inputs[image : image + 1], self.layers[part].step)
         )
 
 

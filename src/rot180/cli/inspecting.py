@@ -50,9 +50,11 @@ def inspect(
 
     With a table of its layers and their receptive fields.
     """
+    from rot180.graph.report import report as make_report
+
     with report_errors():
         named = the_model(model, weights, size, mean, std, output_classes, device)
-        report = named.network().report()
+        report = make_report(named.network())
         console = page()
         console.print(str(report), markup=False)
         console.print()

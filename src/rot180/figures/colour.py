@@ -7,8 +7,8 @@ from jaxtyping import Float, UInt8
 
 from rot180.atlas.summary import local_colours, pixels_of
 from rot180.atlas.words import colour_words
-from rot180.graph.fields import receptive_fields
 from rot180.graph.network import Layer, Network
+from rot180.graph.receptive_field import receptive_fields
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.textpath import text_to_path
 
 from rot180.files import atomic_write
-from rot180.graph.boxes import Box
+from rot180.graph.box import Box
 
 INK = "#767676"
 """Contrast 4.5 to 1 against white, 4.6 to 1 against black."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rot180.datasets import ArrayDataset
 from rot180.errors import Rot180Error, suggest
+from rot180.graph.forward_pass import feature_maps
 from rot180.graph.network import Layer, Network
 from rot180.models.model import Model
 from rot180.projection.pictures import Picture
@@ -72,7 +73,7 @@ class Subject:
     def maps(self, layer: Layer, images: Sequence[int]) -> Float[np.ndarray, "n c h w"]:
         """Return the feature maps of a layer for images, in parts that fit into memory."""
         parts = [
-            self.network.maps(self.inputs(images[first : first + 250]), layer.name).cpu()
+            feature_maps(self.network, self.inputs(images[first : first + 250]), layer.name).cpu()
             for first in range(0, len(images), 250)
         ]
         return torch.cat(parts).numpy()

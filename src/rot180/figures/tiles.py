@@ -20,7 +20,7 @@ from PIL import Image
 
 from rot180.atlas.effective_fields import SMALLEST_FIELD
 from rot180.atlas.features import AtlasLayer, Example
-from rot180.graph.boxes import Box, Span
+from rot180.graph.box import Box, Span
 from rot180.projection.pictures import opacity, signed_picture
 
 Tile = UInt8[np.ndarray, "h w 4"]

@@ -13,12 +13,12 @@ from torch.nn.parameter import is_lazy
 
 from rot180.errors import Rot180Error
 from rot180.graph.arguments import Arguments
-from rot180.graph.derivatives import with_trusted_steps
-from rot180.graph.exporting import exported
+from rot180.graph.export import exported
+from rot180.graph.gradcheck import with_trusted_steps
+from rot180.graph.lowering import Reading
+from rot180.graph.model_copy import BuffersKept, evaluating_twin
+from rot180.graph.multi_image_export import Doubled, fails_for_one
 from rot180.graph.network import Network
-from rot180.graph.reading import Reading
-from rot180.graph.several_images import Doubled, fails_for_one
-from rot180.graph.twin import BuffersKept, evaluating_twin
 from rot180.graph.verification import verify
 
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from rot180.graph.boxes import COLUMNS, ROWS, Box, Span
+from rot180.graph.box import COLUMNS, ROWS, Box, Span
 from rot180.graph.network import Layer, Network
-from rot180.graph.operators.base import Operator, Part
+from rot180.graph.operators.operator import Operator, Part
 
 _FAR = np.iinfo(np.int32).max
 """Where an empty span starts, and, negative, where it stops: whatever it is joined with remains."""

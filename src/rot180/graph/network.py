@@ -5,22 +5,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import isfinite
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from rot180.errors import Rot180Error, as_int, suggest
-from rot180.graph.boxes import COLUMNS, ROWS, Box, Span
-from rot180.graph.forward import ForwardPass
-from rot180.graph.geometry import Below, Step, Trace, nominals, trace
-from rot180.graph.operators.base import MAPS, Axes, Nominal, Part
+from rot180.graph.box import COLUMNS, ROWS, Box, Span
 from rot180.graph.operators.convolution import LayerOperator
+from rot180.graph.operators.operator import MAPS, Axes, Nominal, Part
 from rot180.graph.plan import Cut, Plan
-
-if TYPE_CHECKING:
-    from rot180.graph.report import Report
+from rot180.graph.span_trace import Trace, nominals, trace
+from rot180.graph.steps import Ancestors, Step
 
 Remembered = TypeVar("Remembered")
 
@@ -210,55 +207,9 @@ class Network:
             check_finite(found)
         return found.to(self.device, self.dtype)
 
-    def open(self, image: Tensor) -> ForwardPass:
-        """Keep what the forward pass of one image leaves, for many projections from it.
-
-        It may stand wherever :func:`rot180.project` takes an image; a projection then costs its
-        backward pass only. The forward pass goes as far as the layers that are asked for.
-
-        Args:
-            image: a normalised image (c, h, w).
-
-        Raises:
-            Rot180Error: it is not one image of the captured size.
-        """
-        batch = self.batch(image)
-        if len(batch) != 1:
-            raise Rot180Error(f"One image is opened at a time; these are {len(batch)}.")
-        return ForwardPass(self, batch.clone())
-
-    def maps(
-        self, images: Tensor, layer: str, before_rectifier: bool = False
-    ) -> Float[Tensor, "n c h w"]:
-        """Return the feature maps of a layer, after its normalisation and its rectifier.
-
-        Args:
-            images: a normalised image (c, h, w), or a batch (n, c, h, w).
-            layer: name of the layer.
-            before_rectifier: return the values that go into the layer's rectifier, if it has one.
-
-        Raises:
-            Rot180Error: the layer does not exist, or the images are not of the captured size.
-        """
-        place = self.layer(layer)
-        held = frozenset({place.step, place.linear})
-        passed = ForwardPass(self, self.batch(images), "deconvnet", held)
-        maps = passed.maps(place)
-        return place.as_maps(passed.value(place.linear)) if before_rectifier else maps
-
-    @torch.no_grad()
-    def outputs_for(self, images: Tensor) -> list[Tensor]:
-        """Return the model's outputs for normalised images (n, c, h, w), made step by step.
-
-        Raises:
-            Rot180Error: the images are not of the captured size.
-        """
-        passed = ForwardPass(self, self.batch(images), "deconvnet", frozenset(self.outputs))
-        return [passed.value(place) for place in self.outputs]
-
     def needed(self, *targets: int) -> list[int]:
         """Return, in order, the steps that the outputs of the targets depend on, these included."""
-        return self._below.places(targets)
+        return self._ancestors.of(targets)
 
     @cached_property
     def score_layer(self) -> Layer | None:
@@ -268,8 +219,8 @@ class Network:
         return found[-1] if found else None
 
     @cached_property
-    def _below(self) -> Below:
-        return Below(self.steps)
+    def _ancestors(self) -> Ancestors:
+        return Ancestors(self.steps)
 
     def size_of(self, place: int, axis: int) -> int:
         """Return how many rows or columns a value has; 1 where it has none."""
@@ -295,7 +246,8 @@ class Network:
         return trace(self.steps, lambda place: self.size_of(place, axis), places, wanted, axis)
 
     def whole(self, method: str | None, held: frozenset[int] | None) -> Plan:
-        """Return the plan of all steps on whole maps; see :class:`ForwardPass`."""
+        """Return the plan of all steps on whole maps; see
+        :class:`rot180.graph.forward_pass.ForwardPass`."""
         if held is None:
             held = frozenset(layer.step for layer in self.layers.values())
         held |= {one.ranking for one in self.layers.values() if one.step in held}
@@ -402,34 +354,11 @@ class Network:
     def _nominals(self) -> tuple[list[Nominal | None], list[Nominal | None]]:
         return nominals(self.steps, ROWS), nominals(self.steps, COLUMNS)
 
-    def report(self) -> "Report":
-        """Say what was found in the model, what each method does there, and how exact it is."""
-        from rot180.graph.report import Report
-
-        return Report.of(self)
-
     def operator(self, layer: Layer) -> LayerOperator:
         """Return the convolution or the linear step of a layer."""
         found = self.steps[layer.linear].operator
         assert isinstance(found, LayerOperator)
         return found
-
-    def first_not_finite(self, images: Tensor, last: int) -> str:
-        """Say which step first gives values that are infinite or not numbers."""
-        passed = ForwardPass(self, images, "deconvnet", frozenset())
-        for place in self.needed(last):
-            found, step = passed.value(place), self.steps[place]
-            if isinstance(found, Tensor) and not torch.isfinite(found).all():
-                return not_finite(step)
-        return "The network gives values that are infinite or not numbers (NaN)."
-
-
-def not_finite(step: Step) -> str:
-    """Say that a step is the first whose values are infinite or not numbers."""
-    return (
-        "The network gives values that are infinite or not numbers (NaN), first in the step "
-        f"{step.name} ({step.operator.kind}). Check its weights."
-    )
 
 
 def check_finite(images: Tensor) -> None:

@@ -53,3 +53,21 @@ def positional(node: fx.Node, given: dict[str, Any]) -> tuple[list[Any], dict[st
         else:
             args.append(given[argument.name])
     return args, kwargs
+
+
+def module_path(node: fx.Node) -> str:
+    """Return the path, in the user's model, of the module whose forward method made this call."""
+    stack = node.meta.get("nn_module_stack") or {}
+    paths = [path for path, _ in stack.values()]
+    return str(paths[-1]) if paths else ""
+
+
+def in_module(node: fx.Node) -> str:
+    """Return the place of a call in the user's model in words, for messages."""
+    path = module_path(node)
+    return f" in {path}" if path else ""
+
+
+def is_item(node: fx.Node) -> bool:
+    """Say whether a node takes one of several outputs of a call."""
+    return getattr(node.target, "__name__", "") == "getitem"

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rot180.graph.boxes import Box, Span
-from rot180.graph.geometry import Step, Trace
-from rot180.graph.operators.base import Axes, Kept, Margins, Operator, Part
+from rot180.graph.box import Box, Span
+from rot180.graph.operators.operator import Axes, Kept, Margins, Operator, Part
+from rot180.graph.span_trace import Trace
+from rot180.graph.steps import Step
 
 Cut = tuple[Any, ...]
 """An index that takes a box out of a tensor."""

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from rot180.graph.costs import shares
-from rot180.graph.derivatives import TOLERANCE, differences
-from rot180.graph.geometry import Step
+from rot180.graph.gradcheck import TOLERANCE, differences
 from rot180.graph.network import Layer, Network
 from rot180.graph.operators.activations import Rectifier
-from rot180.graph.operators.base import NOTHING_KEPT, Part
-from rot180.graph.operators.calls import Derived, Unlisted
+from rot180.graph.operators.backward_kind import BY_DERIVATIVE, LINEAR
 from rot180.graph.operators.convolution import Convolution
-from rot180.graph.ways import DERIVED, LINEAR, way_back
+from rot180.graph.operators.fallback import Derived, Unlisted
+from rot180.graph.operators.operator import NOTHING_KEPT, Part
+from rot180.graph.steps import Step
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What :meth:`rot180.Network.report` returns; printed, it is a page of text.
+    """What :func:`rot180.report` returns; printed, it is a page of text.
 
     Attributes:
         input_shape: (channels, height, width) of an image.
@@ -81,34 +81,6 @@ class Report:
     gradient_only: tuple[tuple[str, str], ...]
     whole_from: tuple[str, tuple[str, str]] | None
     layers: tuple[LayerReport, ...]
-
-    @classmethod
-    def of(cls, network: Network) -> "Report":
-        """Look through a network and check it."""
-        steps = [network.steps[place] for place in network.needed(*network.outputs)]
-        operators = [one.operator for one in steps]
-        merged = sum(isinstance(one, Convolution) and one.norm is not None for one in operators)
-        kinds = Counter(one.kind for one in operators)
-        kinds.update({"batch norm": merged} if merged else {})
-        adjoint, linear = _adjoint_error(network)
-        compared = list(differences(network))
-        return cls(
-            network.input_shape,
-            network.error,
-            adjoint,
-            linear,
-            max((one.error for one in compared), default=0.0),
-            len(compared),
-            tuple(_named(network.steps[one.place]) for one in compared if one.error > TOLERANCE),
-            network.notes,
-            dict(kinds.most_common()),
-            dict(Counter(one.name for one in operators if isinstance(one, Rectifier))),
-            dict(Counter(one.kind for one in operators if way_back(one) is DERIVED)),
-            tuple(_named(one) for one in steps if isinstance(one.operator, _FALLBACKS)),
-            tuple(_named(one) for one in steps if way_back(one.operator).defined == ("gradient",)),
-            _whole_from(network),
-            _layers(network),
-        )
 
     def __str__(self) -> str:
         height, width = self.input_shape[1:]
@@ -189,6 +161,38 @@ class Report:
         return found
 
 
+def report(network: Network) -> Report:
+    """Return what was found in a model, what each method does there, and how exact it is.
+
+    Args:
+        network: from :func:`rot180.capture`.
+    """
+    steps = [network.steps[place] for place in network.needed(*network.outputs)]
+    operators = [one.operator for one in steps]
+    merged = sum(isinstance(one, Convolution) and one.norm is not None for one in operators)
+    kinds = Counter(one.kind for one in operators)
+    kinds.update({"batch norm": merged} if merged else {})
+    adjoint, linear = _adjoint_error(network)
+    compared = list(differences(network))
+    return Report(
+        network.input_shape,
+        network.error,
+        adjoint,
+        linear,
+        max((one.error for one in compared), default=0.0),
+        len(compared),
+        tuple(_named(network.steps[one.place]) for one in compared if one.error > TOLERANCE),
+        network.notes,
+        dict(kinds.most_common()),
+        dict(Counter(one.name for one in operators if isinstance(one, Rectifier))),
+        dict(Counter(one.kind for one in operators if one.backward_kind is BY_DERIVATIVE)),
+        tuple(_named(one) for one in steps if isinstance(one.operator, _FALLBACKS)),
+        tuple(_named(one) for one in steps if one.operator.backward_kind.defined == ("gradient",)),
+        _whole_from(network),
+        _layers(network),
+    )
+
+
 _FALLBACKS = (Derived, Unlisted)
 
 
@@ -217,7 +221,7 @@ def _methods(network: Network) -> list[tuple[str, ...]]:
     found = [LINEAR.defined] * (len(network.steps) + 1)  # the last one is the image, at -1
     for place, step in enumerate(network.steps):
         below = [found[one] for one in step.inputs]
-        found[place] = min([way_back(step.operator).defined, *below], key=len)
+        found[place] = min([step.operator.backward_kind.defined, *below], key=len)
     return found
 
 

@@ -10,11 +10,12 @@ from torch.utils._pytree import tree_map
 
 from rot180.errors import Rot180Error
 from rot180.graph.arguments import Arguments
-from rot180.graph.derivatives import in_double
+from rot180.graph.forward_pass import model_outputs
+from rot180.graph.gradcheck import in_double
+from rot180.graph.model_copy import evaluating_twin
 from rot180.graph.network import Network
+from rot180.graph.nodes import in_module
 from rot180.graph.operators.layout import Conversion
-from rot180.graph.reading import where
-from rot180.graph.twin import evaluating_twin
 
 _ROUNDINGS, _ROUNDINGS_OF_A_BATCH = 1_000, 10_000
 """Differences that are taken for rounding, in units of the largest value's last digit."""
@@ -84,7 +85,7 @@ def check_reproduced(
             f"The model itself fails for one of the example's images: {_first_line(error)}"
         ) from error
     wanted = [expected[number] for number in network.output_numbers]
-    found = network.outputs_for(images)
+    found = model_outputs(network, images)
     wanted = [one.reshape(got.shape) for one, got in zip(wanted, found, strict=True)]
     if not all(map(close, found, wanted)) and not _agree_in_double(
         network, model, arguments, images
@@ -117,7 +118,7 @@ def _agree_in_double(
     """Say whether network and model agree in double precision: then it was rounding."""
     try:
         expected = outputs_of(*_doubled(model, arguments), images.double())
-        found = _precise(network).outputs_for(images.double())
+        found = model_outputs(_precise(network), images.double())
     except Exception:
         return False
     wanted = [expected[number] for number in network.output_numbers]
@@ -145,12 +146,12 @@ def _precise(network: Network) -> Network:
 
 def _check_batch(network: Network, noise: Tensor, alone: list[list[Tensor]]) -> None:
     """Compare the network's outputs for two images together with those of each alone."""
-    each = zip(network.outputs_for(noise), *alone, strict=True)
+    each = zip(model_outputs(network, noise), *alone, strict=True)
     if all(close(both, torch.cat(apart), _ROUNDINGS_OF_A_BATCH) for both, *apart in each):
         return
     precise, noise = _precise(network), noise.double()
-    alone = [precise.outputs_for(noise[n : n + 1]) for n in (0, 1)]
-    for both, *apart in zip(precise.outputs_for(noise), *alone, strict=True):
+    alone = [model_outputs(precise, noise[n : n + 1]) for n in (0, 1)]
+    for both, *apart in zip(model_outputs(precise, noise), *alone, strict=True):
         if relative_difference(both, torch.cat(apart)) > _allowed(network):
             raise Rot180Error(
                 "The captured network gives other outputs for two images together than for each "
@@ -251,7 +252,7 @@ def _first_mixed(program: ExportedProgram, arguments: Arguments, noise: Tensor) 
                 and isinstance(other, Tensor)
                 and not is_side_by_side(together, one, other)
             ):
-                return f", first by {node.target}{line_of(node) or where(node)}"
+                return f", first by {node.target}{line_of(node) or in_module(node)}"
     except Exception:
         return ""
     return ""

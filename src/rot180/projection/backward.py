@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rot180.errors import Rot180Error
-from rot180.graph.operators.base import NOTHING_KEPT, Kept
+from rot180.graph.operators.operator import NOTHING_KEPT, Kept
 from rot180.graph.plan import Plan, Work
 from rot180.projection.rules import Rules
 

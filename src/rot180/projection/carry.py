@@ -14,12 +14,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rot180.errors import Rot180Error
-from rot180.graph.boxes import Box
-from rot180.graph.forward import ForwardPass
+from rot180.graph.box import Box
+from rot180.graph.forward_pass import ForwardPass, explain_not_finite
 from rot180.graph.network import Aim, Layer, Network, check_finite
 from rot180.graph.operators.activations import Rectifier
-from rot180.graph.operators.base import Kept
 from rot180.graph.operators.convolution import Chosen
+from rot180.graph.operators.operator import Kept
 from rot180.graph.plan import Work
 from rot180.projection.backward import carried_back
 from rot180.projection.result import Projection
@@ -87,7 +87,7 @@ def carried_from_patches(
         activations, pixels = _from_patches(network, aim, patch, which, channels, rules, start)
         if not all(map(isfinite, activations)):
             whole = cut(requests[group[0]].image, Box(0, 0, *network.input_shape[1:]))
-            raise Rot180Error(network.first_not_finite(whole, aim.layer.step))
+            raise Rot180Error(explain_not_finite(network, whole, aim.layer.step))
         for n, activation, signal in zip(group, activations, pixels, strict=True):
             found[n] = _projection(network, aims[n], requests[n], signal, activation, rules)
     return [one for one in found if one is not None]

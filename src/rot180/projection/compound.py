@@ -23,8 +23,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rot180.graph.boxes import Box
-from rot180.graph.forward import ForwardPass
+from rot180.graph.box import Box
+from rot180.graph.forward_pass import ForwardPass
 from rot180.graph.network import Network
 from rot180.projection.carry import Request, carried, carried_from_patches, cut_out
 from rot180.projection.result import Projection

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rot180.graph.boxes import Box
+from rot180.graph.box import Box
 
 SHARE = 0.8
 """Of the energy, which is the sum of the squares of the signal over the colours."""

@@ -27,9 +27,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rot180.errors import Rot180Error
-from rot180.graph.forward import ForwardPass
+from rot180.graph.forward_pass import ForwardPass, feature_maps
 from rot180.graph.network import Layer, Network
-from rot180.graph.running import Running
+from rot180.graph.streaming import Running
 from rot180.projection.carry import Request, cut_from, cut_out, strengths_of_patches
 from rot180.projection.compound import projected, projected_from_patches
 from rot180.projection.effective import effective_box
@@ -353,7 +353,7 @@ class Trial:
 
     def enlarged_map(self) -> Float[Tensor, "h w"]:
         """Return the unit's feature map at the size of the image, on its receptive field."""
-        maps = self._network.maps(self._image, self._request.layer.name)
+        maps = feature_maps(self._network, self._image, self._request.layer.name)
         one = maps[:, self._request.channel : self._request.channel + 1].float().clamp(min=0)
         size = self._network.input_shape[1:]
         large = F.interpolate(one, size=size, mode="bilinear", align_corners=False)

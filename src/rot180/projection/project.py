@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rot180.errors import Rot180Error, as_int
-from rot180.graph.forward import ForwardPass
+from rot180.graph.forward_pass import ForwardPass
 from rot180.graph.network import Layer, Network
 from rot180.projection.automatic import rules_at
 from rot180.projection.carry import Request, cut_from
@@ -60,8 +60,8 @@ def project(
 
     Args:
         network: from :func:`rot180.capture`.
-        image: a normalised image (c, h, w), a batch (n, c, h, w), or what ``network.open(image)``
-            returned, so that the forward pass need not be repeated.
+        image: a normalised image (c, h, w), a batch (n, c, h, w), or what
+            :func:`rot180.open_image` returned, so that the forward pass need not be repeated.
         layer: name of a layer of the network.
         channel: the feature; several; or None for all features of the layer.
         position: None for the whole feature map, "peak" for its strongest unit (the first of equal

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rot180.graph.boxes import Box
+from rot180.graph.box import Box
 from rot180.projection.effective import SHARE, effective_box
 from rot180.projection.pictures import enlarged, grid, png, signed_picture
 from rot180.projection.rules import Rules

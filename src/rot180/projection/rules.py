@@ -27,14 +27,14 @@ Hardswish, Mish, Softplus, a clamp at zero) the middle column is what rot180 doe
 rectifies the signal and asks nothing of the forward pass, so it is the same for all of them; the
 guided method is the derivative of the rectified signal. A function that is no rectifier (sigmoid,
 tanh, a normalisation by the values themselves, the product with a gate) is gone through by its
-derivative, whatever the method. :meth:`rot180.Network.report` names what a network has of each.
+derivative, whatever the method. :func:`rot180.report` names what a network has of each.
 
 A function of one number that an author wrote out (``x * F.relu6(x + 3) / 6``) takes these rules as
 a whole, and not those of what it is made of. It is a rectifier if it lets positive values through
 and holds negative ones back: if, for z from 3 to 30, f(z) is positive, does not fall and grows no
 faster than a straight line, f(-z) is smaller in size, and f(0) is small. Where a factor is left for
 large values (the 6 above), it is a linear step of its own. The rule in numbers, and what it leaves
-undecided, stands in :mod:`rot180.graph.table.rectifying`.
+undecided, stands in :mod:`rot180.graph.lowerings.rectifier_check`.
 
 What the deconvnet knows of the image on its way back are the switches of max pooling. In a network
 without any, its projection of a unit is the same for every image, up to a factor (Springenberg et
@@ -59,9 +59,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rot180.errors import Rot180Error, suggest
-from rot180.graph.boxes import Box
-from rot180.graph.operators.base import NO_MARGINS, Part
+from rot180.graph.box import Box
 from rot180.graph.operators.convolution import laid_out
+from rot180.graph.operators.operator import NO_MARGINS, Part
 from rot180.graph.operators.pooling import AdaptiveMaxPool, MaxPool
 
 _pool_backward = torch.ops.aten.max_pool2d_with_indices_backward.default

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from rot180.errors import Rot180Error, as_int
-from rot180.graph.boxes import Box
-from rot180.graph.forward import ForwardPass
+from rot180.graph.box import Box
+from rot180.graph.forward_pass import ForwardPass
 from rot180.graph.network import Layer, Network, check_finite
 from rot180.projection.automatic import rules_at
 from rot180.projection.carry import Request, cut_out

@@ -19,7 +19,7 @@ from rot180.atlas.reading import Atlas
 from rot180.atlas.scanned import OtherNetwork, Scanned
 from rot180.errors import Rot180Error
 from rot180.figures.scanned import Carrying
-from rot180.graph.forward import ForwardPass
+from rot180.graph.forward_pass import ForwardPass, open_image
 from rot180.graph.network import Network
 from rot180.models.model import Model
 from rot180.projection.project import project
@@ -140,7 +140,7 @@ class Live:
         if found is None:
             shown = pixels()
             prepared = self.scanned.named.prepare(shown)
-            found = Opened(shown, network.open(prepared))
+            found = Opened(shown, open_image(network, prepared))
         return self._opened.put(whole, found)
 
     def close(self, key: str) -> None:

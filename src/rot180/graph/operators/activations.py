@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rot180.graph.operators.base import Kept, Looks, Operator, Part, Rules
+from rot180.graph.operators.backward_kind import BY_DERIVATIVE, LINEAR, RECTIFIER, BackwardKind
+from rot180.graph.operators.operator import Kept, Looks, Operator, Part, Rules
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,11 @@ class Rectifier(Operator):
     def kind(self) -> str:
         """What it is."""
         return f"rectifier ({self.name})"
+
+    @property
+    def backward_kind(self) -> BackwardKind:
+        """A rectifier, where each method has a rule of its own."""
+        return RECTIFIER
 
     @cached_property
     def saturates(self) -> bool:
@@ -101,6 +107,11 @@ class Pointwise(Operator):
     def kind(self) -> str:
         """What it is."""
         return self.name
+
+    @property
+    def backward_kind(self) -> BackwardKind:
+        """By derivative, unless it is linear."""
+        return LINEAR if self.linear else BY_DERIVATIVE
 
     def looks_at(self, method: str | None) -> Looks:
         """Every method looks at the place of the derivative."""

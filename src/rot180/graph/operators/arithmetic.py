@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rot180.graph.boxes import Span
-from rot180.graph.operators.base import MAPS, Axes, Kept, Looks, Operator, Part, Rules
+from rot180.graph.box import Span
+from rot180.graph.operators.backward_kind import BY_DERIVATIVE, LINEAR, BackwardKind
+from rot180.graph.operators.operator import MAPS, Axes, Kept, Looks, Operator, Part, Rules
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +107,11 @@ class Product(Broadcast):
         if self.constant is not None:
             return "multiplied with a constant"
         return "quotient" if self.divides else "product"
+
+    @property
+    def backward_kind(self) -> BackwardKind:
+        """By derivative, unless one factor is a constant."""
+        return LINEAR if self.linear else BY_DERIVATIVE
 
     def looks_at(self, method: str | None) -> Looks:
         """Every method needs the other factor."""

@@ -11,8 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from rot180.graph.boxes import Box, Span, Window
-from rot180.graph.operators.base import (
+from rot180.graph.box import Box, Span, Window
+from rot180.graph.operators.conv_kernels import Kernels
+from rot180.graph.operators.normalisation import BatchNorm, FrozenNorm
+from rot180.graph.operators.operator import (
     NO_MARGINS,
     Axes,
     Kept,
@@ -23,8 +25,6 @@ from rot180.graph.operators.base import (
     Rules,
     pair,
 )
-from rot180.graph.operators.kernels import Kernels
-from rot180.graph.operators.normalisation import BatchNorm, FrozenNorm
 
 Chosen = Tensor | slice
 """Channels of a layer: an index of several, or a slice of one."""

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rot180.graph.boxes import Span
-from rot180.graph.operators.base import MAPS, Axes, Kept, Looks, Nominal, Operator, Part, Rules
+from rot180.graph.box import Span
+from rot180.graph.operators.backward_kind import BackwardKind
+from rot180.graph.operators.operator import MAPS, Axes, Kept, Looks, Nominal, Operator, Part, Rules
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,11 @@ class Folded(Operator):
     def kind(self) -> str:
         """What it is."""
         return self.operator.kind
+
+    @property
+    def backward_kind(self) -> BackwardKind:
+        """The kind of the operator itself."""
+        return self.operator.backward_kind
 
     @property
     def local(self) -> bool:  # type: ignore[override]

@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rot180.errors import Rot180Error
-from rot180.graph.boxes import Span
-from rot180.graph.operators.base import (
+from rot180.graph.box import Span
+from rot180.graph.operators.backward_kind import STOPPED, BackwardKind
+from rot180.graph.operators.operator import (
     MAPS,
     SAME_PLACE,
     Axes,
@@ -331,6 +332,11 @@ class Detach(Operator):
     def kind(self) -> str:
         """What it is."""
         return "detach"
+
+    @property
+    def backward_kind(self) -> BackwardKind:
+        """Stopped."""
+        return STOPPED
 
     def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
         """Hand the input on."""

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rot180.graph.operators.base import Axes, Kept, Looks, Operator, Part, Rules
+from rot180.graph.operators.backward_kind import BY_DERIVATIVE, BackwardKind
+from rot180.graph.operators.operator import Axes, Kept, Looks, Operator, Part, Rules
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +105,11 @@ class OwnNorm(Operator):
 
     fresh = True
     fresh_back = True
+
+    @property
+    def backward_kind(self) -> BackwardKind:
+        """By derivative."""
+        return BY_DERIVATIVE
 
     def looks_at(self, method: str | None) -> Looks:
         """Every method looks at what was normalised."""

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rot180.graph.boxes import COLUMNS, ROWS, Box, Span, Window
-from rot180.graph.operators.base import (
+from rot180.graph.box import COLUMNS, ROWS, Box, Span, Window
+from rot180.graph.operators.backward_kind import MAXIMUM, BackwardKind
+from rot180.graph.operators.convolution import nominal_of, padded
+from rot180.graph.operators.operator import (
     MAPS,
     Axes,
     Kept,
@@ -24,7 +26,6 @@ from rot180.graph.operators.base import (
     Rules,
     pair,
 )
-from rot180.graph.operators.convolution import nominal_of, padded
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,11 @@ class MaxPool(Operator):
     def kind(self) -> str:
         """What it is."""
         return "max pooling"
+
+    @property
+    def backward_kind(self) -> BackwardKind:
+        """A maximum, where the unpooling decides."""
+        return MAXIMUM
 
     def reach(self, axis: int, span: Span, sizes: tuple[int, ...]) -> tuple[Span, ...]:
         """Return the span under the window."""
@@ -111,6 +117,11 @@ class AdaptiveMaxPool(Operator):
     def kind(self) -> str:
         """What it is."""
         return "max pooling"
+
+    @property
+    def backward_kind(self) -> BackwardKind:
+        """A maximum, where the unpooling decides."""
+        return MAXIMUM
 
     def axes(self, before: tuple[Axes | None, ...]) -> Axes | None:
         """Return those of maps."""

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rot180.graph.operators.base import Axes, Kept, Looks, Operator, Part, Rules
+from rot180.graph.operators.backward_kind import BY_DERIVATIVE, BackwardKind
+from rot180.graph.operators.operator import Axes, Kept, Looks, Operator, Part, Rules
 
 
 def axes_left(where: Axes | None, axes: tuple[int, ...]) -> Axes | None:
@@ -90,6 +91,11 @@ class Largest(Operator):
     def kind(self) -> str:
         """What it is."""
         return "largest along an axis"
+
+    @property
+    def backward_kind(self) -> BackwardKind:
+        """By derivative."""
+        return BY_DERIVATIVE
 
     @property
     def local(self) -> bool:  # type: ignore[override]

@@ -10,7 +10,7 @@ from rot180.atlas.words import (
     feature_words,
     firing_words,
 )
-from rot180.graph.boxes import Box
+from rot180.graph.box import Box
 from rot180.projection.rules import AUTO, METHODS, Rules
 from rot180.web.shelf import Book
 from rot180.web.views.network import Availability, LayerRow, layer_rows

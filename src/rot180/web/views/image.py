@@ -9,7 +9,7 @@ from rot180.atlas.features import Example, is_number
 from rot180.atlas.images import Pixels
 from rot180.atlas.reading import Atlas
 from rot180.errors import check_choice
-from rot180.graph.boxes import Box
+from rot180.graph.box import Box
 from rot180.web.failures import NotFound
 from rot180.web.live import Opened
 from rot180.web.shelf import Book

@@ -17,7 +17,7 @@ from jaxtyping import Int64
 
 from rot180.atlas.features import AtlasLayer, Example, is_number
 from rot180.errors import Rot180Error
-from rot180.graph.boxes import Box
+from rot180.graph.box import Box
 from rot180.web.shelf import Book
 
 STRIP = 8
