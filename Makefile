@@ -8,16 +8,18 @@ INSTALLED := .venv/installed
 demo: $(INSTALLED)  ## train a small network, draw and scan it; then scan a network of ImageNet; into demo/
 	$(BIN)/rot180 demo
 
-check: $(INSTALLED)  ## lint, types, and the tests that are not slow: for while you work
+check: $(INSTALLED)  ## lint, types, the order of imports, and the tests that are not slow: for while you work
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
-test: $(INSTALLED) browser  ## lint, types, all tests; pictures of pages in demo/screenshots
+test: $(INSTALLED) browser  ## lint, types, the order of imports, all tests; pictures of pages in demo/screenshots
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 hostile: $(INSTALLED)  ## damaged files, failing calls, lost power, rude clients; a table of what was found

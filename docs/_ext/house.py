@@ -4,6 +4,7 @@ Both the picture on the page about the design and the test of the order are made
 """
 
 import ast
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,23 +13,18 @@ from rot180.explain.svg import Drawing
 
 SOURCE = Path(__file__).parents[2] / "src" / "rot180"
 
-ROOMS = (
-    "equations",
-    "explain",
-    "datasets",
-    "graph",
-    "projection",
-    "models",
-    "training",
-    "atlas",
-    "figures",
-    "web",
-    "cli",
-)
-"""The packages in the order of the design: each uses what stands above it."""
+_CONTRACTS = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())
+_ORDER = [
+    name
+    for name in reversed(_CONTRACTS["tool"]["importlinter"]["contracts"][0]["layers"])
+    if name != "__main__"
+]
 
-GROUND = ("visible", "titles", "errors", "files", "device")
-"""Modules that any package may use; they use only each other, upwards in this list."""
+ROOMS = tuple(name for name in _ORDER if (SOURCE / name / "__init__.py").exists())
+"""The packages, those first that use none of the others. import-linter checks the order."""
+
+GROUND = tuple(name for name in _ORDER if name not in ROOMS)
+"""Modules that any package may use."""
 
 BESIDE = {"__main__": "cli"}
 """Modules that belong to a package though they lie beside it."""
