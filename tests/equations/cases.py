@@ -1,4 +1,4 @@
-"""Convolutions and windows of all shapes, and what PyTorch makes of them."""
+"""Random convolutions and pooling windows, with the results of PyTorch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ def classes(count: int, n: int, seed: int = 0) -> Array:
 
 
 def relative(actual: Array, expected: Array, least: float = 0.0) -> float:
-    """Return the largest difference over the largest value expected, or over ``least``."""
+    """Return the largest difference, divided by the largest expected value or by ``least``."""
     assert actual.shape == expected.shape
     return float(np.abs(actual - expected).max() / max(np.abs(expected).max(), least, 1e-300))
 
@@ -33,20 +33,20 @@ def relative(actual: Array, expected: Array, least: float = 0.0) -> float:
 def rounding(
     actual: Array, definition: Callable[..., Array], *arrays: Array, **named: Any
 ) -> float:
-    """Return the largest difference from a definition, over its largest sum of products' sizes."""
+    """Return the largest difference from a definition, divided by its largest sum of |products|."""
     expected, sizes = definition(*arrays, **named), definition(*map(np.abs, arrays), **named)
     return relative(actual, expected, least=sizes.max())
 
 
 def tensor(x: Array) -> Tensor:
-    """Copy an array, of whatever memory order, into a tensor that wants its gradient."""
+    """Copy an array of any memory order into a tensor that requires its gradient."""
     return torch.tensor(np.ascontiguousarray(x)).requires_grad_()
 
 
 def by_autograd(
     function: Callable[..., Tensor], *arrays: Array, seed: int = 99
 ) -> tuple[Array, ...]:
-    """Return the function's output, a drawn dC/d(output), and dC/d(array) of each array."""
+    """Return the output of a function, a random dC/d(output), and dC/d(array) of each array."""
     tensors = [tensor(x) for x in arrays]
     out = function(*tensors)
     delta = normal(*out.shape, seed=seed)
@@ -55,14 +55,14 @@ def by_autograd(
 
 
 def bordered(x: Tensor, pad_width: PadWidth, value: float = 0.0) -> Tensor:
-    """Put a border around images, of another width on each side."""
+    """Put a border around images, with a width of its own on each side."""
     (top, bottom), (left, right) = pad_width
     return F.pad(x, (left, right, top, bottom), value=value)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A convolution; channels and features are those of one group."""
+    """A convolution; ``channels`` and ``features`` count those of one group."""
 
     n: int
     groups: int
@@ -103,7 +103,7 @@ class Case:
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    """Draw a convolution whose kernel fits, whatever its border, stride and rows left over."""
+    """Draw a convolution whose kernel fits, with any padding, stride and left-over rows."""
     kernel, stride, pad_width, size = [], [], [], []
     for _ in ("rows", "columns"):
         kernel.append(draw(st.integers(1, 4)))
@@ -138,7 +138,7 @@ class Windows:
 
 @st.composite
 def windows(draw: st.DrawFn) -> Windows:
-    """Draw windows that overlap, touch or leave gaps, with borders and rows left over."""
+    """Draw windows that overlap, touch or leave gaps, with padding and left-over rows."""
     image, size, stride, pad_width = [], [], [], []
     for _ in ("rows", "columns"):
         size.append(draw(st.integers(1, 4)))

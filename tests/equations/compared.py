@@ -30,7 +30,7 @@ def errors(checks: list[GradientCheck]) -> dict[str, float]:
 
 
 def assert_right(checks: list[GradientCheck], *names: str) -> None:
-    """Assert that all these were compared, agree, and that nothing was left out."""
+    """Assert that these arrays were compared, that they agree, and that nothing was left out."""
     assert [check.name for check in checks] == list(names)
     for check in checks:
         assert check.error < 1e-7, check

@@ -22,7 +22,7 @@ print(*sorted(set(sys.modules) - before))
 
 
 def loaded() -> set[str]:
-    """Return the modules that the equations add to NumPy's, in a Python of its own."""
+    """Return the modules that the equations add to NumPy's, in a new Python process."""
     run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     return set(run.stdout.split())
 
@@ -36,14 +36,14 @@ def test_the_equations_load_numpy_and_the_standard_library_only() -> None:
 
 
 @pytest.mark.slow
-def test_of_rot180_the_equations_load_only_its_one_exception_and_how_it_is_printed() -> None:
+def test_of_rot180_the_equations_load_only_the_exception_and_how_it_is_printed() -> None:
     own = {name for name in loaded() if name.partition(".")[0] == "rot180"}
     others = {name for name in own if not f"{name}.".startswith("rot180.equations.")}
     assert others == {"rot180", "rot180.errors", "rot180.visible"}
 
 
 def imported(path: Path) -> set[str]:
-    """Return the modules of the equations that a file names in any import, wherever it stands."""
+    """Return the modules of the equations that a file imports, at any level."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:

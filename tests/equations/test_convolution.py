@@ -1,4 +1,4 @@
-"""The convolution, its error and its gradient are what their equations and PyTorch say."""
+"""The convolution, its error and its gradient equal their equations and PyTorch's results."""
 
 from collections.abc import Callable
 
@@ -48,7 +48,7 @@ def as_batch(x: Array) -> Array:
 
 
 def fits(size: tuple[int, int], kernel: tuple[int, int]) -> bool:
-    """Return whether there is one position at least."""
+    """Return whether there is at least one position."""
     return size[0] >= kernel[0] and size[1] >= kernel[1]
 
 
@@ -346,6 +346,8 @@ A, W = np.zeros((2, 4, 5, 6)), np.zeros((6, 4, 3, 3))
         (lambda: MaxPool(2).forward(A[0]), r"not the shape \(4, 5, 6\)"),
     ],
 )
-def test_what_does_not_fit_is_said_with_its_values(call: Callable[[], object], words: str) -> None:
+def test_what_does_not_match_is_refused_with_its_values(
+    call: Callable[[], object], words: str
+) -> None:
     with pytest.raises(Rot180Error, match=words):
         call()

@@ -1,4 +1,4 @@
-"""Costs and the errors with which the way back begins are what PyTorch makes of them."""
+"""Costs, and the errors that start the backward pass, equal PyTorch's."""
 
 import numpy as np
 import torch
@@ -62,7 +62,7 @@ def test_a_softmax_adds_to_one_and_does_not_overflow() -> None:
     assert np.allclose(costs[[0, 2, 3]], [2e4, 0, np.log(3)], rtol=1e-14)
 
 
-def test_class_numbers_are_the_same_as_ones_in_the_places_of_the_classes() -> None:
+def test_class_numbers_are_the_same_as_one_hot_rows() -> None:
     z, labels = normal(5, 4), np.array([3, 0, 1, 1, 2], np.uint8)
     for cost in (Quadratic(), SoftmaxCrossEntropy(), SoftmaxCrossEntropy(0.2)):
         target = cost.target(labels, z)

@@ -1,4 +1,4 @@
-"""The projection in NumPy and the one in PyTorch, written apart from each other, agree."""
+"""The projections in NumPy and in PyTorch are independent, and agree."""
 
 from collections.abc import Callable
 from functools import cache
@@ -77,7 +77,7 @@ def test_every_feature_of_the_shipped_network_as_pytorch(layer: str) -> None:
     count = LAYERS[layer]
     errors = compare(*shipped(torch.float32), layer, range(count))
     assert max(errors) < 1e-5
-    assert len(errors) > count / 2  # the others see nothing in this photograph
+    assert len(errors) > count / 2  # the others do not fire on this photograph
 
 
 @pytest.mark.slow
@@ -171,7 +171,7 @@ def test_each_image_of_a_batch_by_itself() -> None:
             assert np.abs(together[n] - alone).max() <= 1e-14 * np.abs(alone).max()
 
 
-def test_a_position_may_be_of_numbers_of_numpy() -> None:
+def test_a_position_may_be_of_numpy_numbers() -> None:
     ours, _, x = varied()
     batch = x[None].numpy()
     feature, *position = np.argwhere(ours.scores(batch)[0] > 0)[0]
@@ -323,14 +323,16 @@ def test_from_a_rectifier_it_is_the_same_as_from_what_it_rectifies(method: str) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layer", ["pool1", "tanh2", "mean2"])
-def test_the_maps_of_any_layer_go_back_to_the_pixels(layer: str) -> None:
+def test_the_maps_of_any_layer_are_projected_to_the_pixels(layer: str) -> None:
     network, x = smooth(), normal(1, 2, 9, 8)
     pixels = project(network, x, layer, 2, None, "gradient")
 
     def evaluate() -> tuple[Array, list[Array]]:
         network.input(x)
         network.feed_forward()
-        return network.a[layer][:, 2] ** 2 / 2, []  # its derivative by the map is the map
+        return network.a[layer][
+            :, 2
+        ] ** 2 / 2, []  # its derivative with respect to the map is the map
 
     slopes, _ = central_differences(evaluate, x)
     expected = slopes.reshape(x.shape)
@@ -338,7 +340,7 @@ def test_the_maps_of_any_layer_go_back_to_the_pixels(layer: str) -> None:
     assert np.abs(pixels - expected).max() < 1e-8 * np.abs(expected).max()
 
 
-def test_biases_take_no_part_on_the_way_back() -> None:
+def test_biases_do_not_enter_the_backward_pass() -> None:
     ours, _, x = varied()
     ours.scores(x[None].numpy())
     top, signal = seed_signal(ours, "6", 1)
@@ -409,7 +411,7 @@ def fed() -> Network:
         (lambda: project(small(), X[:, :1], "conv", 0), r"take 2 channels; .* have 1"),
     ],
 )
-def test_what_there_is_not_is_said_with_what_there_is(
+def test_an_unknown_name_is_refused_with_the_names_that_exist(
     call: Callable[[], object], words: str
 ) -> None:
     with pytest.raises(Rot180Error, match=words):

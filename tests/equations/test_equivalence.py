@@ -23,7 +23,7 @@ def wired(case: Case, operation: str) -> Connections:
 
 
 def layer(case: Case, operation: str) -> Convolution:
-    """Make the convolution's layer, with the case's weights."""
+    """Return the convolution as a layer, with the weights of the case."""
     layer = Convolution(
         case.groups * case.channels,
         case.groups * case.features,
@@ -39,7 +39,7 @@ def layer(case: Case, operation: str) -> Convolution:
 
 
 def perceptron(connected: Connections, w: Array, b: Array) -> Dense:
-    """Make the layer of perceptrons with these connections."""
+    """Return the layer of perceptrons with these connections."""
     outputs, inputs = connected.weight.shape
     layer = Dense(inputs, outputs)
     layer.weights = {"w": connected.matrix(w), "b": connected.biases(b)}
@@ -47,12 +47,12 @@ def perceptron(connected: Connections, w: Array, b: Array) -> Dense:
 
 
 def rows(a: Array) -> Array:
-    """Lay out each image as one row."""
+    """Return each image as one row."""
     return a.reshape(len(a), -1)
 
 
 def whole(x: Array) -> Array:
-    """Round to whole numbers: their sums of products are exact, in whatever order."""
+    """Round to whole numbers, whose sums of products are exact in any order."""
     return np.rint(3 * x)
 
 
@@ -82,7 +82,7 @@ def test_output_error_and_shared_gradient_are_those_of_the_convolution(
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_they_are_so_for_any_values_up_to_rounding(operation: str) -> None:
+def test_output_error_and_gradient_agree_up_to_rounding_for_any_values(operation: str) -> None:
     case = Case(3, 2, 3, 2, (9, 8), (3, 4), (1, 2), ((2, 0), (1, 3)), seed=1)
     connected, theirs = wired(case, operation), layer(case, operation)
     ours = perceptron(connected, case.w, case.b)
@@ -143,7 +143,7 @@ def test_a_single_white_pixel_finds_its_connections_and_their_weights(
 @pytest.mark.parametrize("operation", OPERATIONS)
 @settings(max_examples=15, deadline=None)
 @given(case=cases())
-def test_what_is_cut_is_zero_and_what_is_left_is_one_of_the_weights(
+def test_cut_connections_are_zero_and_the_others_have_one_of_the_weights(
     operation: str, case: Case
 ) -> None:
     connected = wired(case, operation)
@@ -171,7 +171,7 @@ def test_a_weight_is_shared_by_as_many_connections_as_use_it(operation: str, cas
     assert connected.uses.sum() == (connected.weight != CUT).sum()
     for number, used in enumerate(connected.uses.reshape(-1)):
         assert used == (connected.weight == number).sum()
-    # The derivative by a weight, where all inputs and all errors are one.
+    # The gradient of a weight, where all inputs and all errors are one.
     theirs = layer(case, operation)
     z = theirs.forward(np.ones((1, *connected.below)))
     assert np.array_equal(connected.uses, np.rint(theirs.gradient(np.ones_like(z))["w"]))
@@ -268,6 +268,8 @@ def test_gradient_descent_on_free_connections_does_not_stay_one() -> None:
         (lambda: connections((1, 5, 5), (1, 1, 3, 3), 2, "same"), "'same' needs stride 1"),
     ],
 )
-def test_what_does_not_fit_is_said_with_its_values(call: Callable[[], object], words: str) -> None:
+def test_what_does_not_match_is_refused_with_its_values(
+    call: Callable[[], object], words: str
+) -> None:
     with pytest.raises(Rot180Error, match=words):
         call()

@@ -138,7 +138,7 @@ def test_a_maximum_is_at_its_kink_where_it_is_not_the_only_one(drawn: Windows) -
 
 
 def _tied(a: Array, drawn: Windows) -> Array:
-    """Return which values are the largest of a window in which another one is as large."""
+    """Return which values share the maximum of a window with another value."""
     (top, bottom), (left, right) = drawn.pad_width
     whole = np.pad(a, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=-np.inf)
     tied = np.zeros(whole.shape, bool)
@@ -162,7 +162,7 @@ def test_a_kink_anywhere_in_a_network_is_left_out_and_the_rest_compared() -> Non
     )
     for name, w in network.weights.items():
         w[...] = normal(*w.shape, seed=len(name))
-    network.layers["conv"].weights["b"][:2] = 0  # with a black image they are at the kink
+    network.layers["conv"].weights["b"][:2] = 0  # with a black image these features are at the kink
     x = normal(3, 1, 3, 3)
     x[1] = 0
     checks = {check.name: check for check in check_network(network, x, [0, 1, 1])}
@@ -305,7 +305,7 @@ def placed(a: Array, drawn: Windows) -> Array:
 @pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(drawn=windows())
-def test_going_back_to_the_switches_is_adjoint_to_reading_there(drawn: Windows) -> None:
+def test_the_error_of_max_pooling_is_adjoint_to_reading_at_the_switches(drawn: Windows) -> None:
     layer = MaxPool(drawn.size, drawn.stride, drawn.pad_width)
     maxima = layer.forward(drawn.a)
     y = normal(*maxima.shape, seed=drawn.seed + 1)

@@ -1,4 +1,4 @@
-"""Finite differences find what is wrong: in these layers, in a cost, in a layer of one's own."""
+"""Finite differences find errors: in wrong layers, in a wrong cost, in a layer of one's own."""
 
 from collections.abc import Callable
 
@@ -31,7 +31,7 @@ from tests.equations.compared import assert_right, dense, drawn_anew, errors, se
 
 
 class Unturned(Convolution):
-    """Forgets, on the way back, to rotate the kernel."""
+    """Forgets to rotate the kernel in the backward pass."""
 
     def backward(self, delta: Array) -> Array:
         return self._im2col.error(delta, rot180(self._kernel()))
@@ -46,21 +46,21 @@ class UnturnedGradient(Convolution):
 
 
 class Open(ReLU):
-    """Lets the error through where it is negative, not where its input was positive."""
+    """Passes the error where it is negative, not where the input was positive."""
 
     def backward(self, delta: Array) -> Array:
         return delta * (delta > 0)
 
 
 class Forgetful(Dense):
-    """Misses the first image in its gradient."""
+    """Leaves the first image out of its gradient."""
 
     def gradient(self, delta: Array) -> dict[str, Array]:
         return {"w": delta[1:].T @ self._a[1:], "b": delta.sum(0)}
 
 
 class LastMaximum(MaxPool):
-    """Sends all errors to the last place of a window."""
+    """Sends all errors to the last entry of a window."""
 
     def backward(self, delta: Array) -> Array:
         places = self.size[0] * self.size[1]
@@ -68,7 +68,7 @@ class LastMaximum(MaxPool):
 
 
 class Unshared(AveragePool):
-    """Gives each place the whole error."""
+    """Gives each entry the whole error."""
 
     def backward(self, delta: Array) -> Array:
         return super().backward(delta * self.size[0] * self.size[1])
@@ -89,7 +89,7 @@ class Unshared(AveragePool):
 )
 @settings(max_examples=10, deadline=None)
 @given(seed=seeds)
-def test_a_wrong_layer_is_found_and_only_what_is_wrong_in_it(make, shape, wrong, seed) -> None:
+def test_a_wrong_layer_is_found_and_only_its_wrong_array(make, shape, wrong, seed) -> None:
     by_name = errors(check_layer(drawn_anew(make(), seed), normal(*shape, seed=seed + 9), seed))
     assert by_name.pop(wrong) > 1e-2
     assert all(error < 1e-7 for error in by_name.values())
@@ -181,7 +181,7 @@ def test_weights_of_ones_own_are_checked_under_their_own_names() -> None:
     assert np.array_equal(layer.weights["s"], kept)
 
 
-def test_a_gradient_that_is_missing_or_of_another_shape_is_said() -> None:
+def test_a_gradient_that_is_missing_or_of_another_shape_is_refused() -> None:
     layer = Scale()
     layer.gradient = lambda delta: {}  # type: ignore[method-assign]
     with pytest.raises(Rot180Error, match=r"gradient of 's' is missing; it has to be \(1, 4\)"):

@@ -33,7 +33,7 @@ def ordered(x: Array, last: bool, dtype: type = np.float64) -> Array:
 
 
 def forward(a: Array, w: Array, b: Array, **options: Any) -> Array:
-    """Return z by its definition, with a bias."""
+    """Return z with a bias, by its definition."""
     return correlation(a, w, **options) + b[:, None, None]
 
 
@@ -84,7 +84,7 @@ def test_workspaces_leak_nothing_into_other_batches(case: Case, again) -> None:
         z = im2col.forward(a.astype(dtype), kernels, b.astype(dtype))
         bound = 1e-12 if dtype is np.float64 else 1e-5
         assert rounding(z, forward, a, w, b, **options) < bound
-        for _ in range(2):  # in either order, and as often as one likes
+        for _ in range(2):  # in either order, and more than once
             of_a, of_w = im2col.error(errors, kernels), im2col.gradient(errors, kernels)
             assert rounding(of_a, correlation_error, delta, w, input_size=size, **options) < bound
             assert (
@@ -100,7 +100,7 @@ def test_workspaces_leak_nothing_into_other_batches(case: Case, again) -> None:
 def test_workspaces_leak_nothing_into_kernels_of_another_size(case: Case, sizes) -> None:
     im2col, options = Im2Col(case.stride, case.pad_width, case.groups), case.options
     for seed, kernel in enumerate([*sizes, case.kernel, *sizes]):
-        # With the smaller kernel the larger image: the error with its zeros is as large for all.
+        # A smaller kernel gets a larger image, so that the error with its zeros has one size.
         size = (case.size[0] + 9 - kernel[0], case.size[1] + 9 - kernel[1])
         w = normal(*case.w.shape[:2], *kernel, seed=seed)
         a = normal(*case.a.shape[:2], *size, seed=seed + 10)

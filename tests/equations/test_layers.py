@@ -1,4 +1,4 @@
-"""Each layer, forward, backward and its gradient, is what PyTorch makes of it."""
+"""The output, the error and the gradient of each layer equal PyTorch's."""
 
 import warnings
 from collections.abc import Callable
@@ -60,7 +60,7 @@ def agrees(layer: Layer, function: Callable[..., Tensor], a: Array, seed: int = 
 
 
 def drawn(layer: Layer, seed: int) -> Layer:
-    """Give a layer other weights, biases too."""
+    """Give a layer other weights and biases."""
     for name, w in layer.weights.items():
         w[...] = normal(*w.shape, seed=seed + (name == "b"))
     return layer
@@ -126,18 +126,18 @@ def test_layers_without_a_generator_start_differently_and_a_network_always_alike
         return [Dense(4, 4), ReLU(), Dense(4, 4), Dense(4, 4, np.random.default_rng(5))]
 
     layers, again = make_layers(), make_layers()
-    assert repr(layers[0]) == "Dense(w (4, 4), b (4,))"  # which draws nothing
+    assert repr(layers[0]) == "Dense(w (4, 4), b (4,))"  # repr draws no weights
     first, second, given_ = (
         layer.weights for layer in Network(layers).layers.values() if layer.weights
     )
     assert not np.isclose(first["w"], second["w"]).any()
     assert np.array_equal(given_["w"], Dense(4, 4, np.random.default_rng(5)).weights["w"])
-    Convolution(2, 3, 2).forward(normal(1, 2, 3, 3))  # whatever has been drawn before
+    Convolution(2, 3, 2).forward(normal(1, 2, 3, 3))  # draws of other layers change nothing
     for layer, other in zip(layers, Network(again).layers.values(), strict=True):
         assert all(np.array_equal(w, other.weights[name]) for name, w in layer.weights.items())
 
 
-def test_weights_that_have_been_asked_for_or_given_stay_as_they_are_in_a_network() -> None:
+def test_a_network_keeps_weights_that_were_read_or_given_before() -> None:
     alone = [Dense(4, 4), Convolution(2, 3, 2), Dense(2, 3)]
     for layer in alone[:2]:
         layer.weights["w"][0] = 7
@@ -193,7 +193,7 @@ def test_a_rectifier_at_zero_passes_nothing_back() -> None:
 def pooled(
     pool: Callable[..., Tensor], w: Windows, value: float, **named: Any
 ) -> Callable[..., Any]:
-    """Return PyTorch's pooling of the same windows, its border made of ``value``."""
+    """Return PyTorch's pooling of the same windows, with a border of ``value``."""
     return lambda a: pool(bordered(a, w.pad_width, value), w.size, w.stride, **named)
 
 
@@ -209,7 +209,7 @@ def test_max_pooling_and_its_ties(drawn: Windows) -> None:
 @pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(drawn=windows())
-def test_switches_say_where_the_maxima_were(drawn: Windows) -> None:
+def test_switches_are_the_positions_of_the_maxima(drawn: Windows) -> None:
     layer = MaxPool(drawn.size, drawn.stride, drawn.pad_width)
     maxima = layer.forward(drawn.a).copy()
     of_pytorch = pooled(F.max_pool2d, drawn, -np.inf, return_indices=True)
@@ -345,7 +345,7 @@ def test_the_error_is_dropped_where_the_values_were() -> None:
     assert np.array_equal(layer.backward(delta), delta)
 
 
-def test_what_is_dropped_depends_on_the_seed_or_on_the_numbers_it_is_given() -> None:
+def test_the_seed_or_the_generator_decides_what_is_dropped() -> None:
     a = np.ones((8, 9))
     layers = [Dropout(seed=seed) for seed in (1, 1, 2, 3)]
     for layer in layers:
@@ -388,7 +388,7 @@ MAKERS: dict[str, Callable[[Any], Layer]] = {
 
 
 def images_for(name: str, n: int, seed: int) -> Array:
-    """Draw what the layer takes."""
+    """Draw an input of the layer."""
     return normal(n, 6, seed=seed) if name == "dense" else normal(n, 4, 7, 8, seed=seed)
 
 

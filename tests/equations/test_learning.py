@@ -68,7 +68,7 @@ def stripes(n: int, seed: int) -> tuple[Array, Array]:
 
 
 def striped(seed: int = 0) -> Network:
-    """Return a network that can tell stripes."""
+    """Return a network that can distinguish the stripes."""
     rng = np.random.default_rng(seed)
     return Network(
         {
@@ -103,7 +103,7 @@ def test_stripes_are_learned_with_a_convolution(name: str) -> None:
     assert 0.95 < history[-1]["accuracy"] <= 1
 
 
-def test_the_history_is_that_of_the_images_as_they_were_met() -> None:
+def test_the_history_is_that_of_the_images_before_their_step() -> None:
     net, (x, labels) = striped(), stripes(50, 0)
     costs, _ = striped().five_steps(x, labels)
     right = (striped().scores(x).argmax(1) == labels).mean()
@@ -121,7 +121,7 @@ def test_one_step_goes_downhill_by_the_rate_times_the_gradient() -> None:
 
 
 def dropping(seed: int = 0) -> Network:
-    """Return a network with 6 inputs and 3 classes that drops."""
+    """Return a network with 6 inputs, 3 classes and dropout."""
     rng = np.random.default_rng(seed)
     layers = {"hidden": Dense(6, 20, rng), "tanh": Tanh(), "dropout": Dropout(0.4)}
     return Network({**layers, "head": Dense(20, 3, rng)})
@@ -136,7 +136,7 @@ def test_the_seed_decides() -> None:
         trained.append(net.weights)
     for name in trained[0]:
         assert np.array_equal(trained[0][name], trained[1][name])
-        assert np.array_equal(trained[3][name], trained[4][name])  # whichever thread came first
+        assert np.array_equal(trained[3][name], trained[4][name])  # whichever thread finished first
         assert relative(trained[3][name], trained[0][name]) < 1e-10
         assert relative(trained[2][name], trained[0][name]) > 1e-3
 
@@ -152,7 +152,7 @@ def test_the_seed_decides_the_order_of_the_images() -> None:
     assert relative(trained[2], trained[0]) > 1e-3
 
 
-def test_nothing_is_dropped_once_it_is_trained() -> None:
+def test_nothing_is_dropped_after_training() -> None:
     net, x = dropping(), normal(20, 6)
     net.set_training(True)
     assert not np.array_equal(net.five_steps(x, classes(3, 20))[0], 0)
@@ -182,7 +182,7 @@ def flat(arrays: dict[str, Array]) -> Array:
     micro_batch=st.integers(1, 31),
     seed=seeds,
 )
-def test_threads_find_what_one_pass_finds(
+def test_threads_return_the_gradients_of_one_pass(
     batches, threads: int, micro_batch: int, seed: int
 ) -> None:
     alone, together = striped(seed), striped(seed)

@@ -1,4 +1,4 @@
-"""The five steps give the gradients of the cost, and what does not fit is said."""
+"""The five steps give the gradients of the cost, and refuse what does not match."""
 
 from collections.abc import Callable
 from functools import partial
@@ -58,7 +58,7 @@ def two_convolutions(
 
 
 def as_equations(tensors: dict[str, Tensor], operation: str) -> dict[str, Array]:
-    """Name PyTorch's tensors as the equations do, and turn kernels that are to be convolved."""
+    """Return PyTorch's tensors by the names of the equations, with kernels rotated to convolve."""
     arrays = {}
     for name, values in tensors.items():
         turned = values.flip(-2, -1) if operation == "convolution" and values.ndim == 4 else values
@@ -85,7 +85,7 @@ def test_the_five_steps_as_autograd(operation: str, n: int, seed: int, smoothing
 
     for module in model.children():
         module.register_forward_hook(keep)
-    for again in range(2):  # the buffers are those of the first time
+    for again in range(2):  # the second batch uses the same workspaces
         x, labels = normal(n + again, 3, 12, 12, seed=seed + again), classes(5, n + again, seed)
         scores = model(torch.from_numpy(x))
         expected = F.cross_entropy(
@@ -134,7 +134,7 @@ def test_a_network_of_other_layers_as_autograd(n: int, seed: int) -> None:
     w = {name: tensor(array) for name, array in net.weights.items()}
     a = bordered(torch.from_numpy(x), ((0, 3), (1, 0)))
     a = F.avg_pool2d(torch.tanh(F.conv2d(a, w["stem.w"], w["stem.b"], (2, 1))), (1, 2))
-    a = bordered(a, ((1, 0), (2, 1)))  # the odd ones at the top and left: the kernel is turned
+    a = bordered(a, ((1, 0), (2, 1)))  # odd padding at the top and left: the kernel is rotated
     a = F.conv2d(a, w["narrow.w"].flip(-2, -1), w["narrow.b"], groups=2)
     a = F.max_pool2d(torch.sigmoid(a), 3, 2, 1).flatten(1)
     a = F.linear(F.relu(F.linear(a, w["hidden.w"], w["hidden.b"])), w["head.w"], w["head.b"])
@@ -166,7 +166,7 @@ def test_the_five_steps_one_by_one() -> None:
     )
 
 
-def test_the_mean_may_be_over_more_images_than_a_part_has() -> None:
+def test_the_mean_may_be_over_more_images_than_the_batch_has() -> None:
     net, x, y = varied(0), normal(6, 2, 11, 10), normal(6, 3)
     whole = {name: gradient.copy() for name, gradient in net.five_steps(x, y)[1].items()}
     total = {name: np.zeros_like(gradient) for name, gradient in whole.items()}
@@ -249,7 +249,9 @@ def test_labels_that_do_not_fit(labels: object, words: str) -> None:
         ),
     ],
 )
-def test_what_does_not_fit_is_said_with_its_values(call: Callable[[], object], words: str) -> None:
+def test_what_does_not_match_is_refused_with_its_values(
+    call: Callable[[], object], words: str
+) -> None:
     with pytest.raises(Rot180Error, match=words):
         call()
 
@@ -324,7 +326,7 @@ def test_shares_that_do_not_sum_to_one_are_refused() -> None:
     Network(small().layers, Quadratic()).five_steps(normal(2, 6), y)
 
 
-def test_a_layer_that_stands_in_two_places_is_refused() -> None:
+def test_a_layer_with_two_positions_is_refused() -> None:
     relu = ReLU()
     layers = {"a": Dense(6, 4), "one": relu, "b": Dense(4, 4), "other": relu}
     with pytest.raises(Rot180Error, match="'one' and 'other' are the same layer"):

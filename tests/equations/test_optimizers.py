@@ -1,4 +1,4 @@
-"""Steps downhill are those of PyTorch's optimizers."""
+"""The optimizers take the steps of PyTorch's."""
 
 from collections.abc import Callable
 
@@ -29,7 +29,7 @@ def both(
     of_torch: Callable[[dict[str, Tensor]], torch.optim.Optimizer],
     shapes: dict[str, tuple[int, ...]] = SHAPES,
 ) -> None:
-    """Take five steps with either and compare the weights after each."""
+    """Take five steps with both optimizers and compare the weights after each."""
     weights = {name: normal(*shape, seed=n) for n, (name, shape) in enumerate(shapes.items())}
     kept = dict(weights)
     tensors = {name: tensor(w) for name, w in weights.items()}
@@ -37,7 +37,7 @@ def both(
     for step in range(5):
         gradients = {name: normal(*shape, seed=100 + step) for name, shape in shapes.items()}
         before = {name: gradient.copy() for name, gradient in gradients.items()}
-        if step == 3:  # the rate may change on the way
+        if step == 3:  # the rate may change between steps
             optimizer.rate *= 0.3
             for group in other.param_groups:
                 group["lr"] *= 0.3
@@ -97,7 +97,7 @@ def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int,
 
 
 @pytest.mark.parametrize("make", [lambda: SGD(0.1, 0.9), Adam, Muon])
-def test_all_that_is_remembered_is_in_the_state(make: Callable[[], Optimizer]) -> None:
+def test_the_state_holds_all_that_a_step_needs(make: Callable[[], Optimizer]) -> None:
     whole, first = make(), make()
     weights = {name: normal(*shape) for name, shape in SHAPES.items()}
     again = {name: w.copy() for name, w in weights.items()}

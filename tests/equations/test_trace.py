@@ -51,7 +51,7 @@ def below(network: Network, name: str) -> Array:
 
 
 def entry(network: Network, name: str, index: tuple[int, ...], signals: dict[str, Array]) -> float:
-    """Return the number of this name and index, from the network that took the five steps."""
+    """Return the number with this name and index, from a network that took the five steps."""
     output = network.a[next(reversed(network.layers))]
     if name.startswith("1/"):
         return 1 / (len(output) if name == "1/n" else int(name[2:]))
@@ -83,7 +83,7 @@ def entry(network: Network, name: str, index: tuple[int, ...], signals: dict[str
 def check(
     taken: Sum, whole: Array, network: Network, signals: dict[str, Array] | None = None
 ) -> None:
-    """Assert that a sum is the entry of its index in an array, and each factor the one it names."""
+    """Assert that a sum equals its entry of an array, and each factor the number that it names."""
     assert taken.value == pytest.approx(whole[taken.index], rel=1e-13)
     assert abs(taken.total - whole[taken.index]) <= 1e-13 * np.abs(whole).max()
     for factor in (factor for term in taken.terms for factor in term):
@@ -140,7 +140,7 @@ def test_the_error_of_the_images_comes_from_the_first_layer(place) -> None:
     for step in (1e-5, -1e-5):
         x[index] = IMAGES[index] + step
         costs.append(network.cost.per_image(network.scores(x), LABELS["quadratic"]).mean())
-    network.five_steps(IMAGES, LABELS["quadratic"])  # as the other tests find it
+    network.five_steps(IMAGES, LABELS["quadratic"])  # as the other tests need it
     taken = trace.delta("", index)
     assert (taken.name, taken.index) == ("dC/dx", index)
     assert taken.value == pytest.approx((costs[0] - costs[1]) / 2e-5, rel=1e-5, abs=1e-8)
@@ -207,7 +207,7 @@ def _some(trace: Trace) -> list[Sum]:
 
 
 class Distance(Cost):
-    """The sum of |a - y|, whose error is no difference."""
+    """The sum of |a - y|, whose error is not a - y."""
 
     def per_image(self, output: Array, y: Array) -> Array:
         return np.abs(output - y).sum(1)

@@ -1,4 +1,4 @@
-"""A trace reads as one calculates by hand, and what there is not to be traced is said."""
+"""A trace reads like a calculation by hand, and refuses numbers that do not exist."""
 
 import re
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from tests.equations.traced import IMAGES, WEIGHTED, everything, places, traced,
 
 
 def small(operation: str, *more: tuple[str, Any]) -> Trace:
-    """Make two 2x2 kernels over a 3x3 image; all numbers are whole."""
+    """Return a network of two 2x2 kernels over a 3x3 image, with whole numbers."""
     network = Network(
         {
             "conv1": Convolution(1, 1, 2, operation=operation),
@@ -44,7 +44,7 @@ def small(operation: str, *more: tuple[str, Any]) -> Trace:
     return Trace(network, np.arange(1.0, 10.0).reshape(1, 1, 3, 3), [[5.0]])
 
 
-def test_a_small_case_reads_as_it_is_calculated_by_hand() -> None:
+def test_a_small_example_reads_like_a_calculation_by_hand() -> None:
     trace = small("correlation")
     assert trace.a["conv1"].tolist() == [[[[8, 10], [14, 16]]]]
     assert trace.a["conv2"].tolist() == [[[[8]]]]
@@ -187,7 +187,7 @@ def test_numbers_in_text_have_the_symbols_of_the_factors_and_brackets_where_nega
         (lambda t: t.projection("conv1", 0, (0, 0, 0, 0), unpool="u"), "no unpooling 'u'"),
     ],
 )
-def test_what_there_is_not_is_said_with_what_there_is(
+def test_an_unknown_name_is_refused_with_the_names_that_exist(
     call: Callable[[Trace], object], words: str
 ) -> None:
     with pytest.raises(Rot180Error, match=words):

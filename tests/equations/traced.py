@@ -33,7 +33,7 @@ places = st.lists(st.integers(0, 999), min_size=5, max_size=5)
 
 
 def everything(cost: Cost) -> Network:
-    """Make a network with every kind of layer; windows overlap, all padding is uneven."""
+    """Return a network with every kind of layer, overlapping windows and uneven padding."""
     network = Network(
         {
             "conv1": Convolution(2, 4, (3, 2), (1, 2), ((1, 0), (2, 1)), 2, "convolution"),
@@ -67,7 +67,7 @@ LABELS = {"softmax": [2, 0], "smoothed": [1, 1], "quadratic": normal(2, 3, seed=
 
 @cache
 def traced(cost: str) -> tuple[Trace, Network, dict[str, Array]]:
-    """Return a trace; the network, which took the five steps by itself; and its gradients."""
+    """Return a trace, an equal network that took the five steps, and its gradients."""
     network = everything(COSTS[cost])
     trace = Trace(network, IMAGES, LABELS[cost])
     _, gradients = network.five_steps(IMAGES, LABELS[cost])
@@ -76,12 +76,12 @@ def traced(cost: str) -> tuple[Trace, Network, dict[str, Array]]:
 
 @cache
 def fed() -> Network:
-    """Return a network that went forward, for projections, which write over the errors."""
+    """Return a network after its forward pass, for projections, which overwrite the errors."""
     network = everything(SoftmaxCrossEntropy())
     network.scores(IMAGES)
     return network
 
 
 def within(whole: Array, place: list[int]) -> tuple[int, ...]:
-    """Return an index of an entry of an array."""
+    """Return the index of an entry of an array."""
     return tuple(number % size for number, size in zip(place, whole.shape, strict=False))

@@ -1,4 +1,4 @@
-"""What the drawings show is what the equations say."""
+"""The drawings show the connections and numbers of the equations."""
 
 from collections import Counter
 from xml.etree import ElementTree
@@ -23,10 +23,10 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def parsed(drawing: Drawing) -> ElementTree.Element:
-    """Return the elements, as a file and as part of a page hold them."""
+    """Return the elements of a drawing, which are the same in a file and in a page."""
     inline, alone = drawing._repr_html_(), str(drawing)
     assert "prefers-color-scheme" in alone
-    assert "prefers-color-scheme" not in inline  # there the page's own scheme counts
+    assert "prefers-color-scheme" not in inline  # a page has its own colour scheme
     inside, standalone = ElementTree.fromstring(inline), ElementTree.fromstring(alone)
     assert [x.attrib for x in inside.iter()] == [x.attrib for x in standalone.iter()]
     return inside
@@ -50,7 +50,7 @@ def test_a_perceptron_has_all_connections_and_counts_those_of_one_neuron() -> No
 
 
 @pytest.mark.parametrize("padding", ["valid", "same", "full"])
-def test_wires_are_the_connections_in_the_colours_of_their_weights(padding: str) -> None:
+def test_connections_have_the_colours_of_their_weights(padding: str) -> None:
     layer = connections((1, 1, 6), (1, 1, 1, 3), padding=padding)
     kept = layer.weight[layer.weight >= 0]
     assert len(lines(draw_connections(layer, "all"))) == layer.weight.size
@@ -59,7 +59,7 @@ def test_wires_are_the_connections_in_the_colours_of_their_weights(padding: str)
     assert drawn == Counter(f"#{COLOURS[weight]}" for weight in kept.tolist())
 
 
-def test_the_wires_of_an_input_are_named_by_their_weights_in_the_order_of_the_outputs() -> None:
+def test_the_connections_of_an_input_are_named_after_their_weights() -> None:
     layer = connections((1, 1, 5), (1, 1, 1, 3))
     names = [label for label in words(draw_connections(layer, source=2)) if label.startswith("w")]
     assert names == ["w[2]", "w[1]", "w[0]"]

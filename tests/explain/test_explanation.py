@@ -139,7 +139,7 @@ def test_the_seed_decides_what_is_drawn() -> None:
     assert np.array_equal(first.image, again.image)
     assert np.array_equal(first.target, again.target)
     assert not np.array_equal(first.image, other.image)
-    assert len(np.unique(np.abs(first.kernel))) == first.kernel.size  # all weights can be told
+    assert len(np.unique(np.abs(first.kernel))) == first.kernel.size  # all weights are distinct
 
 
 def test_a_target_and_a_bias_of_ones_own_are_taken() -> None:
@@ -154,7 +154,7 @@ def test_a_target_and_a_bias_of_ones_own_are_taken() -> None:
 @pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(options())
-def test_every_form_holds_the_whole(options: dict[str, Any]) -> None:
+def test_every_format_holds_the_whole_explanation(options: dict[str, Any]) -> None:
     sections = explain(example_of(options))
     data = json.loads(as_json(sections, "T"))
     assert [section["title"] for section in data["sections"]] == [s.title for s in sections]
@@ -176,7 +176,7 @@ def test_every_form_holds_the_whole(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("width", [50, 100])
-def test_a_terminal_of_any_width_shows_all_words(width: int) -> None:
+def test_a_terminal_of_any_width_shows_all_text(width: int) -> None:
     console = Console(file=StringIO(), width=width, highlight=False)
     sections = explain(make_example())
     show(sections, console)
@@ -189,7 +189,7 @@ def test_a_terminal_of_any_width_shows_all_words(width: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("size", "counts"), [((2, 2), [5]), ((3, 3), [4, 4, 2]), ((1, 1), [2])])
-def test_every_form_breaks_a_sum_at_the_same_products(size, counts) -> None:
+def test_every_format_breaks_a_sum_at_the_same_products(size, counts) -> None:
     sections = explain(make_example(size=(4, 4), kernel_size=size))
     (z,) = (equation.sum for equation in equations(sections) if equation.sum.name == "z")
     lines = wrap_terms(z)
@@ -208,7 +208,7 @@ def test_every_form_breaks_a_sum_at_the_same_products(size, counts) -> None:
             assert f" {' + '.join(map(formula, terms))} \\\\\n" in written
 
 
-def test_every_form_has_the_same_colours() -> None:
+def test_every_format_has_the_same_colours() -> None:
     sections = explain(make_example(size=(4, 4), kernel_size=(3, 3)))
     picture, written = as_svg(sections, "T"), as_latex(sections, "T")
     for number, colour in enumerate(COLOURS):
@@ -267,6 +267,6 @@ def test_the_document_compiles(tmp_path: Path, stride: int) -> None:
         ({"seed": 10**5000}, "below 2 to the power of 63"),
     ],
 )
-def test_what_cannot_be_explained_is_said(given, said: str) -> None:
+def test_what_cannot_be_explained_is_refused(given, said: str) -> None:
     with pytest.raises(Rot180Error, match=said):
         make_example(**given)
