@@ -13,6 +13,7 @@ from rot180.cli import app
 from rot180.errors import Rot180Error
 from rot180.projection import automatic
 from rot180.projection.faithfulness import (
+    Faithfulness,
     Score,
     best_method,
     blurred,
@@ -181,3 +182,37 @@ def test_the_command_prints_the_table(tmp_path) -> None:
             line for line in found.output.splitlines() if " ".join(line.split()).startswith(start)
         ]
         assert f"{one['scores']['chance'][0]:.2f}" in row
+
+
+def saturated_network() -> rot180.Network:
+    """Its first layer is at the limit of its ReLU6 everywhere, so nothing has a derivative."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6(), nn.Conv2d(4, 2, 3), nn.ReLU6())
+    with torch.no_grad():
+        model[0].bias.fill_(50)
+        model[2].weight.abs_()
+    return rot180.capture(model.eval(), torch.zeros(1, 3, 16, 16))
+
+
+def test_auto_leaves_nothing_blank_that_another_method_can_draw() -> None:
+    net = saturated_network()
+    images = torch.randn(2, 3, 16, 16)
+    rot180.use_sample(net, images)
+    key = "faithfulness", "2"
+    score, chance = Score(0.0, 0.9), Score(0.5, 0.2)
+    net.measured[key] = Faithfulness(
+        "2", 4, {"guided": score, "deconvnet": chance}, chance, chance, "guided", 5.0
+    )
+    assert not rot180.project(net, images[0], "2", 0, (3, 3), method="guided").pixels.any()
+    for position in ((3, 3), "peak", None):
+        p = rot180.project(net, images[0], "2", 0, position)
+        assert p.rules.method == "deconvnet"
+        wanted = rot180.project(net, images[0], "2", 0, position, method="deconvnet")
+        assert torch.equal(p.pixels, wanted.pixels)
+        assert p.pixels.any()
+    opened = rot180.open_image(net, images[0])
+    assert rot180.project(net, opened, "2", 1, "peak").rules.method == "deconvnet"
+    units = [(n, "2", channel, (2, 5)) for n in (0, 1) for channel in (0, 1)]
+    for p in rot180.project_units(net, images, units):
+        assert p.rules.method == "deconvnet"
+        assert p.pixels.any()

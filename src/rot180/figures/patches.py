@@ -266,7 +266,9 @@ class _Plates:
             if back is not None:
                 signals = []
                 for n, (unit, example) in enumerate(zip(about, shown, strict=True)):
-                    signal = next(back).full().float().cpu().numpy()
+                    projection = next(back)
+                    signal = projection.full().float().cpu().numpy()
+                    unit["method"] = projection.rules.method
                     unit["scale"] = scale_of(signal)
                     signals.append(block.tiles.signal(signal, example))
                     if self.masked:

@@ -16,7 +16,7 @@ class Carrying:
     """How units of a layer are carried back: by the network of the atlas, and by rules."""
 
     def __init__(self, scanned: Scanned, layer: str, rules: Rules) -> None:
-        self.scanned, self.network, self.rules = scanned, scanned.network, rules
+        self.scanned, self.network, self._asked = scanned, scanned.network, rules
         self.layer = self.network.layer(layer)
         self.rules = rules_at(self.network, self.layer, rules.method, rules.unpooling)
 
@@ -39,6 +39,6 @@ class Carrying:
             self.network,
             PreparedImages(self.scanned.named, pixels.__getitem__),
             units,
-            self.rules.method,
-            self.rules.unpooling,
+            self._asked.method,
+            self._asked.unpooling,
         )

@@ -29,6 +29,7 @@ from rot180.projection.faithfulness import (
     strong_units,
     switched,
 )
+from rot180.projection.result import Projection
 from rot180.projection.rules import AUTO, CANDIDATES, Rules
 from rot180.projection.rules import rules as named_rules
 
@@ -214,3 +215,54 @@ def rules_at(network: Network, layer: Layer, method: Any, unpooling: Any) -> Rul
     if isinstance(method, str) and method == AUTO:
         method = best(network, layer)
     return named_rules(method, unpooling)
+
+
+def redraw_blank(
+    network: Network,
+    method: Any,
+    unpooling: Any,
+    projections: list[Projection],
+    project: Callable[[list[int], Rules], list[Projection]],
+) -> None:
+    """Project anew, by the next best methods, what "auto" has left blank.
+
+    A unit whose inputs a rectifier holds at their limits (ReLU6 at 6) has derivative 0, so the
+    gradient and the guided method return nothing for it; the deconvnet does. ``rules`` of each
+    projection names the method that made it.
+
+    Args:
+        network: the network.
+        method, unpooling: as they were asked for; nothing is done unless the method is "auto".
+        projections: of units or whole maps; blank ones are replaced in place.
+        project: called with the numbers of projections and rules, returns these projections.
+    """
+    if not (isinstance(method, str) and method == AUTO):
+        return
+    tried: dict[int, set[str]] = {}
+    while True:
+        waiting: dict[str, list[int]] = {}
+        for n, one in enumerate(projections):
+            if not one.activation > 0 or not one.pixels.numel() or bool(one.pixels.any()):
+                continue
+            past = tried.setdefault(n, {one.rules.method})
+            left = [name for name in _ranked(network, network.layer(one.layer)) if name not in past]
+            if left:
+                past.add(left[0])
+                waiting.setdefault(left[0], []).append(n)
+        if not waiting:
+            return
+        for name, numbers in waiting.items():
+            try:
+                anew = project(numbers, named_rules(name, unpooling))
+            except Rot180Error:  # the method refuses a step of this network
+                continue
+            for n, one in zip(numbers, anew, strict=True):
+                if bool(one.pixels.any()):
+                    projections[n] = one
+
+
+def _ranked(network: Network, layer: Layer) -> list[str]:
+    """Return the candidates, the most faithful at a layer first."""
+    found = measured(network, layer)
+    scores = {} if found is None else found.scores
+    return sorted(CANDIDATES, key=lambda name: -scores[name].value if name in scores else 0.0)

@@ -1,6 +1,7 @@
 """``rot180.project``: which pixels made a feature fire."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, overload
 
 import numpy as np
@@ -10,10 +11,11 @@ from torch import Tensor
 from rot180.errors import Rot180Error, as_int
 from rot180.graph.forward_pass import ForwardPass
 from rot180.graph.network import Layer, Network
-from rot180.projection.automatic import rules_at
+from rot180.projection.automatic import redraw_blank, rules_at
 from rot180.projection.carry import Request, cut_from
 from rot180.projection.compound import projected, projected_from_patches
 from rot180.projection.result import Projection, Projections
+from rot180.projection.rules import Rules
 from rot180.projection.rules import rules as named_rules
 
 Position = tuple[int, int] | str | None
@@ -119,6 +121,12 @@ def project(
     if opened is None and isinstance(position, tuple):
         requests = [Request(n, place, c, position) for n in range(len(batch)) for c in chosen]
         found = projected_from_patches(network, requests, cut_from(batch), rules)
+
+        def again(numbers: list[int], rules: Rules) -> list[Projection]:
+            these = [requests[n] for n in numbers]
+            return projected_from_patches(network, these, cut_from(batch), rules)
+
+        redraw_blank(network, method, unpool, found, again)
     else:
         found = []
         for images in [batch] if opened is not None else torch.split(batch, _at_once(network)):
@@ -128,11 +136,29 @@ def project(
                 for n in range(len(images))
                 for c in chosen
             ]
-            found += projected(network, passed, requests, rules)
+            some = projected(network, passed, requests, rules)
+            anew = partial(_project_again, network, images, opened, requests)
+            redraw_blank(network, method, unpool, some, anew)
+            found += some
     if not several and single:
         return found[0]
     shape = (len(batch),) * several + (len(chosen),) * (not single)
     return Projections(tuple(found), shape)
+
+
+def _project_again(
+    network: Network,
+    images: Tensor,
+    opened: ForwardPass | None,
+    requests: Sequence[Request],
+    numbers: list[int],
+    rules: Rules,
+) -> list[Projection]:
+    """Project some of the requests on whole images by other rules."""
+    these = [requests[n] for n in numbers]
+    held = frozenset(one.layer.step for one in these)
+    passed = opened or ForwardPass(network, images, rules.backward, held)
+    return projected(network, passed, these, rules)
 
 
 def _at_once(network: Network) -> int:

@@ -10,7 +10,7 @@ from rot180.errors import Rot180Error, as_int
 from rot180.graph.box import Box
 from rot180.graph.forward_pass import ForwardPass
 from rot180.graph.network import Layer, Network, check_finite
-from rot180.projection.automatic import rules_at
+from rot180.projection.automatic import redraw_blank, rules_at
 from rot180.projection.carry import Request, cut_out
 from rot180.projection.compound import projected, projected_from_patches
 from rot180.projection.project import checked_position
@@ -149,7 +149,14 @@ class _Work:
         for rules, these in of.items():
             some = self._made_by(rules, [requests[n] for n in these])
             found |= zip(these, some, strict=True)
-        return [found[n] for n in range(len(requests))]
+        projections = [found[n] for n in range(len(requests))]
+        redraw_blank(
+            self.network,
+            *self._asked,
+            projections,
+            lambda numbers, rules: self._made_by(rules, [requests[n] for n in numbers]),
+        )
+        return projections
 
     def _made_by(self, rules: Rules, requests: Sequence[Request]) -> list[Projection]:
         """Make some by the same rules, reading each image once."""
