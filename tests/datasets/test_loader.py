@@ -119,7 +119,7 @@ def loading_threads() -> list[threading.Thread]:
 
 
 @form
-@pytest.mark.parametrize("size", [SIZE, (5, 7)], ids=["its size", "fitted"])
+@pytest.mark.parametrize("size", [SIZE, (5, 7)], ids=["its size", "resized"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_batches_are_what_one_by_one_reading_gives(
     tmp_path: Path, make: Callable[[Path], Dataset], size: tuple[int, int], channels: int

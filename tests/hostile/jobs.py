@@ -18,7 +18,7 @@ from rot180.models.checkpoint import Checkpoint
 from rot180.training.loop import train
 from rot180.training.recipe import Recipe
 from tests.atlas.scans import normalisation, read_everything, rows_of, small_data, small_network
-from tests.training.test_loop import stripes
+from tests.training.helpers import stripes
 
 
 @dataclass(frozen=True)

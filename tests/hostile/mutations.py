@@ -130,7 +130,7 @@ def _checkpoints(place: Path) -> Callable[[Path, random.Random], None]:
 def _runs(place: Path) -> Callable[[Path, random.Random], None]:
     from rot180.training.loop import train
     from rot180.training.recipe import Recipe
-    from tests.training.test_loop import Recorder, stripes
+    from tests.training.helpers import Recorder, stripes
 
     data, recipe = (stripes(64, 0), stripes(32, 1)), Recipe(epochs=2, batch=32, seed=5)
     path = place / "x.safetensors"

@@ -100,7 +100,7 @@ def test_an_image_and_its_pixels(address: str, shelf: Shelf) -> None:
         assert maps[one["channel"]].max() == pytest.approx(one["activation"], rel=1e-5)
     chances = [one["probability"] for one in found["answers"]]
     assert chances == sorted(chances, reverse=True)
-    name, chance = book.live.scanned.named.answer(image)
+    name, chance = book.live.scanned.named.top_class(image)
     assert found["answers"][0] == {"name": name, "probability": pytest.approx(chance, rel=1e-4)}
 
     for y, x in ((0, 0), (20, 9), (31, 31)):

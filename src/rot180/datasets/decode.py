@@ -113,11 +113,11 @@ def decode(
         raise BadImage("it is empty (0 bytes)", description)
     if len(data) > FILE_BYTES:
         raise BadImage(_too_large_message(len(data)), description)
-    source = BytesIO(data)
-    _check_scans(source, description)
+    if data.count(jpeg.SCAN_MARKER) > jpeg.MOST_SCANS:
+        _check_scans(BytesIO(data), description)
     pixels = _decode_plain_jpeg(data)
     if pixels is None:
-        return _decode_any(source, description, target)
+        return _decode_any(BytesIO(data), description, target)
     return pixels if target is None else resize_and_crop(pixels, *target)
 
 

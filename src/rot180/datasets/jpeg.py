@@ -18,7 +18,7 @@ the same limit for the JPEG files in its own."""
 MOST_SEGMENTS = 1_000_000
 """Maximal number of segments of a file, each of which is a step in Python here."""
 
-_START = b"\xff\xd8"
+START, SCAN_MARKER = b"\xff\xd8", b"\xff\xda"
 _END = 0xD9
 _SCAN = 0xDA
 # Segments that do not affect how the image is shown, beyond what the decoder itself reads: tables,
@@ -35,9 +35,9 @@ _CHUNK = 2**20
 def is_jpeg(source: BytesIO | BufferedReader) -> bool:
     """Return whether a file begins as JPEG files do; leave it at its start."""
     source.seek(0)
-    start = source.read(len(_START))
+    start = source.read(len(START))
     source.seek(0)
-    return start == _START
+    return start == START
 
 
 def excess(source: BytesIO | BufferedReader) -> str | None:
@@ -45,12 +45,11 @@ def excess(source: BytesIO | BufferedReader) -> str | None:
 
     The file is left at its start. Segments are counted only if there may be too many scans.
     """
-    # Counting the bytes of the marker is fast, and an upper bound: they occur elsewhere, too.
     if _marker_bytes(source) <= MOST_SCANS:
         source.seek(0)
         return None
     scans = segments = 0
-    source.seek(len(_START))
+    source.seek(len(START))
     while (marker := _next_marker(source)) is not None and marker != _END:
         scans += marker == _SCAN
         segments += 1
@@ -65,14 +64,14 @@ def excess(source: BytesIO | BufferedReader) -> str | None:
 
 
 def _marker_bytes(source: BytesIO | BufferedReader) -> int:
-    """Return how often the bytes of the marker of a scan occur."""
-    marker = bytes((0xFF, _SCAN))
-    if isinstance(source, BytesIO):
-        return source.getvalue().count(marker)
+    """Return how often the bytes of the marker of a scan occur.
+
+    Counting them is fast, and gives an upper bound of the scans: they occur elsewhere, too.
+    """
     source.seek(0)
     count, last = 0, b""
     while chunk := source.read(_CHUNK):
-        count += (last + chunk).count(marker)
+        count += (last + chunk).count(SCAN_MARKER)
         last = chunk[-1:]
     return count
 
@@ -81,10 +80,10 @@ def _next_marker(source: BytesIO | BufferedReader) -> int | None:
     """Return the next marker of a segment, and move behind it; None at the end of the file."""
     size = 256  # most segments follow each other
     while chunk := source.read(size):
-        found = _SEGMENT.search(chunk)
-        if found:
-            source.seek(found.end() - len(chunk), 1)
-            return found[1][0]
+        match = _SEGMENT.search(chunk)
+        if match:
+            source.seek(match.end() - len(chunk), 1)
+            return match[1][0]
         if chunk[-1] == 0xFF and len(chunk) > 1:
             source.seek(-1, 1)
         size = _CHUNK
@@ -97,7 +96,7 @@ def plain_frame(data: bytes, most_pixels: int) -> tuple[str, tuple[int, int]] | 
     A header is plain if it has no EXIF, no profiles and the like. The result is None for other
     files, and for images of more than ``most_pixels``.
     """
-    if not data.startswith(_START):
+    if not data.startswith(START):
         return None
     frame = None
     position, end = 2, len(data) - 10  # a segment with a frame begins with 10 bytes

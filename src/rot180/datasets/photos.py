@@ -46,7 +46,7 @@ SIDES = (32, 48, 64, 96, 128)
 # Number of boxes that are drawn for each one that is used.
 DRAWN = 3
 SEED = 180
-# Belongs to the name of the kept arrays: raise it when other tiles come out.
+# Part of the name of the cached arrays. Raise it when the tiles change.
 VERSION = "1"
 
 Boxes = Int64[np.ndarray, "n 4"]
