@@ -122,7 +122,7 @@ def measured(
         images = sample_of(network)
         if units is None:
             units = strong_units(network, [layer], images, LIGHT)[layer.name]
-        most = LIGHT if network.multiply_adds(layer) < _HEAVY else HEAVY
+        most = LIGHT if network.macs(layer) < _HEAVY else HEAVY
         network.measured[key] = faithfulness(network, layer, images, units[:most], methods)
     found: Faithfulness | None = network.measured[key]
     return found
