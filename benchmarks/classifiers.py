@@ -69,7 +69,7 @@ def crops(rng: np.random.Generator, count: int, size: int) -> Tensor:
     return torch.stack(found)
 
 
-def multiply_adds(model: nn.Module, layer: str, size: int, unit: bool) -> list[int]:
+def macs(model: nn.Module, layer: str, size: int, unit: bool) -> list[int]:
     """Return those of each convolution of VGG-16 up to a layer; its own, the last, for one channel.
 
     Of a unit in the middle: as many outputs of each as it depends on. All convolutions are 3x3
@@ -95,7 +95,7 @@ def captum_multiply_adds(model: nn.Module, layer: str, size: int) -> int:
     """Return those of a whole forward pass, and of the way back from all channels of a layer."""
 
     def up_to(name: str) -> int:
-        *below, last = multiply_adds(model, name, size, unit=False)
+        *below, last = macs(model, name, size, unit=False)
         return sum(below) + last * model.get_submodule(name).out_channels
 
     linear = [one.weight.numel() for one in model.classifier if isinstance(one, nn.Linear)]

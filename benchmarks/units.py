@@ -45,7 +45,7 @@ from classifiers import (
     astronaut,
     captum_multiply_adds,
     crops,
-    multiply_adds,
+    macs,
     not_in_place,
     resnet50,
     vgg16,
@@ -157,7 +157,7 @@ def units(model: nn.Module, size: int, rounds: int) -> None:
         for name, layer in LAYERS.items():
             captum, own = found[name]["captum"], found[name][state]
             ratios = [a / b for a, b in zip(captum, own, strict=True)]
-            counted = sum(multiply_adds(model, layer, size, unit=True))
+            counted = sum(macs(model, layer, size, unit=True))
             limit = captum_multiply_adds(model, layer, size) / counted
             limit /= 2 if state == "cold" else 1
             ratio, (reckoned, target) = statistics.median(ratios), goals[name]
@@ -296,7 +296,7 @@ def maps(model: nn.Module, size: int, rounds: int, names: Sequence[str]) -> None
                 largest = max(largest, apart(every[channel].full(), wanted[0]))
             both["captum"].append(spent)
         ratios = [a / b for a, b in zip(both["captum"], both["own"], strict=True)]
-        *below, last = multiply_adds(model, layer, size, unit=False)
+        *below, last = macs(model, layer, size, unit=False)
         limit = captum_multiply_adds(model, layer, size)
         limit /= (sum(below) + last * count) / count + sum(below) + last
         share = statistics.median(ratios) / limit

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from rot180.graph.capture import read_model
-from rot180.graph.lowering import Reading
-from rot180.graph.lowerings import TABLE
+from rot180.graph.capture import start_lowering
+from rot180.graph.lowering import GraphLowering
+from rot180.graph.lowerings import LOWERINGS
 from rot180.graph.lowerings.by_autograd import by_autograd, plain_name
 from rot180.graph.lowerings.spatial import FIRST_OF_SEVERAL
 from rot180.graph.operators.backward_kind import (
@@ -297,29 +297,29 @@ class _Caller(nn.Module):
 def lines(calls: Iterable[str] = CALLS) -> list[Line]:
     """Capture the calls, and ask the library about each."""
     caller, example = _Caller(calls).eval(), torch.rand(1, 4, 8, 8)
-    reading = read_model(caller, example)
-    reading.network()
-    (output,) = (node for node in reading.graph.nodes if node.op == "output")
+    lowering = start_lowering(caller, example)
+    lowering.lower()
+    (output,) = (node for node in lowering.graph.nodes if node.op == "output")
     found = list(zip(caller.calls, output.args[0], strict=True))
-    image = next(node for node in reading.graph.nodes if reading.index.get(node) == -1)
+    image = next(node for node in lowering.graph.nodes if lowering.step_of.get(node) == -1)
     for target, (call, arguments) in AS_OTHERS.items():
-        with reading.graph.inserting_before(output):
-            node = reading.graph.call_function(target, (image, *arguments))
+        with lowering.graph.inserting_before(output):
+            node = lowering.graph.call_function(target, (image, *arguments))
         node.meta["val"] = target(image.meta["val"], *arguments)
         found.append((call, node))
-    shown = [_line(call, node, reading) for call, node in found]
+    shown = [_line(call, node, lowering) for call, node in found]
     named = {one.target for one in shown}
     return shown + [
         Line(str(target), "", (plain_name(target),), BY_DERIVATIVE, False)
-        for target, reader in TABLE.items()
+        for target, reader in LOWERINGS.items()
         if reader is by_autograd and str(target) not in named
     ]
 
 
-def _line(call: str, node: fx.Node, reading: Reading) -> Line:
+def _line(call: str, node: fx.Node, lowering: GraphLowering) -> Line:
     source = node.all_input_nodes[0]
     target = source.target if "getitem" in str(node.target) else node.target
-    found = reading.found(source if target in FIRST_OF_SEVERAL else node)
+    found = lowering.lower_call(source if target in FIRST_OF_SEVERAL else node)
     kinds_back = [one.backward_kind for one in found.operators]
     backward_kind = next((one for one in kinds_back if one is not LINEAR), LINEAR)
     kinds = tuple(one.kind for one in found.operators)

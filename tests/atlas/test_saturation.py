@@ -79,9 +79,9 @@ def test_a_rectifier_may_see_more_images_at_a_time_than_its_convolution(
     model = nn.Sequential(nn.Conv2d(3, 2, 5, stride=2), nn.ReLU6()).eval()
     net, images = rot180.capture(model, torch.randn(1, 3, SIZE, SIZE)), pictures(COUNT)
     settings = {**normalisation(), "batch": 16}
-    monkeypatch.setattr(streaming, "_AT_ONCE", 2**22)
+    monkeypatch.setattr(streaming, "_CACHED_VALUES", 2**22)
     with rot180.scan(net, images, tmp_path / "one.atlas", **settings) as whole:
         wanted = whole.table("example")
-    monkeypatch.setattr(streaming, "_AT_ONCE", 3 * SIZE * SIZE * 4)  # of the input: 4 images
+    monkeypatch.setattr(streaming, "_CACHED_VALUES", 3 * SIZE * SIZE * 4)  # of the input: 4 images
     with rot180.scan(net, images, tmp_path / "two.atlas", **settings) as parts:
         assert parts.table("example") == wanted

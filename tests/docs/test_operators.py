@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from rot180.graph.lowerings import TABLE
+from rot180.graph.lowerings import LOWERINGS
 from rot180.graph.lowerings.layout import SPLITS
 from rot180.graph.lowerings.spatial import FIRST_OF_SEVERAL
 
@@ -20,8 +20,8 @@ def lines():
 
 def test_every_operator_of_the_table_is_on_the_page(lines) -> None:
     listed = {one.target for one in lines if one.backward_kind.name != "not listed"}
-    assert {str(one) for one in (*TABLE, *SPLITS)} <= listed
-    assert {str(one) for one in FIRST_OF_SEVERAL} <= {str(one) for one in TABLE}
+    assert {str(one) for one in (*LOWERINGS, *SPLITS)} <= listed
+    assert {str(one) for one in FIRST_OF_SEVERAL} <= {str(one) for one in LOWERINGS}
     text = operators.page(lines)
     for target in listed:
         assert f"| `{target.removesuffix('.default')}` |" in text

@@ -8,28 +8,30 @@ from rot180.graph.box import Box, Window
 from rot180.graph.network import Layer, Network
 from rot180.graph.operators.arithmetic import Sum
 from rot180.graph.operators.convolution import Convolution, TransposedConvolution
-from rot180.graph.operators.fallback import Derived
+from rot180.graph.operators.fallback import AutogradOp
 from rot180.graph.operators.layout import Concatenation
-from rot180.graph.operators.operator import MAPS, Axes, Operator, Part
-from rot180.graph.operators.pooling import MaxPool, Separable
-from rot180.graph.plan import Plan, cut_of
-from rot180.graph.span_trace import trace
+from rot180.graph.operators.operator import MAPS, Axes, Operator, Region
+from rot180.graph.operators.pooling import MaxPool, SeparableLinear
+from rot180.graph.plan import Plan, crop_index
+from rot180.graph.span_trace import trace_spans
 from rot180.graph.steps import Step
 
 
-def part_of(operator: Operator, size: tuple[int, int], out: tuple[int, int], box: Box) -> Part:
+def part_of(operator: Operator, size: tuple[int, int], out: tuple[int, int], box: Box) -> Region:
     """Return the part of an operator on maps of a size that gives a box of its output."""
     step = Step("alone", operator, (-1,), (1, *out), MAPS)
     rows, columns = (
-        trace([step], lambda place, axis=axis: (size, out)[place + 1][axis], [0], {0: span}, axis)
+        trace_spans(
+            [step], lambda place, axis=axis: (size, out)[place + 1][axis], [0], {0: span}, axis
+        )
         for axis, span in enumerate((box.rows, box.columns))
     )
-    return Plan([step], [0], 0, rows, columns, "gradient").works[0].part
+    return Plan([step], [0], 0, rows, columns, "gradient").steps[0].region
 
 
 def taken(maps: Tensor, box: Box, axes: Axes = MAPS) -> Tensor:
     """Cut a box out of maps."""
-    return maps[cut_of(axes, box.rows, box.columns)]
+    return maps[crop_index(axes, box.rows, box.columns)]
 
 
 def laid(signal: Tensor, box: Box, size: tuple[int, int], axes: Axes = MAPS) -> Tensor:
@@ -37,7 +39,7 @@ def laid(signal: Tensor, box: Box, size: tuple[int, int], axes: Axes = MAPS) -> 
     shape = list(signal.shape)
     shape[axes[0]], shape[axes[1]] = size
     maps = signal.new_zeros(shape)
-    maps[cut_of(axes, box.rows, box.columns)] = signal
+    maps[crop_index(axes, box.rows, box.columns)] = signal
     return maps
 
 
@@ -100,7 +102,7 @@ def graphs(draw) -> Network:
         elif kind == "matrix":
             rows = draw(st.lists(st.integers(0, 2**size - 1), min_size=1, max_size=12))
             matrix = torch.tensor([[row >> y & 1 for y in range(size)] for row in rows])
-            append(Separable("any", matrix.double(), None), (source,), len(rows))
+            append(SeparableLinear("any", matrix.double(), None), (source,), len(rows))
         elif kind == "two" and len(steps) > 1:
             other = draw(st.integers(-1, len(steps) - 1))
             both = size, heights[other + 1]
@@ -110,7 +112,7 @@ def graphs(draw) -> Network:
             elif sum(both) < 30:
                 append(Concatenation(-2, both), (source, other), sum(both))
         elif kind == "whole":
-            append(Derived(torch.sort, "sort"), (source,), size)
+            append(AutogradOp(torch.sort, "sort"), (source,), size)
     layers = {
         step.name: Layer(step.name, "", 1, step.shape[1], 2, (1, 1), (1, 1), "", place, place)
         for place, step in enumerate(steps)

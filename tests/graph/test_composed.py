@@ -13,11 +13,11 @@ from torch.nn import functional as F
 import rot180
 from rot180 import Rot180Error
 from rot180.graph.box import Box
-from rot180.graph.capture import read_model
+from rot180.graph.capture import start_lowering
 from rot180.graph.fingerprint import fingerprint
-from rot180.graph.lowerings.rectifier_check import rectifies
+from rot180.graph.lowerings.rectifier_check import is_rectifier
 from rot180.graph.operators.activations import Pointwise, Rectifier
-from rot180.graph.operators.operator import Kept, Operator, Part
+from rot180.graph.operators.operator import Operator, Region, Saved
 from rot180.projection.rules import WAYS_BACK, Rules
 from tests.graph.test_capture import Written
 from tests.models import image, relative_error, seeded
@@ -138,8 +138,8 @@ def network(function: Function) -> tuple[nn.Module, rot180.Network]:
     return model, rot180.capture(model, image(1, 3, 8, 8))
 
 
-def needed(net: rot180.Network) -> list[Operator]:
-    return [net.steps[place].operator for place in net.needed(*net.outputs)]
+def operators_of(net: rot180.Network) -> list[Operator]:
+    return [net.steps[place].operator for place in net.ancestors(*net.outputs)]
 
 
 @lru_cache(maxsize=1)
@@ -158,7 +158,7 @@ def both() -> list[tuple[rot180.Network, Any]]:
 def test_a_rectifier_that_is_written_out_is_that_one(name: str) -> None:
     place, x = list(WRITTEN).index(name), image(3, 8, 8, seed=3)
     (net, opened), (plain, plainly) = both()
-    below = net.needed(net.layers[f"{place}.c"].step)
+    below = net.ancestors(net.layers[f"{place}.c"].step)
     found = [net.steps[one].operator for one in below]
     assert [one.name for one in found if isinstance(one, Rectifier)] == ["ReLU", WRITTEN[name][2]]
     for method in WAYS_BACK:
@@ -268,34 +268,34 @@ UNDECIDED: dict[str, Function] = {
 
 @pytest.mark.parametrize("name", RECTIFIERS)
 def test_rectifiers_let_positive_values_through_and_hold_negative_ones_back(name: str) -> None:
-    assert rectifies(RECTIFIERS[name]) == 1
+    assert is_rectifier(RECTIFIERS[name]) == 1
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_functions_do_not(name: str) -> None:
-    assert rectifies(OTHERS[name]) == 0
+    assert is_rectifier(OTHERS[name]) == 0
 
 
 @pytest.mark.parametrize("name", UNDECIDED)
 def test_of_some_nobody_can_say(name: str) -> None:
-    assert rectifies(UNDECIDED[name]).isnan()
+    assert is_rectifier(UNDECIDED[name]).isnan()
 
 
 def read(functions: Iterable[Function]) -> list[tuple[Operator, ...]]:
     """Return the operators that functions of the image are read as."""
     model = Many(lambda s, x, f=one: f(x) for one in functions)
     example = torch.zeros(1, 3, 8, 8, dtype=torch.float64)
-    reading = read_model(model, example)
-    net = reading.network()
+    lowering = start_lowering(model, example)
+    net = lowering.lower()
     found: list[tuple[Operator, ...]] = []
     places = {step.name: place for place, step in enumerate(net.steps)}
-    for name in reading.signature.user_outputs:
-        below = net.needed(places[name]) if name in places else []
+    for name in lowering.signature.user_outputs:
+        below = net.ancestors(places[name]) if name in places else []
         found.append(tuple(net.steps[one].operator for one in below))
     return found
 
 
-WHOLE = Part(Box(0, 0, 8, 8), (), ())
+WHOLE = Region(Box(0, 0, 8, 8), (), ())
 CHECKED = {
     **{name: function for name, (function, _, _) in WRITTEN.items() if "slopes" not in name},
     **RECTIFIERS,
@@ -327,7 +327,7 @@ def test_derivatives_are_those_of_forward_mode_and_of_differences(name: str, dty
     value, found, passed = z, signal, []
     with torch.inference_mode():
         for one in operators:
-            passed.append(Kept((value,), one.forward((value,), WHOLE)[0]))
+            passed.append(Saved((value,), one.forward((value,), WHOLE)[0]))
             value = passed[-1].output
         for one, kept in reversed(list(zip(operators, passed, strict=True))):
             (found,) = one.backward(found, kept, Rules("gradient"), WHOLE)
@@ -349,7 +349,7 @@ def test_derivatives_are_those_of_forward_mode_and_of_differences(name: str, dty
 def test_a_branch_that_is_not_taken_adds_nothing() -> None:
     ((operator,),) = read([lambda x: torch.where(x > 0, (x * x + x).sqrt(), 0 * x)])
     z = torch.tensor([-2.0, -0.5, 0.0, 2.0]).double()
-    found = operator.derived(torch.ones_like(z), z)
+    found = operator.vjp(torch.ones_like(z), z)
     assert found[:3].tolist() == [0, 0, 0]
     assert found[3] == pytest.approx(5 / 2 / 6**0.5)
 
@@ -397,7 +397,7 @@ def test_a_rectifier_of_ones_own_takes_the_rule_of_each_method(
 ) -> None:
     """The rule is put in the place of it by a function of autograd's."""
     model, net = network(rectify)
-    assert sum(isinstance(one, Rectifier) for one in needed(net)) == 2
+    assert sum(isinstance(one, Rectifier) for one in operators_of(net)) == 2
     x = image(1, 3, 8, 8, seed=3)
     for method in WAYS_BACK:
         pixels = x.clone().requires_grad_()
@@ -502,7 +502,7 @@ def test_what_is_no_function_of_one_number_or_a_straight_line_is_left_alone(
         "rectifier (ReLU)",
         "multiplied with a constant",
     ]
-    assert [one.kind for one in needed(net)] == ["convolution", *wanted, "convolution"]
+    assert [one.kind for one in operators_of(net)] == ["convolution", *wanted, "convolution"]
 
 
 def test_a_call_inside_that_is_used_elsewhere_stays_what_it_is() -> None:
@@ -512,7 +512,7 @@ def test_a_call_inside_that_is_used_elsewhere_stays_what_it_is() -> None:
 
     model = seeded(Written, forward)
     net = rot180.capture(model, image(1, 3, 8, 8))
-    kinds = [one.kind for one in needed(net)]
+    kinds = [one.kind for one in operators_of(net)]
     assert "rectifier (Hardswish)" in kinds
     assert "hard sigmoid" in kinds
     assert "rectifier (ReLU6)" not in kinds

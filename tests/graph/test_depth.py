@@ -16,7 +16,7 @@ from rot180.graph.costs import shares
 from rot180.graph.network import Layer, Network
 from rot180.graph.operators.arithmetic import Sum
 from rot180.graph.operators.convolution import Convolution
-from rot180.graph.operators.operator import MAPS, Nominal, Operator
+from rot180.graph.operators.operator import MAPS, InteriorField, Operator
 from rot180.graph.steps import Step
 from tests.graph.regions import graphs
 from tests.models import TwoConvolutions, Varied, image, seeded
@@ -32,14 +32,14 @@ def below(steps: Sequence[Step], last: int) -> list[int]:
     return sorted(wanted - {-1})
 
 
-def from_above(steps: Sequence[Step], last: int, axis: int) -> Nominal | None:
+def from_above(steps: Sequence[Step], last: int, axis: int) -> InteriorField | None:
     """Return how a step sees the image, followed down from it as a unit would be."""
-    found = {last: Nominal(Fraction(1), Fraction(0), Fraction(1))}
+    found = {last: InteriorField(Fraction(1), Fraction(0), Fraction(1))}
     for place in reversed(below(steps, last)):
-        here, own = found[place], steps[place].operator.nominal(axis)
+        here, own = found[place], steps[place].operator.interior_field(axis)
         if own is None:
             return None
-        seen = Nominal(
+        seen = InteriorField(
             here.scale * own.scale,
             here.low * own.scale + own.low,
             (here.high - 1) * own.scale + own.high,
@@ -48,7 +48,7 @@ def from_above(steps: Sequence[Step], last: int, axis: int) -> Nominal | None:
             other = found.get(source, seen)
             if other.scale != seen.scale:
                 return None
-            found[source] = Nominal(
+            found[source] = InteriorField(
                 seen.scale, min(other.low, seen.low), max(other.high, seen.high)
             )
     return found[-1]
@@ -57,8 +57,8 @@ def from_above(steps: Sequence[Step], last: int, axis: int) -> Nominal | None:
 def check(net: Network) -> None:
     """Compare what is said about every step and every layer with a pass for each."""
     for place in range(len(net.steps)):
-        assert net.needed(place) == below(net.steps, place)
-        size, stride = net.seen(place)
+        assert net.ancestors(place) == below(net.steps, place)
+        size, stride = net.interior_field(place)
         for axis in (ROWS, COLUMNS):
             found, room = from_above(net.steps, place, axis), net.input_shape[1 + axis]
             if found is None:
@@ -66,21 +66,26 @@ def check(net: Network) -> None:
             else:
                 assert size[axis] == min(int(found.high - found.low), room)
                 assert stride[axis] == float(found.scale)
-    taken = [one for one in net.layers.values() if len(net.steps[one.linear].inputs) == 1]
+    taken = [one for one in net.layers.values() if len(net.steps[one.weight_step].inputs) == 1]
     found = shares(net, taken)
     assert list(found) == [one.name for one in taken]
     for layer in taken:
-        middle = net.aim(layer, (layer.height // 2, layer.width // 2), "deconvnet").plan
-        whole = net.aim(layer, None, "deconvnet").plan.multiply_adds
-        assert found[layer.name] == (middle.multiply_adds / whole if whole else 0)
+        middle = net.unit_plan(layer, (layer.height // 2, layer.width // 2), "deconvnet").plan
+        whole = net.unit_plan(layer, None, "deconvnet").plan.macs
+        assert found[layer.name] == (middle.macs / whole if whole else 0)
 
 
 def check_captured(net: Network) -> None:
     check(net)
     for one in rot180.report(net).layers:
-        defined = [net.steps[k].operator.backward_kind.defined for k in net.needed(one.layer.step)]
+        defined = [
+            net.steps[k].operator.backward_kind.defined
+            for k in net.ancestors(one.layer.output_step)
+        ]
         assert set(one.methods) == set.intersection(*map(set, defined))
-        assert (one.layer.receptive_field, one.layer.stride) == net.seen(one.layer.step)
+        assert (one.layer.receptive_field, one.layer.stride) == net.interior_field(
+            one.layer.output_step
+        )
 
 
 @pytest.mark.slow
@@ -139,7 +144,7 @@ def deep(depth: int, shortcuts: bool) -> Network:
     shape, device = (1, 8, 8), torch.device("cpu")
     bare = Network(tuple(steps), (len(steps) - 1,), {}, shape, torch.float32, device)
     layers = {
-        one.name: Layer(one.name, "", 1, 8, 8, *bare.seen(place), "", place, place)
+        one.name: Layer(one.name, "", 1, 8, 8, *bare.interior_field(place), "", place, place)
         for place, one in enumerate(steps)
         if isinstance(one.operator, Convolution)
     }
@@ -149,7 +154,9 @@ def deep(depth: int, shortcuts: bool) -> Network:
 @pytest.mark.slow
 @pytest.mark.parametrize("shortcuts", [False, True])
 def test_what_is_asked_of_operators_grows_as_the_depth(shortcuts: bool, monkeypatch) -> None:
-    asked = dict.fromkeys(("nominal", "reach", "situation", "multiply_adds", "looks_at"), 0)
+    asked = dict.fromkeys(
+        ("interior_field", "input_span", "alignment", "macs", "backward_needs"), 0
+    )
 
     def counting(name: str, kind: type[Operator]) -> None:
         method = getattr(kind, name)
@@ -180,6 +187,6 @@ def test_what_is_asked_of_operators_grows_as_the_depth(shortcuts: bool, monkeypa
 def test_of_deep_networks(shortcuts: bool) -> None:
     net = deep(12, shortcuts)
     check(net)
-    assert [net.multiply_adds(one) for one in net.layers.values()] == [
+    assert [net.macs(one) for one in net.layers.values()] == [
         9 * 8 * 8 * number for number in range(1, 13)
     ]

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import rot180
 from rot180.graph.arguments import Arguments
-from rot180.graph.export import _FRESH, exported, is_plain
+from rot180.graph.export import _NEW_VALUES, export_program, is_plain
 from tests.differences import check_gradient, maps_of
 from tests.graph.test_capture import Written
 from tests.models import seeded
@@ -126,7 +126,7 @@ def test_what_may_share_its_memory_is_decomposed(
 ) -> None:
     model = Written(forward)
     assert not is_plain(program_of(model))
-    program = exported(lambda: model.eval(), Arguments.of(torch.ones(1, 3, 8, 8), None))
+    program = export_program(lambda: model.eval(), Arguments.of(torch.ones(1, 3, 8, 8), None))
     for node in program.graph.nodes:
         assert node.op != "call_function" or not str(node.target).split(".")[1].endswith("_")
 
@@ -157,7 +157,7 @@ _BOUNDS = {aten.clamp.default: (0,), aten.clamp.Tensor: (torch.zeros(1),)}
 
 def _with_one_tensor() -> list[torch._ops.OpOverload]:
     found = []
-    for one in sorted(_FRESH, key=str):
+    for one in sorted(_NEW_VALUES, key=str):
         arguments = one._schema.arguments
         needed = [argument for argument in arguments if not argument.has_default_value()]
         if len(needed) == 1 and str(needed[0].type) == "Tensor":

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 import rot180
 from rot180 import Rot180Error
-from rot180.graph.gradcheck import differences, in_double
+from rot180.graph.gradcheck import derivative_errors, in_double
 from rot180.graph.operators import fallback
 from tests.differences import check_gradient, maps_of
 from tests.graph.test_capture import Written
@@ -25,7 +25,7 @@ def varied(s: Written, x: Tensor) -> Tensor:
 def test_the_report_compares_every_step_that_is_not_linear(dtype: torch.dtype) -> None:
     net = rot180.capture(seeded(Written, varied).to(dtype), image(1, 3, 12, 12).to(dtype))
     report = rot180.report(net)
-    assert report.derived == len(list(differences(net))) >= 9
+    assert report.derived == len(list(derivative_errors(net))) >= 9
     assert report.derivative_error < 1e-5
     assert not report.wrong
     assert "others agree with finite differences" in str(report)
@@ -35,11 +35,11 @@ def wrongly(call, signal: Tensor, inputs: tuple) -> tuple:
     return tuple(None if one is None else 1.2 * one for one in right(call, signal, inputs))
 
 
-right = fallback.differentiated
+right = fallback.vjp
 
 
 def test_a_wrong_derivative_of_autograd_refuses_every_method_by_name(monkeypatch) -> None:
-    monkeypatch.setattr(fallback, "differentiated", wrongly)
+    monkeypatch.setattr(fallback, "vjp", wrongly)
     net = rot180.capture(
         seeded(Written, lambda s, x: s.c(s.b(s.a(x)).softmax(1))), image(1, 3, 8, 8)
     )
@@ -54,7 +54,7 @@ def test_a_wrong_formula_is_in_the_report(monkeypatch) -> None:
     net = rot180.capture(seeded(Written, lambda s, x: s.c(F.gelu(s.b(s.a(x))))), image(1, 3, 8, 8))
     place = next(n for n, one in enumerate(net.steps) if "GELU" in one.operator.kind)
     gelu = net.steps[place].operator
-    object.__setattr__(gelu, "derived", lambda signal, z: signal * torch.sigmoid(z))
+    object.__setattr__(gelu, "vjp", lambda signal, z: signal * torch.sigmoid(z))
     report = rot180.report(net)
     assert report.wrong == (("rectifier (GELU)", ""),)
     assert "WRONG: the derivative of the step 'rectifier (GELU)'" in str(report)

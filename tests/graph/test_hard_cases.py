@@ -23,7 +23,7 @@ def check(model: nn.Module, net: rot180.Network, name: str, size: tuple[int, int
     """Compare units all over the maps of a layer, cold and opened, with the reference."""
     layer, x = net.layers[name], image(1, 3, *size, seed=5)
     reference, opened = Reference(model, x), rot180.open_image(net, x[0])
-    step = net.steps[layer.step].name
+    step = net.steps[layer.output_step].name
     places = [(y, x_) for y in range(layer.height) for x_ in range(layer.width)]
     for place in places[:: max(1, len(places) // 6)]:
         for method in METHODS:

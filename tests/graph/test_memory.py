@@ -10,7 +10,7 @@ from tests.atlas.scans import small_network
 
 @pytest.mark.slow
 def test_what_is_forgotten_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks, "_REMEMBERED", 12)
+    monkeypatch.setattr(networks, "_CACHE_SIZE", 12)
     network = small_network(seed=5)
     image = torch.randn(3, 12, 12, generator=torch.Generator().manual_seed(0))
     places = [(y, x) for y in range(4) for x in range(4)]

@@ -17,19 +17,19 @@ from torch.nn import functional as F
 
 import rot180
 from rot180.graph.box import Box
-from rot180.graph.capture import read_model
+from rot180.graph.capture import start_lowering
 from rot180.graph.fingerprint import fingerprint
 from rot180.graph.operators.backward_kind import BY_DERIVATIVE, LINEAR
-from rot180.graph.operators.fallback import Derived, Unlisted
-from rot180.graph.operators.normalisation import BatchNorm, GroupNorm, LayerNorm, OwnNorm
-from rot180.graph.operators.operator import NO_MARGINS, Kept, Operator, Part
-from rot180.graph.operators.pooling import Along
+from rot180.graph.operators.fallback import AutogradOp, UnknownOp
+from rot180.graph.operators.normalisation import BatchNorm, GroupNorm, LayerNorm, OwnStatisticsNorm
+from rot180.graph.operators.operator import NO_PADDING, Operator, Region, Saved
+from rot180.graph.operators.pooling import AxisLinear
 from rot180.projection.rules import WAYS_BACK, Rules
 from tests.models import image, relative_error, seeded
 from tests.projection.styles import normalised
 
 EPS = 1e-3
-PART = Part(Box(0, 0, 1, 1), (Box(0, 0, 1, 1),), (NO_MARGINS,))
+PART = Region(Box(0, 0, 1, 1), (Box(0, 0, 1, 1),), (NO_PADDING,))
 """No operator here looks at its part: those that are cut are normalised at each position."""
 
 
@@ -163,12 +163,12 @@ def test_a_signal_in_any_layout_is_multiplied_with_the_derivative(
     for values in layouts(z).values():
         assert relative_error(operator.forward((values,), PART)[0], written(z)) < 1e-12
         for one in layouts(signal).values():
-            (back,) = operator.backward(one, Kept((values,)), Rules(), PART)
+            (back,) = operator.backward(one, Saved((values,)), Rules(), PART)
             assert back.shape == signal.shape
             assert float((back - wanted).abs().max()) < 1e-12 * max(1, float(wanted.abs().max()))
     few = signal[:, :, :1].expand(signals, *shape)
     wanted = (few.flatten(1) @ jacobian(written, z)).reshape(signal.shape)
-    (back,) = operator.backward(few, Kept((z,)), Rules(), PART)
+    (back,) = operator.backward(few, Saved((z,)), Rules(), PART)
     assert float((back - wanted).abs().max()) < 1e-12 * max(1, float(wanted.abs().max()))
     differences = central_differences(theirs, z)
     assert float((differences - jacobian(written, z)).abs().max()) < 1e-6 * float(
@@ -180,9 +180,9 @@ def test_a_signal_in_any_layout_is_multiplied_with_the_derivative(
 def test_images_of_a_batch_go_back_each_by_itself(kind: str) -> None:
     operator, _, _ = case(kind, (3, 4, 3, 5), 0)
     z, signal = image(3, 4, 3, 5, seed=1), image(3, 4, 3, 5, seed=2)
-    (back,) = operator.backward(signal, Kept((z,)), Rules(), PART)
+    (back,) = operator.backward(signal, Saved((z,)), Rules(), PART)
     for n in range(3):
-        (alone,) = operator.backward(signal[n : n + 1], Kept((z[n : n + 1],)), Rules(), PART)
+        (alone,) = operator.backward(signal[n : n + 1], Saved((z[n : n + 1],)), Rules(), PART)
         assert relative_error(back[n : n + 1], alone) < 1e-13
 
 
@@ -194,8 +194,8 @@ def test_a_large_mean_costs_no_digits_of_the_deviation() -> None:
         GroupNorm("group norm", 2, None, None, EPS, False),
         LayerNorm((4, 30, 30), None, None, EPS, False),
     ):
-        (back,) = norm.backward(signal, Kept((z,)), Rules(), PART)
-        (wanted,) = norm.backward(signal.double(), Kept((z.double(),)), Rules(), PART)
+        (back,) = norm.backward(signal, Saved((z,)), Rules(), PART)
+        (wanted,) = norm.backward(signal.double(), Saved((z.double(),)), Rules(), PART)
         assert relative_error(back.double(), wanted) < 1e-3
 
 
@@ -276,10 +276,10 @@ def test_units_and_whole_maps_are_the_differences_of_the_model(name: str) -> Non
     made, local = NORMS[name]
     model, x = seeded(Between, made), image(2, 3, 6, 7, seed=3)
     net = rot180.capture(model, x)
-    assert not [one for one in net.steps if isinstance(one.operator, Unlisted)]
+    assert not [one for one in net.steps if isinstance(one.operator, UnknownOp)]
     for step in net.steps:
         if step.operator.kind in OWN or step.operator.kind == "batch norm":
-            assert isinstance(step.operator, OwnNorm | BatchNorm)
+            assert isinstance(step.operator, OwnStatisticsNorm | BatchNorm)
             assert step.operator.backward_kind is (
                 LINEAR if step.operator.linear else BY_DERIVATIVE
             )
@@ -366,16 +366,16 @@ def test_a_weight_that_is_computed_from_the_image_is_not_listed() -> None:
         lambda a, w: F.rms_norm(a.permute(0, 2, 3, 1), (4,), w),
     ):
         model, example = seeded(Computed, norm), image(1, 3, 6, 7)
-        steps = read_model(model, example).network().steps
-        assert isinstance(steps[-1].operator, Unlisted)
+        steps = start_lowering(model, example).lower().steps
+        assert isinstance(steps[-1].operator, UnknownOp)
 
 
 @pytest.mark.slow
 def test_local_response_norm_is_read_without_autograd() -> None:
     net = rot180.capture(seeded(Between, NORMS["local response norm"][0]), image(1, 3, 6, 7))
     operators = [one.operator for one in net.steps]
-    assert not [one for one in operators if isinstance(one, Derived | Unlisted)]
-    assert [one.kind for one in operators if isinstance(one, Along)] == [
+    assert not [one for one in operators if isinstance(one, AutogradOp | UnknownOp)]
+    assert [one.kind for one in operators if isinstance(one, AxisLinear)] == [
         "constant padding",
         "average pooling",
     ]

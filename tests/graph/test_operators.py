@@ -16,8 +16,8 @@ from rot180.graph.operators.convolution import (
     TransposedConvolution,
 )
 from rot180.graph.operators.layout import Channels, Concatenation, Permute, Reshape
-from rot180.graph.operators.operator import MAPS, NO_MARGINS, Kept, Operator, Part
-from rot180.graph.operators.pooling import Along, Separable, matrix_of
+from rot180.graph.operators.operator import MAPS, NO_PADDING, Operator, Region, Saved
+from rot180.graph.operators.pooling import AxisLinear, SeparableLinear, as_matrix
 from rot180.projection.rules import Rules
 from tests.graph.regions import boxes, inner_product_error, laid, part_of, rounding, taken
 from tests.models import image, relative_error
@@ -30,7 +30,7 @@ sizes = st.tuples(st.integers(5, 12), st.integers(5, 12))
 seeds = st.integers(0, 99)
 
 
-def whole_of(operator: Operator, x: Tensor, out: tuple[int, int]) -> tuple[Part, Tensor]:
+def whole_of(operator: Operator, x: Tensor, out: tuple[int, int]) -> tuple[Region, Tensor]:
     """Return the part of whole maps, and the output there."""
     part = part_of(operator, size_of(x), out, Box(0, 0, *out))
     return part, operator.forward((taken(x, part.needs[0]),), part)[0]
@@ -47,7 +47,7 @@ def check_linear(operator: Operator, x: Tensor, out: tuple[int, int], box: Box) 
     assert size_of(z) == out
     _, offset = whole_of(operator, torch.zeros_like(x), out)
     y = image(*z.shape, seed=7)
-    (back,) = operator.backward(y, Kept(), RULES, whole)
+    (back,) = operator.backward(y, Saved(), RULES, whole)
     back = laid(back, whole.needs[0], size)
     assert inner_product_error(z - offset, y, x, back) < EXACT
 
@@ -57,9 +57,9 @@ def check_linear(operator: Operator, x: Tensor, out: tuple[int, int], box: Box) 
     a = taken(x, need)
     here = operator.forward((a,), part)[0]
     assert rounding(here, taken(z, box), z) < EXACT
-    (there,) = operator.backward(taken(y, box), Kept(), RULES, part)
+    (there,) = operator.backward(taken(y, box), Saved(), RULES, part)
     assert there.shape == a.shape
-    (wanted,) = operator.backward(laid(taken(y, box), box, out), Kept(), RULES, whole)
+    (wanted,) = operator.backward(laid(taken(y, box), box, out), Saved(), RULES, whole)
     assert rounding(laid(there, need, size), laid(wanted, whole.needs[0], size), back) < EXACT
 
 
@@ -114,15 +114,15 @@ def check_units(step: Convolution, x: Tensor, z: Tensor, box: Box, channel: int)
     unit = Box(box.top, box.left, box.top + 1, box.left + 1)
     for chosen, k in ((slice(channel, channel + 1), 1), (torch.tensor([channel, 0, 5]), 3)):
         part = part_of(step, size, out, unit)
-        found = step.units(taken(x[:1], part.needs[0]), chosen, part)
+        found = step.forward_units(taken(x[:1], part.needs[0]), chosen, part)
         assert rounding(found, taken(z[:1], unit)[:, chosen].transpose(0, 1), z) < EXACT
         for which in (unit, box):
             part = part_of(step, size, out, which)
             signal = image(k, 1, which.height, which.width, seed=channel)
             spread = torch.zeros(k, 8, which.height, which.width, dtype=x.dtype)
             spread[torch.arange(k), torch.arange(8)[chosen]] = signal[:, 0]
-            (wanted,) = step.backward(spread, Kept(), RULES, part)
-            assert relative_error(step.units_back(signal, chosen, part), wanted) < EXACT
+            (wanted,) = step.backward(spread, Saved(), RULES, part)
+            assert relative_error(step.backward_units(signal, chosen, part), wanted) < EXACT
 
 
 @pytest.mark.slow
@@ -179,15 +179,15 @@ def test_one_matrix_an_axis(matrices, size, out, zeros, seed, data) -> None:
         for n, (given, one, two) in enumerate(zip(matrices, size, out, strict=True))
     )
     x = image(2, 3, *size, seed=seed)
-    check_linear(Separable("any", rows, columns), x, out, data.draw(boxes(out)))
-    _, z = whole_of(Separable("any", rows, columns), x, out)
+    check_linear(SeparableLinear("any", rows, columns), x, out, data.draw(boxes(out)))
+    _, z = whole_of(SeparableLinear("any", rows, columns), x, out)
     left = torch.eye(size[0]).double() if rows is None else rows
     right = torch.eye(size[1]).double() if columns is None else columns
     assert relative_error(z, torch.einsum("yi,ncij,xj->ncyx", left, x, right)) < EXACT
 
 
 def test_the_matrix_of_a_linear_call_holds_its_answers_to_unit_vectors() -> None:
-    matrix = matrix_of(lambda x: F.avg_pool2d(x, (2, 1)), 4)
+    matrix = as_matrix(lambda x: F.avg_pool2d(x, (2, 1)), 4)
     assert matrix.tolist() == [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]]
 
 
@@ -209,8 +209,8 @@ def test_one_matrix_along_one_axis(axis, out, size, seed, data) -> None:
     whole = Box(0, 0, after[1], after[2])
     box = data.draw(boxes((after[1], after[2]))) if axis == -3 else whole
     for fill in (0.0, 1.5):
-        step = Along("any", matrix, axis, fill=fill)
-        assert step.shape_after(shape) == tuple(after)
+        step = AxisLinear("any", matrix, axis, fill=fill)
+        assert step.output_shape(shape) == tuple(after)
         assert step.local == (axis == -3)
         check_linear(step, x, (after[1], after[2]), box)
         z = step.forward((x,), whole_of(step, x, (after[1], after[2]))[0])[0]
@@ -253,32 +253,32 @@ def test_channels_last(size, seed, data) -> None:
     assert linear.axes(((-3, -2),)) == (-3, -2)
     assert here.axes(((-3, -2),)) == MAPS
     for which in (box, Box(0, 0, *size)):
-        part = Part(which, (which,), (NO_MARGINS,))
+        part = Region(which, (which,), (NO_PADDING,))
         z = taken(x, which)
         for step in (there, linear, here):
             z = step.forward((z,), part)[0]
         signal = s = image(*z.shape, seed=3)
         for step in (here, linear, there):
-            (s,) = step.backward(s, Kept(), RULES, part)
+            (s,) = step.backward(s, Saved(), RULES, part)
         same = Convolution(weight[..., None, None], bias, (1, 1), (0, 0), (1, 1), 1)
         assert relative_error(z, same.forward((taken(x, which),), part)[0]) < EXACT
-        assert relative_error(s, same.backward(signal, Kept(), RULES, part)[0]) < EXACT
-    unit = Part(Box(0, 0, 1, 1), (Box(0, 0, 1, 1),), (NO_MARGINS,))
+        assert relative_error(s, same.backward(signal, Saved(), RULES, part)[0]) < EXACT
+    unit = Region(Box(0, 0, 1, 1), (Box(0, 0, 1, 1),), (NO_PADDING,))
     several, a = torch.tensor([5, 1, 5]), x[:1, :, :1, :1].permute(0, 2, 3, 1)
     wanted = F.linear(a, weight, bias)[0, 0, 0, several]
     assert relative_error(linear.units(a, several, unit).flatten(), wanted) < EXACT
     signal = image(3, 1, *size)
     wanted = signal.movedim(1, -1) * weight[several][:, None, None]
-    assert relative_error(linear.units_back(signal, several, unit), wanted) < EXACT
+    assert relative_error(linear.backward_units(signal, several, unit), wanted) < EXACT
 
 
 def test_linear_and_reshape_of_vectors() -> None:
     linear, reshape = Linear(image(7, 5, seed=3), None), Reshape((5, 2, 2), (20,))
-    part = Part(Box(0, 0, 2, 2), (Box(0, 0, 2, 2),), (NO_MARGINS,))
+    part = Region(Box(0, 0, 2, 2), (Box(0, 0, 2, 2),), (NO_PADDING,))
     for step, x in ((reshape, image(2, 5, 2, 2)), (linear, image(2, 5))):
         ax = step.forward((x,), part)[0]
         y = image(*ax.shape, seed=7)
-        (back,) = step.backward(y, Kept(), RULES, part)
+        (back,) = step.backward(y, Saved(), RULES, part)
         assert inner_product_error(ax, y, x, back) < 1e-14
     assert not reshape.local
     assert linear.local
@@ -304,13 +304,13 @@ def test_concatenation(shares, axis, seed, data) -> None:
     needs = []
     for side, span in ((ROWS, box.rows), (COLUMNS, box.columns)):
         along = tuple(term.shape[side - 2] for term in terms)
-        needs.append(step.reach(side, span, along))
+        needs.append(step.input_span(side, span, along))
     cut = tuple(Box.of(*spans) for spans in zip(*needs, strict=True))
-    part = Part(box, cut, (NO_MARGINS,) * len(terms))
+    part = Region(box, cut, (NO_PADDING,) * len(terms))
     given = tuple(taken(term, one) for term, one in zip(terms, cut, strict=True))
     here = step.forward(given, part)[0]
     assert torch.equal(here, taken(joined, box))
-    back = step.backward(here, Kept(), RULES, part)
+    back = step.backward(here, Saved(), RULES, part)
     assert all(map(torch.equal, back, given))
 
 
@@ -336,7 +336,7 @@ def test_a_window_reaches_the_inputs_that_change_its_output(
     assume(len(touched))
     low, high = touched.amin(0).tolist(), touched.amax(0).tolist()
     for axis, place in enumerate(unit):
-        span = window.reach(axis, Span(place, place + 1)).clipped(size)
+        span = window.input_span(axis, Span(place, place + 1)).clipped(size)
         # With a dilation the first taps may fall on padding, so the span may begin before them.
         assert span.start <= low[axis] < span.start + dilation[axis]
         assert span.stop - dilation[axis] <= high[axis] < span.stop

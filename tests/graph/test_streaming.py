@@ -13,7 +13,7 @@ from rot180 import Rot180Error
 from rot180.graph import streaming as streaming_module
 from rot180.graph.forward_pass import ForwardPass
 from rot180.graph.network import Layer, Network
-from rot180.graph.streaming import Running
+from rot180.graph.streaming import StreamingForward
 from tests.graph.test_zoo import made
 from tests.models import image, relative_error, seeded
 from tests.projection.styles import SIZE, STYLES, Modules, Several
@@ -31,7 +31,7 @@ BATCHES = [(1, 1), (3, 3), (16, 16), (5, 8)]
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 
 
-def shown(running: Running, images: Tensor) -> list[Tensor]:
+def shown(running: StreamingForward, images: Tensor) -> list[Tensor]:
     """Return the maps of each layer, having seen each image once; what is shown is then spoilt."""
     found = [
         torch.full(
@@ -56,7 +56,9 @@ def same(net: Network, images: Tensor, laid_out_for: int, layers: Sequence[Layer
     """Compare the maps of layers, all of them unless told otherwise, with those that are kept."""
     layers = layers or list(net.layers.values())
     passed = ForwardPass(net, net.batch(images))
-    for layer, maps in zip(layers, shown(Running(net, layers, laid_out_for), images), strict=True):
+    for layer, maps in zip(
+        layers, shown(StreamingForward(net, layers, laid_out_for), images), strict=True
+    ):
         assert relative_error(maps, passed.maps(layer)) < TOLERANCE[net.dtype], layer.name
 
 
@@ -89,7 +91,7 @@ def test_networks_of_every_style(dtype: torch.dtype, count: int, laid_out_for: i
 @pytest.mark.slow
 @pytest.mark.parametrize("at_once", [1, 2**10, 2**40])
 def test_however_many_images_go_together(at_once: int, monkeypatch) -> None:
-    monkeypatch.setattr(streaming_module, "_AT_ONCE", at_once)
+    monkeypatch.setattr(streaming_module, "_CACHED_VALUES", at_once)
     for net in (styles(torch.float32), styles(torch.float64)):
         same(net, image(5, *SIZE).to(net.dtype), 8)
 
@@ -97,7 +99,7 @@ def test_however_many_images_go_together(at_once: int, monkeypatch) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("at_once", [1, 2**15, 2**17])
 def test_branches_meet_again_where_more_images_go_together(at_once: int, monkeypatch) -> None:
-    monkeypatch.setattr(streaming_module, "_AT_ONCE", at_once)
+    monkeypatch.setattr(streaming_module, "_CACHED_VALUES", at_once)
     net = captured(list(CLASSIFIERS)[-1])
     same(net, image(5, *net.input_shape).float(), 8)
 
@@ -117,8 +119,8 @@ def _of(written: Written, dtype: torch.dtype = torch.float32) -> tuple[Network, 
     return rot180.capture(seeded(Modules, written).to(dtype), x[:1]), x
 
 
-def _running(net: Network, batch: int) -> Running:
-    return Running(net, list(net.layers.values()), batch)
+def _running(net: Network, batch: int) -> StreamingForward:
+    return StreamingForward(net, list(net.layers.values()), batch)
 
 
 WRITTEN: dict[str, Written] = {
@@ -167,7 +169,7 @@ WRITTEN: dict[str, Written] = {
 def test_a_network_that_is_written_like_this(name: str, dtype: torch.dtype, monkeypatch) -> None:
     net, x = _of(WRITTEN[name], dtype)
     for at_once in (2**22, 1):
-        monkeypatch.setattr(streaming_module, "_AT_ONCE", at_once)
+        monkeypatch.setattr(streaming_module, "_CACHED_VALUES", at_once)
         same(net, x, 4)
         for layer in net.layers.values():  # alone, where what comes after it is not there
             same(net, x, 4, [layer])
@@ -186,7 +188,7 @@ def test_layers_in_any_order() -> None:
 def test_layers_are_shown_in_the_order_of_the_steps() -> None:
     net, x = _of(lambda m, x: m.c(F.relu(m.b(F.relu(m.a(x))))))
     numbers = []
-    running = Running(net, [net.layers["b"], net.layers["a"]], 4)
+    running = StreamingForward(net, [net.layers["b"], net.layers["a"]], 4)
     running.run(x, lambda number, first, maps: numbers.append((number, first, len(maps))))
     assert numbers == [(1, 0, 4), (0, 0, 4)]
 
@@ -217,7 +219,7 @@ class _Sorted(nn.Module):
 @pytest.mark.slow
 @pytest.mark.parametrize("at_once", [1, 2**22])
 def test_several_outputs_of_one_step(at_once: int, monkeypatch) -> None:
-    monkeypatch.setattr(streaming_module, "_AT_ONCE", at_once)
+    monkeypatch.setattr(streaming_module, "_CACHED_VALUES", at_once)
     net = rot180.capture(seeded(_Sorted).float(), image(1, *SIZE).float())
     same(net, image(5, *SIZE).float(), 8)
 
@@ -225,4 +227,4 @@ def test_several_outputs_of_one_step(at_once: int, monkeypatch) -> None:
 def test_no_layers_are_refused() -> None:
     net, _ = _of(lambda m, x: m.a(x))
     with pytest.raises(Rot180Error, match="No layer is chosen"):
-        Running(net, [], 1)
+        StreamingForward(net, [], 1)

@@ -9,7 +9,7 @@ import torchvision
 from torch import nn
 
 import rot180
-from rot180.graph.operators.fallback import Derived, Unlisted
+from rot180.graph.operators.fallback import AutogradOp, UnknownOp
 from tests.models import image, relative_error
 from tests.reference import Reference
 from tests.zoo import EFFICIENTNET_LITE0, efficientnet_lite0
@@ -45,7 +45,7 @@ def test_a_network_of_torchvision(name: str, side: int) -> None:
     model, x = made(name), image(1, 3, side, side)
     net = rot180.capture(model, x)
     assert relative_error(rot180.model_outputs(net, x)[0], _first(model(x))) < 1e-11
-    assert not [one for one in net.steps if isinstance(one.operator, Unlisted | Derived)]
+    assert not [one for one in net.steps if isinstance(one.operator, UnknownOp | AutogradOp)]
     reference, layers = Reference(model, x), list(net.layers.values())
     for number, method in ((len(layers) // 3, "deconvnet"), (-2, "guided"), (-1, "gradient")):
         layer = layers[number]
@@ -53,7 +53,7 @@ def test_a_network_of_torchvision(name: str, side: int) -> None:
         channel = int(rot180.feature_maps(net, x, layer.name)[0, :, *place].argmax())
         index = (0, channel, *place) if layer.axes == (-2, -1) else (0, *place, channel)
         index = index if layer.axes else (0, channel)
-        step = net.steps[layer.step].name
+        step = net.steps[layer.output_step].name
         activation, wanted = reference.project(x, step, index, method)
         for source in (x[0], rot180.open_image(net, x[0])):
             p = rot180.project(net, source, layer.name, channel, place, method)

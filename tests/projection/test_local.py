@@ -53,10 +53,10 @@ class Compared:
 
     def unpoolings(self, layer: rot180.Layer) -> tuple[str, ...]:
         """Return those that differ: one, where there is no max pooling below a layer."""
-        below = [self.net.steps[place].operator for place in self.net.needed(layer.linear)]
+        below = [self.net.steps[place].operator for place in self.net.ancestors(layer.weight_step)]
         return UNPOOLINGS if any(isinstance(one, MaxPool) for one in below) else UNPOOLINGS[:1]
 
-    def units(self, layer: rot180.Layer) -> list[Unit]:
+    def forward_units(self, layer: rot180.Layer) -> list[Unit]:
         """Return the strongest units at nine places, and the peaks of two features."""
         maps = rot180.feature_maps(self.net, self.images, layer.name)
         rows, columns = ([0, size // 2, size - 1] for size in (layer.height, layer.width))
@@ -83,7 +83,7 @@ class Compared:
             index = (each, channels)
         elif layer.axes != MAPS:
             index = (each, y, x, channels)
-        name = self.net.steps[layer.step].name
+        name = self.net.steps[layer.output_step].name
         return self.reference.project(self.many, name, index, method, unpool)
 
     def check(self, layer: rot180.Layer, method: str, unpool: str) -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 import rot180
-from rot180.graph.operators.operator import Kept
+from rot180.graph.operators.operator import Saved
 from rot180.projection.backward import carried_back
 from rot180.projection.rules import Rules
 
@@ -20,20 +20,24 @@ def over_whole_maps(
 ) -> Tensor:
     """Return the projection (c, h, w) of one unit; below its layer every step is on whole maps."""
     place, opened = net.layer(layer), rot180.open_image(net, image)
-    chosen, aim = slice(channel, channel + 1), net.aim(place, None, rules.backward)
+    chosen, aim = slice(channel, channel + 1), net.unit_plan(place, None, rules.backward)
     maps = opened.maps(place)[:, chosen]
     signal = torch.zeros_like(maps)
     signal[..., *position] = maps[..., *position]
     if place.rectified:
-        rectifier = net.steps[place.step].operator.of_channels(chosen)
+        rectifier = net.steps[place.output_step].operator.of_channels(chosen)
         inputs = ()
-        if rectifier.looks_at(rules.backward).inputs:
-            inputs = (place.as_maps(opened.value(net.steps[place.step].inputs[0]))[:, chosen],)
-        (signal,) = rectifier.backward(signal, Kept(inputs, maps), rules, aim.part)
+        if rectifier.backward_needs(rules.backward).inputs:
+            inputs = (
+                place.as_maps(opened.output(net.steps[place.output_step].inputs[0]))[:, chosen],
+            )
+        (signal,) = rectifier.backward(signal, Saved(inputs, maps), rules, aim.region)
     back = carried_back(
         aim.plan,
-        net.operator(place).units_back(signal, chosen, aim.part),
-        lambda work: opened.kept(aim.plan, work, rules.backward, [0], [(aim.rows, aim.columns)]),
+        net.operator(place).backward_units(signal, chosen, aim.region),
+        lambda work: opened.saved(
+            aim.plan, work, rules.backward, [0], [(aim.row_starts, aim.column_starts)]
+        ),
         rules,
     )
     found = image.new_zeros(image.shape)

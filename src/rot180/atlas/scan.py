@@ -35,7 +35,7 @@ from rot180.datasets import BadImage, Dataset, resize_and_crop
 from rot180.datasets.base import image_name
 from rot180.datasets.loader import Batch, BatchLoader
 from rot180.errors import Rot180Error, Rot180Warning
-from rot180.graph.layer_graph import connections
+from rot180.graph.layer_graph import layer_edges
 from rot180.graph.receptive_field import receptive_fields
 
 Range = tuple[int, int, int]
@@ -269,7 +269,7 @@ class _Scan:
             "network": {
                 "input": list(self.network.input_shape),
                 "error": self.network.error,
-                "connections": connections(self.network, self.layers),
+                "connections": layer_edges(self.network, self.layers),
             },
             "versions": {
                 "rot180": __version__,

@@ -14,7 +14,7 @@ from rot180.atlas.summary import Summary, local_colours, pixels_of, positions_fi
 from rot180.errors import Rot180Error
 from rot180.graph.forward_pass import explain_not_finite
 from rot180.graph.network import Layer, Network
-from rot180.graph.streaming import Running
+from rot180.graph.streaming import StreamingForward
 
 
 class Watching:
@@ -32,7 +32,7 @@ class Watching:
     ) -> None:
         self.network, self.layers = network, tuple(layers)
         self.fields = [fields[one.name] for one in layers]
-        self._running = Running(network, layers, batch)
+        self._running = StreamingForward(network, layers, batch)
         self.parts = tuple(Part(one.name, one.channels, one.height, one.width) for one in layers)
         self._layout = Layout(self.parts)
 
@@ -118,7 +118,9 @@ class Watching:
         image, feature = np.argwhere(~np.isfinite(summary.mean))[0]
         part = int(np.searchsorted(self._layout.starts, feature, side="right")) - 1
         raise Rot180Error(
-            explain_not_finite(self.network, inputs[image : image + 1], self.layers[part].step)
+            explain_not_finite(
+                self.network, inputs[image : image + 1], self.layers[part].output_step
+            )
         )
 
 

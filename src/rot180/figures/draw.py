@@ -23,7 +23,7 @@ def figures(
     """
     first, second = subject.layer(0), subject.layer(1)
     shown = [
-        subject.network.checked_channel(layer, channel)
+        subject.network.check_channel(layer, channel)
         if channel is not None
         else int(subject.maps(layer, [subject.image])[0].max((1, 2)).argmax())
         for layer, channel in zip((first, second), channels, strict=True)

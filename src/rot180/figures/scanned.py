@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from rot180.atlas.features import Example
 from rot180.atlas.images import Pixels, PreparedImages
 from rot180.atlas.scanned import Scanned
-from rot180.graph.operators.operator import Looks
+from rot180.graph.operators.operator import BackwardNeeds
 from rot180.projection.automatic import rules_at
 from rot180.projection.result import Projection
 from rot180.projection.rules import Rules
@@ -22,12 +22,13 @@ class Carrying:
 
     def depends_on_image(self, method: str) -> bool:
         """Whether the way back depends on the image, and not on the activation alone."""
-        steps, linear = self.network.steps, self.layer.linear
-        below = [steps[one].operator for one in self.network.needed(linear) if one != linear]
+        steps, linear = self.network.steps, self.layer.weight_step
+        below = [steps[one].operator for one in self.network.ancestors(linear) if one != linear]
         backward = Rules(method).backward
         by_switches = self.rules.unpooling == "switches"
         return any(
-            one.looks_at(backward) != Looks() or (one.switches and by_switches) for one in below
+            one.backward_needs(backward) != BackwardNeeds() or (one.switches and by_switches)
+            for one in below
         )
 
     def back(

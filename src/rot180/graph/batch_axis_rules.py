@@ -1,8 +1,8 @@
-"""How calls are written for values that have got an axis for the images in front.
+"""Rules for writing calls on values that have a new batch axis in front ("lifted").
 
-Each rule appends to a :class:`~rot180.graph.batch_axis.Rewriting` the call that does to lifted
-values what a call of the exported graph does to those that it was exported with. It returns False
-where it cannot; then the call is made image by image.
+Each rule appends to a :class:`~rot180.graph.batch_axis.BatchAxisRewriter` the call that does to
+lifted values what a call of the exported graph does to the values without the axis. It returns
+False if it cannot; then the call is made image by image.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,60 +14,60 @@ from torch import fx
 from rot180.graph.nodes import arguments, leads, positional, rank_of, shape
 
 if TYPE_CHECKING:
-    from rot180.graph.batch_axis import Rewriting
+    from rot180.graph.batch_axis import BatchAxisRewriter
 
 aten = torch.ops.aten
 
-Rule = Callable[["Rewriting", fx.Node], bool]
+Rule = Callable[["BatchAxisRewriter", fx.Node], bool]
 
 
 def _shifted(value: Any) -> Any:
-    """Return an axis, or several, one place further on; those counted from the end stay."""
+    """Return an axis, or several, plus one; those counted from the end stay."""
     if isinstance(value, list | tuple):
-        return [_shifted(one) for one in value]
+        return [_shifted(axis) for axis in value]
     return value + 1 if isinstance(value, int) and value >= 0 else value
 
 
 def _along(*names: str, source: str = "self") -> Rule:
-    """Return the rule of a call on one value that names axes."""
+    """Return the rule for calls on one value that name axes by these arguments."""
 
-    def write(to: "Rewriting", node: fx.Node) -> bool:
+    def write(to: "BatchAxisRewriter", node: fx.Node) -> bool:
         given = arguments(node)
         if to.others(node, given[source]):
             return False
         rank = rank_of(given[source])
-        for one in names:
-            if given[one] is None or given[one] == []:
-                given[one] = list(range(1, rank + 1))
+        for name in names:
+            if given[name] is None or given[name] == []:
+                given[name] = list(range(1, rank + 1))
             else:
-                given[one] = _shifted(given[one])
+                given[name] = _shifted(given[name])
         given[source] = to.lift(given[source])
         return to.write(node, node.target, *positional(node, given))
 
     return write
 
 
-def _permute(to: "Rewriting", node: fx.Node) -> bool:
+def _permute(to: "BatchAxisRewriter", node: fx.Node) -> bool:
     given = arguments(node)
     rank = rank_of(given["self"])
     order = [0, *(axis % rank + 1 for axis in given["dims"])]
     return to.write(node, aten.permute.default, (to.lift(given["self"]), order))
 
 
-def _transpose(to: "Rewriting", node: fx.Node) -> bool:
+def _transpose(to: "BatchAxisRewriter", node: fx.Node) -> bool:
     given = arguments(node)
     rank = rank_of(given["self"])
     axes = [given[name] % rank + 1 for name in ("dim0", "dim1")]
     return to.write(node, aten.transpose.int, (to.lift(given["self"]), *axes))
 
 
-def _reshape(to: "Rewriting", node: fx.Node) -> bool:
-    """Change the shape of a value, whether or not it has its axis for the images."""
+def _reshape(to: "BatchAxisRewriter", node: fx.Node) -> bool:
+    """Write a change of shape, whether or not the value has its batch axis."""
     source = arguments(node)["self"]
-    to.nodes[node] = found = to._made(
+    to.nodes[node] = new = to._create(
         node, node.name, aten.reshape.default, (to.nodes[source], [*_whole(node)])
     )
-    found.meta["val"] = node.meta["val"].reshape(_whole(node))
+    new.meta["val"] = node.meta["val"].reshape(_whole(node))
     return True
 
 
@@ -75,28 +75,28 @@ def _whole(node: fx.Node) -> tuple[int, ...]:
     return shape(node) if leads(node) else (1, *shape(node))
 
 
-def _expand(to: "Rewriting", node: fx.Node) -> bool:
+def _expand(to: "BatchAxisRewriter", node: fx.Node) -> bool:
     source = arguments(node)["self"]
     whole = [1, *shape(node)]
     return to.write(node, aten.expand.default, (to.lift(source, len(shape(node))), whole))
 
 
-def _repeat(to: "Rewriting", node: fx.Node) -> bool:
+def _repeat(to: "BatchAxisRewriter", node: fx.Node) -> bool:
     given = arguments(node)
     repeats = [1, *given["repeats"]]
     source = to.lift(given["self"], len(given["repeats"]))
     return to.write(node, aten.repeat.default, (source, repeats))
 
 
-def _joined(to: "Rewriting", node: fx.Node) -> bool:
+def _cat(to: "BatchAxisRewriter", node: fx.Node) -> bool:
     """Write ``cat`` on lifted values; constants among the terms are lifted, too."""
     given = arguments(node)
-    terms = [one for one in given["tensors"] if shape(one) != (0,)]
+    terms = [term for term in given["tensors"] if shape(term) != (0,)]
     axis = given["dim"] % rank_of(terms[0]) + 1
-    return to.write(node, aten.cat.default, ([to.lift(one) for one in terms], axis))
+    return to.write(node, aten.cat.default, ([to.lift(term) for term in terms], axis))
 
 
-def _stacked(to: "Rewriting", node: fx.Node) -> bool:
+def _stack(to: "BatchAxisRewriter", node: fx.Node) -> bool:
     """Write ``stack`` as ``cat`` along a new axis."""
     given = arguments(node)
     rank = rank_of(node)
@@ -104,11 +104,11 @@ def _stacked(to: "Rewriting", node: fx.Node) -> bool:
     return to.write(
         node,
         aten.cat.default,
-        ([to.with_axis(one, axis, number) for number, one in enumerate(given["tensors"])], axis),
+        ([to.with_axis(term, axis, number) for number, term in enumerate(given["tensors"])], axis),
     )
 
 
-def _index(to: "Rewriting", node: fx.Node) -> bool:
+def _index(to: "BatchAxisRewriter", node: fx.Node) -> bool:
     given = arguments(node)
     if to.others(node, given["self"]) or not is_run(given["indices"]):
         return False
@@ -116,40 +116,40 @@ def _index(to: "Rewriting", node: fx.Node) -> bool:
 
 
 def is_run(indices: Sequence[Any]) -> bool:
-    """Say whether the axes that are indexed follow one another; else the result's come first."""
-    chosen = [axis for axis, one in enumerate(indices) if one is not None]
+    """Say whether the indexed axes follow one another; otherwise they come first in the output."""
+    chosen = [axis for axis, index in enumerate(indices) if index is not None]
     return chosen == list(range(chosen[0], chosen[-1] + 1))
 
 
-def _elementwise(to: "Rewriting", node: fx.Node) -> bool:
-    """Write a call on numbers at the same place; the shorter of several values is spread."""
+def _elementwise(to: "BatchAxisRewriter", node: fx.Node) -> bool:
+    """Write an elementwise call; values of fewer axes are broadcast."""
     rank = rank_of(node)
 
     args, kwargs = fx.node.map_arg(
         (node.args, node.kwargs),
-        lambda one: to.lift(one, rank) if one in to.of_the_image else one,
+        lambda value: to.lift(value, rank) if value in to.of_the_image else value,
     )
     return to.write(node, node.target, args, kwargs)
 
 
-def _matmul(to: "Rewriting", node: fx.Node) -> bool:
-    """Write a product of matrices, whatever axes are in front of theirs."""
+def _matmul(to: "BatchAxisRewriter", node: fx.Node) -> bool:
+    """Write a product of matrices, with any axes in front."""
     given = arguments(node)
     terms = [given["self"], given["mat2" if "mat2" in given else "other"]]
     if min(map(rank_of, terms)) < 2:
         return False
     rank = max(map(rank_of, terms))
-    return to.write(node, aten.matmul.default, [to.lift(one, rank) for one in terms])
+    return to.write(node, aten.matmul.default, [to.lift(term, rank) for term in terms])
 
 
-def _attention(to: "Rewriting", node: fx.Node) -> bool:
+def _attention(to: "BatchAxisRewriter", node: fx.Node) -> bool:
     given = arguments(node)
     terms = (given["query"], given["key"], given["value"])
-    return all(one in to.of_the_image for one in terms) and _elementwise(to, node)
+    return all(term in to.of_the_image for term in terms) and _elementwise(to, node)
 
 
-def _total(to: "Rewriting", node: fx.Node) -> bool:
-    """Write the sum or the mean of a whole value."""
+def _total(to: "BatchAxisRewriter", node: fx.Node) -> bool:
+    """Write the sum or the mean of all numbers of a value."""
     source = arguments(node)["self"]
     target = aten.sum.dim_IntList if node.target is aten.sum.default else aten.mean.dim
     axes = list(range(1, rank_of(source) + 1))
@@ -157,9 +157,9 @@ def _total(to: "Rewriting", node: fx.Node) -> bool:
 
 
 def _of_maps(name: str = "input", rank: int = 4) -> Rule:
-    """Return the rule of a call on maps: one map is lifted, several are taken as a batch."""
+    """Return the rule for calls on maps: one map is lifted, several are taken as a batch."""
 
-    def write(to: "Rewriting", node: fx.Node) -> bool:
+    def write(to: "BatchAxisRewriter", node: fx.Node) -> bool:
         given = arguments(node)
         source = given[name]
         if to.others(node, source):
@@ -172,8 +172,8 @@ def _of_maps(name: str = "input", rank: int = 4) -> Rule:
     return write
 
 
-def _normalised(to: "Rewriting", node: fx.Node) -> bool:
-    """Take a normalisation of several samples for each image as one of a batch."""
+def _normalised(to: "BatchAxisRewriter", node: fx.Node) -> bool:
+    """Write a normalisation of several samples for each image as one of a batch."""
     given = arguments(node)
     source = given["input"]
     if given.get("training"):
@@ -202,20 +202,21 @@ def _overloads(names: Sequence[str]) -> list[Any]:
     for name in names:
         packet = getattr(aten, name, None)
         if packet is not None:
-            found += [getattr(packet, one) for one in packet.overloads() if "out" not in one]
+            overloads = [overload for overload in packet.overloads() if "out" not in overload]
+            found += [getattr(packet, overload) for overload in overloads]
     return found
 
 
 def _takes_axis(target: Any) -> bool:
-    return any(one.name in ("dim", "keepdim") for one in target._schema.arguments)
+    return any(argument.name in ("dim", "keepdim") for argument in target._schema.arguments)
 
 
 ELEMENTWISE = frozenset(
-    one
-    for one in _overloads([*_UNARY, *_BINARY])
-    if not _takes_axis(one) and one not in (aten.max.default, aten.min.default)
+    target
+    for target in _overloads([*_UNARY, *_BINARY])
+    if not _takes_axis(target) and target not in (aten.max.default, aten.min.default)
 )
-"""Calls on numbers at the same place."""
+"""Elementwise calls."""
 
 AXES: dict[Any, tuple[str, ...]] = {
     aten.permute.default: ("dims",),
@@ -257,11 +258,11 @@ AXES: dict[Any, tuple[str, ...]] = {
     aten.gather.default: ("dim",),
     aten.repeat_interleave.self_int: ("dim",),
 }
-"""Calls that name axes, and the arguments that do."""
+"""Calls that name axes, and the arguments that name them."""
 
 RANKED = {aten.matmul.default, aten.expand.default, aten.repeat.default, *ELEMENTWISE}
-"""Calls that spread values: their axes for the images lie at the same place only where all values
-have the same number of axes."""
+"""Calls that broadcast: the batch axes of the values are the same axis only if all values have the
+same number of axes."""
 
 BATCHED = frozenset({*AXES, *ELEMENTWISE} - {aten.gather.default}) | {
     aten.alias.default,
@@ -276,21 +277,21 @@ BATCHED = frozenset({*AXES, *ELEMENTWISE} - {aten.gather.default}) | {
     aten.pixel_shuffle.default,
     aten.pixel_unshuffle.default,
 }
-"""Calls that do to several images at once, one behind the other along the first axis, what they do
-to one, given that all else they take is a number or the same for all images."""
+"""Calls that treat several images along the first axis as they treat one, if their other arguments
+are numbers or the same for all images."""
 
 BATCHED_RESULTS = frozenset(
     {aten.bmm.default, aten.scaled_dot_product_attention.default, aten.max_unpool2d.default}
 )
-"""Calls of which the same holds where all that they take depends on the image."""
+"""Calls that do so if all their arguments depend on the image."""
 
 RULES: dict[Any, Rule] = {
     **dict.fromkeys(ELEMENTWISE, _elementwise),
     **{target: _along(*names) for target, names in AXES.items()},
     aten.transpose.int: _transpose,
     aten.permute.default: _permute,
-    aten.stack.default: _stacked,
-    aten.cat.default: _joined,
+    aten.stack.default: _stack,
+    aten.cat.default: _cat,
     aten.expand.default: _expand,
     aten.repeat.default: _repeat,
     aten.index.Tensor: _index,
@@ -343,4 +344,4 @@ RULES: dict[Any, Rule] = {
         _reshape,
     ),
 }
-"""Call -> how it is written on lifted values."""
+"""Operator -> the rule for its calls."""

@@ -1,7 +1,7 @@
-"""Boxes of pixels, one span for the rows and one for the columns, and what a window reaches.
+"""Boxes of pixels and the spans that they are made of, and what a sliding window needs.
 
-Everything about where a step looks is a statement about one axis at a time: a box is the product of
-its spans, so rows and columns are worked out apart.
+A box is the product of a span of rows and a span of columns. Everything about where a step looks is
+a statement about one axis, so rows and columns are computed apart.
 """
 
 from typing import NamedTuple
@@ -22,12 +22,12 @@ class Span(NamedTuple):
         return self.stop - self.start
 
     def clipped(self, size: int) -> "Span":
-        """Cut to the part inside an axis of the given size (outside: empty)."""
+        """Return the part inside an axis of the given size; empty if the span lies outside."""
         start = min(max(self.start, 0), size)
         return Span(start, max(start, min(self.stop, size)))
 
     def joined(self, other: "Span") -> "Span":
-        """Return the smallest span around both; an empty one adds nothing."""
+        """Return the smallest span around both; an empty span adds nothing."""
         if not other.size:
             return self
         if not self.size:
@@ -38,8 +38,10 @@ class Span(NamedTuple):
 class Box(NamedTuple):
     """Rows ``top <= y < bottom`` and columns ``left <= x < right`` of a map or image, in pixels.
 
+    A box may be unpacked like a tuple.
+
     Attributes:
-        top, left, bottom, right: its edges; it may be unpacked like a tuple.
+        top, left, bottom, right: its edges.
     """
 
     top: int
@@ -76,8 +78,12 @@ class Box(NamedTuple):
 class Window(NamedTuple):
     """A window that slides over a padded map; every pair is (vertical, horizontal).
 
-    ``padding`` is what is added above and on the left; what is added below and on the right does
-    not move the window and is not needed here.
+    Attributes:
+        kernel: number of positions in the window.
+        stride: distance between neighbouring windows.
+        padding: rows added above and columns added on the left. What is added below and on the
+            right does not move the window and is not needed here.
+        dilation: distance between neighbouring positions in the window.
     """
 
     kernel: tuple[int, int]
@@ -86,14 +92,14 @@ class Window(NamedTuple):
     dilation: tuple[int, int]
 
     def extent(self, axis: int) -> int:
-        """Return how many positions lie between the window's first and last, these included."""
+        """Return the number of positions from the window's first to its last, both included."""
         return self.dilation[axis] * (self.kernel[axis] - 1) + 1
 
-    def reach(self, axis: int, span: Span) -> Span:
-        """Return the input positions that a span of output positions looks at.
+    def input_span(self, axis: int, span: Span) -> Span:
+        """Return the span of input positions that a span of output positions needs.
 
-        Output y looks at inputs y s - p + d k for k = 0 .. K-1. Parts of the answer that lie
-        outside the input are padding.
+        Output y needs the inputs y s - p + d k for k = 0 .. K-1. What lies outside the input is
+        padding.
         """
         first = span.start * self.stride[axis] - self.padding[axis]
         last = (span.stop - 1) * self.stride[axis] - self.padding[axis]

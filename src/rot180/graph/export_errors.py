@@ -1,4 +1,4 @@
-"""Why a model cannot be captured: one sentence with the line of the user's code that stops it."""
+"""Explains why a model cannot be captured, with the line of the user's code that is the reason."""
 
 import linecache
 import traceback
@@ -10,8 +10,8 @@ from torch import nn
 _ADVICE = (
     (
         ("data-dependent", "data dependent", "unbacked symbols", "GuardOnDataDependent"),
-        "It decides something by the values of the image, or makes a number of them; decide by "
-        "shapes, or compute both ways and choose with torch.where.",
+        "A decision or a number in it depends on the values of the image; decide by shapes, or "
+        "compute both ways and choose with torch.where.",
     ),
     (
         ("expected input", "to have", "channels"),
@@ -38,32 +38,32 @@ _ADVICE = (
         "was made from.",
     ),
 )
-_GENERAL = "Its forward method has to take a batch of images, and may use PyTorch's operators only."
+_GENERAL = "Its forward method has to take a batch of images and use PyTorch's operators only."
 
 
-def why_not(error: BaseException, model: nn.Module) -> str:
-    """Say in one sentence where and why ``torch.export`` stopped, and what to try."""
-    found: BaseException | None = error
-    place, words = "", ""
-    while found is not None:  # the innermost cause that names a line of the model
-        here = _line_of_the_model(found)
-        if here:
-            place, words = here, _first_line(found)
-        found = found.__cause__ or found.__context__
-    everything = f"{error} {words}"
-    advice = next((advice for signs, advice in _ADVICE if _speaks_of(everything, signs)), _GENERAL)
-    if _speaks_of(everything, _ADVICE[0][0]):
-        advice = for_detectors(model) or advice
-    reason = words or _first_line(error)
-    at = f" at {place}" if place else ""
+def explain_export_error(error: BaseException, model: nn.Module) -> str:
+    """Return a sentence that says where and why ``torch.export`` stopped, and what to try."""
+    cause: BaseException | None = error
+    line, message = "", ""
+    while cause is not None:  # the innermost cause that has a line of the model
+        model_line = _line_of_the_model(cause)
+        if model_line:
+            line, message = model_line, _first_line(cause)
+        cause = cause.__cause__ or cause.__context__
+    text = f"{error} {message}"
+    advice = next((advice for signs, advice in _ADVICE if _mentions(text, signs)), _GENERAL)
+    if _mentions(text, _ADVICE[0][0]):
+        advice = advice_for_detectors(model) or advice
+    reason = message or _first_line(error)
+    at = f" at {line}" if line else ""
     return (
         f"The model cannot be captured: torch.export stopped{at} with {type(error).__name__}: "
         f"{reason.rstrip('.')}. {advice}"
     )
 
 
-def for_detectors(model: nn.Module) -> str:
-    """Return how to capture a model that chooses boxes by values; "" where it has no backbone."""
+def advice_for_detectors(model: nn.Module) -> str:
+    """Return how to capture a detector; "" for a model without a backbone."""
     if not isinstance(getattr(model, "backbone", None), nn.Module):
         return ""
     return (
@@ -72,27 +72,26 @@ def for_detectors(model: nn.Module) -> str:
     )
 
 
-def _speaks_of(words: str, signs: tuple[str, ...]) -> bool:
-    """Say whether one of the signs (all of them, if the first is part of a sentence) is there."""
+def _mentions(text: str, signs: tuple[str, ...]) -> bool:
+    """Say whether a text contains one of the signs, or all if they belong to one sentence."""
     if signs[0] in ("expected input", "missing"):
-        return all(one in words for one in signs)
-    return any(one in words for one in signs)
+        return all(sign in text for sign in signs)
+    return any(sign in text for sign in signs)
 
 
 def _first_line(error: BaseException) -> str:
-    return next((one.strip() for one in str(error).splitlines() if one.strip()), repr(error))
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
 
 
 def _line_of_the_model(error: BaseException) -> str:
-    """Return the innermost line that is neither PyTorch's nor ours: file, number, and text."""
-    ours = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+    """Return the innermost line that is neither PyTorch's nor ours: file, number and text."""
+    not_the_user = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(ours) and not frame.filename.startswith("<")
+        if not frame.filename.startswith(not_the_user) and not frame.filename.startswith("<")
     ]
-    inner = [one for one in frames if one.name == "forward" or one.name.startswith("_")] or frames
-    if not inner:
+    if not frames:
         return ""
     frame = frames[-1]
     text = (linecache.getline(frame.filename, frame.lineno or 0) or frame.line or "").strip()

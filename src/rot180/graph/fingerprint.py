@@ -1,4 +1,4 @@
-"""A captured network in 32 hexadecimal digits: what it computes, weights included."""
+"""The fingerprint of a captured network: 32 hexadecimal digits for what it computes."""
 
 import hashlib
 from dataclasses import fields, is_dataclass
@@ -13,7 +13,7 @@ from rot180.graph.network import Network
 def fingerprint(network: Network) -> str:
     """Return the start of a SHA-256 of all steps, their inputs, shapes, settings and weights.
 
-    Two captures of the same model have the same; names of modules do not count.
+    Two captures of the same model have the same fingerprint; names of modules do not count.
     """
     digest = hashlib.sha256()
 
@@ -24,20 +24,20 @@ def fingerprint(network: Network) -> str:
                 digest.update(value.detach().cpu().contiguous().flatten().numpy().data)
         elif is_dataclass(value) and not isinstance(value, type):
             digest.update(type(value).__name__.encode())
-            for one in fields(value):
-                if not one.name.startswith("_"):
-                    add(getattr(value, one.name))
+            for field in fields(value):
+                if not field.name.startswith("_"):
+                    add(getattr(value, field.name))
         elif isinstance(value, tuple | list):
             digest.update(f"({len(value)}".encode())
-            for one in value:
-                add(one)
+            for item in value:
+                add(item)
         elif isinstance(value, dict):
             add(sorted(value.items()))
         elif isinstance(value, partial):
             add(sorted(value.keywords.items()))
         elif isinstance(value, str | int | float | bool | None):
             digest.update(f"{value!r};".encode())
-        # What else an operator holds are functions, which its name and its settings stand for.
+        # Anything else is a function, for which the operator's name and settings stand.
 
     add(network.input_shape)
     for step in network.steps:

@@ -1,4 +1,4 @@
-"""A forward pass of whole images, of which is kept what the way back looks at."""
+"""The forward pass of whole images, which keeps what backward passes need."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,22 +11,26 @@ from torch import Tensor
 from rot180.errors import Rot180Error
 from rot180.graph.box import Span
 from rot180.graph.network import Layer, Network
-from rot180.graph.operators.operator import Kept
-from rot180.graph.plan import Plan, Work, cut_of, laid_out_for_speed
+from rot180.graph.operators.operator import Saved
+from rot180.graph.plan import Plan, PlannedStep, crop_index, to_fast_layout
 from rot180.graph.steps import not_finite
+
+UnitStarts = Sequence[tuple[dict[int, int], dict[int, int]]]
+"""For each unit, where the region of each step begins: (rows, columns), by the step's index."""
 
 
 class ForwardPass:
-    """What a network made of images, as far as it was asked so far; from :func:`rot180.open_image`.
+    """The forward pass of images, which :func:`rot180.open_image` returns.
 
-    It goes on from where it stopped when a later layer is asked for. What it holds is what some
-    method looks at on the way back (activations, switches), and the maps of all layers.
+    It runs as far as the layers that are asked for, and goes on from there when a later layer is
+    asked for. It keeps the feature maps of all layers and what backward passes need (activations,
+    switches).
 
     Args:
         network: the network.
         images: normalised images (n, c, h, w) on its device; they are not changed.
-        method: keep only what this method looks at; None: what any does.
-        held: places whose values to keep besides; None: the maps of all layers.
+        method: keep only what the backward pass of this method needs; None for any method.
+        keep: indices of steps whose outputs are kept in addition; None for those of all layers.
     """
 
     def __init__(
@@ -34,13 +38,15 @@ class ForwardPass:
         network: Network,
         images: Float[Tensor, "n c h w"],
         method: str | None = None,
-        held: frozenset[int] | None = None,
+        keep: frozenset[int] | None = None,
     ) -> None:
         self.network = network
-        self._plan = network.whole(method, held)
-        self._works = {work.place: work for work in self._plan.works}
-        self._left = Counter(one for work in self._plan.works for one in set(work.sources))
-        self._values: dict[int, Any] = {-1: laid_out_for_speed(images)}
+        self._plan = network.full_plan(method, keep)
+        self._steps = {step.step_index: step for step in self._plan.steps}
+        self._uses_left = Counter(
+            source for step in self._plan.steps for source in set(step.sources)
+        )
+        self._outputs: dict[int, Any] = {-1: to_fast_layout(images)}
         self._switches: dict[int, Tensor] = {}
         self._switch_rows: dict[int, Tensor] = {}
         self._done: set[int] = set()
@@ -49,8 +55,8 @@ class ForwardPass:
     @property
     def images(self) -> Float[Tensor, "n c h w"]:
         """The images."""
-        found: Tensor = self._values[-1]
-        return found
+        images: Tensor = self._outputs[-1]
+        return images
 
     def __len__(self) -> int:
         return len(self.images)
@@ -58,146 +64,133 @@ class ForwardPass:
     @property
     def nbytes(self) -> int:
         """The memory that it holds so far, in bytes."""
-        held = (*self._values.values(), *self._switches.values(), *self._switch_rows.values())
-        kept = {one.data_ptr(): one.nbytes for one in held if isinstance(one, Tensor)}
-        return sum(kept.values())
+        held = (*self._outputs.values(), *self._switches.values(), *self._switch_rows.values())
+        sizes = {one.data_ptr(): one.nbytes for one in held if isinstance(one, Tensor)}
+        return sum(sizes.values())
 
     @torch.no_grad()
-    def value(self, place: int) -> Any:
-        """Return the output of a step for the images, running what is missing."""
-        if place >= 0 and place not in self._done:
-            for one in self.network.needed(place):
-                if one not in self._done:
-                    self._run(self._works[one])
-        return self._values[place]
+    def output(self, index: int) -> Any:
+        """Return the output of a step, after running the steps that are missing."""
+        if index >= 0 and index not in self._done:
+            for ancestor in self.network.ancestors(index):
+                if ancestor not in self._done:
+                    self._run(self._steps[ancestor])
+        return self._outputs[index]
 
-    def _run(self, work: Work) -> None:
-        self._plan.do(work, self._values, self._switches)
-        self._done.add(work.place)
-        for source in set(work.sources):
-            self._left[source] -= 1
-            if not self._left[source] and source >= 0 and source not in self._plan.kept:
-                self._values.pop(source, None)
+    def _run(self, step: PlannedStep) -> None:
+        self._plan.run_step(step, self._outputs, self._switches)
+        self._done.add(step.step_index)
+        for source in set(step.sources):
+            self._uses_left[source] -= 1
+            if not self._uses_left[source] and source >= 0 and source not in self._plan.saved:
+                self._outputs.pop(source, None)
 
     def maps(self, layer: Layer) -> Float[Tensor, "n c h w"]:
         """Return the feature maps of a layer.
 
         Raises:
-            Rot180Error: they are not finite, with the first step where that is so.
+            Rot180Error: they are not finite; the message names the first step where that is so.
         """
-        maps = layer.as_maps(self.value(layer.step))
-        if layer.step not in self._finite:
+        maps = layer.as_maps(self.output(layer.output_step))
+        if layer.output_step not in self._finite:
             if not torch.isfinite(maps).all():
-                raise Rot180Error(explain_not_finite(self.network, self.images, layer.step))
-            self._finite.add(layer.step)
+                raise Rot180Error(explain_not_finite(self.network, self.images, layer.output_step))
+            self._finite.add(layer.output_step)
         return maps
 
     def strengths(self, layer: Layer) -> Float[Tensor, "n c h w"]:
-        """Return the values by which units of a layer are ranked: see :attr:`Layer.ranking`.
+        """Return the values by which units of a layer are ranked: see :attr:`Layer.ranking_step`.
 
         Raises:
             Rot180Error: as for :meth:`maps`.
         """
         maps = self.maps(layer)
-        return layer.as_maps(self.value(layer.ranking)) if layer.saturates else maps
+        return layer.as_maps(self.output(layer.ranking_step)) if layer.saturates else maps
 
     def peak(self, layer: Layer, image: int, channel: int) -> tuple[int, int]:
         """Return where a feature is strongest on an image: the first of equal ones, row by row."""
         return divmod(int(self.strengths(layer)[image, channel].argmax()), layer.width)
 
-    def kept(
-        self,
-        plan: Plan,
-        work: Work,
-        method: str,
-        images: Sequence[int],
-        starts: Sequence[tuple[dict[int, int], dict[int, int]]],
-    ) -> Kept:
-        """Return what the way back through a step of a plan looks at, for units of these images.
+    def saved(
+        self, plan: Plan, step: PlannedStep, method: str, images: Sequence[int], starts: UnitStarts
+    ) -> Saved:
+        """Return the tensors that the backward pass of one step needs, for some units.
 
         Args:
-            plan: of the units.
-            work: its step.
-            method: of the way back.
-            images: the image of each unit.
-            starts: for each unit where its spans begin, rows and columns.
+            plan: the plan of the units.
+            step: a step of that plan.
+            method: the method of the backward pass.
+            images: the number of each unit's image.
+            starts: where each unit's regions begin.
         """
-        looks = work.operator.looks_at(method)
+        needs = step.operator.backward_needs(method)
         inputs: list[Any] = []
-        if looks.inputs:
-            for source, cut in zip(work.sources, work.cuts, strict=True):
-                value = self._taken(plan, self.value(source), source, images, starts)
-                inputs.append(value if cut is None else value[cut])
+        if needs.inputs:
+            for source, crop in zip(step.sources, step.crops, strict=True):
+                value = self._regions(plan, self.output(source), source, images, starts)
+                inputs.append(value if crop is None else value[crop])
+        index = step.step_index
         output = None
-        if looks.output:
-            output = self._taken(plan, self.value(work.place), work.place, images, starts)
+        if needs.output:
+            output = self._regions(plan, self.output(index), index, images, starts)
         switches = None
-        if work.place in self._switches:
-            switches = self._local_switches(plan, work, images, starts)
-        return Kept(tuple(inputs), output, switches)
+        if index in self._switches:
+            switches = self._local_switches(plan, step, images, starts)
+        return Saved(tuple(inputs), output, switches)
 
-    def _taken(
-        self,
-        plan: Plan,
-        value: Tensor,
-        place: int,
-        images: Sequence[int],
-        starts: Sequence[tuple[dict[int, int], dict[int, int]]],
+    def _regions(
+        self, plan: Plan, value: Tensor, index: int, images: Sequence[int], starts: UnitStarts
     ) -> Tensor:
-        """Cut the boxes of units out of a value; one box, if all are the same."""
-        if not isinstance(value, Tensor):  # of an operator that gives several
+        """Return the units' regions of a step's output; one region, if all are the same."""
+        if not isinstance(value, Tensor):  # of an operator with several outputs
             return value
-        axes, (height, width) = plan.axes(place), plan.size(place)
+        axes, (height, width) = plan.axes(index), plan.size(index)
 
-        def box(unit: int) -> Tensor:
+        def region(unit: int) -> Tensor:
             image = value[images[unit] : images[unit] + 1]
             if axes is None or (image.shape[axes[0]], image.shape[axes[1]]) == (height, width):
                 return image
-            top, left = starts[unit][0][place], starts[unit][1][place]
-            cut = cut_of(axes, Span(top, top + height), Span(left, left + width))
-            found: Tensor = image[cut]
-            return found
+            top, left = starts[unit][0][index], starts[unit][1][index]
+            crop = crop_index(axes, Span(top, top + height), Span(left, left + width))
+            cropped: Tensor = image[crop]
+            return cropped
 
         first = (images[0], starts[0])
         if all((image, start) == first for image, start in zip(images, starts, strict=True)):
-            return box(0)
+            return region(0)
         if list(images) == list(range(len(value))) and all(one == starts[0] for one in starts):
             whole = axes is None or (value.shape[axes[0]], value.shape[axes[1]]) == (height, width)
             if whole:
                 return value
-        return torch.cat([box(unit) for unit in range(len(images))])
+        return torch.cat([region(unit) for unit in range(len(images))])
 
     def _local_switches(
-        self,
-        plan: Plan,
-        work: Work,
-        images: Sequence[int],
-        starts: Sequence[tuple[dict[int, int], dict[int, int]]],
+        self, plan: Plan, step: PlannedStep, images: Sequence[int], starts: UnitStarts
     ) -> Tensor:
-        """Count switches from the corner of what the step of the plan needs."""
-        whole = self._works[work.place].part.needs[0]
-        need, (source,) = work.part.needs[0], work.sources
-        flat = self._switches[work.place]
+        """Return switches counted from the corner of each unit's region instead of the map's."""
+        index = step.step_index
+        whole = self._steps[index].region.needs[0]
+        need, (source,) = step.region.needs[0], step.sources
+        flat = self._switches[index]
         if (whole.height, whole.width) == (need.height, need.width):
-            return self._taken(plan, flat, work.place, images, starts)
-        if work.place not in self._switch_rows:
-            self._switch_rows[work.place] = flat // whole.width
-        place = work.place
-        flat = self._taken(plan, flat, place, images, starts)
-        y = self._taken(plan, self._switch_rows[place], place, images, starts)
+            return self._regions(plan, flat, index, images, starts)
+        if index not in self._switch_rows:
+            self._switch_rows[index] = flat // whole.width
+        flat = self._regions(plan, flat, index, images, starts)
+        y = self._regions(plan, self._switch_rows[index], index, images, starts)
         corners = []
         for rows, columns in starts[: len(flat)]:
             top, left = rows[source], columns[source]
-            if work.cuts[0] is not None:
-                top, left = top + work.cuts[0][-2].start, left + work.cuts[0][-1].start
+            if step.crops[0] is not None:
+                top, left = top + step.crops[0][-2].start, left + step.crops[0][-1].start
             corners.append(top * need.width + left)
         # flat = y W + x becomes (y - top) w + (x - left)
-        back: Any = corners[0]
+        offset: Any = corners[0]
         if len(set(corners)) > 1:
-            back = torch.tensor(corners, device=flat.device)
-            back = back.reshape(-1, *[1] * (flat.ndim - 1))
-        found: Tensor = flat - y * (whole.width - need.width) - back
-        return found
+            offset = torch.tensor(corners, device=flat.device)
+            offset = offset.reshape(-1, *[1] * (flat.ndim - 1))
+        local: Tensor = flat - y * (whole.width - need.width) - offset
+        return local
 
 
 def open_image(network: Network, image: Tensor) -> ForwardPass:
@@ -233,11 +226,11 @@ def feature_maps(
     Raises:
         Rot180Error: the layer does not exist, or the images are not of the captured size.
     """
-    found = network.layer(layer)
-    held = frozenset({found.step, found.linear})
-    forward = ForwardPass(network, network.batch(images), "deconvnet", held)
-    maps = forward.maps(found)
-    return found.as_maps(forward.value(found.linear)) if before_rectifier else maps
+    named = network.layer(layer)
+    keep = frozenset({named.output_step, named.weight_step})
+    forward = ForwardPass(network, network.batch(images), "deconvnet", keep)
+    maps = forward.maps(named)
+    return named.as_maps(forward.output(named.weight_step)) if before_rectifier else maps
 
 
 @torch.no_grad()
@@ -248,14 +241,14 @@ def model_outputs(network: Network, images: Tensor) -> list[Tensor]:
         Rot180Error: the images are not of the captured size.
     """
     forward = ForwardPass(network, network.batch(images), "deconvnet", frozenset(network.outputs))
-    return [forward.value(index) for index in network.outputs]
+    return [forward.output(index) for index in network.outputs]
 
 
 def explain_not_finite(network: Network, images: Tensor, last: int) -> str:
     """Return a sentence that names the first step, up to the last, with values not finite."""
     forward = ForwardPass(network, images, "deconvnet", frozenset())
-    for index in network.needed(last):
-        output, step = forward.value(index), network.steps[index]
+    for index in network.ancestors(last):
+        output, step = forward.output(index), network.steps[index]
         if isinstance(output, Tensor) and not torch.isfinite(output).all():
             return not_finite(step)
     return "The network gives values that are infinite or not numbers (NaN)."

@@ -4,17 +4,17 @@ from dataclasses import replace
 
 from torch import Tensor, fx
 
-from rot180.graph.lowerings.fx_call import Found
+from rot180.graph.lowerings.fx_call import Lowered
 from rot180.graph.operators.arithmetic import Broadcast, Product, Sum
 from rot180.graph.operators.convolution import Convolution, TransposedConvolution
-from rot180.graph.operators.normalisation import BatchNorm, FrozenNorm
+from rot180.graph.operators.normalisation import BatchNorm, ChannelAffine
 from rot180.graph.operators.operator import Operator
-from rot180.graph.operators.pooling import Separable
+from rot180.graph.operators.pooling import SeparableLinear
 from rot180.graph.steps import Step
 
 
 def fuse_normalisation(
-    node: fx.Node, lowered: Found, steps: list[Step], step_of: dict[fx.Node, int]
+    node: fx.Node, lowered: Lowered, steps: list[Step], step_of: dict[fx.Node, int]
 ) -> bool:
     """Merge a normalisation into the convolution that it directly follows; say whether it did.
 
@@ -27,14 +27,14 @@ def fuse_normalisation(
     if len(lowered.operators) != 1 or len(lowered.inputs) != 1:
         return False
     (last,), (source,) = lowered.operators, lowered.inputs
-    norm: BatchNorm | FrozenNorm | None = last if isinstance(last, BatchNorm) else None
+    norm: BatchNorm | ChannelAffine | None = last if isinstance(last, BatchNorm) else None
     if isinstance(last, Sum) and step_of[source] >= 0:  # after a factor for each channel
         scaled = steps[step_of[source]]
         if _for_each_channel(scaled.operator, Product) and _for_each_channel(last, Sum):
             if len(source.users) != 1 or step_of[source] != len(steps) - 1:
                 return False
             assert isinstance(scaled.operator, Product)
-            norm = FrozenNorm(scaled.operator.constant, last.constant)  # type: ignore[arg-type]
+            norm = ChannelAffine(scaled.operator.constant, last.constant)  # type: ignore[arg-type]
             between, source = source, source.all_input_nodes[0]
     index = step_of.get(source, -1)
     operator = steps[index].operator if index >= 0 else None
@@ -46,7 +46,7 @@ def fuse_normalisation(
         return False
     if len(source.users) != 1:
         return False
-    if isinstance(norm, FrozenNorm):
+    if isinstance(norm, ChannelAffine):
         steps.pop()
         step_of[between] = index
     steps[index] = replace(steps[index], name=node.name, operator=replace(operator, norm=norm))
@@ -54,7 +54,7 @@ def fuse_normalisation(
     return True
 
 
-def fuse_padding(lowered: Found, steps: list[Step], step_of: dict[fx.Node, int]) -> Found:
+def fuse_padding(lowered: Lowered, steps: list[Step], step_of: dict[fx.Node, int]) -> Lowered:
     """Merge the zeros that the last step put around maps into the convolution of them.
 
     Args:
@@ -71,14 +71,14 @@ def fuse_padding(lowered: Found, steps: list[Step], step_of: dict[fx.Node, int])
     (source,) = lowered.inputs
     index = step_of[source]
     before = steps[index].operator if index >= 0 else None
-    if not isinstance(before, Separable) or before.zeros is None:
+    if not isinstance(before, SeparableLinear) or before.zeros is None:
         return lowered
     if len(source.users) != 1 or index != len(steps) - 1:
         return lowered
     (step_of[source],) = steps.pop().inputs
     top, left = before.zeros
     padded = replace(operator, before=(operator.before[0] + top, operator.before[1] + left))
-    return Found((padded,), (source,))
+    return Lowered((padded,), (source,))
 
 
 def _for_each_channel(operator: Operator, kind: type[Broadcast]) -> bool:

@@ -1,9 +1,9 @@
 """Compares the backward pass of steps with finite differences, in double precision.
 
-For a step f, with its inputs x from a forward pass, a random direction v and a random signal s,
-<s, (f(x + h v) - f(x - h v)) / 2h> has to equal <backward(s), v>. Outputs where half of h gives
-another quotient, or one side another than both, lie at a kink, or are rounded by the model itself:
-they take no signal.
+Take a step f, its inputs x from a forward pass, a random direction v and a random signal s. Then
+<s, (f(x + h v) - f(x - h v)) / 2h> has to equal <backward(s), v>. An output takes no signal where
+the quotient changes if h is halved, or differs from the one-sided quotient: it lies at a kink, or
+the model itself rounds it.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,37 +13,37 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from rot180.graph.box import COLUMNS, ROWS, Box, Span
+from rot180.graph.box import COLUMNS, ROWS, Span
 from rot180.graph.network import Network
-from rot180.graph.operators.fallback import Derived, Mistrusted, OwnDerivative, Unlisted
+from rot180.graph.operators.fallback import AutogradOp, CustomAutogradOp, UnknownOp, UntrustedOp
 from rot180.graph.operators.layout import Detach
-from rot180.graph.operators.operator import Kept, Margins, Operator, Part
-from rot180.graph.plan import cut_of
+from rot180.graph.operators.operator import Operator, Region, Saved
+from rot180.graph.plan import crop_index, region_of
 from rot180.graph.steps import Step
 
 _STEP = 1e-5
 """h, in units of the typical size of an input."""
 
 _KINK, _BEND, TOLERANCE = 1e-4, 1e-3, 1e-3
-"""Relative differences: of two quotients near a kink; of the quotients to both sides and to one,
-right at it; of a backward pass that is wrong."""
+"""Relative differences from which on an output is near a kink (between two quotients), is right at
+one (between the two-sided and the one-sided quotient), and a backward pass is wrong."""
 
-_ROOM = 16
-"""Rows and columns, at most, of the part of a map that is compared."""
+_REGION_SIZE = 16
+"""Largest number of rows and columns of the region that is compared."""
 
 Anything = TypeVar("Anything")
 
 
-class Difference(NamedTuple):
-    """What the comparison of one step has found.
+class StepError(NamedTuple):
+    """The result for one step.
 
     Attributes:
-        place: of the step.
-        error: the difference, relative to the finite difference; 0 where there was nothing to
-            compare.
+        step_index: index of the step.
+        error: difference of its backward pass, relative to the finite difference; 0 where there
+            was nothing to compare.
     """
 
-    place: int
+    step_index: int
     error: float
 
 
@@ -53,105 +53,107 @@ class _Gradient:
     backward, method = "gradient", "gradient"
 
     def rectify(
-        self, signal: Tensor, derived: Callable[[Tensor], Tensor], spare: bool = False
+        self, signal: Tensor, vjp: Callable[[Tensor], Tensor], may_overwrite: bool = False
     ) -> Tensor:
-        """Multiply with the derivative."""
-        return derived(signal)
+        """Multiply by the derivative."""
+        return vjp(signal)
 
-    def unpool(self, signal: Tensor, switches: Tensor, pool: Any, part: Part) -> Tensor:
+    def unpool(self, signal: Tensor, switches: Tensor, pool: Any, region: Region) -> Tensor:
         """Put each value where its maximum was."""
-        need = part.needs[0]
+        need = region.needs[0]
         flat = signal.new_zeros(*signal.shape[:2], need.height * need.width)
         flat.scatter_add_(2, switches.expand_as(signal).flatten(2), signal.flatten(2))
         return flat.reshape(*signal.shape[:2], need.height, need.width)
 
 
-def with_trusted_steps(network: Network) -> Network:
-    """Return the network with steps that autograd differentiates wrongly made to refuse.
+def with_checked_derivatives(network: Network) -> Network:
+    """Return the network with steps refused whose derivative autograd gets wrong.
 
-    Only the steps that rely on autograd are compared here, on one image of noise; those that have a
-    formula of their own are compared in the tests and by :func:`rot180.report`.
+    Only steps that rely on autograd are compared here, on one image of noise. Those with a formula
+    of their own are compared in the tests and by :func:`rot180.report`.
     """
     steps = list(network.steps)
-    for place, error in differences(network, (Derived, Unlisted)):
+    for index, error in derivative_errors(network, (AutogradOp, UnknownOp)):
         if error > TOLERANCE:
-            step = steps[place]
-            found = step.operator
-            assert isinstance(found, Derived | Unlisted)
+            step = steps[index]
+            wrong = step.operator
+            assert isinstance(wrong, AutogradOp | UnknownOp)
             where = f" in {step.path}" if step.path else ""
-            steps[place] = replace(step, operator=Mistrusted(found.call, found.name, where, error))
-    if all(one is other for one, other in zip(steps, network.steps, strict=True)):
+            operator = UntrustedOp(wrong.call, wrong.name, where, error)
+            steps[index] = replace(step, operator=operator)
+    if all(new is old for new, old in zip(steps, network.steps, strict=True)):
         return network
     return replace(network, steps=tuple(steps), _cache={})
 
 
 @torch.no_grad()
-def differences(
+def derivative_errors(
     network: Network, kinds: tuple[type[Operator], ...] = (Operator,), seed: int = 0
-) -> Iterator[Difference]:
-    """Compare every step of these kinds that is not linear, on random images and parts of maps."""
-    plan = network.whole("gradient", frozenset())
+) -> Iterator[StepError]:
+    """Compare every step of these kinds that is not linear, on a random image and random regions.
+
+    Args:
+        network: the network.
+        kinds: classes of operators.
+        seed: of the random numbers.
+    """
+    plan = network.full_plan("gradient", frozenset())
     chosen = {
-        work.place
-        for work in plan.works
-        if isinstance(work.operator, kinds)
-        and not isinstance(work.operator, OwnDerivative | Mistrusted | Detach)
-        and not work.operator.linear
-        and not work.empty
+        step.step_index
+        for step in plan.steps
+        if isinstance(step.operator, kinds)
+        and not isinstance(step.operator, CustomAutogradOp | UntrustedOp | Detach)
+        and not step.operator.linear
+        and not step.empty
     }
     if not chosen:
         return
     generator = torch.Generator(network.device).manual_seed(seed)
     image = torch.empty(1, *network.input_shape, device=network.device, dtype=network.dtype)
-    values: dict[int, Any] = {-1: image.normal_(generator=generator)}
+    outputs: dict[int, Any] = {-1: image.normal_(generator=generator)}
     last = max(chosen)
-    for work in plan.works:
-        if work.place > last:
+    for planned in plan.steps:
+        if planned.step_index > last:
             return
-        if work.place in chosen:
-            step = network.steps[work.place]
-            inputs = tuple(values[source] for source in step.inputs)
-            part, cut = _random_part(network, work.place, inputs, generator)
-            error = _difference(step, cut, part, generator)
-            yield Difference(work.place, error)
-        plan.do(work, values, {})
-        for source in work.frees:
-            values.pop(source, None)
+        if planned.step_index in chosen:
+            step = network.steps[planned.step_index]
+            inputs = tuple(outputs[source] for source in step.inputs)
+            region, cropped = _random_region(network, planned.step_index, inputs, generator)
+            error = _relative_error(step, cropped, region, generator)
+            yield StepError(planned.step_index, error)
+        plan.run_step(planned, outputs, {})
+        for source in planned.releases:
+            outputs.pop(source, None)
 
 
-def _random_part(
-    network: Network, place: int, inputs: tuple[Tensor, ...], generator: torch.Generator
-) -> tuple[Part, tuple[Tensor, ...]]:
-    """Return a part of a step's output, and what it takes of the inputs."""
-    step = network.steps[place]
+def _random_region(
+    network: Network, index: int, inputs: tuple[Tensor, ...], generator: torch.Generator
+) -> tuple[Region, tuple[Tensor, ...]]:
+    """Return a region of a step's output, and what it takes of the inputs."""
+    step = network.steps[index]
     spans = []
     for axis in (ROWS, COLUMNS):
-        size = network.size_of(place, axis)
-        room = min(size, _ROOM) if step.operator.local and step.axes is not None else size
+        size = network.axis_size(index, axis)
+        length = min(size, _REGION_SIZE) if step.operator.local and step.axes is not None else size
         start = int(
-            torch.randint(size - room + 1, (), generator=generator, device=generator.device)
+            torch.randint(size - length + 1, (), generator=generator, device=generator.device)
         )
-        spans.append(Span(start, start + room))
-    rows, columns = network.trace([place], {place: (spans[ROWS], spans[COLUMNS])})
-    row, column = rows.lines[place], columns.lines[place]
-    needs = tuple(map(Box.of, row.needs, column.needs))
-    margins = tuple(
-        Margins(one[0], other[0], one[1], other[1])
-        for one, other in zip(row.margins, column.margins, strict=True)
-    )
-    cut = []
-    for source, value, need in zip(step.inputs, inputs, needs, strict=True):
+        spans.append(Span(start, start + length))
+    rows, columns = network.trace_spans([index], {index: (spans[ROWS], spans[COLUMNS])})
+    region = region_of(rows.axis_steps[index], columns.axis_steps[index])
+    cropped = []
+    for source, value, need in zip(step.inputs, inputs, region.needs, strict=True):
         axes = network.axes_of(source)
-        cut.append(value if axes is None else value[cut_of(axes, need.rows, need.columns)])
-    return Part(Box.of(row.out, column.out), needs, margins), tuple(cut)
+        cropped.append(value if axes is None else value[crop_index(axes, need.rows, need.columns)])
+    return region, tuple(cropped)
 
 
-def _difference(
-    step: Step, inputs: tuple[Tensor, ...], part: Part, generator: torch.Generator
+def _relative_error(
+    step: Step, inputs: tuple[Tensor, ...], region: Region, generator: torch.Generator
 ) -> float:
     """Return the relative difference of one step's backward pass from a finite difference."""
     operator = in_double(step.operator)
-    at = tuple(map(_double, inputs))
+    x = tuple(map(_double, inputs))
 
     def random(like: Tensor) -> Tensor:
         noise = torch.empty(like.shape, dtype=like.dtype, device=like.device)
@@ -160,58 +162,58 @@ def _difference(
     def size(value: Tensor) -> float:
         return float(value.abs().square().mean().sqrt()) or 1.0
 
-    along = tuple(
-        random(one) * size(one) if _is_smooth(one) and one.numel() else None for one in at
+    direction = tuple(
+        random(one) * size(one) if _is_smooth(one) and one.numel() else None for one in x
     )
-    if all(one is None for one in along):
+    if all(v is None for v in direction):
         return 0.0
 
     def moved(h: float) -> Tensor:
         there = tuple(
-            one.clone() if v is None else one + h * v for one, v in zip(at, along, strict=True)
+            one.clone() if v is None else one + h * v for one, v in zip(x, direction, strict=True)
         )
-        found: Tensor = operator.forward(there, part)[0]
-        return found
+        output: Tensor = operator.forward(there, region)[0]
+        return output
 
-    output, switches = operator.forward(tuple(one.clone() for one in at), part)
+    output, switches = operator.forward(tuple(one.clone() for one in x), region)
     if not _is_smooth(output):
         return 0.0
     quotient, finer = ((moved(h) - moved(-h)) / (2 * h) for h in (_STEP, _STEP / 2))
     largest = float(quotient.abs().max()) if quotient.numel() else 0.0
     smooth = ((quotient - finer).abs() <= _KINK * largest) & quotient.isfinite()
-    # A kink right here, as of equal values of which one is chosen, bends both quotients alike.
+    # A kink right here, as between equal values of which one is chosen, bends both quotients alike.
     onesided = (moved(_STEP / 2) - output) / (_STEP / 2)
     smooth &= (quotient - onesided).abs() <= _BEND * largest
     if not largest or not smooth.any():
         return 0.0
     quotient = torch.where(smooth, quotient, 0)
     worst = 0.0
-    kept = Kept(at, output, switches)
-    noise = torch.finfo(torch.float64).eps * size(output) / _STEP  # of the quotients, by rounding
+    saved = Saved(x, output, switches)
+    rounding = torch.finfo(torch.float64).eps * size(output) / _STEP  # of the quotients
     for signal in (quotient * (1.5 + random(quotient).real.sin()), random(quotient)):
         signal = torch.where(smooth, signal, 0)
-        there = _product(signal, quotient)
+        expected = _inner_product(signal, quotient)
         length = float(signal.abs().norm())
         scale = max(
-            abs(there),
+            abs(expected),
             1e-3 * length * float(quotient.abs().norm()),
-            10 * length * noise / TOLERANCE,
+            10 * length * rounding / TOLERANCE,
             1e-300,
         )
-        for laid in layouts(signal):
-            back = operator.backward(laid, kept, _Gradient(), part)
-            here = sum(
-                _product(one, v)
-                for one, v in zip(back, along, strict=True)
+        for in_layout in layouts(signal):
+            back = operator.backward(in_layout, saved, _Gradient(), region)
+            actual = sum(
+                _inner_product(one, v)
+                for one, v in zip(back, direction, strict=True)
                 if one is not None and v is not None
             )
-            worst = max(worst, abs(there - here) / scale)
+            worst = max(worst, abs(expected - actual) / scale)
     return worst
 
 
-def _product(one: Tensor, other: Tensor) -> float:
-    """Return the real inner product, the sum over real and imaginary parts for complex values."""
-    return float((one.conj() * other).real.sum())
+def _inner_product(first: Tensor, second: Tensor) -> float:
+    """Return the real inner product; for complex values the sum over real and imaginary parts."""
+    return float((first.conj() * second).real.sum())
 
 
 def layouts(signal: Tensor) -> list[Tensor]:
@@ -235,7 +237,7 @@ def _double(value: Tensor) -> Tensor:
 
 
 def in_double(value: Anything) -> Anything:
-    """Return an operator, or what one is made of, with its tensors in double precision."""
+    """Return an operator, or a part of one, with its tensors in double precision."""
     found: Any = value
     if isinstance(value, Tensor):
         return _double(value)  # type: ignore[return-value]

@@ -1,15 +1,15 @@
-"""Which layers feed which: the network as it is connected, without the steps between layers."""
+"""The layers of a network as a graph: which layer feeds which, without the steps in between."""
 
 from collections.abc import Sequence
 
 from rot180.graph.network import Layer, Network
 
 IMAGE = -1
-"""Stands for the image where layers are named by their number."""
+"""The number that stands for the image where layers have numbers."""
 
 
-def connections(network: Network, layers: Sequence[Layer]) -> list[tuple[int, int]]:
-    """Return the pairs (from, to) of layers of which one feeds the other without a third between.
+def layer_edges(network: Network, layers: Sequence[Layer]) -> list[tuple[int, int]]:
+    """Return the pairs (from, to) of layers where one feeds the other with no third in between.
 
     Layers are given by their numbers in ``layers``; -1 is the image. Layers of the network that are
     not among them are passed through, like poolings and sums.
@@ -22,18 +22,20 @@ def connections(network: Network, layers: Sequence[Layer]) -> list[tuple[int, in
         The pairs, sorted by the layer that is fed.
     """
     owner = {
-        place: number for number, layer in enumerate(layers) for place in (layer.linear, layer.step)
+        index: number
+        for number, layer in enumerate(layers)
+        for index in (layer.weight_step, layer.output_step)
     }
     feeds: dict[int, frozenset[int]] = {-1: frozenset({IMAGE})}
-    for place, step in enumerate(network.steps):
-        if place in owner:
-            feeds[place] = frozenset({owner[place]})
+    for index, step in enumerate(network.steps):
+        if index in owner:
+            feeds[index] = frozenset({owner[index]})
         else:
-            feeds[place] = frozenset().union(*(feeds[one] for one in step.inputs))
-    found = []
+            feeds[index] = frozenset().union(*(feeds[source] for source in step.inputs))
+    edges = []
     for number, layer in enumerate(layers):
         sources = frozenset[int]().union(
-            *(feeds[one] for one in network.steps[layer.linear].inputs)
+            *(feeds[source] for source in network.steps[layer.weight_step].inputs)
         )
-        found += [(source, number) for source in sorted(sources - {number})]
-    return found
+        edges += [(source, number) for source in sorted(sources - {number})]
+    return edges

@@ -80,7 +80,7 @@ def _output_step(network: Network, index: int, users: Mapping[int, list[int]]) -
     """
     if index in network.outputs:
         return index, ""
-    needed = set(network.needed(*network.outputs))
+    needed = set(network.ancestors(*network.outputs))
     followers = [user for user in users.get(index, ()) if user in needed]
     operator = network.steps[followers[0]].operator if len(followers) == 1 else None
     return (followers[0], operator.name) if isinstance(operator, Rectifier) else (index, "")
@@ -91,14 +91,14 @@ def _layer(
 ) -> Layer:
     step = network.steps[output_step]
     channels = step.shape[-1] if step.axes != MAPS else step.shape[0]
-    field, stride = network.seen(output_step)
+    field, stride = network.interior_field(output_step)
     last = step.operator
     return Layer(
         name,
         network.steps[weight_step].operator.kind,
         channels,
-        network.size_of(output_step, ROWS),
-        network.size_of(output_step, COLUMNS),
+        network.axis_size(output_step, ROWS),
+        network.axis_size(output_step, COLUMNS),
         field,
         stride,
         rectifier,
@@ -111,7 +111,9 @@ def _layer(
 
 def without_unused_steps(network: Network) -> Network:
     """Return the network without the steps that neither its outputs nor its layers depend on."""
-    needed = network.needed(*network.outputs, *(one.step for one in network.layers.values()))
+    needed = network.ancestors(
+        *network.outputs, *(one.output_step for one in network.layers.values())
+    )
     renumbered = {old: new for new, old in enumerate(needed)} | {-1: -1}
     if len(needed) == len(network.steps):
         return network
@@ -120,7 +122,11 @@ def without_unused_steps(network: Network) -> Network:
         for step in (network.steps[index] for index in needed)
     )
     layers = {
-        name: replace(layer, linear=renumbered[layer.linear], step=renumbered[layer.step])
+        name: replace(
+            layer,
+            weight_step=renumbered[layer.weight_step],
+            output_step=renumbered[layer.output_step],
+        )
         for name, layer in network.layers.items()
     }
     outputs = tuple(renumbered[index] for index in network.outputs)

@@ -1,14 +1,15 @@
-"""Copies a model for a capture: modules of its own, tensors that are shared, evaluation mode.
+"""Copies a model for a capture: in evaluation mode, with its own modules and shared parameters.
 
-What runs during a capture must not show in the user's model. So its modules are copied, with its
-hooks, its plain attributes and the functions that replace its methods; its parameters are shared,
-which a capture only reads, and its buffers are copied.
+What runs during a capture must not change the user's model. So its modules are copied, with their
+hooks, their plain attributes and the functions that replace their methods, and so are its buffers.
+Its parameters are shared, since a capture only reads them.
 """
 
 import copy
 import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from types import CellType, FunctionType, MethodType
 from typing import Any
@@ -27,41 +28,43 @@ _HOOKS = (
 )
 
 
-def evaluating_twin(model: nn.Module, shares: bool = True) -> tuple[nn.Module, tuple[str, ...]]:
+def evaluation_copy(model: nn.Module, shares: bool = True) -> tuple[nn.Module, tuple[str, ...]]:
     """Return a copy of a model in evaluation mode, and what had to be left out of it, in words.
 
-    It shares the parameters, unless ``shares`` is False.
+    The copy returns the tensors of the model's output as a list, whatever class held them.
 
-    The copy returns its output's tensors as a list, whatever class they came in.
+    Args:
+        model: the user's model.
+        shares: whether the copy shares the model's parameters.
 
     Raises:
-        Rot180Error: a part of the model cannot be copied, and it is not known to do without.
+        Rot180Error: a part of the model cannot be copied, and the output might depend on it.
     """
     memo = _memo(model, shares)
     left_out: tuple[str, ...] = ()
     try:
-        twin = _copy(model, dict(memo))
+        duplicate = _copy(model, dict(memo))
     except Exception:
         left_out = _leave_out(model, memo)
         try:
-            twin = _copy(model, memo)
+            duplicate = _copy(model, memo)
         except Exception as error:
             raise Rot180Error(_cannot_copy("a part of it", error)) from error
-    _return_tensors(twin)
-    return twin, left_out
+    _return_tensors(duplicate)
+    return duplicate, left_out
 
 
 def _copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    kept = {number: hooks for number, hooks in memo.items() if type(hooks) is OrderedDict}
-    twin = copy.deepcopy(model, memo).eval()
+    hooks_kept = {key: hooks for key, hooks in memo.items() if type(hooks) is OrderedDict}
+    duplicate = copy.deepcopy(model, memo).eval()
     for module in list(model.modules()):
-        if id(module) in memo:  # the parts of a TorchScript module are not
-            _use_the_copies(module, memo[id(module)], kept, memo)
-    return twin
+        if id(module) in memo:  # the submodules of a TorchScript module are not
+            _use_the_copies(module, memo[id(module)], hooks_kept, memo)
+    return duplicate
 
 
 def _leave_out(model: nn.Module, memo: dict[int, Any]) -> tuple[str, ...]:
-    """Find what cannot be copied: hooks that only observe are left out, attributes are shared."""
+    """Leave out hooks that only observe, and share attributes, if they cannot be copied."""
     left_out = []
     for path, module in model.named_modules():
         where = f"'{path}'" if path else "the model"
@@ -86,15 +89,15 @@ def _leave_out(model: nn.Module, memo: dict[int, Any]) -> tuple[str, ...]:
 
 
 def _use_the_copies(
-    module: nn.Module, twin: nn.Module, hooks: dict[int, Any], memo: dict[int, Any]
+    module: nn.Module, duplicate: nn.Module, hooks: dict[int, Any], memo: dict[int, Any]
 ) -> None:
-    """Make the functions and hooks of a copied module use copies of what the originals use."""
+    """Make the functions and hooks of a copied module use the copies of modules and methods."""
     for name, value in vars(module).items():
         if isinstance(value, FunctionType):
-            vars(twin)[name] = _copied_function(value, memo)
+            vars(duplicate)[name] = _copied_function(value, memo)
         elif name in _HOOKS and value:
             kept = hooks.get(id(value), value)
-            vars(twin)[name] = OrderedDict(
+            vars(duplicate)[name] = OrderedDict(
                 (number, _copied(hook, memo)) for number, hook in value.items() if number in kept
             )
 
@@ -107,17 +110,19 @@ def _cannot_copy(what: str, error: Exception) -> str:
 
 
 def _memo(model: nn.Module, shares: bool) -> dict[int, Any]:
-    """Return what a deep copy takes over instead of copying it: tensors, by their ids."""
+    """Return the memo of a deep copy: tensors by their ids, which it takes instead of copying."""
     memo: dict[int, Any] = {
-        id(one): one if shares else nn.Parameter(one.detach().clone(), one.requires_grad)
-        for one in model.parameters()
+        id(parameter): parameter
+        if shares
+        else nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
+        for parameter in model.parameters()
     }
     for module in model.modules():
         for name, value in vars(module).items():
             if name == "_buffers":
-                for one in value.values():
-                    if one is not None:
-                        memo[id(one)] = one.detach().clone()
+                for buffer in value.values():
+                    if buffer is not None:
+                        memo[id(buffer)] = buffer.detach().clone()
             elif name not in ("_parameters", "_modules"):
                 for tensor in _tensors_in(value, set()):
                     if id(tensor) not in memo:
@@ -133,11 +138,11 @@ def _tensors_in(value: Any, seen: set[int]) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, dict):
-        for one in list(value.values()):
-            yield from _tensors_in(one, seen)
+        for item in list(value.values()):
+            yield from _tensors_in(item, seen)
     elif isinstance(value, list | tuple | set):
-        for one in list(value):
-            yield from _tensors_in(one, seen)
+        for item in list(value):
+            yield from _tensors_in(item, seen)
     elif isinstance(value, MethodType):
         yield from _tensors_in(vars(value.__self__) if _has_vars(value.__self__) else None, seen)
     elif isinstance(value, functools.partial):
@@ -161,7 +166,7 @@ def _content(cell: CellType) -> Any:
 
 
 def _copied(value: Any, memo: dict[int, Any]) -> Any:
-    """Copy a hook: a function, a method of the object that it belongs to, or an object."""
+    """Return a copy of a hook: a function, a bound method, or an object."""
     if isinstance(value, FunctionType):
         return _copied_function(value, memo)
     if isinstance(value, functools.partial):
@@ -174,9 +179,9 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
 
 
 def _copied_function(function: FunctionType, memo: dict[int, Any]) -> Callable[..., Any]:
-    """Copy a function that uses modules or their methods, so that it uses the copies of them.
+    """Return a copy of a function that uses the copies of modules and their methods.
 
-    It may have them in its closure, as defaults, or, in a notebook, by a global name.
+    The function may have them in its closure, as defaults, or, in a notebook, as globals.
     """
 
     def copied(value: Any) -> Any:
@@ -194,23 +199,23 @@ def _copied_function(function: FunctionType, memo: dict[int, Any]) -> Callable[.
             content = _copied_function(content, memo)
         cells.append(CellType(copied(content)))
     names = set(function.__code__.co_names) & set(function.__globals__)
-    known = {name: function.__globals__[name] for name in names}
+    used = {name: function.__globals__[name] for name in names}
     changed = {
         name: copied(value)
-        for name, value in known.items()
+        for name, value in used.items()
         if isinstance(value, nn.Module | MethodType)
     }
     if not cells and not changed and not function.__defaults__:
         return function
-    found = FunctionType(
+    new = FunctionType(
         function.__code__,
         {**function.__globals__, **changed} if changed else function.__globals__,
         function.__name__,
         tuple(map(copied, function.__defaults__)) if function.__defaults__ else None,
         tuple(cells),
     )
-    found.__kwdefaults__ = function.__kwdefaults__
-    return functools.update_wrapper(found, function)
+    new.__kwdefaults__ = function.__kwdefaults__
+    return functools.update_wrapper(new, function)
 
 
 def _name_of(hook: Any) -> str:
@@ -220,21 +225,21 @@ def _name_of(hook: Any) -> str:
 def _matters(hook: Any, kind: str) -> bool:
     """Say whether a hook may change what the model computes.
 
-    Hooks of the backward pass do not. A hook that is a method is an observer's, as that of an
-    object that collects activations.
+    Hooks of the backward pass do not. A hook that is a bound method counts as an observer, such as
+    an object that collects activations.
     """
     return not kind.startswith("_backward") and not isinstance(hook, MethodType | functools.partial)
 
 
-def _return_tensors(twin: nn.Module) -> None:
+def _return_tensors(duplicate: nn.Module) -> None:
     """Make a model return the tensors of its output as a list."""
-    forward = twin.forward
+    forward = duplicate.forward
 
     @functools.wraps(forward)
     def flat(*args: Any, **kwargs: Any) -> list[Tensor]:
         return list(tensors_of(forward(*args, **kwargs)))
 
-    twin.forward = flat
+    duplicate.forward = flat
 
 
 def tensors_of(output: Any) -> Iterator[Tensor]:
@@ -243,26 +248,23 @@ def tensors_of(output: Any) -> Iterator[Tensor]:
         if isinstance(leaf, Tensor):
             yield leaf
         elif is_dataclass(leaf) and not isinstance(leaf, type):
-            yield from tensors_of([getattr(leaf, one.name) for one in fields(leaf)])
+            yield from tensors_of([getattr(leaf, field.name) for field in fields(leaf)])
         elif _has_vars(leaf) and not callable(leaf):
             yield from tensors_of(list(vars(leaf).values()))
 
 
-class BuffersKept:
-    """Restores the buffers of a model that something changed all the same.
+@contextmanager
+def preserved_buffers(model: nn.Module) -> Iterator[None]:
+    """Restore the buffers of a model that something inside changed all the same.
 
     Args:
         model: the user's model.
     """
-
-    def __init__(self, model: nn.Module) -> None:
-        self._buffers = [(one, one._version, one.detach().clone()) for one in model.buffers()]
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        for buffer, version, before in self._buffers:
+    before = [(buffer, buffer._version, buffer.detach().clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, version, values in before:
             if buffer._version != version:
                 with torch.no_grad():
-                    buffer.copy_(before)
+                    buffer.copy_(values)

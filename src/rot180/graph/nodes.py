@@ -1,4 +1,4 @@
-"""What is asked of the nodes of an exported graph: their values' shapes, and their arguments."""
+"""Helpers for the nodes of an exported graph: shapes of values, arguments, modules."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ from torch import Tensor, fx
 
 
 def tensors_of(node: fx.Node) -> list[Tensor]:
-    """Return what a node gives: one tensor, or those of several that are used."""
+    """Return a node's value as a list of tensors: of several outputs, those that are used."""
     value = node.meta.get("val")
     if isinstance(value, list | tuple):
-        used = {one.args[1] for one in node.users}
-        value = [one for place, one in enumerate(value) if place in used]
+        used = {user.args[1] for user in node.users}
+        outputs = [output for number, output in enumerate(value) if number in used]
     else:
-        value = [value]
-    return [one for one in value if isinstance(one, Tensor)]
+        outputs = [value]
+    return [output for output in outputs if isinstance(output, Tensor)]
 
 
 def shape(node: fx.Node) -> tuple[int, ...]:
@@ -22,7 +22,7 @@ def shape(node: fx.Node) -> tuple[int, ...]:
 
 
 def rank_of(node: fx.Node) -> int:
-    """Return the number of axes of a node's value, of the first of several that is used."""
+    """Return the number of axes of a node's value; of several outputs, the first that is used."""
     values = tensors_of(node)
     return values[0].ndim if values else 0
 
@@ -34,18 +34,18 @@ def leads(value: "fx.Node | Tensor") -> bool:
 
 
 def arguments(node: fx.Node) -> dict[str, Any]:
-    """Return the arguments of a call by name, those that it leaves out included."""
+    """Return the arguments of a call by name, defaults included."""
     given: dict[str, Any] = {}
-    for place, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
-        if place < len(node.args):
-            given[argument.name] = node.args[place]
+    for number, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
+        if number < len(node.args):
+            given[argument.name] = node.args[number]
         else:
             given[argument.name] = node.kwargs.get(argument.name, argument.default_value)
     return given
 
 
 def positional(node: fx.Node, given: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Return arguments by name as those of a call: positional ones, and keywords."""
+    """Return arguments by name as the positional and the keyword arguments of a call."""
     args, kwargs = [], {}
     for argument in node.target._schema.arguments:  # type: ignore[union-attr]
         if argument.kwarg_only:
@@ -63,7 +63,7 @@ def module_path(node: fx.Node) -> str:
 
 
 def in_module(node: fx.Node) -> str:
-    """Return the place of a call in the user's model in words, for messages."""
+    """Return the module of a call in the user's model, in words, for messages."""
     path = module_path(node)
     return f" in {path}" if path else ""
 

@@ -1,4 +1,7 @@
-"""A plan: the steps that a part of a layer needs, each with the part of its maps, made once."""
+"""Plans: which steps a region of a map needs, and which region of its own maps each computes.
+
+A plan is made once and holds for every unit with the same geometry relative to the border.
+"""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -9,130 +12,130 @@ import torch
 from torch import Tensor
 
 from rot180.graph.box import Box, Span
-from rot180.graph.operators.operator import Axes, Kept, Margins, Operator, Part
-from rot180.graph.span_trace import Trace
+from rot180.graph.operators.operator import Axes, Operator, Padding, Region, Saved
+from rot180.graph.span_trace import AxisStep, SpanTrace
 from rot180.graph.steps import Step
 
-Cut = tuple[Any, ...]
+Crop = tuple[Any, ...]
 """An index that takes a box out of a tensor."""
 
 
-class Work(NamedTuple):
+class PlannedStep(NamedTuple):
     """One step of a plan.
 
     Attributes:
-        place: of the step in the network.
-        operator: what it does.
-        part: on which part of its maps.
-        sources: the places of its inputs.
-        cuts: for each input what to take of the part that its own step gives; None: all of it.
-        frees: the values that nothing needs any more after this step.
-        empty: whether the part is empty, so that there is nothing to do.
-        blind: whether it looks at nothing but padding.
-        looks: whether its way back looks at anything that the forward pass leaves.
+        step_index: index of the step in the network.
+        operator: what it computes.
+        region: the region of its maps that is computed.
+        sources: indices of the steps whose outputs it takes; -1 for the image.
+        crops: for each input, the part of its source's region that is taken; None for all of it.
+        releases: indices of the steps whose outputs no later step needs.
+        empty: whether the region is empty, so that there is nothing to compute.
+        padding_only: whether it sees nothing but padding.
+        needs_saved: whether its backward pass needs anything of the forward pass.
     """
 
-    place: int
+    step_index: int
     operator: Operator
-    part: Part
+    region: Region
     sources: tuple[int, ...]
-    cuts: tuple[Cut | None, ...]
-    frees: tuple[int, ...]
+    crops: tuple[Crop | None, ...]
+    releases: tuple[int, ...]
     empty: bool
-    blind: bool
-    looks: bool
+    padding_only: bool
+    needs_saved: bool
 
 
 class Plan:
-    """The forward pass and the way back between the image and one step, on parts of maps.
+    """The forward and the backward pass between the image and one step, on regions of maps.
 
-    It holds for every unit whose receptive field has the same shapes and lies in the same way at
-    the border.
+    A plan is shared by all units whose receptive fields have the same shapes and the same geometry
+    relative to the border.
 
     Args:
-        steps, places: the steps of the network, and which of them, in order.
+        steps: all steps of the network.
+        indices: which of them belong to the plan, in order.
         target: see below.
-        rows, columns: the part of each step's maps.
-        method: of the way back; None: any.
-        held: places whose values are kept besides what the way back looks at.
-        keeps: whether there is a way back.
+        rows, columns: the region of each step's maps.
+        method: the method of the backward pass; None for any.
+        keep: indices of steps whose outputs are kept in addition to what the backward pass needs.
+        for_backward: whether a backward pass will follow.
 
     Attributes:
-        works: the steps in order.
-        target: the place where the forward pass ends and the way back begins; -1: the image itself.
-        multiply_adds: of the forward pass, for one image.
-        largest: number of values in the largest part.
+        steps: the planned steps in order.
+        target: index of the step where the forward pass ends and the backward pass begins; -1 for
+            the image itself.
+        saved: indices of the steps whose outputs outlive the forward pass.
+        macs: about how many products the forward pass of one image sums.
+        largest: number of values in the largest region.
     """
 
     def __init__(
         self,
         steps: Sequence[Step],
-        places: Sequence[int],
+        indices: Sequence[int],
         target: int,
-        rows: Trace,
-        columns: Trace,
+        rows: SpanTrace,
+        columns: SpanTrace,
         method: str | None,
-        held: frozenset[int] = frozenset(),
-        keeps: bool = True,
+        keep: frozenset[int] = frozenset(),
+        for_backward: bool = True,
     ) -> None:
         self.target, self._rows, self._columns = target, rows, columns
-        self._steps = steps
+        self._network_steps = steps
         uses: dict[int, list[int]] = {}
-        for place in places:
-            for source in steps[place].inputs:
-                uses.setdefault(source, []).append(place)
-        looked_at = _looked_at(steps, places, method) if keeps else set()
-        self.kept = frozenset(held | {target, -1} | looked_at)
-        works = []
-        for place in places:
-            inputs = steps[place].inputs
-            part = self._part(place)
-            frees = tuple(
-                one
-                for one in dict.fromkeys(inputs)
-                if uses[one][-1] == place and one not in self.kept
+        for index in indices:
+            for source in steps[index].inputs:
+                uses.setdefault(source, []).append(index)
+        needed = _needed_outputs(steps, indices, method) if for_backward else set()
+        self.saved = frozenset(keep | {target, -1} | needed)
+        planned = []
+        for index in indices:
+            inputs, operator = steps[index].inputs, steps[index].operator
+            region = self._region(index)
+            releases = tuple(
+                source
+                for source in dict.fromkeys(inputs)
+                if uses[source][-1] == index and source not in self.saved
             )
-            cuts = tuple(
-                self._cut(source, need) for source, need in zip(inputs, part.needs, strict=True)
+            crops = tuple(
+                self._crop(source, need) for source, need in zip(inputs, region.needs, strict=True)
             )
-            spare = (
+            overwrite_input = (
                 bool(inputs)
-                and inputs[0] in frees
+                and inputs[0] in releases
                 and inputs[0] >= 0
                 and len(uses[inputs[0]]) == 1
-                and cuts[0] is None
-                and steps[inputs[0]].operator.fresh
+                and crops[0] is None
+                and steps[inputs[0]].operator.allocates_output
             )
-            above = uses.get(place, [])
-            spare_signal = not above or (len(above) == 1 and steps[above[0]].operator.fresh_back)
-            empty = not (part.out.height and part.out.width)
-            works.append(
-                Work(
-                    place,
-                    steps[place].operator,
-                    part._replace(spare=spare, spare_signal=spare_signal),
+            users = uses.get(index, [])
+            overwrite_signal = not users or (
+                len(users) == 1 and steps[users[0]].operator.allocates_signal
+            )
+            planned.append(
+                PlannedStep(
+                    index,
+                    operator,
+                    region._replace(
+                        may_overwrite_input=overwrite_input, may_overwrite_signal=overwrite_signal
+                    ),
                     inputs,
-                    cuts,
-                    frees,
-                    empty,
-                    not any(need.height and need.width for need in part.needs),
-                    steps[place].operator.switches or any(steps[place].operator.looks_at(method)),
+                    crops,
+                    releases,
+                    not (region.out.height and region.out.width),
+                    not any(need.height and need.width for need in region.needs),
+                    operator.switches or any(operator.backward_needs(method)),
                 )
             )
-        self.works = tuple(works)
-        self.multiply_adds = sum(one.operator.multiply_adds(one.part) for one in works)
+        self.steps = tuple(planned)
+        self.macs = sum(step.operator.macs(step.region) for step in planned)
 
-    def _part(self, place: int) -> Part:
-        row, column = self._rows.lines[place], self._columns.lines[place]
-        needs = tuple(map(Box.of, row.needs, column.needs))
-        margins = tuple(
-            Margins(one[0], other[0], one[1], other[1])
-            for one, other in zip(row.margins, column.margins, strict=True)
-        )
-        return Part(Box.of(row.out, column.out), needs, margins)
+    def _region(self, index: int) -> Region:
+        return region_of(self._rows.axis_steps[index], self._columns.axis_steps[index])
 
-    def _cut(self, source: int, need: Box) -> Cut | None:
-        """Return what a step takes of the part that its source gives."""
+    def _crop(self, source: int, need: Box) -> Crop | None:
+        """Return the part of a source's region that a step takes; None for all of it."""
         axes = self.axes(source)
         if axes is None:
             return None
@@ -142,96 +145,116 @@ class Plan:
         top, left = need.top - self._rows.starts[source], need.left - self._columns.starts[source]
         if not (need.height and need.width):
             top = left = 0
-        return cut_of(axes, Span(top, top + need.height), Span(left, left + need.width))
+        return crop_index(axes, Span(top, top + need.height), Span(left, left + need.width))
 
-    def name(self, work: Work) -> str:
-        """Return the name of a step, with the module that it is in, for messages."""
-        step = self._steps[work.place]
-        return f"{step.name} ({step.operator.kind}{f' in {step.path}' if step.path else ''})"
+    def name(self, step: PlannedStep) -> str:
+        """Return the name of a step and of the module that it is in, for messages."""
+        found = self._network_steps[step.step_index]
+        return f"{found.name} ({found.operator.kind}{f' in {found.path}' if found.path else ''})"
 
-    def axes(self, place: int) -> Axes | None:
-        """Return which axes of a value are rows and columns."""
-        return (-2, -1) if place < 0 else self._steps[place].axes
+    def axes(self, index: int) -> Axes | None:
+        """Return which axes of a step's output are rows and columns; -1 stands for the image."""
+        return (-2, -1) if index < 0 else self._network_steps[index].axes
 
-    def size(self, place: int) -> tuple[int, int]:
-        """Return rows and columns of the part of a value."""
-        return self._rows.sizes[place], self._columns.sizes[place]
+    def size(self, index: int) -> tuple[int, int]:
+        """Return the number of rows and columns of a step's region."""
+        return self._rows.sizes[index], self._columns.sizes[index]
 
-    def shape(self, place: int) -> tuple[int, ...]:
-        """Return the shape of the part of a step's output for one image."""
-        shape, axes = list(self._steps[place].shape), self._steps[place].axes
+    def shape(self, index: int) -> tuple[int, ...]:
+        """Return the shape of a step's output on its region, for one image."""
+        shape, axes = list(self._network_steps[index].shape), self._network_steps[index].axes
         if axes is not None:
-            shape[axes[0]], shape[axes[1]] = self.size(place)
+            shape[axes[0]], shape[axes[1]] = self.size(index)
         return tuple(shape)
 
     @cached_property
     def largest(self) -> int:
-        """Number of values in the largest part, for one image."""
-        return max((prod(self.shape(one.place)) for one in self.works), default=0)
+        """Number of values in the largest region, for one image."""
+        return max((prod(self.shape(step.step_index)) for step in self.steps), default=0)
 
     def run(self, patches: Tensor) -> tuple[dict[int, Any], dict[int, Tensor]]:
-        """Run the forward pass on the boxes of the image (n, c, h, w).
+        """Run the forward pass on patches (n, c, h, w) of images.
 
-        Returns the values that are kept, by place, and the switches of the max poolings.
+        Returns:
+            The outputs that are saved, by the index of their step (-1: the patches), and the
+            switches of the max poolings.
         """
-        values: dict[int, Any] = {-1: patches}
+        outputs: dict[int, Any] = {-1: patches}
         switches: dict[int, Tensor] = {}
-        for work in self.works:
-            self.do(work, values, switches)
-            for source in work.frees:
-                values.pop(source, None)
-        return values, switches
+        for step in self.steps:
+            self.run_step(step, outputs, switches)
+            for source in step.releases:
+                outputs.pop(source, None)
+        return outputs, switches
 
-    def do(self, work: Work, values: dict[int, Any], switches: dict[int, Tensor]) -> None:
-        """Run one step."""
-        if work.empty:
-            n = len(values[-1])
-            values[work.place] = values[-1].new_zeros(n, *self.shape(work.place))
+    def run_step(
+        self, step: PlannedStep, outputs: dict[int, Any], switches: dict[int, Tensor]
+    ) -> None:
+        """Run one step: add its output to the outputs, and its switches, if it has any."""
+        if step.empty:
+            n = len(outputs[-1])
+            outputs[step.step_index] = outputs[-1].new_zeros(n, *self.shape(step.step_index))
             return
-        values[work.place], won = work.operator.forward(self.inputs(work, values), work.part)
-        if won is not None:
-            switches[work.place] = won
+        outputs[step.step_index], new_switches = step.operator.forward(
+            self.inputs(step, outputs), step.region
+        )
+        if new_switches is not None:
+            switches[step.step_index] = new_switches
 
-    def inputs(self, work: Work, values: dict[int, Any]) -> tuple[Any, ...]:
-        """Return what a step takes of the values."""
+    def inputs(self, step: PlannedStep, outputs: dict[int, Any]) -> tuple[Any, ...]:
+        """Return what a step takes of the outputs of earlier steps."""
         return tuple(
-            values[source] if cut is None else values[source][cut]
-            for source, cut in zip(work.sources, work.cuts, strict=True)
+            outputs[source] if crop is None else outputs[source][crop]
+            for source, crop in zip(step.sources, step.crops, strict=True)
         )
 
-    def kept_of(
-        self, work: Work, method: str, values: dict[int, Any], switches: dict[int, Tensor]
-    ) -> Kept:
-        """Return what the way back through a step looks at, from the values of :meth:`run`."""
-        looks = work.operator.looks_at(method)
-        inputs = self.inputs(work, values) if looks.inputs else ()
-        output = values[work.place] if looks.output else None
-        return Kept(inputs, output, switches.get(work.place))
+    def saved_for(
+        self,
+        step: PlannedStep,
+        method: str,
+        outputs: dict[int, Any],
+        switches: dict[int, Tensor],
+    ) -> Saved:
+        """Return the tensors that a step's backward pass needs, from the results of :meth:`run`."""
+        needs = step.operator.backward_needs(method)
+        inputs = self.inputs(step, outputs) if needs.inputs else ()
+        output = outputs[step.step_index] if needs.output else None
+        return Saved(inputs, output, switches.get(step.step_index))
 
-    def spread(self, signal: Tensor, source: int, cut: Cut) -> Tensor:
-        """Lay a signal on what was cut out of the part of a source, zeros around it."""
+    def scatter(self, signal: Tensor, source: int, crop: Crop) -> Tensor:
+        """Return a signal at its place in the region of a source, with zeros around it."""
         axes = self.axes(source)
         assert axes is not None
         shape = list(signal.shape)
         shape[axes[0]], shape[axes[1]] = self.size(source)
-        laid = signal.new_zeros(shape)
-        laid[cut] = signal
-        return laid
+        scattered = signal.new_zeros(shape)
+        scattered[crop] = signal
+        return scattered
 
 
-def _looked_at(steps: Sequence[Step], places: Sequence[int], method: str | None) -> set[int]:
-    """Return the places whose values the way back looks at."""
-    found: set[int] = set()
-    for place in places:
-        looks = steps[place].operator.looks_at(method)
-        if looks.inputs:
-            found.update(steps[place].inputs)
-        if looks.output:
-            found.add(place)
-    return found
+def _needed_outputs(steps: Sequence[Step], indices: Sequence[int], method: str | None) -> set[int]:
+    """Return the indices of the steps whose outputs the backward pass needs."""
+    needed: set[int] = set()
+    for index in indices:
+        needs = steps[index].operator.backward_needs(method)
+        if needs.inputs:
+            needed.update(steps[index].inputs)
+        if needs.output:
+            needed.add(index)
+    return needed
 
 
-def cut_of(axes: Axes, rows: Span, columns: Span) -> Cut:
+def region_of(row: AxisStep, column: AxisStep) -> Region:
+    """Return the region of a step, given its spans along both axes."""
+    needs = tuple(map(Box.of, row.needs, column.needs))
+    padding = tuple(
+        Padding(above[0], beside[0], above[1], beside[1])
+        for above, beside in zip(row.padding, column.padding, strict=True)
+    )
+    return Region(Box.of(row.out, column.out), needs, padding)
+
+
+def crop_index(axes: Axes, rows: Span, columns: Span) -> Crop:
     """Return the index that takes rows and columns out of a tensor."""
     index: list[Any] = [slice(None)] * -min(axes)
     index[axes[0]] = slice(rows.start, rows.stop)
@@ -239,8 +262,8 @@ def cut_of(axes: Axes, rows: Span, columns: Span) -> Cut:
     return (Ellipsis, *index)
 
 
-def laid_out_for_speed(images: Tensor) -> Tensor:
-    """Return images in the memory layout that convolutions are fastest in on their device."""
+def to_fast_layout(images: Tensor) -> Tensor:
+    """Return images in the memory layout in which convolutions are fastest on their device."""
     if images.device.type == "cpu":
         return images.contiguous(memory_format=torch.channels_last)
     return images

@@ -1,4 +1,4 @@
-"""What a captured network is made of, what each method does there, and whether it is right."""
+"""Reports on a captured network: its operators, what each method does there, how exact it is."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -9,25 +9,25 @@ import torch
 from torch import Tensor
 
 from rot180.graph.costs import shares
-from rot180.graph.gradcheck import TOLERANCE, differences
+from rot180.graph.gradcheck import TOLERANCE, derivative_errors
 from rot180.graph.network import Layer, Network
 from rot180.graph.operators.activations import Rectifier
 from rot180.graph.operators.backward_kind import BY_DERIVATIVE, LINEAR
 from rot180.graph.operators.convolution import Convolution
-from rot180.graph.operators.fallback import Derived, Unlisted
-from rot180.graph.operators.operator import NOTHING_KEPT, Part
+from rot180.graph.operators.fallback import AutogradOp, UnknownOp
+from rot180.graph.operators.operator import NOTHING_SAVED, Region
 from rot180.graph.steps import Step
 
 
 @dataclass(frozen=True)
 class LayerReport:
-    """A layer, and what one unit in the middle of its maps costs.
+    """A layer, and the cost of the unit in the middle of its maps.
 
     Attributes:
         layer: the layer.
-        share: the products of the unit's forward pass, over those of the whole image's.
-        local: whether the unit sees less than the whole image because of how the network is made.
-        methods: the methods that are defined from here down to the image.
+        share: the products that the unit's forward pass sums, divided by those of the whole image.
+        local: whether the network's operators let a unit see less than the whole image.
+        methods: the methods that are defined at all steps from the layer down to the image.
     """
 
     layer: Layer
@@ -42,27 +42,27 @@ class Report:
 
     Attributes:
         input_shape: (channels, height, width) of an image.
-        error: the largest difference between the captured network's output and the model's own,
-            over the largest value.
-        adjoint_error: of the linear steps, the largest difference between <Ax, y> and <x, A'y>,
-            over the product of the lengths of Ax and y; A is the step's forward pass without its
-            constant, A' its way back.
-        linear: how many steps that was tested for.
-        derivative_error: of the steps that are not linear, the largest relative difference of the
-            backward pass of the gradient from central finite differences in double precision, in
+        error: the largest difference between the outputs of the captured network and of the model,
+            relative to the largest value.
+        adjoint_error: for the linear steps, the largest difference between <Ax, y> and <x, A'y>,
+            divided by the lengths of Ax and y. A is the step's forward pass without its constant,
+            A' its backward pass.
+        linear: number of steps that were tested for that.
+        derivative_error: for the steps that are not linear, the largest relative difference of the
+            gradient's backward pass from central finite differences, in double precision and
             several memory layouts.
-        derived: how many steps that was tested for.
-        wrong: those of them that differ by more than a thousandth: (kind, module).
-        notes: what is to be known of the capture, in sentences.
+        derived: number of steps that were tested for that.
+        wrong: the steps whose difference is above a thousandth: (kind, module).
+        notes: remarks on the capture, in sentences.
         operators: number of steps of each kind; a batch normalisation that is merged into the
-            convolution before it is counted with those that are not.
-        rectifiers: number of rectifiers of each kind; all of them take the method's rule.
+            convolution before it counts as one that is not.
+        rectifiers: number of rectifiers of each kind; the method's own rule applies at all of them.
         by_derivative: number of steps of each kind that are neither linear nor rectifiers nor max
-            poolings; every method goes through them by their derivative.
-        fallbacks: the steps that autograd carries signals through on whole maps: (kind, module).
-        gradient_only: those of them for which no method but the gradient is defined.
-        whole_from: the first layer whose units depend on the whole image, and the step below it
-            (kind, module) that makes it so; None where there is none.
+            poolings; every method uses the derivative there.
+        fallbacks: the steps whose backward pass autograd computes on whole maps: (kind, module).
+        gradient_only: the steps at which no method but the gradient is defined: (kind, module).
+        whole_from: name of the first layer whose units depend on the whole image, and the step
+            below it that is the reason (kind, module); None where there is no such layer.
         layers: the layers.
     """
 
@@ -88,8 +88,8 @@ class Report:
             f"Input {self.input_shape[0]}x{height}x{width}; {sum(self.operators.values())} steps, "
             f"{len(self.layers)} layers.",
             f"Operators: {_counted(self.operators)}.",
-            f"Rectifiers found: {_counted(self.rectifiers) or 'none'}. deconvnet and guided put "
-            "their own rule in the place of each of them.",
+            f"Rectifiers found: {_counted(self.rectifiers) or 'none'}. deconvnet and guided have "
+            "their own rule for each of them.",
         ]
         if not any("max" in kind and "pool" in kind for kind in self.operators):
             lines.append(
@@ -98,12 +98,12 @@ class Report:
             )
         if self.by_derivative:
             lines.append(
-                f"Gone through by their derivative, whatever the method: "
-                f"{_counted(self.by_derivative)}."
+                f"Every method uses the derivative of these: {_counted(self.by_derivative)}."
             )
         if self.fallbacks:
-            shown = "; ".join(f"{kind} in {where or 'the model'}" for kind, where in _few(self))
-            more = " …" if len(self.fallbacks) > len(_few(self)) else ""
+            first = _first_fallbacks(self)
+            shown = "; ".join(f"{kind} in {where or 'the model'}" for kind, where in first)
+            more = " …" if len(self.fallbacks) > len(first) else ""
             lines.append(f"By autograd on whole maps ({len(self.fallbacks)}): {shown}{more}.")
         else:
             lines.append("No step falls back to autograd.")
@@ -133,11 +133,11 @@ class Report:
         return "\n".join(lines)
 
     def as_numbers(self) -> dict[str, Any]:
-        """Return the same as values that JSON can hold."""
-        found = {
+        """Return the report as values that JSON can hold."""
+        numbers = {
             name: getattr(self, name) for name in self.__dataclass_fields__ if name != "layers"
         }
-        found["layers"] = [
+        numbers["layers"] = [
             {
                 **{
                     name: getattr(one.layer, name)
@@ -158,7 +158,7 @@ class Report:
             }
             for one in self.layers
         ]
-        return found
+        return numbers
 
 
 def report(network: Network) -> Report:
@@ -167,13 +167,13 @@ def report(network: Network) -> Report:
     Args:
         network: from :func:`rot180.capture`.
     """
-    steps = [network.steps[place] for place in network.needed(*network.outputs)]
-    operators = [one.operator for one in steps]
+    steps = [network.steps[index] for index in network.ancestors(*network.outputs)]
+    operators = [step.operator for step in steps]
     merged = sum(isinstance(one, Convolution) and one.norm is not None for one in operators)
-    kinds = Counter(one.kind for one in operators)
+    kinds = Counter(operator.kind for operator in operators)
     kinds.update({"batch norm": merged} if merged else {})
     adjoint, linear = _adjoint_error(network)
-    compared = list(differences(network))
+    compared = list(derivative_errors(network))
     return Report(
         network.input_shape,
         network.error,
@@ -181,26 +181,34 @@ def report(network: Network) -> Report:
         linear,
         max((one.error for one in compared), default=0.0),
         len(compared),
-        tuple(_named(network.steps[one.place]) for one in compared if one.error > TOLERANCE),
+        tuple(
+            _kind_and_module(network.steps[one.step_index])
+            for one in compared
+            if one.error > TOLERANCE
+        ),
         network.notes,
         dict(kinds.most_common()),
         dict(Counter(one.name for one in operators if isinstance(one, Rectifier))),
         dict(Counter(one.kind for one in operators if one.backward_kind is BY_DERIVATIVE)),
-        tuple(_named(one) for one in steps if isinstance(one.operator, _FALLBACKS)),
-        tuple(_named(one) for one in steps if one.operator.backward_kind.defined == ("gradient",)),
+        tuple(_kind_and_module(step) for step in steps if isinstance(step.operator, _FALLBACKS)),
+        tuple(
+            _kind_and_module(step)
+            for step in steps
+            if step.operator.backward_kind.defined == ("gradient",)
+        ),
         _whole_from(network),
-        _layers(network),
+        _layer_reports(network),
     )
 
 
-_FALLBACKS = (Derived, Unlisted)
+_FALLBACKS = (AutogradOp, UnknownOp)
 
 
-def _named(step: Step) -> tuple[str, str]:
+def _kind_and_module(step: Step) -> tuple[str, str]:
     return step.operator.kind, step.path
 
 
-def _few(report: Report) -> tuple[tuple[str, str], ...]:
+def _first_fallbacks(report: Report) -> tuple[tuple[str, str], ...]:
     return report.fallbacks[:6]
 
 
@@ -208,78 +216,79 @@ def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{number} {name}" for name, number in counts.items())
 
 
-def _layers(network: Network) -> tuple[LayerReport, ...]:
+def _layer_reports(network: Network) -> tuple[LayerReport, ...]:
     layers = list(network.layers.values())
     share, methods = shares(network, layers), _methods(network)
     return tuple(
-        LayerReport(one, share[one.name], 0 not in one.stride, methods[one.step]) for one in layers
+        LayerReport(layer, share[layer.name], 0 not in layer.stride, methods[layer.output_step])
+        for layer in layers
     )
 
 
 def _methods(network: Network) -> list[tuple[str, ...]]:
-    """Return the methods that are defined from each step down to the image, by its place."""
-    found = [LINEAR.defined] * (len(network.steps) + 1)  # the last one is the image, at -1
-    for place, step in enumerate(network.steps):
-        below = [found[one] for one in step.inputs]
-        found[place] = min([step.operator.backward_kind.defined, *below], key=len)
-    return found
+    """Return the methods that are defined from each step down to the image, by its index."""
+    methods = [LINEAR.defined] * (len(network.steps) + 1)  # the last one is the image, at -1
+    for index, step in enumerate(network.steps):
+        below = [methods[source] for source in step.inputs]
+        methods[index] = min([step.operator.backward_kind.defined, *below], key=len)
+    return methods
 
 
 def _whole_from(network: Network) -> tuple[str, tuple[str, str]] | None:
-    """Return the first layer that depends on the whole image, and the step that makes it so."""
+    """Return the first layer that depends on the whole image, and the step that is the reason."""
     for layer in network.layers.values():
         if 0 not in layer.stride:
             continue
-        for place in network.needed(layer.step):
-            if 0 in network.seen(place)[1]:
-                return layer.name, _named(network.steps[place])
+        for index in network.ancestors(layer.output_step):
+            if 0 in network.interior_field(index)[1]:
+                return layer.name, _kind_and_module(network.steps[index])
     return None
 
 
 class _NoRules:
-    """Stands for the rules where a step has no use for them."""
+    """Rules for linear steps, which ask for none."""
 
     backward, method = "gradient", "gradient"
 
     def rectify(
-        self, signal: Tensor, derived: Callable[[Tensor], Tensor], spare: bool = False
+        self, signal: Tensor, vjp: Callable[[Tensor], Tensor], may_overwrite: bool = False
     ) -> Tensor:
         raise AssertionError("a linear step asked for a rule")
 
-    def unpool(self, signal: Tensor, switches: Tensor, pool: Any, part: Part) -> Tensor:
+    def unpool(self, signal: Tensor, switches: Tensor, pool: Any, region: Region) -> Tensor:
         raise AssertionError("a linear step asked for a rule")
 
 
 @torch.no_grad()
 def _adjoint_error(network: Network) -> tuple[float, int]:
     """Test <Ax, y> = <x, A'y> for every linear step on whole maps of random values."""
-    plan = network.whole("gradient", frozenset())
+    plan = network.full_plan("gradient", frozenset())
     generator = torch.Generator(network.device).manual_seed(0)
 
     def random(like: Tensor) -> Tensor:
         return torch.empty_like(like).normal_(generator=generator)
 
     image = torch.empty(1, *network.input_shape, device=network.device, dtype=network.dtype)
-    values: dict[int, Any] = {-1: random(image)}
+    outputs: dict[int, Any] = {-1: random(image)}
     worst, count = 0.0, 0
-    for work in plan.works:
-        plan.do(work, values, {})
-        if work.operator.linear and not work.empty:
+    for step in plan.steps:
+        plan.run_step(step, outputs, {})
+        if step.operator.linear and not step.empty:
             count += 1
-            inputs = tuple(map(random, plan.inputs(work, values)))
+            inputs = tuple(map(random, plan.inputs(step, outputs)))
             zeros = tuple(map(torch.zeros_like, inputs))
-            ax = work.operator.forward(inputs, work.part)[0]
-            ax = (ax - work.operator.forward(zeros, work.part)[0]).double()
-            y = random(values[work.place])
-            back = work.operator.backward(y, NOTHING_KEPT, _NoRules(), work.part)
-            there = (ax * y).sum()
-            here = sum(
-                (one.double() * two.double()).sum()
-                for one, two in zip(inputs, back, strict=True)
-                if two is not None
+            ax = step.operator.forward(inputs, step.region)[0]
+            ax = (ax - step.operator.forward(zeros, step.region)[0]).double()
+            y = random(outputs[step.step_index])
+            back = step.operator.backward(y, NOTHING_SAVED, _NoRules(), step.region)
+            forward_product = (ax * y).sum()
+            backward_product = sum(
+                (x.double() * signal.double()).sum()
+                for x, signal in zip(inputs, back, strict=True)
+                if signal is not None
             )
-            difference = (there - here).abs() / (ax.norm() * y.double().norm()).clamp(min=1e-30)
-            worst = max(worst, float(difference))
-        for source in work.frees:
-            values.pop(source, None)
+            length = (ax.norm() * y.double().norm()).clamp(min=1e-30)
+            worst = max(worst, float((forward_product - backward_product).abs() / length))
+        for source in step.releases:
+            outputs.pop(source, None)
     return worst, count

@@ -1,123 +1,135 @@
-"""Which positions of every map a part of a layer depends on, one axis at a time."""
+"""Which positions of every map a span of a layer depends on, one axis at a time."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import reduce
 from typing import NamedTuple
 
 from rot180.graph.box import Span
-from rot180.graph.operators.operator import SAME_PLACE, Nominal
+from rot180.graph.operators.operator import IDENTITY_FIELD, InteriorField
 from rot180.graph.steps import Step
 
 
-class Line(NamedTuple):
-    """One step along one axis: the span of its output, and of each input what it looks at.
+class AxisStep(NamedTuple):
+    """One step along one axis.
 
-    ``needs`` lie inside the inputs; ``margins`` say how far the step looks beyond their edges,
-    (before, after).
+    Attributes:
+        out: the span of its output.
+        needs: the span that it needs of each input, cut to the input.
+        padding: by how much it reaches beyond the edges of each input, (before, after).
     """
 
     out: Span
     needs: tuple[Span, ...]
-    margins: tuple[tuple[int, int], ...]
+    padding: tuple[tuple[int, int], ...]
 
 
-class Trace(NamedTuple):
-    """All steps along one axis, from a span at one of them down to the image.
+class SpanTrace(NamedTuple):
+    """All steps along one axis, from a span of one of them down to the image.
 
     Attributes:
-        lines: what each step does, by its place.
-        starts: where the span of each step begins, by its place; -1: on the image.
-        sizes: of these spans.
-        key: equal for traces that differ by their starts alone.
+        axis_steps: the spans of each step, by the step's index.
+        starts: where the span of each step's output begins; that of the image is at -1.
+        sizes: sizes of these spans.
+        key: equal for traces that differ only in their starts.
     """
 
-    lines: Mapping[int, Line]
+    axis_steps: Mapping[int, AxisStep]
     starts: Mapping[int, int]
     sizes: Mapping[int, int]
     key: Hashable
 
 
-def trace(
+def trace_spans(
     steps: Sequence[Step],
-    size_of: Callable[[int], int],
-    places: Sequence[int],
+    axis_size: Callable[[int], int],
+    indices: Sequence[int],
     wanted: Mapping[int, Span],
     axis: int,
-) -> Trace:
-    """Follow spans down an axis through the steps at ``places`` (in order).
+) -> SpanTrace:
+    """Follow spans along an axis down to the image.
 
-    Where several steps look at one, its span is the smallest around all that they need.
+    Where several steps need the output of one, its span is the smallest around all their needs.
+
+    Args:
+        steps: all steps of the network.
+        axis_size: gives the size of a step's output along the axis; -1 stands for the image.
+        indices: the steps to go through, in order.
+        wanted: the spans that are wanted of some steps' outputs.
+        axis: rows or columns.
     """
     spans: dict[int, Span] = dict(wanted)
-    lines: dict[int, Line] = {}
-    for place in reversed(places):
-        operator, inputs = steps[place].operator, steps[place].inputs
-        span = spans.get(place, Span(0, 0))
+    axis_steps: dict[int, AxisStep] = {}
+    for index in reversed(indices):
+        operator, inputs = steps[index].operator, steps[index].inputs
+        span = spans.get(index, Span(0, 0))
         if span.size and not operator.local:
-            span = Span(0, size_of(place))
-        spans[place] = span
-        sizes = tuple(size_of(one) for one in inputs)
-        reached = operator.reach(axis, span, sizes) if span.size else (Span(0, 0),) * len(inputs)
-        needs = tuple(one.clipped(size) for one, size in zip(reached, sizes, strict=True))
-        margins = tuple(map(_margins, reached, needs))
+            span = Span(0, axis_size(index))
+        spans[index] = span
+        sizes = tuple(axis_size(source) for source in inputs)
+        unclipped = (
+            operator.input_span(axis, span, sizes) if span.size else (Span(0, 0),) * len(inputs)
+        )
+        needs = tuple(need.clipped(size) for need, size in zip(unclipped, sizes, strict=True))
+        padding = tuple(map(_padding, unclipped, needs))
         for source, need in zip(inputs, needs, strict=True):
             spans[source] = spans[source].joined(need) if source in spans else need
-        lines[place] = Line(span, needs, margins)
+        axis_steps[index] = AxisStep(span, needs, padding)
     key = tuple(
         (
-            place,
-            line.out.size,
-            steps[place].operator.situation(axis, line.out) if line.out.size else None,
+            index,
+            axis_step.out.size,
+            steps[index].operator.alignment(axis, axis_step.out) if axis_step.out.size else None,
             tuple(
-                (need.size, need.start - spans[source].start if need.size else 0, margin)
-                for source, need, margin in zip(
-                    steps[place].inputs, line.needs, line.margins, strict=True
+                (need.size, need.start - spans[source].start if need.size else 0, padding)
+                for source, need, padding in zip(
+                    steps[index].inputs, axis_step.needs, axis_step.padding, strict=True
                 )
             ),
         )
-        for place, line in lines.items()
+        for index, axis_step in axis_steps.items()
     )
-    starts = {place: span.start for place, span in spans.items()}
-    return Trace(lines, starts, {place: span.size for place, span in spans.items()}, key)
+    starts = {index: span.start for index, span in spans.items()}
+    sizes_of_spans = {index: span.size for index, span in spans.items()}
+    return SpanTrace(axis_steps, starts, sizes_of_spans, key)
 
 
-def _margins(reached: Span, need: Span) -> tuple[int, int]:
-    """Return by how much a reach exceeds the input before and after what is inside."""
+def _padding(unclipped: Span, need: Span) -> tuple[int, int]:
+    """Return by how much a span exceeds the input, before and after what lies inside it."""
     if not need.size:
-        return reached.size, 0
-    return need.start - reached.start, reached.stop - need.stop
+        return unclipped.size, 0
+    return need.start - unclipped.start, unclipped.stop - need.stop
 
 
-def nominals(steps: Sequence[Step], axis: int) -> list[Nominal | None]:
-    """Return how each step, far from every border, sees the image along an axis.
+def interior_fields(steps: Sequence[Step], axis: int) -> list[InteriorField | None]:
+    """Return which part of the image each step sees along an axis, far from every border.
 
-    None where the whole image counts: there or somewhere below, an output depends on every input,
-    or two branches that run at different scales meet.
+    A step has no such field, None, if its units depend on the whole image: because it or a step
+    below it needs whole maps, or because two branches of different scales meet there.
 
     Returns:
-        One entry a step, in order, and at the end that of the image, whose place is -1.
+        One entry a step, in order, and at the end that of the image, whose index is -1.
     """
-    found: list[Nominal | None] = [None] * len(steps) + [SAME_PLACE]
-    for place, step in enumerate(steps):
-        own = step.operator.nominal(axis)
-        branches = [_through(own, found[one]) for one in step.inputs]
-        found[place] = reduce(_both, branches) if branches else None
-    return found
+    fields: list[InteriorField | None] = [None] * len(steps) + [IDENTITY_FIELD]
+    for index, step in enumerate(steps):
+        own = step.operator.interior_field(axis)
+        branches = [_composed(own, fields[source]) for source in step.inputs]
+        fields[index] = reduce(_joined, branches) if branches else None
+    return fields
 
 
-def _through(own: Nominal | None, below: Nominal | None) -> Nominal | None:
-    """Return what a step sees of the image, where its input sees ``below`` of it."""
+def _composed(own: InteriorField | None, below: InteriorField | None) -> InteriorField | None:
+    """Return the field of a step on the image, given its own and that of its input."""
     if own is None or below is None:
         return None
-    return Nominal(
+    return InteriorField(
         own.scale * below.scale,
         own.low * below.scale + below.low,
         (own.high - 1) * below.scale + below.high,
     )
 
 
-def _both(one: Nominal | None, other: Nominal | None) -> Nominal | None:
-    """Return the smallest reach around both; None where their scales differ."""
-    if one is None or other is None or one.scale != other.scale:
+def _joined(first: InteriorField | None, second: InteriorField | None) -> InteriorField | None:
+    """Return the smallest field around both; None where their scales differ."""
+    if first is None or second is None or first.scale != second.scale:
         return None
-    return Nominal(one.scale, min(one.low, other.low), max(one.high, other.high))
+    return InteriorField(first.scale, min(first.low, second.low), max(first.high, second.high))

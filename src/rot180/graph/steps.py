@@ -10,15 +10,16 @@ from rot180.graph.operators.operator import Operator
 
 @dataclass(frozen=True)
 class Step:
-    """One operator of a network in its place.
+    """One operator of a network, with the steps that it takes its inputs from.
 
     Attributes:
-        name: of the call in the captured graph.
+        name: name of the call in the captured graph.
         operator: what it computes.
-        inputs: the positions, in the list of steps, of those whose outputs it takes; -1: the image.
-        shape: of its output for one image, without the batch axis.
-        axes: which axes of its output, from the end, are rows and columns; None: it has none.
-        path: of the module, in the user's model, that the call was made in.
+        inputs: indices of the steps whose outputs it takes; -1 for the image.
+        shape: shape of its output for one image, without the batch axis.
+        axes: which axes of its output, counted from the end, are rows and columns; None where it
+            has none.
+        path: path, in the user's model, of the module that made the call.
     """
 
     name: str
@@ -30,30 +31,30 @@ class Step:
 
 
 class Ancestors:
-    """Which steps each step depends on, itself included.
+    """The steps that each step depends on, itself included.
 
-    A set of steps is one integer, whose bits are their places: a list for each step would take the
-    square of the depth of a network in memory, and much more time.
+    A set of steps is one integer, whose bits are their indices: a list for each step would take
+    memory with the square of the network's depth, and much more time.
 
     Args:
-        steps: of the network, in order.
+        steps: the steps of the network, in order.
     """
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self._sets = [0] * len(steps) + [0]  # the last one is that of the image, at -1
-        for place, step in enumerate(steps):
-            self._sets[place] = 1 << place
-            for one in step.inputs:
-                self._sets[place] |= self._sets[one]
+        for index, step in enumerate(steps):
+            self._sets[index] = 1 << index
+            for source in step.inputs:
+                self._sets[index] |= self._sets[source]
 
     def of(self, targets: Iterable[int]) -> list[int]:
-        """Return, in order, the places of the steps that some depend on, these included."""
+        """Return, in order, the indices of the steps that some depend on, these included."""
         union = 0
         for target in targets:
             union |= self._sets[target]
-        held = np.frombuffer(union.to_bytes(len(self._sets) // 8 + 1, "little"), np.uint8)
-        places: list[int] = np.flatnonzero(np.unpackbits(held, bitorder="little")).tolist()
-        return places
+        packed = np.frombuffer(union.to_bytes(len(self._sets) // 8 + 1, "little"), np.uint8)
+        indices: list[int] = np.flatnonzero(np.unpackbits(packed, bitorder="little")).tolist()
+        return indices
 
 
 def not_finite(step: Step) -> str:

@@ -1,11 +1,11 @@
-"""A forward pass that keeps nothing: whole images through the network, as fast as it goes.
+"""The forward pass that keeps nothing: whole images through the network, as fast as possible.
 
-Two things make it faster than the same steps one after the other. A rectifier that follows a
-convolution is part of the same call, where the library that multiplies knows it, so that a map is
-written once. (Such a call makes 0 of what is not a number, so that is looked for before it.) And as
-long as maps are large, few images go on at a time, so that a map is still in the processor's cache
-when the next step, and whoever looks at it, reads it; the deeper in the network, the smaller the
-maps, and the more images go on together.
+Two things make it faster than running the steps one after the other. A rectifier that follows a
+convolution is part of the same call, where oneDNN knows it, so that each map is written once. (Such
+a call turns NaN into 0, so the values are checked before it.) And where maps are large, few images
+go through together, so that a map is still in the processor's cache when the next step, or whoever
+receives the maps, reads it; the deeper in the network, the smaller the maps, and the more images
+go through together.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,230 +18,246 @@ from torch import Tensor
 from rot180.errors import Rot180Error
 from rot180.graph.network import Layer, Network
 from rot180.graph.operators.activations import Pointwise, Rectifier
-from rot180.graph.operators.convolution import Convolution, padded
-from rot180.graph.operators.fallback import Derived, Unlisted
-from rot180.graph.operators.normalisation import OwnNorm
+from rot180.graph.operators.convolution import Convolution, pad_input
+from rot180.graph.operators.fallback import AutogradOp, UnknownOp
+from rot180.graph.operators.normalisation import OwnStatisticsNorm
 from rot180.graph.operators.pooling import MaxPool
-from rot180.graph.plan import Plan, Work, laid_out_for_speed
+from rot180.graph.plan import Plan, PlannedStep, to_fast_layout
 from rot180.graph.steps import not_finite
 
-Seen = Callable[[int, int, Tensor], None]
-"""Called with the number of a layer among those asked for, the place of the first image in the
+OnMaps = Callable[[int, int, Tensor], None]
+"""Called with the number of a layer in the list of layers, the number of the first image in the
 batch, and the layer's maps (n, c, h, w), which are overwritten afterwards."""
 
-_AT_ONCE = 2**22
-"""Values in one map of all images that go on together: 16 MB, what a processor's cache holds."""
+_CACHED_VALUES = 2**22
+"""Values in one map of all images that go through together: 16 MB, what a processor's cache
+holds."""
 
-_IN_ONE_CALL: dict[str, tuple[str, list[float]]] = {
+_FUSED_RECTIFIERS: dict[str, tuple[str, list[float]]] = {
     "ReLU": ("relu", []),
     "ReLU6": ("hardtanh", [0.0, 6.0]),
 }
-"""Rectifier -> what oneDNN calls it when it follows a convolution, with its bounds."""
+"""Rectifier -> its name in oneDNN when it follows a convolution, with its bounds."""
 
 
-_MAY_FAIL = (Pointwise, Derived, OwnNorm, Unlisted)
-"""Operators that can make of finite values what is not a number."""
+_MAY_FAIL = (Pointwise, AutogradOp, OwnStatisticsNorm, UnknownOp)
+"""Operators whose output may not be finite although their input is."""
 
 
-class _Do(NamedTuple):
-    """One step, or a convolution with the rectifier after it: what is done for some images.
+class _FusedStep(NamedTuple):
+    """One step, or a convolution together with the rectifier after it.
 
-    ``layers`` are those whose maps it gives, ``before`` those whose values before a rectifier that
-    has an upper limit.
+    Attributes:
+        step: the step; of the two, the convolution.
+        output_index: index of the step whose output it gives.
+        layers: numbers of the layers whose maps it gives.
+        before_limit: numbers of the layers whose values before a rectifier with an upper limit it
+            gives.
+        rectifier: name of the rectifier after the convolution; "" where there is none.
     """
 
-    work: Work
-    place: int
+    step: PlannedStep
+    output_index: int
     layers: tuple[int, ...]
-    before: tuple[int, ...] = ()
+    before_limit: tuple[int, ...] = ()
     rectifier: str = ""
 
 
 class _Segment(NamedTuple):
-    """Consecutive steps that as many images go through together.
+    """Consecutive steps that the same number of images goes through together.
 
-    ``carries`` are the places whose values later segments need.
+    Attributes:
+        images: how many images.
+        steps: the steps.
+        carries: indices of the steps whose outputs later segments need.
     """
 
     images: int
-    steps: tuple[_Do, ...]
+    steps: tuple[_FusedStep, ...]
     carries: tuple[int, ...]
 
 
-class Running:
-    """The steps up to some layers of a network, laid out for batches of images.
+class StreamingForward:
+    """The steps up to some layers of a network, arranged for batches of images.
 
     Args:
         network: the network.
-        layers: the layers whose maps are to be seen.
-        batch: the most images in a batch.
+        layers: the layers whose maps are wanted.
+        batch: the largest number of images in a batch.
     """
 
     def __init__(self, network: Network, layers: Sequence[Layer], batch: int) -> None:
         if not layers:
             raise Rot180Error("No layer is chosen.")
         self.network, self.layers, self.batch = network, tuple(layers), batch
-        plan = network.forward_only(*(one.step for one in layers))
+        plan = network.forward_plan(*(layer.output_step for layer in layers))
         self._plan = plan
         self._on_processor = network.device.type == "cpu"
         self._check_weights(plan)
         steps = self._fused(plan)
-        self._segments = self._cut(steps)
-        self._frees = self._freed(steps)
+        self._segments = self._segmented(steps)
+        self._releases = self._released(steps)
 
     def _check_weights(self, plan: Plan) -> None:
         """Refuse weights that are not finite, which a rectifier in the same call would hide."""
-        for work in plan.works:
-            if isinstance(work.operator, Convolution):
-                kernels = work.operator.kernels
-                for one in (kernels.weight, kernels.bias):
-                    if one is not None and not torch.isfinite(one).all():
-                        where = self.network.steps[work.place].path or "the model"
+        for step in plan.steps:
+            if isinstance(step.operator, Convolution):
+                kernels = step.operator.kernels
+                for tensor in (kernels.weight, kernels.bias):
+                    if tensor is not None and not torch.isfinite(tensor).all():
+                        where = self.network.steps[step.step_index].path or "the model"
                         raise Rot180Error(
                             f"The weights of {where} hold values that are infinite or not numbers "
                             "(NaN)."
                         )
 
-    def _fused(self, plan: Plan) -> list[_Do]:
-        """Put rectifiers into the convolutions that they follow."""
+    def _fused(self, plan: Plan) -> list[_FusedStep]:
+        """Return the steps, with rectifiers in the convolutions that they follow."""
         wanted: dict[int, list[int]] = {}
         before: dict[int, list[int]] = {}
         for number, layer in enumerate(self.layers):
-            wanted.setdefault(layer.step, []).append(number)
+            wanted.setdefault(layer.output_step, []).append(number)
             if layer.saturates:
-                before.setdefault(layer.ranking, []).append(number)
-        uses: dict[int, list[Work]] = {}
-        for work in plan.works:
-            for source in work.sources:
-                uses.setdefault(source, []).append(work)
-        found: list[_Do] = []
+                before.setdefault(layer.ranking_step, []).append(number)
+        users: dict[int, list[PlannedStep]] = {}
+        for step in plan.steps:
+            for source in step.sources:
+                users.setdefault(source, []).append(step)
+        fused: list[_FusedStep] = []
         done: set[int] = set()
-        for work in plan.works:
-            if work.place in done:
+        for step in plan.steps:
+            if step.step_index in done:
                 continue
-            after = uses.get(work.place, [])
+            after = users.get(step.step_index, [])
             only = after[0].operator if len(after) == 1 else None
-            place, rectifier = work.place, ""
+            output_index, rectifier = step.step_index, ""
             if (
-                isinstance(work.operator, Convolution)
-                and work.operator.kernels.can_rectify
+                isinstance(step.operator, Convolution)
+                and step.operator.kernels.can_rectify
                 and isinstance(only, Rectifier)
-                and only.name in _IN_ONE_CALL
-                and work.place not in wanted
-                and work.place not in before
-                and not work.empty
+                and only.name in _FUSED_RECTIFIERS
+                and step.step_index not in wanted
+                and step.step_index not in before
+                and not step.empty
             ):
-                place, rectifier = after[0].place, only.name
-                done.add(place)
-            layers, early = tuple(wanted.get(place, ())), tuple(before.get(place, ()))
-            found.append(_Do(work, place, layers, early, rectifier))
-        return found
+                output_index, rectifier = after[0].step_index, only.name
+                done.add(output_index)
+            layers = tuple(wanted.get(output_index, ()))
+            before_limit = tuple(before.get(output_index, ()))
+            fused.append(_FusedStep(step, output_index, layers, before_limit, rectifier))
+        return fused
 
-    def _cut(self, steps: list[_Do]) -> list[_Segment]:
+    def _segmented(self, steps: list[_FusedStep]) -> list[_Segment]:
         """Choose how many images go through each step together: never fewer than before it."""
         images = self.batch
-        chosen = []
-        for do in reversed(steps):
+        counts = []
+        for fused in reversed(steps):
             if self._on_processor:
-                values = max(map(self._values, {do.place, *do.work.sources}))
-                images = min(images, 2 ** max(0, (_AT_ONCE // max(values, 1)).bit_length() - 1))
-            chosen.append(images)
-        chosen.reverse()
+                values = max(map(self._values, {fused.output_index, *fused.step.sources}))
+                count = 2 ** max(0, (_CACHED_VALUES // max(values, 1)).bit_length() - 1)
+                images = min(images, count)
+            counts.append(images)
+        counts.reverse()
         segments: list[_Segment] = []
         first = 0
         while first < len(steps):
             last = first
-            while last < len(steps) and chosen[last] == chosen[first]:
+            while last < len(steps) and counts[last] == counts[first]:
                 last += 1
-            made = {do.place for do in steps[:last]} | {-1}
-            needed = {source for do in steps[last:] for source in do.work.sources}
-            segments.append(
-                _Segment(chosen[first], tuple(steps[first:last]), tuple(sorted(made & needed)))
-            )
+            computed = {fused.output_index for fused in steps[:last]} | {-1}
+            needed = {source for fused in steps[last:] for source in fused.step.sources}
+            carries = tuple(sorted(computed & needed))
+            segments.append(_Segment(counts[first], tuple(steps[first:last]), carries))
             first = last
         return segments
 
-    def _values(self, place: int) -> int:
-        shape = self.network.input_shape if place < 0 else self.network.steps[place].shape
+    def _values(self, index: int) -> int:
+        """Return the number of values in the output of a step for one image."""
+        shape = self.network.input_shape if index < 0 else self.network.steps[index].shape
         count = 1
         for size in shape:
             count *= size
         return count
 
-    def _freed(self, steps: list[_Do]) -> dict[int, tuple[int, ...]]:
-        """Return for each step the values that nothing needs after it."""
-        last: dict[int, int] = {}
-        for do in steps:
-            last[do.place] = do.place
-            for source in do.work.sources:
-                last[source] = do.place
-        found: dict[int, list[int]] = {}
-        for place, at in last.items():
-            found.setdefault(at, []).append(place)
-        return {at: tuple(places) for at, places in found.items()}
+    def _released(self, steps: list[_FusedStep]) -> dict[int, tuple[int, ...]]:
+        """Return for each step the outputs that no step after it needs."""
+        last_use: dict[int, int] = {}
+        for fused in steps:
+            last_use[fused.output_index] = fused.output_index
+            for source in fused.step.sources:
+                last_use[source] = fused.output_index
+        released: dict[int, list[int]] = {}
+        for index, user in last_use.items():
+            released.setdefault(user, []).append(index)
+        return {user: tuple(indices) for user, indices in released.items()}
 
     @torch.no_grad()
-    def run(self, images: Float[Tensor, "n c h w"], seen: Seen, before: Seen | None = None) -> None:
-        """Send a batch of normalised images through, and show the maps of each layer.
+    def run(
+        self, images: Float[Tensor, "n c h w"], on_maps: OnMaps, on_unlimited: OnMaps | None = None
+    ) -> None:
+        """Run a batch of normalised images, and hand over the maps of each layer.
 
         Args:
-            images: on the network's device, in its precision; no more than ``batch``.
-            seen: called with each layer's maps, in the order of the steps, for some of the images
-                at a time.
-            before: called likewise, and earlier, with the values before the rectifier of layers
-                whose rectifier has an upper limit.
+            images: at most ``batch`` images, on the network's device and in its precision.
+            on_maps: called with each layer's maps, in the order of the steps, for some of the
+                images at a time.
+            on_unlimited: called likewise, and earlier, with the values before the rectifier of
+                those layers whose rectifier has an upper limit.
         """
-        self._through(len(self._segments) - 1, laid_out_for_speed(images), 0, seen, before)
+        last = len(self._segments) - 1
+        self._run_segments(last, to_fast_layout(images), 0, on_maps, on_unlimited)
 
-    def _through(
-        self, number: int, images: Tensor, first: int, seen: Seen, before: Seen | None
+    def _run_segments(
+        self, number: int, images: Tensor, first: int, on_maps: OnMaps, on_unlimited: OnMaps | None
     ) -> dict[int, Any]:
-        """Run the segments up to one for images that begin at a place in the batch."""
+        """Run all segments up to one for images that begin at a position in the batch."""
         if number < 0:
             return {-1: images}
         segment = self._segments[number]
         parts = []
         for start in range(0, len(images), segment.images):
             some = images[start : start + segment.images]
-            values = self._through(number - 1, some, first + start, seen, before)
-            for do in segment.steps:
-                values[do.place] = self._done(do, values)
-                for layer in do.before:
-                    if before is None:
+            outputs = self._run_segments(number - 1, some, first + start, on_maps, on_unlimited)
+            for fused in segment.steps:
+                index = fused.output_index
+                outputs[index] = self._run_step(fused, outputs)
+                for layer in fused.before_limit:
+                    if on_unlimited is None:
                         break
-                    maps = self.layers[layer].as_maps(values[do.place])
-                    before(layer, first + start, maps)
-                for layer in do.layers:
-                    seen(layer, first + start, self.layers[layer].as_maps(values[do.place]))
-                for place in self._frees.get(do.place, ()):
-                    values.pop(place, None)
-            parts.append({place: values[place] for place in segment.carries})
+                    on_unlimited(layer, first + start, self.layers[layer].as_maps(outputs[index]))
+                for layer in fused.layers:
+                    on_maps(layer, first + start, self.layers[layer].as_maps(outputs[index]))
+                for released in self._releases.get(index, ()):
+                    outputs.pop(released, None)
+            parts.append({index: outputs[index] for index in segment.carries})
         if len(parts) == 1:
             return parts[0]
-        return {place: _joined([part[place] for part in parts]) for place in segment.carries}
+        return {index: _joined([part[index] for part in parts]) for index in segment.carries}
 
-    def _done(self, do: _Do, values: dict[int, Any]) -> Any:
-        work = do.work
-        if work.empty:
-            return values[work.sources[0]].new_zeros(
-                len(values[work.sources[0]]), *self._plan.shape(work.place)
+    def _run_step(self, fused: _FusedStep, outputs: dict[int, Any]) -> Any:
+        step = fused.step
+        if step.empty:
+            return outputs[step.sources[0]].new_zeros(
+                len(outputs[step.sources[0]]), *self._plan.shape(step.step_index)
             )
-        inputs, operator = self._plan.inputs(work, values), work.operator
-        if do.rectifier:
+        inputs, operator = self._plan.inputs(step, outputs), step.operator
+        if fused.rectifier:
             assert isinstance(operator, Convolution)
-            a, padding = padded(inputs[0], work.part, operator.window)
-            return operator.kernels.rectified(a, padding, *_IN_ONE_CALL[do.rectifier])
+            a, padding = pad_input(inputs[0], step.region, operator.window)
+            return operator.kernels.forward_rectified(
+                a, padding, *_FUSED_RECTIFIERS[fused.rectifier]
+            )
         if isinstance(operator, MaxPool):
-            return operator.pooled(inputs, work.part)
-        found = operator.forward(inputs, work.part)[0]
-        watched = isinstance(operator, _MAY_FAIL) and isinstance(found, Tensor)
-        if watched and not (torch.isfinite(found.sum()) or torch.isfinite(found).all()):
-            raise Rot180Error(not_finite(self.network.steps[do.place]))
-        return found
+            return operator.forward_only(inputs, step.region)
+        output = operator.forward(inputs, step.region)[0]
+        may_fail = isinstance(operator, _MAY_FAIL) and isinstance(output, Tensor)
+        if may_fail and not (torch.isfinite(output.sum()) or torch.isfinite(output).all()):
+            raise Rot180Error(not_finite(self.network.steps[fused.output_index]))
+        return output
 
 
 def _joined(parts: list[Any]) -> Any:
-    """Put the values of several groups of images together; some operators give several."""
+    """Join the outputs for several groups of images; some operators have several outputs."""
     if isinstance(parts[0], Tensor):
         return torch.cat(parts)
     return type(parts[0])(_joined(list(several)) for several in zip(*parts, strict=True))

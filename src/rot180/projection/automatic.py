@@ -132,7 +132,7 @@ def measured(
 
 def _unit_count(network: Network, layer: Layer) -> int:
     """Return how many units of a layer are tested."""
-    if network.multiply_adds(layer) >= _HEAVY:
+    if network.macs(layer) >= _HEAVY:
         return HEAVY
     return MANY if max(layer.receptive_field) < _SMALL_FIELD else LIGHT
 

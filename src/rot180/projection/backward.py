@@ -7,13 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rot180.errors import Rot180Error
-from rot180.graph.operators.operator import NOTHING_KEPT, Kept
-from rot180.graph.plan import Plan, Work
+from rot180.graph.operators.operator import NOTHING_SAVED, Saved
+from rot180.graph.plan import Plan, PlannedStep
 from rot180.projection.rules import Rules
 
 
 def carried_back(
-    plan: Plan, signal: Tensor | None, kept: Callable[[Work], Kept], rules: Rules
+    plan: Plan, signal: Tensor | None, kept: Callable[[PlannedStep], Saved], rules: Rules
 ) -> Float[Tensor, "k c h w"] | None:
     """Carry signals at the end of a plan back to the pixels of its box.
 
@@ -48,33 +48,33 @@ def _is_finite(value: Tensor) -> bool:
 def _carried(
     plan: Plan,
     signal: Tensor,
-    kept: Callable[[Work], Kept],
+    kept: Callable[[PlannedStep], Saved],
     rules: Rules,
     watched: bool = False,
 ) -> Float[Tensor, "k c h w"] | None:
     waiting: dict[int, Tensor] = {plan.target: signal}
     owned: set[int] = set()  # the places whose signal is new memory, which nobody else holds
-    for work in reversed(plan.works):
-        arrived = waiting.pop(work.place, None)
-        if arrived is None or work.empty or work.blind:
+    for work in reversed(plan.steps):
+        arrived = waiting.pop(work.step_index, None)
+        if arrived is None or work.empty or work.padding_only:
             continue
-        left = kept(work) if work.looks else NOTHING_KEPT
-        found = work.operator.backward(arrived, left, rules, work.part)
+        left = kept(work) if work.needs_saved else NOTHING_SAVED
+        found = work.operator.backward(arrived, left, rules, work.region)
         if watched and not all(one is None or _is_finite(one) for one in found):
             raise Rot180Error(
                 "The signal becomes infinite or not a number (NaN) on its way back through the "
                 f"step {plan.name(work)}, whose derivative is infinite or undefined for the values "
                 "of this image."
             )
-        for source, cut, part in zip(work.sources, work.cuts, found, strict=True):
+        for source, cut, part in zip(work.sources, work.crops, found, strict=True):
             if part is None or not part.numel():
                 continue
             if cut is not None:
-                part = plan.spread(part, source, cut)
+                part = plan.scatter(part, source, cut)
             if source in owned:
                 waiting[source].add_(part)
                 continue
-            mine = cut is not None or work.operator.fresh_back
+            mine = cut is not None or work.operator.allocates_signal
             if source in waiting:
                 part, mine = waiting[source] + part, True
             waiting[source] = part

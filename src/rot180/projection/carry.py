@@ -16,11 +16,11 @@ from torch import Tensor
 from rot180.errors import Rot180Error
 from rot180.graph.box import Box
 from rot180.graph.forward_pass import ForwardPass, explain_not_finite
-from rot180.graph.network import Aim, Layer, Network, check_finite
+from rot180.graph.network import Layer, Network, UnitPlan, check_finite
 from rot180.graph.operators.activations import Rectifier
-from rot180.graph.operators.convolution import Chosen
-from rot180.graph.operators.operator import Kept
-from rot180.graph.plan import Work
+from rot180.graph.operators.convolution import ChannelIndex
+from rot180.graph.operators.operator import Saved
+from rot180.graph.plan import PlannedStep
 from rot180.projection.backward import carried_back
 from rot180.projection.result import Projection
 from rot180.projection.rules import Rules
@@ -72,7 +72,7 @@ def carried_from_patches(
     Returns:
         The projections, in the order of the requests.
     """
-    aims = [network.aim(one.layer, one.position, rules.backward) for one in requests]
+    aims = [network.unit_plan(one.layer, one.position, rules.backward) for one in requests]
     found: list[Projection | None] = [None] * len(requests)
     for group in _groups(aims):
         number: dict[tuple[int, Box], int] = {}
@@ -87,7 +87,7 @@ def carried_from_patches(
         activations, pixels = _from_patches(network, aim, patch, which, channels, rules, start)
         if not all(map(isfinite, activations)):
             whole = cut(requests[group[0]].image, Box(0, 0, *network.input_shape[1:]))
-            raise Rot180Error(explain_not_finite(network, whole, aim.layer.step))
+            raise Rot180Error(explain_not_finite(network, whole, aim.layer.output_step))
         for n, activation, signal in zip(group, activations, pixels, strict=True):
             found[n] = _projection(network, aims[n], requests[n], signal, activation, rules)
     return [one for one in found if one is not None]
@@ -95,7 +95,7 @@ def carried_from_patches(
 
 def _from_patches(
     network: Network,
-    aim: Aim,
+    aim: UnitPlan,
     patches: Tensor,
     which: list[int],
     channels: list[int],
@@ -113,18 +113,18 @@ def _from_patches(
 
     below = each(values[aim.plan.target])
     assert below is not None
-    below = below if aim.cut is None else below[aim.cut]
+    below = below if aim.crop is None else below[aim.crop]
     if len(below) == 1:  # the same unit may be asked for several times
         below = below.expand(len(channels), *below.shape[1:])
     operator, rectifier = network.operator(aim.layer), _rectifier(network, aim.layer, index)
-    z = operator.units(below, index, aim.part)
-    a = z if rectifier is None else rectifier.forward((z,), aim.part)[0]
+    z = operator.forward_units(below, index, aim.region)
+    a = z if rectifier is None else rectifier.forward((z,), aim.region)[0]
 
-    def kept(work: Work) -> Kept:
-        found = aim.plan.kept_of(work, rules.backward, values, switches)
+    def kept(work: PlannedStep) -> Saved:
+        found = aim.plan.saved_for(work, rules.backward, values, switches)
         if gather is None:
             return found
-        return Kept(
+        return Saved(
             tuple(one[gather] for one in found.inputs), each(found.output), each(found.switches)
         )
 
@@ -134,7 +134,7 @@ def _from_patches(
 
 @torch.no_grad()
 def strengths_of_patches(
-    network: Network, aim: Aim, patches: Float[Tensor, "n c h w"], channel: int
+    network: Network, aim: UnitPlan, patches: Float[Tensor, "n c h w"], channel: int
 ) -> list[float]:
     """Return the value of a unit, before its layer's rectifier, on patches of its receptive field.
 
@@ -145,9 +145,9 @@ def strengths_of_patches(
         channel: the unit's feature.
     """
     below = aim.plan.run(patches)[0][aim.plan.target]
-    below = below if aim.cut is None else below[aim.cut]
+    below = below if aim.crop is None else below[aim.crop]
     index = slice(channel, channel + 1)
-    values = network.operator(aim.layer).units(below, index, aim.part)
+    values = network.operator(aim.layer).forward_units(below, index, aim.region)
     return [float(one) for one in values.flatten().tolist()]
 
 
@@ -164,23 +164,23 @@ def carried(
     They come in the order of the requests. ``signals`` are those (1, h, w) that they begin
     with; None: their activations.
     """
-    aims = [network.aim(one.layer, one.position, rules.backward) for one in requests]
+    aims = [network.unit_plan(one.layer, one.position, rules.backward) for one in requests]
     found: list[Projection | None] = [None] * len(requests)
     for group in _groups(aims):
         these = [requests[n] for n in group]
         aim, layer = aims[group[0]], these[0].layer
         index = _index([one.channel for one in these], network.device)
         images = [one.image for one in these]
-        starts = [(aims[n].rows, aims[n].columns) for n in group]
+        starts = [(aims[n].row_starts, aims[n].column_starts) for n in group]
         a = _units_of(passed.maps(layer), these)
 
         def kept(
-            work: Work,
-            aim: Aim = aim,
+            work: PlannedStep,
+            aim: UnitPlan = aim,
             images: list[int] = images,
             starts: list[tuple[dict[int, int], dict[int, int]]] = starts,
-        ) -> Kept:
-            return passed.kept(aim.plan, work, rules.backward, images, starts)
+        ) -> Saved:
+            return passed.saved(aim.plan, work, rules.backward, images, starts)
 
         start = a if signals is None else torch.stack([signals[n] for n in group])
         pixels = _to_pixels(network, aim, index, start, kept, rules)
@@ -190,7 +190,7 @@ def carried(
     return [one for one in found if one is not None]
 
 
-def _index(channels: list[int], device: torch.device) -> Chosen:
+def _index(channels: list[int], device: torch.device) -> ChannelIndex:
     """Return channels as an index; one channel as a slice, which is no copy."""
     first = channels[0]
     if all(one == first for one in channels):
@@ -210,7 +210,7 @@ def _units_of(maps: Tensor, requests: Sequence[Request]) -> Tensor:
     return chosen[0] if len(chosen) == 1 else torch.cat(chosen)
 
 
-def _groups(aims: Sequence[Aim]) -> list[list[int]]:
+def _groups(aims: Sequence[UnitPlan]) -> list[list[int]]:
     """Return the numbers of the units that share a plan, in portions that fit into memory."""
     if len(aims) == 1:
         return [[0]]
@@ -220,7 +220,7 @@ def _groups(aims: Sequence[Aim]) -> list[list[int]]:
     portions = []
     for same in sharing.values():
         aim = aims[same[0]]
-        height, width = aim.part.needs[0].height, aim.part.needs[0].width
+        height, width = aim.region.needs[0].height, aim.region.needs[0].width
         start = aim.layer.channels * height * width
         size = max(1, _VALUES // max(aim.plan.largest, start, 1))
         rest = iter(same)
@@ -229,21 +229,21 @@ def _groups(aims: Sequence[Aim]) -> list[list[int]]:
     return portions
 
 
-def _rectifier(network: Network, layer: Layer, channels: Chosen) -> Rectifier | None:
+def _rectifier(network: Network, layer: Layer, channels: ChannelIndex) -> Rectifier | None:
     """Return the rectifier at the end of a layer, for these channels."""
-    if layer.step == layer.linear:
+    if layer.output_step == layer.weight_step:
         return None
-    operator = network.steps[layer.step].operator
+    operator = network.steps[layer.output_step].operator
     assert isinstance(operator, Rectifier)
     return operator.of_channels(channels)
 
 
 def _to_pixels(
     network: Network,
-    aim: Aim,
-    index: Chosen,
+    aim: UnitPlan,
+    index: ChannelIndex,
     activations: Tensor,
-    kept: Callable[[Work], Kept],
+    kept: Callable[[PlannedStep], Saved],
     rules: Rules,
 ) -> Tensor:
     """Carry k units or maps of a layer back, starting before the layer's own rectifier.
@@ -259,10 +259,10 @@ def _to_pixels(
         rules: of the way back.
     """
     back = None
-    if aim.part.needs[0].height and aim.part.needs[0].width:  # else it sees nothing but padding
-        back = network.operator(aim.layer).units_back(activations, index, aim.part)
-        if aim.cut is not None:
-            back = aim.plan.spread(back, aim.plan.target, aim.cut)
+    if aim.region.needs[0].height and aim.region.needs[0].width:  # else it sees nothing but padding
+        back = network.operator(aim.layer).backward_units(activations, index, aim.region)
+        if aim.crop is not None:
+            back = aim.plan.scatter(back, aim.plan.target, aim.crop)
     pixels = carried_back(aim.plan, back, kept, rules)
     if pixels is not None:
         return pixels
@@ -270,7 +270,12 @@ def _to_pixels(
 
 
 def _projection(
-    network: Network, aim: Aim, request: Request, signal: Tensor, activation: float, rules: Rules
+    network: Network,
+    aim: UnitPlan,
+    request: Request,
+    signal: Tensor,
+    activation: float,
+    rules: Rules,
 ) -> Projection:
     size = network.input_shape[1:]
     pixels, box = signal, aim.box

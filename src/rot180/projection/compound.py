@@ -81,7 +81,7 @@ def projected(
         return found
     starts = [_start(passed, one) for one in requests]
     scales = _scale(passed.images)
-    held = frozenset(one.layer.step for one in requests)
+    held = frozenset(one.layer.output_step for one in requests)
 
     def noisy(noise: Tensor) -> list[Projection]:
         other = ForwardPass(network, passed.images + scales * noise, rules.backward, held)

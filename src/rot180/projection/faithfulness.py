@@ -29,7 +29,7 @@ from torch import Tensor
 from rot180.errors import Rot180Error
 from rot180.graph.forward_pass import ForwardPass, feature_maps
 from rot180.graph.network import Layer, Network
-from rot180.graph.streaming import Running
+from rot180.graph.streaming import StreamingForward
 from rot180.projection.carry import Request, cut_from, cut_out, strengths_of_patches
 from rot180.projection.compound import projected, projected_from_patches
 from rot180.projection.effective import effective_box
@@ -182,8 +182,8 @@ def faithfulness(
     sides: dict[str, list[int]] = {}
 
     passed = None
-    if len(methods) * _work(network, units) > len(images) * network.multiply_adds(layer):
-        passed = ForwardPass(network, images, None, frozenset({layer.step}))
+    if len(methods) * _work(network, units) > len(images) * network.macs(layer):
+        passed = ForwardPass(network, images, None, frozenset({layer.output_step}))
 
     def test(name: str) -> None:
         try:
@@ -234,8 +234,8 @@ def effective_side(
 
 def _work(network: Network, units: Sequence[Request]) -> int:
     """Return how many products the forward passes of units' receptive fields sum."""
-    aims = [network.aim(one.layer, one.position, "gradient") for one in units]
-    return sum(one.plan.multiply_adds for one in aims)
+    aims = [network.unit_plan(one.layer, one.position, "gradient") for one in units]
+    return sum(one.plan.macs for one in aims)
 
 
 def _medians(pairs: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, Score]:
@@ -244,7 +244,7 @@ def _medians(pairs: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, Sc
 
 def _sees(network: Network, unit: Request) -> bool:
     """Say whether a unit sees anything of the image."""
-    box = network.aim(unit.layer, unit.position, "deconvnet").box
+    box = network.unit_plan(unit.layer, unit.position, "deconvnet").box
     return box.height > 0 and box.width > 0
 
 
@@ -255,7 +255,7 @@ def switched(network: Network, layer: Layer) -> bool:
     meets neither, both methods give the same.
     """
     looks = {
-        method: any(work.looks for work in network.aim(layer, None, method).plan.works)
+        method: any(work.needs_saved for work in network.unit_plan(layer, None, method).plan.steps)
         for method in ("deconvnet", "gradient")
     }
     return looks["deconvnet"] or not looks["gradient"]
@@ -286,7 +286,7 @@ def strong_units(
         if not layers[number].saturates:
             before(number, first, maps)
 
-    Running(network, layers, len(images)).run(images, seen, before)
+    StreamingForward(network, layers, len(images)).run(images, seen, before)
     chosen = {}
     for number, layer in enumerate(layers):
         peak, place = torch.cat(peaks[number]), torch.cat(places[number])
@@ -315,7 +315,7 @@ class Trial:
     ) -> None:
         assert request.position is not None
         self._network, self._request = network, request
-        self._aim = network.aim(request.layer, request.position, "deconvnet")
+        self._aim = network.unit_plan(request.layer, request.position, "deconvnet")
         image = images[request.image : request.image + 1]
         box = self._aim.box
         self._patch = cut_out(image, box)

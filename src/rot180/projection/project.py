@@ -112,7 +112,7 @@ def project(
     several = opened is None and image.ndim == 4
     single = isinstance(channel, int) or (channel is not None and np.ndim(channel) == 0)
     wanted = range(place.channels) if channel is None else [channel] if single else channel
-    chosen = [network.checked_channel(place, one) for one in wanted]
+    chosen = [network.check_channel(place, one) for one in wanted]
     if not chosen:
         raise Rot180Error("No feature is chosen; channel=None stands for all of them.")
     position = checked_position(place, position)
@@ -130,7 +130,9 @@ def project(
     else:
         found = []
         for images in [batch] if opened is not None else torch.split(batch, _at_once(network)):
-            passed = opened or ForwardPass(network, images, rules.backward, frozenset({place.step}))
+            passed = opened or ForwardPass(
+                network, images, rules.backward, frozenset({place.output_step})
+            )
             requests = [
                 Request(n, place, c, passed.peak(place, n, c) if position == "peak" else position)
                 for n in range(len(images))
@@ -156,14 +158,14 @@ def _project_again(
 ) -> list[Projection]:
     """Project some of the requests on whole images by other rules."""
     these = [requests[n] for n in numbers]
-    held = frozenset(one.layer.step for one in these)
+    held = frozenset(one.layer.output_step for one in these)
     passed = opened or ForwardPass(network, images, rules.backward, held)
     return projected(network, passed, these, rules)
 
 
 def _at_once(network: Network) -> int:
     """Return how many images go forward together, so that no tensor becomes too large."""
-    return max(1, _MEMORY // max(network.whole("deconvnet", frozenset()).largest, 1))
+    return max(1, _MEMORY // max(network.full_plan("deconvnet", frozenset()).largest, 1))
 
 
 def checked_position(layer: Layer, position: Any) -> Position:

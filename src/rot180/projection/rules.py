@@ -60,8 +60,8 @@ from torch.nn import functional as F
 
 from rot180.errors import Rot180Error, suggest
 from rot180.graph.box import Box
-from rot180.graph.operators.convolution import laid_out
-from rot180.graph.operators.operator import NO_MARGINS, Part
+from rot180.graph.operators.convolution import crop_or_pad
+from rot180.graph.operators.operator import NO_PADDING, Region
 from rot180.graph.operators.pooling import AdaptiveMaxPool, MaxPool
 
 _pool_backward = torch.ops.aten.max_pool2d_with_indices_backward.default
@@ -116,29 +116,29 @@ class Rules:
         return _BACKWARD.get(self.method, str(self.method))
 
     def rectify(
-        self, signal: Tensor, derived: Callable[[Tensor], Tensor], spare: bool = False
+        self, signal: Tensor, vjp: Callable[[Tensor], Tensor], may_overwrite: bool = False
     ) -> Tensor:
-        """Carry a signal back through a rectifier; ``derived`` multiplies with its derivative.
+        """Carry a signal back through a rectifier; ``vjp`` multiplies by its derivative.
 
-        A ``spare`` signal may be overwritten.
+        The signal may be overwritten if ``may_overwrite``.
         """
         if self.backward == "gradient":
-            return derived(signal)
-        rectified = signal.clamp_(min=0) if spare else signal.clamp(min=0)
-        return rectified if self.backward == "deconvnet" else derived(rectified)
+            return vjp(signal)
+        rectified = signal.clamp_(min=0) if may_overwrite else signal.clamp(min=0)
+        return rectified if self.backward == "deconvnet" else vjp(rectified)
 
     def unpool(
-        self, signal: Tensor, switches: Tensor, pool: MaxPool | AdaptiveMaxPool, part: Part
+        self, signal: Tensor, switches: Tensor, pool: MaxPool | AdaptiveMaxPool, region: Region
     ) -> Tensor:
-        """Carry a signal back through a max pooling on a part of its maps."""
-        need = part.needs[0]
+        """Carry a signal back through a max pooling on a region of its maps."""
+        need = region.needs[0]
         if isinstance(pool, AdaptiveMaxPool):
             if self.unpooling == "repeat":
-                return pool.repeated(signal, part)
+                return pool.repeated(signal, region)
             return to_switches(signal, switches, need)
         if self.unpooling == "repeat":
-            return repeated(signal, pool, part)
-        if part.margins[0] != NO_MARGINS:
+            return repeated(signal, pool, region)
+        if region.padding[0] != NO_PADDING:
             return to_switches(signal, switches, need)
         # The same, faster, where no window looks beyond the map.
         kernel, stride, _, dilation = pool.window
@@ -174,7 +174,7 @@ def to_switches(
 
 
 def repeated(
-    signal: Float[Tensor, "k c h w"], pool: MaxPool, part: Part
+    signal: Float[Tensor, "k c h w"], pool: MaxPool, region: Region
 ) -> Float[Tensor, "k c height width"]:
     """Give every position of each window the window's value; overlapping windows add.
 
@@ -189,9 +189,9 @@ def repeated(
         pool.window.stride,
         dilation=pool.window.dilation,
     )
-    top, left, _, _ = part.margins[0]
-    need = part.needs[0]
-    return laid_out(full, (top, left), need).reshape(n, c, need.height, need.width)
+    top, left, _, _ = region.padding[0]
+    need = region.needs[0]
+    return crop_or_pad(full, (top, left), need).reshape(n, c, need.height, need.width)
 
 
 def rules(method: Any, unpooling: Any) -> Rules:

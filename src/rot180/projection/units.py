@@ -129,7 +129,7 @@ class _Work:
         if place is None:
             raise Rot180Error("A unit has a position, (y, x) or 'peak'; this one has None.")
         at = None if isinstance(place, str) else place
-        return Request(image, layer, self.network.checked_channel(layer, channel), at)
+        return Request(image, layer, self.network.check_channel(layer, channel), at)
 
     def pixels(self, request: Request) -> int:
         """Return how many values the projection has, at most."""
@@ -137,7 +137,7 @@ class _Work:
         if request.position is None:
             return channels * height * width
         backward = self.rules(request.layer).backward
-        box = self.network.aim(request.layer, request.position, backward).box
+        box = self.network.unit_plan(request.layer, request.position, backward).box
         return channels * box.height * box.width
 
     def made(self, requests: Sequence[Request]) -> list[Projection]:
@@ -170,7 +170,9 @@ class _Work:
                 found |= zip(these, self._opened(batch, requests, these, rules), strict=True)
                 continue
             for n in these:
-                aim = self.network.aim(requests[n].layer, requests[n].position, rules.backward)
+                aim = self.network.unit_plan(
+                    requests[n].layer, requests[n].position, rules.backward
+                )
                 box = aim.box
                 if (image, box) not in patches:  # a copy, so that the image need not be held
                     patches[image, box] = cut_out(batch, box).clone()
@@ -199,10 +201,10 @@ class _Work:
         """Say whether one pass of the whole image is less work than the receptive fields."""
         if any(one.position is None for one in requests):
             return True
-        whole = max(self.network.multiply_adds(one.layer) for one in requests)
+        whole = max(self.network.macs(one.layer) for one in requests)
         apart = {(one.layer.name, one.position): one for one in requests}
         return whole < sum(
-            self.network.aim(one.layer, one.position, rules.backward).plan.multiply_adds
+            self.network.unit_plan(one.layer, one.position, rules.backward).plan.macs
             for one in apart.values()
         )
 
@@ -211,7 +213,7 @@ class _Work:
     ) -> list[Projection]:
         """Carry units of one image back from its forward pass."""
         check_finite(batch)
-        held = frozenset(requests[n].layer.step for n in these)
+        held = frozenset(requests[n].layer.output_step for n in these)
         passed = ForwardPass(self.network, batch, rules.backward, held)
         placed = []
         for n in these:

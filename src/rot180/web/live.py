@@ -188,7 +188,7 @@ class Live:
     def answers(self, opened: Opened, most: int = 5) -> list[tuple[str, float]]:
         """Return the classes that the network names for an open image, with probabilities."""
         with torch.no_grad():
-            scores = opened.passed.value(self.network.outputs[0])
+            scores = opened.passed.output(self.network.outputs[0])
         return self.scanned.named.top_classes(scores, most)
 
 

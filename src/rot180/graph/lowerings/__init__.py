@@ -1,4 +1,4 @@
-"""The table of operators: how each call in a captured graph is read."""
+"""The lowerings: for each ATen operator, how a call of it becomes operators of a network."""
 
 from typing import Any, cast
 
@@ -6,11 +6,18 @@ import torch
 from torch import Tensor, fx
 
 from rot180.graph.lowerings.by_autograd import BY_AUTOGRAD, by_autograd
-from rot180.graph.lowerings.composed import READ, with_written
-from rot180.graph.lowerings.fx_call import SAME, Call, Found, Reader, is_floating, shape_of
+from rot180.graph.lowerings.composed import LAST_CALLS, with_composed
+from rot180.graph.lowerings.fx_call import (
+    IDENTITY,
+    FxCall,
+    Lowered,
+    Lowering,
+    is_floating,
+    shape_of,
+)
 from rot180.graph.lowerings.layout import LAYOUT
 from rot180.graph.lowerings.normalisation import NORMALISATIONS
-from rot180.graph.lowerings.pointwise import FUNCTIONS, of_the_same
+from rot180.graph.lowerings.pointwise import FUNCTIONS, from_the_same
 from rot180.graph.lowerings.spatial import SPATIAL
 from rot180.graph.operators.arithmetic import Product, Sum
 from rot180.graph.operators.convolution import (
@@ -24,112 +31,113 @@ from rot180.graph.operators.operator import Operator
 aten = torch.ops.aten
 
 
-def _convolution(read: Any) -> Reader:
-    """Return a reader of convolutions of maps; one of a computed kernel is a product of results."""
+def _convolution(read: Any) -> Lowering:
+    """Return the lowering of convolutions of maps; one with a computed kernel is a product."""
 
-    def reader(call: Call) -> Operator | None:
+    def lower(call: FxCall) -> Operator | None:
         if _is_computed(call):
             return by_autograd(call)
-        return cast(Operator, read(call.given)) if call.is_map() else None
+        return cast(Operator, read(call.arguments)) if call.is_map() else None
 
-    return reader
+    return lower
 
 
-def _is_computed(call: Call) -> bool:
+def _is_computed(call: FxCall) -> bool:
     """Say whether a weight or a bias depends on the image."""
     return any(isinstance(call[name], fx.Node) for name in ("weight", "bias"))
 
 
-def _linear(call: Call) -> Operator:
-    """Read a fully connected layer; one of a computed weight is a product of results."""
+def _linear(call: FxCall) -> Operator:
+    """Lower a fully connected layer; one with a computed weight is a product."""
     if _is_computed(call):
         return by_autograd(call)
-    return Linear.read(call.given, call.axes(call.source))
+    return Linear.read(call.arguments, call.axes(call.source))
 
 
-def _terms(call: Call) -> tuple[list[fx.Node], Any] | None:
-    """Return the results and the constant of a call on two terms, if their shapes are listed."""
+def _terms(call: FxCall) -> tuple[list[fx.Node], Any] | None:
+    """Return the inputs and the constant of a call on two terms; None if the shapes do not fit."""
     terms = [call["self"], call["other"]]
-    results = [one for one in terms if isinstance(one, fx.Node)]
-    constant = next((one for one in terms if not isinstance(one, fx.Node)), None)
-    ranks = {len(shape_of(one)) for one in results}
-    if ranks != {len(call.shape)} or not all(map(is_floating, results)):
+    inputs = [term for term in terms if isinstance(term, fx.Node)]
+    constant = next((term for term in terms if not isinstance(term, fx.Node)), None)
+    ranks = {len(shape_of(term)) for term in inputs}
+    if ranks != {len(call.shape)} or not all(map(is_floating, inputs)):
         return None
     if isinstance(constant, Tensor):
         if constant.ndim == len(call.shape) and constant.shape[0] == 1:
             constant = constant[0]
         if constant.ndim >= len(call.shape) or not constant.is_floating_point():
             return None
-    return results, constant
+    return inputs, constant
 
 
-def _sum(call: Call) -> "Operator | Found | None":
-    """Read ``add``, ``sub`` and ``rsub``."""
+def _sum(call: FxCall) -> "Operator | Lowered | None":
+    """Lower ``add``, ``sub`` and ``rsub``."""
     if call.is_complex():
         return by_autograd(call)
     terms = _terms(call)
     if terms is None:
         return None
-    results, constant = terms
+    inputs, constant = terms
     minus = call.target is aten.sub.Tensor
     factors = [1.0, (-1.0 if minus else 1.0) * call.get("alpha", 1)]
     if call.target is aten.rsub.Scalar:
         factors = [-1.0 * call.get("alpha", 1), 1.0]
-    shapes, where = tuple(shape_of(one)[1:] for one in results), _where(call, results)
+    shapes, axes = tuple(shape_of(term)[1:] for term in inputs), _map_axes(call, inputs)
     if constant is None:
-        return Found((Sum(None, shapes, where, tuple(factors)),), tuple(results))
+        return Lowered((Sum(None, shapes, axes, tuple(factors)),), tuple(inputs))
     first = isinstance(call["self"], fx.Node)
-    mine, its = factors if first else factors[::-1]
-    return Found((Sum(constant * its, shapes, where, (mine,)),), tuple(results))
+    input_factor, constant_factor = factors if first else factors[::-1]
+    total = Sum(constant * constant_factor, shapes, axes, (input_factor,))
+    return Lowered((total,), tuple(inputs))
 
 
-def _product(call: Call) -> "Operator | Found | None":
-    """Read ``mul`` and ``div``."""
+def _product(call: FxCall) -> "Operator | Lowered | None":
+    """Lower ``mul`` and ``div``."""
     if call.is_complex():
         return by_autograd(call)
     terms = _terms(call)
     if terms is None:
         return None
-    results, constant = terms
+    inputs, constant = terms
     divides = call.target is aten.div.Tensor
     if divides and not isinstance(call["self"], fx.Node):
         return by_autograd(call)
-    if len(results) == 2 and of_the_same(call, *results):
-        return None  # perhaps a rectifier that somebody wrote out
-    shapes, where = tuple(shape_of(one)[1:] for one in results), _where(call, results)
-    return Found((Product(constant, shapes, where, divides),), tuple(results))
+    if len(inputs) == 2 and from_the_same(call, *inputs):
+        return None  # it may be a rectifier that is written out
+    shapes, axes = tuple(shape_of(term)[1:] for term in inputs), _map_axes(call, inputs)
+    return Lowered((Product(constant, shapes, axes, divides),), tuple(inputs))
 
 
-def _where(call: Call, results: list[fx.Node]) -> Any:
-    return next((call.axes(one) for one in results if call.axes(one) is not None), None)
+def _map_axes(call: FxCall, inputs: list[fx.Node]) -> Any:
+    return next((call.axes(term) for term in inputs if call.axes(term) is not None), None)
 
 
-def _copied(call: Call) -> "Operator | Found | None":
-    """Read what an assignment to all of a result leaves: the values, spread to its shape."""
+def _copied(call: FxCall) -> "Operator | Lowered | None":
+    """Lower an assignment to all of a value: it returns what was assigned."""
     values = call["src"]
     if not isinstance(values, fx.Node) or shape_of(values) != call.shape:
         return None
-    return Found((), (values,))
+    return Lowered((), (values,))
 
 
-def _converted(call: Call) -> "Operator | Found | None":
-    """Read a conversion: of numbers to numbers it is nothing but a rounding."""
-    (before, after) = (one.meta["val"] for one in (call.source, call.node))
+def _converted(call: FxCall) -> "Operator | Lowered | None":
+    """Lower a conversion of types; between floating-point types it only rounds."""
+    (before, after) = (node.meta["val"] for node in (call.source, call.node))
     if not (is_floating(call.source) and is_floating(call.node)):
         same = (before.dtype, before.device) == (after.dtype, after.device)
-        return Found((), (call.source,)) if same else None
+        return Lowered((), (call.source,)) if same else None
     if before.device != after.device:
         return by_autograd(call)
     if before.dtype == after.dtype:
-        return Found((), (call.source,))
-    return Found((Conversion(before.dtype, after.dtype),), (call.source,))
+        return Lowered((), (call.source,))
+    return Lowered((Conversion(before.dtype, after.dtype),), (call.source,))
 
 
-def _dropout(call: Call) -> Found | None:
-    return SAME if not call["train"] else None
+def _dropout(call: FxCall) -> Lowered | None:
+    return IDENTITY if not call["train"] else None
 
 
-_CALLS: dict[Any, Reader] = {
+_CALLS: dict[Any, Lowering] = {
     aten.conv2d.default: _convolution(Convolution.read),
     aten.conv2d.padding: _convolution(Convolution.read),
     aten.conv_transpose2d.input: _convolution(TransposedConvolution.read),
@@ -141,9 +149,9 @@ _CALLS: dict[Any, Reader] = {
     aten.div.Tensor: _product,
     aten.copy.default: _copied,
     aten.detach.default: lambda call: Detach(),
-    aten.alias.default: lambda call: SAME,
-    aten.clone.default: lambda call: SAME,
-    aten.contiguous.default: lambda call: SAME,
+    aten.alias.default: lambda call: IDENTITY,
+    aten.clone.default: lambda call: IDENTITY,
+    aten.contiguous.default: lambda call: IDENTITY,
     aten._to_copy.default: _converted,
     aten.to.dtype: _converted,
     aten.to.device: _converted,
@@ -157,8 +165,8 @@ _CALLS: dict[Any, Reader] = {
     **dict.fromkeys(BY_AUTOGRAD, by_autograd),
 }
 
-TABLE: dict[Any, Reader] = {
+LOWERINGS: dict[Any, Lowering] = {
     **_CALLS,
-    **{target: with_written(_CALLS.get(target)) for target in READ},
+    **{target: with_composed(_CALLS.get(target)) for target in LAST_CALLS},
 }
-"""Operator of the captured graph -> how it is read."""
+"""ATen operator -> its lowering."""

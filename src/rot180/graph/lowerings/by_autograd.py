@@ -1,19 +1,19 @@
-"""Calls whose derivative is taken from autograd, whatever the method."""
+"""Lowerings of calls whose derivative is taken from autograd, whatever the method."""
 
 from typing import Any
 
 import torch
 
-from rot180.graph.lowerings.fx_call import Call, Reader, shape_of
-from rot180.graph.operators.fallback import Derived
+from rot180.graph.lowerings.fx_call import FxCall, Lowering, shape_of
+from rot180.graph.operators.fallback import AutogradOp
 from rot180.graph.operators.operator import Operator
 
 aten = torch.ops.aten
 
 
-def by_autograd(call: Call) -> Operator:
-    """Read an operator that every method goes through by its derivative."""
-    return Derived(call.run, plain_name(call.target), _at_each_position(call))
+def by_autograd(call: FxCall) -> Operator:
+    """Lower a call to an operator whose derivative every method takes from autograd."""
+    return AutogradOp(call.run, plain_name(call.target), _at_each_position(call))
 
 
 def plain_name(target: Any) -> str:
@@ -21,18 +21,18 @@ def plain_name(target: Any) -> str:
     return str(target).removeprefix("aten.").rsplit(".", 1)[0].replace("_", " ").strip()
 
 
-def _at_each_position(call: Call) -> bool:
-    """Say whether a normalisation or softmax works along the channels only."""
-    if len(call.results) != 1:
+def _at_each_position(call: FxCall) -> bool:
+    """Say whether a call is a softmax along neither rows nor columns."""
+    if len(call.inputs) != 1:
         return False
-    where, rank = call.axes(call.source), len(call.shape)
-    if where is None or shape_of(call.source) != call.shape:
+    map_axes, rank = call.axes(call.source), len(call.shape)
+    if map_axes is None or shape_of(call.source) != call.shape:
         return False
     if call.target in (aten.softmax.int, aten.log_softmax.int):
-        taken = {call["dim"] % rank - rank}
+        axes = {call["dim"] % rank - rank}
     else:
         return False
-    return not taken & set(where)
+    return not axes & set(map_axes)
 
 
 CHOICES = {
@@ -52,8 +52,8 @@ CHOICES = {
     aten.gru.input,
     aten.rnn_tanh.input,
 }
-"""Operators with several outputs that every method goes through by their derivative: the choice of
-values (the signal goes to where they were), statistics, and recurrent layers."""
+"""Operators with several outputs whose derivative every method uses: the choice of values (the
+signal goes to where they were), statistics, and recurrent layers."""
 
 RESHAPES = (
     aten.view.default,
@@ -139,7 +139,7 @@ BY_AUTOGRAD = (
 )
 """Smooth calls that have no operator of their own."""
 
-SMOOTH: dict[Any, Reader] = dict.fromkeys(
+IMAGE_BY_IMAGE: dict[Any, Lowering] = dict.fromkeys(
     (
         *BY_AUTOGRAD,
         *RESHAPES,
@@ -165,4 +165,4 @@ SMOOTH: dict[Any, Reader] = dict.fromkeys(
     ),
     by_autograd,
 )
-"""Calls that every method goes through by their derivative, whatever their values look like."""
+"""Lowerings of calls that are made image by image, whatever the shapes of their values."""

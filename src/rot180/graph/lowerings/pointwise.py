@@ -1,4 +1,4 @@
-"""Functions of one number: the rectifiers, and those that are none."""
+"""Lowerings of functions of one number: rectifiers, and functions that are no rectifiers."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
-from rot180.graph.lowerings.fx_call import Call, Found, Reader, is_floating
+from rot180.graph.lowerings.fx_call import FxCall, Lowered, Lowering, is_floating
 from rot180.graph.operators.activations import Pointwise, Rectifier
-from rot180.graph.operators.fallback import Derived
+from rot180.graph.operators.fallback import AutogradOp
 from rot180.graph.operators.operator import Operator
 
 aten = torch.ops.aten
 
-_SIZES = (aten.linalg_vector_norm.default, aten.sum.dim_IntList, aten.sqrt.default)
-"""What is cut from below so that one may divide by it."""
+_DIVISORS = (aten.linalg_vector_norm.default, aten.sum.dim_IntList, aten.sqrt.default)
+"""Calls whose output is clamped from below so that one may divide by it."""
 
 
 def _relu(z: Tensor) -> Tensor:
@@ -38,12 +38,12 @@ def clipped(limit: float) -> Rectifier:
     def function(z: Tensor) -> Tensor:
         return z.clamp(0, limit)
 
-    def derived(signal: Tensor, output: Tensor) -> Tensor:
+    def vjp(signal: Tensor, output: Tensor) -> Tensor:
         found: Tensor = aten.hardtanh_backward(signal, output, 0, limit)  # 0 at the limits, too
         return found
 
     name = "ReLU6" if limit == 6 else f"clamp(0, {limit:g})"
-    return Rectifier(name, function, derived, from_output=True)
+    return Rectifier(name, function, vjp, from_output=True)
 
 
 def leaky(slope: float, name: str = "LeakyReLU") -> Rectifier:
@@ -71,7 +71,7 @@ def _elu(z: Tensor, alpha: float, scale: float, inner: float) -> Tensor:
 
 
 def prelu(slopes: Tensor) -> Rectifier:
-    """Return z above zero, slope z below; the slopes of the channels spread over a result."""
+    """Return z above zero, slope z below; the slopes (c, ...) of the channels are broadcast."""
     return Rectifier(
         "PReLU",
         lambda z, w: torch.where(z > 0, z, z * w),
@@ -80,19 +80,19 @@ def prelu(slopes: Tensor) -> Rectifier:
     )
 
 
-def _prelu(call: Call) -> Rectifier | None:
+def _prelu(call: FxCall) -> Rectifier | None:
     slopes = call["weight"]
     if not isinstance(slopes, Tensor):
         return None
     return prelu(slopes.reshape(-1, *[1] * (len(call.shape) - 2)) if slopes.numel() > 1 else slopes)
 
 
-def gelu(how: str = "none") -> Rectifier:
-    """Return GELU, or ("tanh") its approximation."""
+def gelu(approximate: str = "none") -> Rectifier:
+    """Return GELU, or its approximation by "tanh"."""
     return Rectifier(
-        "GELU" if how == "none" else f"GELU ({how})",
-        partial(F.gelu, approximate=how),
-        lambda signal, z: aten.gelu_backward(signal, z, approximate=how),
+        "GELU" if approximate == "none" else f"GELU ({approximate})",
+        partial(F.gelu, approximate=approximate),
+        lambda signal, z: aten.gelu_backward(signal, z, approximate=approximate),
     )
 
 
@@ -112,41 +112,42 @@ def softplus(beta: float = 1.0, threshold: float = 20.0) -> Rectifier:
     )
 
 
-def clamped(low: float, high: float, of_a_size: bool = False) -> tuple[Operator, ...] | None:
-    """Return what min(max(z, low), high) is; None where nobody can say whether it rectifies.
+def clamped(low: float, high: float, divisor: bool = False) -> tuple[Operator, ...] | None:
+    """Return min(max(z, low), high) as operators; None if it is undecided whether it rectifies.
 
-    A bound of zero makes it a rectifier, from above one of -z. A lower bound just above zero does
-    too, unless it keeps a size from being zero; bounds on both sides of zero make none.
+    A lower bound of zero makes it a rectifier, and an upper bound of zero a rectifier of -z. A
+    lower bound just above zero makes it one too, unless it only keeps a divisor from being zero.
+    With bounds on both sides of zero it is no rectifier.
     """
     if low == 0:
         return (RELU if high == inf else clipped(high),)
     if high == 0:
         return NEGATIVE, RELU if low == -inf else clipped(-low), NEGATIVE
-    if low > 0 and not of_a_size:
-        return (_from(low, high),) if low <= min(_SMALL, high / 3) else None
-    return (_bounded(low, high),)
+    if low > 0 and not divisor:
+        return (_clamp_rectifier(low, high),) if low <= min(_SMALL, high / 3) else None
+    return (_clamp_pointwise(low, high),)
 
 
 _SMALL = 1
-"""What a rectifier may be at zero: a third of what it is at 3."""
+"""Largest value of a rectifier at zero: a third of its value at 3."""
 
 
-def _clamp(call: Call) -> Found | None:
+def _clamp(call: FxCall) -> Lowered | None:
     low, high = call.get("min"), call.get("max")
     if isinstance(low, Tensor | fx.Node) or isinstance(high, Tensor | fx.Node):
         return None
     low, high = (-inf if low is None else low), (inf if high is None else high)
-    found = clamped(low, high, call.source.target in _SIZES)
-    return None if found is None else Found(found, ())
+    operators = clamped(low, high, call.source.target in _DIVISORS)
+    return None if operators is None else Lowered(operators, ())
 
 
-def _hardtanh(call: Call) -> Found | None:
-    found = clamped(call["min_val"], call["max_val"])
-    return None if found is None else Found(found, ())
+def _hardtanh(call: FxCall) -> Lowered | None:
+    operators = clamped(call["min_val"], call["max_val"])
+    return None if operators is None else Lowered(operators, ())
 
 
-def _from(low: float, high: float) -> Rectifier:
-    """Return what is cut from below just above zero, as a rectifier."""
+def _clamp_rectifier(low: float, high: float) -> Rectifier:
+    """Return a clamp whose lower bound is just above zero, as a rectifier."""
     return Rectifier(
         f"clamp({low:g}, {high:g})",
         partial(torch.clamp, min=low, max=high),
@@ -154,8 +155,8 @@ def _from(low: float, high: float) -> Rectifier:
     )
 
 
-def _bounded(low: float, high: float) -> Pointwise:
-    """Return what is cut at bounds of which none is zero from below: no rectifier."""
+def _clamp_pointwise(low: float, high: float) -> Pointwise:
+    """Return a clamp that is no rectifier."""
     return Pointwise(
         f"clamp({low:g}, {high:g})",
         partial(torch.clamp, min=low, max=high),
@@ -163,18 +164,18 @@ def _bounded(low: float, high: float) -> Pointwise:
     )
 
 
-def _threshold(call: Call) -> Operator | None:
+def _threshold(call: FxCall) -> Operator | None:
     return RELU if call["threshold"] == call["value"] == 0 else None
 
 
-def _maximum(call: Call) -> Found | None:
-    """Read the larger of a result and zeros."""
-    terms = [call.given[name] for name in ("self", "other")]
-    zeros = [one for one in terms if _is_zero(one)]
-    source = next((one for one in terms if not _is_zero(one)), None)
+def _maximum(call: FxCall) -> Lowered | None:
+    """Lower the larger of an input and zeros."""
+    terms = [call.arguments[name] for name in ("self", "other")]
+    zeros = [term for term in terms if _is_zero(term)]
+    source = next((term for term in terms if not _is_zero(term)), None)
     if len(zeros) != 1 or not isinstance(source, fx.Node) or not is_floating(source):
         return None
-    return Found((RELU,), (source,))
+    return Lowered((RELU,), (source,))
 
 
 def _is_zero(term: Any) -> bool:
@@ -183,48 +184,50 @@ def _is_zero(term: Any) -> bool:
     return isinstance(term, Tensor) and not term.any()
 
 
-def _power(call: Call) -> Operator:
+def _power(call: FxCall) -> Operator:
     return power(call["exponent"])
 
 
 def power(exponent: float) -> Pointwise:
-    """Return z to a power. At 0, where that of a power between 0 and 1 is infinite, the derivative
-    is taken as 0, as that of a vector's length is: a signal of 0 times infinity is no number.
+    """Return z to a power.
+
+    The derivative of a power between 0 and 1 is infinite at 0. It is taken as 0 there, as that of a
+    vector's length is, because a signal of 0 times infinity is NaN.
     """
 
-    def derived(signal: Tensor, z: Tensor) -> Tensor:
+    def vjp(signal: Tensor, z: Tensor) -> Tensor:
         if exponent == 0:
             return torch.zeros_like(signal)
-        found = signal * exponent * z ** (exponent - 1)
-        return found.masked_fill(z == 0, 0.0) if 0 < exponent < 1 else found
+        product = signal * exponent * z ** (exponent - 1)
+        return product.masked_fill(z == 0, 0.0) if 0 < exponent < 1 else product
 
-    return Pointwise(f"power {exponent:g}", lambda z: z**exponent, derived)
+    return Pointwise(f"power {exponent:g}", lambda z: z**exponent, vjp)
 
 
-def _through_root(signal: Tensor, root: Tensor) -> Tensor:
-    """Multiply with the derivative of the square root, which is taken as 0 at 0."""
+def _root_vjp(signal: Tensor, root: Tensor) -> Tensor:
+    """Multiply by the derivative of the square root, which is taken as 0 at 0."""
     return (signal / (2 * root)).masked_fill(root == 0, 0.0)
 
 
-def _flat(name: str, function: Callable[[Tensor], Tensor]) -> Reader:
-    """Return a reader of a function of steps, whose derivative is 0 wherever it has one."""
+def _step_function(name: str, function: Callable[[Tensor], Tensor]) -> Lowering:
+    """Return the lowering of a step function, whose derivative is 0 wherever it has one."""
     return _function(name, function, lambda signal, z: torch.zeros_like(signal))
 
 
-def _glu(call: Call) -> Operator:
-    """Read the product of one half with the sigmoid of the other, by its derivative."""
+def _glu(call: FxCall) -> Operator:
+    """Lower the product of one half of the channels with the sigmoid of the other half."""
     axes, rank = call.axes(call.source), len(call.shape)
     local = axes is not None and call["dim"] % rank - rank not in axes
-    return Derived(call.run, "glu", local)
+    return AutogradOp(call.run, "glu", local)
 
 
 def _function(
     name: str,
     function: Callable[[Tensor], Tensor],
-    derived: Callable[[Tensor, Any], Tensor],
+    vjp: Callable[[Tensor, Any], Tensor],
     from_output: bool = False,
-) -> Reader:
-    operator = Pointwise(name, function, derived, from_output)
+) -> Lowering:
+    operator = Pointwise(name, function, vjp, from_output)
     return lambda call: operator
 
 
@@ -234,19 +237,19 @@ def _bell(z: Tensor) -> Tensor:
     return bell
 
 
-def of_the_same(call: Call, x: fx.Node, y: fx.Node) -> bool:
-    """Say whether two results are made, number by number, of the same ones.
+def from_the_same(call: FxCall, x: fx.Node, y: fx.Node) -> bool:
+    """Say whether two values are computed, number by number, from the same values.
 
-    Then their product may be a rectifier that somebody wrote out.
+    Then their product may be a rectifier that is written out.
     """
-    known: dict[fx.Node, set[fx.Node]] = {}
+    roots_of: dict[fx.Node, set[fx.Node]] = {}
 
     def roots(node: fx.Node) -> set[fx.Node]:
-        if node not in known:
-            by_number = node.target in FUNCTIONS or node.target in ARITHMETIC
-            below = [one for one in node.all_input_nodes if call.of_the_image(one)]
-            known[node] = set().union(*map(roots, below)) if by_number else {node}
-        return known[node]
+        if node not in roots_of:
+            elementwise = node.target in FUNCTIONS or node.target in ARITHMETIC
+            below = [source for source in node.all_input_nodes if call.depends_on_image(source)]
+            roots_of[node] = set().union(*map(roots, below)) if elementwise else {node}
+        return roots_of[node]
 
     return x is not y and roots(x) == roots(y)
 
@@ -258,6 +261,7 @@ ARITHMETIC = (
     aten.mul.Tensor,
     aten.div.Tensor,
 )
+"""Calls that add, subtract, multiply and divide."""
 
 SIGMOID = Pointwise("sigmoid", torch.sigmoid, aten.sigmoid_backward, True)
 TANH = Pointwise("tanh", torch.tanh, aten.tanh_backward, True)
@@ -265,8 +269,8 @@ HARD_SIGMOID = Pointwise("hard sigmoid", F.hardsigmoid, aten.hardsigmoid_backwar
 LOG_SIGMOID = Pointwise("log sigmoid", F.logsigmoid, lambda s, z: s * torch.sigmoid(-z))
 ABSOLUTE = Pointwise("absolute value", torch.abs, lambda s, z: s * torch.sign(z))
 
-FUNCTIONS: dict[Any, Reader] = {
-    # Rectifiers, with arguments of any kind or with most.
+FUNCTIONS: dict[Any, Lowering] = {
+    # Rectifiers, with any arguments or with most of them.
     aten.relu.default: lambda call: RELU,
     aten.relu6.default: lambda call: clipped(6.0),
     aten.hardtanh.default: _hardtanh,
@@ -288,7 +292,7 @@ FUNCTIONS: dict[Any, Reader] = {
     aten.hardswish.default: lambda call: HARDSWISH,
     aten.mish.default: lambda call: MISH,
     aten.softplus.default: lambda call: softplus(call["beta"], call["threshold"]),
-    # None of them.
+    # No rectifiers.
     aten.sigmoid.default: lambda call: SIGMOID,
     aten.tanh.default: lambda call: TANH,
     aten.hardsigmoid.default: lambda call: HARD_SIGMOID,
@@ -303,7 +307,7 @@ FUNCTIONS: dict[Any, Reader] = {
     aten.log2.default: _function("log2", torch.log2, lambda s, z: s / (z * log(2))),
     aten.log10.default: _function("log10", torch.log10, lambda s, z: s / (z * log(10))),
     aten.log1p.default: _function("log(1 + x)", torch.log1p, lambda s, z: s / (1 + z)),
-    aten.sqrt.default: _function("square root", torch.sqrt, _through_root, True),
+    aten.sqrt.default: _function("square root", torch.sqrt, _root_vjp, True),
     aten.rsqrt.default: _function("1 / square root", torch.rsqrt, lambda s, a: -s * a**3 / 2, True),
     aten.reciprocal.default: _function("1 / x", torch.reciprocal, lambda s, a: -s * a * a, True),
     aten.pow.Tensor_Scalar: _power,
@@ -317,11 +321,11 @@ FUNCTIONS: dict[Any, Reader] = {
     aten.asinh.default: _function("asinh", torch.asinh, lambda s, z: s * (1 + z * z).rsqrt()),
     aten.erf.default: _function("erf", torch.erf, lambda s, z: s * _bell(z)),
     aten.erfc.default: _function("1 - erf", torch.erfc, lambda s, z: -s * _bell(z)),
-    aten.sign.default: _flat("sign", torch.sign),
-    aten.floor.default: _flat("floor", torch.floor),
-    aten.ceil.default: _flat("ceil", torch.ceil),
-    aten.round.default: _flat("round", torch.round),
-    aten.trunc.default: _flat("trunc", torch.trunc),
+    aten.sign.default: _step_function("sign", torch.sign),
+    aten.floor.default: _step_function("floor", torch.floor),
+    aten.ceil.default: _step_function("ceil", torch.ceil),
+    aten.round.default: _step_function("round", torch.round),
+    aten.trunc.default: _step_function("trunc", torch.trunc),
     aten.frac.default: _function("frac", torch.frac, lambda s, z: s.clone()),
 }
-"""Operator of the captured graph -> how it is read."""
+"""ATen operator -> its lowering."""

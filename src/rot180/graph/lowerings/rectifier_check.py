@@ -1,7 +1,7 @@
-"""Whether a function of one number is a rectifier, and whether it is one that has a name.
+"""Decides whether a function of one number is a rectifier, and finds its name if it has one.
 
-A rectifier lets positive values through and holds negative ones back. For a function f that nobody
-listed, that is decided by its values, z being numbers between 3 and 30. It is a rectifier if
+A rectifier lets positive values through and holds negative ones back. For a function f without a
+lowering of its own that is decided by its values, with z from 3 to 30. It is a rectifier if
 
 - f(z) is positive and does not fall, and grows no faster than a straight line;
 - |f(-z)| stays below 0.95 f(z). Where f(z) goes on growing, f(-z) changes less than 0.9 times as
@@ -11,17 +11,20 @@ listed, that is decided by its values, z being numbers between 3 and 30. It is a
 That holds for ReLU, ReLU6, LeakyReLU, ELU, SELU, CELU, GELU, SiLU, QuickGELU, Hardswish, Mish,
 Softplus, Squareplus and a clamp just above zero. It does not for what is odd or even (tanh,
 softsign, shrinkages, the identity, the absolute value, squares), for gates (a sigmoid is half open
-at 0), for exp, and for a straight line. Those are gone through by their derivative.
+at 0), for exp, and for a straight line. Every method uses the derivative of those.
 
-Three kinds are left undecided, and thereby to autograd: what would rectify if it were mirrored,
-f(-z) or -f(z) or both; what rises for positive values and less than half as much for negative ones,
-but is large at zero or near it (a clamp at 5); and what holds negative values back and lets the
-square of positive ones through, or another power of them up to the fourth. Nobody can say whether
-their author means a rectifier.
+Three kinds are undecided, and therefore left to autograd, because nobody can say whether their
+author means a rectifier:
 
-A function that equals a listed one is that one, whatever it looks like: up to a factor for large
-values, which is a step of its own, and mirrored, since a rectifier of -z is one. Equal means to
-rounding, on some thousand numbers.
+- a function that would be a rectifier if mirrored, as f(-z) or -f(z) or both;
+- one that rises for positive values, and less than half as much for negative ones, but is large at
+  zero or near it (a clamp at 5);
+- one that holds negative values back and lets the square of positive ones through, or another power
+  up to the fourth.
+
+A function that equals a listed one is lowered to that one, however it is written: up to a factor
+for large values, which becomes a step of its own, and also mirrored, since a rectifier of -z is a
+rectifier. Equal means up to rounding, on some thousand numbers.
 """
 
 from collections.abc import Callable, Iterator
@@ -38,30 +41,31 @@ from rot180.graph.operators.operator import Operator
 
 Function = Callable[[Tensor], Tensor]
 
-_SOME = torch.cat([torch.linspace(0.05, 2.95, 30), torch.linspace(3, 30, 109)]).double()
-_THREE, _TEN = 30, 58  # the places of 3 and 10 among them
+_POINTS = torch.cat([torch.linspace(0.05, 2.95, 30), torch.linspace(3, 30, 109)]).double()
+_THREE, _TEN = 30, 58  # the indices of 3 and 10
 
 
-def rectifies(function: Function, spread: tuple[int, ...] = ()) -> Tensor:
-    """Say whether a function is a rectifier: 1, 0 if it is none, and NaN where it is undecided.
+def is_rectifier(function: Function, parameter_axes: tuple[int, ...] = ()) -> Tensor:
+    """Return 1 for a rectifier, 0 for a function that is none, and NaN where it is undecided.
 
-    A function that differs from channel to channel gives one answer for each.
+    For a function that differs from channel to channel there is one answer for each channel.
 
     Args:
         function: of a double tensor.
-        spread: ones, for the axes that the function's own parameters have.
+        parameter_axes: ones, for the axes that the function's own parameters have.
     """
-    z = _SOME.reshape(-1, *spread)
+    z = _POINTS.reshape(-1, *parameter_axes)
     up, down, zero = function(z), function(-z), function(torch.zeros_like(z[:1]))[0]
-    up, down, zero = (one.double() for one in (up, down, zero))
-    mirrored = _is_one(down, up, zero) | _is_one(-down, -up, -zero) | _is_one(-up, -down, -zero)
-    undecided = mirrored | _may_be_one(up, down)
-    found = torch.where(undecided, torch.nan, 0.0)
-    return torch.where(_is_one(up, down, zero), 1.0, found)
+    up, down, zero = (values.double() for values in (up, down, zero))
+    mirrored = _rectifies(down, up, zero) | _rectifies(-down, -up, -zero)
+    mirrored = mirrored | _rectifies(-up, -down, -zero)
+    undecided = mirrored | _may_rectify(up, down)
+    otherwise = torch.where(undecided, torch.nan, 0.0)
+    return torch.where(_rectifies(up, down, zero), 1.0, otherwise)
 
 
-def _is_one(up: Tensor, down: Tensor, zero: Tensor) -> Tensor:
-    """Apply the rule to the values above, below, and at zero."""
+def _rectifies(up: Tensor, down: Tensor, zero: Tensor) -> Tensor:
+    """Apply the rule for rectifiers to the values above, below and at zero."""
     through, rise, fall, growth = _rising(up, down)
     small = (zero.abs() <= up[_THREE] / 3) & (up[0] <= up[_THREE] / 2)
     up, down = up[_THREE:], down[_THREE:]
@@ -71,8 +75,8 @@ def _is_one(up: Tensor, down: Tensor, zero: Tensor) -> Tensor:
     return through & held & small & (growth <= 1.3)
 
 
-def _may_be_one(up: Tensor, down: Tensor) -> Tensor:
-    """Say whether positive values are let through and negative ones held back in another way."""
+def _may_rectify(up: Tensor, down: Tensor) -> Tensor:
+    """Say whether positive values pass and negative ones are held back in an undecided way."""
     through, rise, fall, growth = _rising(up, down)
     straight = (rise > 0.01 * up[-1]) & (fall <= rise / 2) & (growth <= 1.3)
     power = (down[_THREE:].abs() <= up[_THREE:] / 2).all(0) & (growth > 1.3) & (growth <= 4)
@@ -80,8 +84,11 @@ def _may_be_one(up: Tensor, down: Tensor) -> Tensor:
 
 
 def _rising(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Say whether positive values are let through; how much f changes from 10 to 30, above and
-    below zero; and as which power of z it grows from 3 to 30.
+    """Return properties of a function, given its values above and below zero.
+
+    Returns:
+        Whether positive values are let through; how much f changes from 10 to 30, and from -10 to
+        -30; and the power of z with which it grows from 3 to 30.
     """
     finite = (up.isfinite() & down.isfinite()).all(0)
     above = up[_THREE:]
@@ -90,13 +97,13 @@ def _rising(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return through, up[-1] - up[_TEN], (down[-1] - down[_TEN]).abs(), growth
 
 
-class Known(NamedTuple):
-    """What a function is equal to: operators one after the other, and a factor after them.
+class Match(NamedTuple):
+    """Listed operators that equal a function.
 
     Attributes:
-        operators: the operators; none for the identity.
-        factor: what their output is multiplied with.
-        exactly: whether it is equal to rounding; else to one part in a million.
+        operators: the operators, one after the other; none for the identity.
+        factor: factor of their output.
+        exactly: whether they are equal up to rounding; otherwise to one part in a million.
     """
 
     operators: tuple[Operator, ...]
@@ -118,7 +125,7 @@ _SMOOTH = (
     listed.softplus(),
     _QUICK_GELU,
 )
-_NONE = (
+_NO_RECTIFIERS = (
     listed.SIGMOID,
     listed.HARD_SIGMOID,
     listed.TANH,
@@ -129,17 +136,17 @@ _NONE = (
 
 @lru_cache(maxsize=1)
 def _numbers() -> Tensor:
-    """Return the numbers that two functions are compared at: of all sizes, densest near 1."""
+    """Return the numbers at which two functions are compared: of all sizes, densest near 1."""
     positive = torch.cat([torch.logspace(-4, 4, 800), torch.linspace(0.005, 40, 2000)]).double()
     return torch.cat([positive, -positive, torch.zeros(1).double()])
 
 
-def known(function: Function, constants: tuple[float, ...] = ()) -> Known | None:
-    """Return what a function is equal to, if that is listed.
+def match_listed(function: Function, constants: tuple[float, ...] = ()) -> Match | None:
+    """Return the listed operators that equal a function; None if there are none.
 
     Args:
         function: of a double tensor.
-        constants: numbers that it is written with; near those it is looked at more closely.
+        constants: the numbers in its expression, near which it is compared more densely.
     """
     near = [
         sign * constant * (1 + step)
@@ -154,17 +161,17 @@ def known(function: Function, constants: tuple[float, ...] = ()) -> Known | None
         return None
     z, f = z[f.isfinite()], f[f.isfinite()]
 
-    def same(wanted: Tensor, tolerance: float) -> bool:
+    def equal(wanted: Tensor, tolerance: float) -> bool:
         size = z.abs().clamp(min=1) * max(1.0, float(f[z.abs() <= 1].abs().max()))
         return bool(((wanted - f).abs() <= tolerance * size).all())
 
     offset, factor = _at(function, 0.0), (_at(function, 1.0) - _at(function, -1.0)) / 2
-    if same(factor * z + offset, _ROUNDING):
-        return Known((_straight(factor, offset),) if (factor, offset) != (1, 0) else ())
+    if equal(factor * z + offset, _ROUNDING):
+        return Match((_straight_line(factor, offset),) if (factor, offset) != (1, 0) else ())
     for tolerance in (_ROUNDING, 1e-6):
         for operators, scale in _candidates(function):
-            if same(_through(operators, z) * scale, tolerance):
-                return Known(operators, scale, tolerance == _ROUNDING)
+            if equal(_through(operators, z) * scale, tolerance):
+                return Match(operators, scale, tolerance == _ROUNDING)
     return None
 
 
@@ -177,14 +184,14 @@ def _at(function: Function, z: float) -> float:
 
 
 def _through(operators: tuple[Operator, ...], z: Tensor) -> Tensor:
-    for one in operators:
-        assert isinstance(one, Rectifier | Pointwise)
-        z = one.function(z)
+    for operator in operators:
+        assert isinstance(operator, Rectifier | Pointwise)
+        z = operator.function(z)
     return z
 
 
-def _straight(factor: float, offset: float) -> Pointwise:
-    """Return a z + b, put together from what is not straight."""
+def _straight_line(factor: float, offset: float) -> Pointwise:
+    """Return a z + b."""
     return Pointwise(
         f"{factor:g} x + {offset:g}",
         lambda z: z * factor + offset,
@@ -194,44 +201,44 @@ def _straight(factor: float, offset: float) -> Pointwise:
 
 
 def _candidates(function: Function) -> Iterator[tuple[tuple[Operator, ...], float]]:
-    """Yield what a function may be equal to, with the factor, the plainest first."""
-    for one in (listed.SELU, *_NONE):
-        yield (one,), 1.0
+    """Yield operators that may equal a function, with their factor, the simplest first."""
+    for operator in (listed.SELU, *_NO_RECTIFIERS):
+        yield (operator,), 1.0
     low, high = (_at(function, z) for z in (-1e4, 1e4))
     low, high = (-inf if low == -1e4 else low), (inf if high == 1e4 else high)
     if low < high and (clamped := listed.clamped(low, high)):
         yield clamped, 1.0
     for outside in (1, -1):
         for inside in (1, -1):
-            turned = partial(_turned, function, outside, inside)
+            mirrored = partial(_mirrored, function, outside, inside)
             signs = () if inside == 1 else (listed.NEGATIVE,)
-            for operators, factor in _rectifiers(turned):
+            for operators, factor in _rectifiers(mirrored):
                 yield (*signs, *operators), outside * factor
 
 
-def _turned(function: Function, outside: int, inside: int, z: Tensor) -> Tensor:
+def _mirrored(function: Function, outside: int, inside: int, z: Tensor) -> Tensor:
     return outside * function(inside * z)
 
 
 def _rectifiers(function: Function) -> Iterator[tuple[tuple[Operator, ...], float]]:
-    """Yield rectifiers with a factor that makes them as large as the function for large values."""
-    far = 512.0  # as far as exp goes, nearly
+    """Yield rectifiers, with the factor that makes them as large as the function far from 0."""
+    far = 512.0  # exp is still finite here
     slope = _at(function, far) / far
     if not 1e-3 < slope < 1e6:
         return
     below, limit = -_at(function, -1.0) / slope, -_at(function, -far) / slope
     if abs(below) < 1:
         yield (listed.leaky(below) if below else listed.RELU,), slope
-    yield from (((one,), slope) for one in _SMOOTH)
+    yield from (((smooth,), slope) for smooth in _SMOOTH)
     if limit > 1e-6:
         yield (listed.elu(limit, 1.0, 1.0, "ELU"),), slope
         yield (listed.elu(limit, 1.0, 1 / limit, "CELU"),), slope
     yield (listed.RELU, listed.power(2)), slope / far
 
 
-def size_of(function: Function) -> float:
-    """Return what a function is multiplied with for large values; 1 where that has no limit."""
-    for z in (2.0**20, 2.0**9):  # where exp is infinite, or not yet
+def asymptotic_factor(function: Function) -> float:
+    """Return the limit of f(z) / z for large z; 1 if there is none, or if it is close to 1."""
+    for z in (2.0**20, 2.0**9):  # exp is infinite at the first, finite at the second
         near, far = _at(function, z / 2) / z * 2, _at(function, z) / z
         if isfinite(near) and isfinite(far):
             straight = 1e-3 < far < 1e6 and abs(far - near) < 0.01 * far

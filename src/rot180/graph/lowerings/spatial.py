@@ -1,4 +1,4 @@
-"""Calls on windows, rows and columns of maps: pooling, means, interpolation, padding."""
+"""Lowerings of pooling, means, interpolation and padding of maps."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,58 +12,63 @@ from torch.nn import functional as F
 from rot180.graph.box import Window
 from rot180.graph.lowerings.axes import averaged_axes, padded_axes, windows
 from rot180.graph.lowerings.by_autograd import by_autograd
-from rot180.graph.lowerings.fx_call import SAME, Call, Found, Reader, shape_of
+from rot180.graph.lowerings.fx_call import IDENTITY, FxCall, Lowered, Lowering, shape_of
 from rot180.graph.operators.layout import Channels, Reshape
 from rot180.graph.operators.operator import MAPS, Operator
-from rot180.graph.operators.pooling import AdaptiveMaxPool, MaxPool, Separable, matrix_of
+from rot180.graph.operators.pooling import AdaptiveMaxPool, MaxPool, SeparableLinear, as_matrix
 from rot180.graph.operators.reductions import Largest, Total
 
 aten = torch.ops.aten
 
 
-def max_pool(call: Call) -> Operator | None:
-    """Read max pooling of batches of maps."""
-    return MaxPool.read(call.given) if call.is_map() else None
+def max_pool(call: FxCall) -> Operator | None:
+    """Lower max pooling of batches of maps."""
+    return MaxPool.read(call.arguments) if call.is_map() else None
 
 
-def adaptive_max_pool(call: Call) -> Operator | None:
-    """Read adaptive max pooling; where all windows have one size, as any other."""
+def adaptive_max_pool(call: FxCall) -> Operator | None:
+    """Lower adaptive max pooling; with windows of one size it is max pooling."""
     size, out = shape_of(call.source)[2:], call["output_size"]
     if not call.is_map():
         return None
-    if any(one % two for one, two in zip(size, out, strict=True)):
+    if any(before % after for before, after in zip(size, out, strict=True)):
         return AdaptiveMaxPool((size[0], size[1]), (out[0], out[1]))
     kernel = (size[0] // out[0], size[1] // out[1])
     return MaxPool(Window(kernel, kernel, (0, 0), (1, 1)))
 
 
 def separable(
-    call: Call, name: str, along: Callable[[int, Tensor], Tensor], fill: float = 0.0
-) -> Found | None:
-    """Read a separable linear call: ``along(axis, x)`` is what it does along one axis, to maps x
-    (n, 1, size, 1).
+    call: FxCall, name: str, along: Callable[[int, Tensor], Tensor], fill: float = 0.0
+) -> Lowered | None:
+    """Lower a separable linear call.
+
+    Args:
+        call: the call.
+        name: name of the operator.
+        along: ``along(axis, x)`` returns what the call does along one axis to maps (n, 1, size, 1).
+        fill: the value of positions that take no input.
     """
     if not call.is_map():
         return None
     matrices: list[Tensor | None] = []
     for axis, size in enumerate(shape_of(call.source)[2:]):
-        matrix = matrix_of(lambda x, axis=axis: along(axis, x), size)
+        matrix = as_matrix(lambda x, axis=axis: along(axis, x), size)
         same = matrix.shape[0] == size and torch.equal(matrix, torch.eye(size).to(matrix))
         matrices.append(None if same else matrix)
     if matrices == [None, None]:
-        return SAME
-    return Found((Separable(name, matrices[0], matrices[1], fill),), call.results)
+        return IDENTITY
+    return Lowered((SeparableLinear(name, matrices[0], matrices[1], fill),), call.inputs)
 
 
-def average_pool(call: Call) -> Found | None:
-    """Read average pooling of maps, or along other axes."""
+def average_pool(call: FxCall) -> Lowered | None:
+    """Lower average pooling of maps, or along other axes."""
     if not call.is_map():
         return averaged_axes(call)
     return separable(call, "average pooling", windows(call, 2))
 
 
-def adaptive_average_pool(call: Call) -> Found | None:
-    """Read adaptive average pooling."""
+def adaptive_average_pool(call: FxCall) -> Lowered | None:
+    """Lower adaptive average pooling."""
     out = call["output_size"]
     return separable(
         call,
@@ -72,8 +77,8 @@ def adaptive_average_pool(call: Call) -> Found | None:
     )
 
 
-def total(call: Call) -> "Operator | Found | None":
-    """Read the sum or the mean along axes; of rows and columns of maps by a matrix each."""
+def total(call: FxCall) -> "Operator | Lowered | None":
+    """Lower the sum or the mean along axes; for rows and columns of maps by a matrix each."""
     before = shape_of(call.source)
     rank, means = len(before), call.target is aten.mean.dim
     axes = tuple(sorted(one % rank - rank for one in call["dim"] or range(rank)))
@@ -81,7 +86,7 @@ def total(call: Call) -> "Operator | Found | None":
         return by_autograd(call)
     keeps = bool(call.get("keepdim"))
     if call.is_map() and set(axes) <= set(MAPS):
-        found = separable(
+        lowered = separable(
             call,
             "mean" if means else "sum along axes",
             lambda axis, x: (
@@ -90,24 +95,28 @@ def total(call: Call) -> "Operator | Found | None":
                 else x
             ),
         )
-        assert found is not None
-        return found if keeps else _dropped(found, before, axes, call)
+        assert lowered is not None
+        return lowered if keeps else _dropped(lowered, before, axes, call)
     size = prod(before[axis] for axis in axes)
     factor = 1 / size if means else 1.0
     return Total(before[1:], axes, keeps, call.axes(call.source), factor)
 
 
-def _dropped(found: Found, before: tuple[int, ...], axes: tuple[int, ...], call: Call) -> Found:
-    """Drop axes that have size 1 after what was found."""
-    kept = list(before)
+def _dropped(
+    lowered: Lowered, before: tuple[int, ...], axes: tuple[int, ...], call: FxCall
+) -> Lowered:
+    """Return what was lowered, followed by dropping axes of size 1."""
+    sizes = list(before)
     for axis in axes:
-        kept[axis] = 1
-    where = call.axes(call.source)
-    return Found((*found.operators, Reshape(tuple(kept[1:]), call.shape[1:], where)), call.results)
+        sizes[axis] = 1
+    map_axes = call.axes(call.source)
+    return Lowered(
+        (*lowered.operators, Reshape(tuple(sizes[1:]), call.shape[1:], map_axes)), call.inputs
+    )
 
 
-def largest(call: Call) -> "Operator | Found | None":
-    """Read the largest value along an axis, or of whole maps: a max pooling, where it is one."""
+def largest(call: FxCall) -> "Operator | Lowered | None":
+    """Lower the largest value along an axis; along rows and columns it is a max pooling."""
     before = shape_of(call.source)
     rank, given = len(before), call["dim"]
     given = [given] if isinstance(given, int) else list(given) or list(range(rank))
@@ -115,32 +124,32 @@ def largest(call: Call) -> "Operator | Found | None":
     keeps = bool(call.get("keepdim"))
     if call.is_map() and set(axes) <= set(MAPS):
         kernel = tuple(before[axis] if axis in axes else 1 for axis in MAPS)
-        found = Found((MaxPool(Window(kernel, kernel, (0, 0), (1, 1))),), call.results)  # type: ignore[arg-type]
-        return found if keeps else _dropped(found, before, axes, call)
+        lowered = Lowered((MaxPool(Window(kernel, kernel, (0, 0), (1, 1))),), call.inputs)  # type: ignore[arg-type]
+        return lowered if keeps else _dropped(lowered, before, axes, call)
     if len(axes) == 1 and -rank not in axes:
         return Largest(axes[0], keeps, call.axes(call.source))
     return by_autograd(call)
 
 
-def interpolate(call: Call) -> Found | None:
-    """Read resizing by the nearest, bilinear or bicubic rule, with or without antialiasing."""
+def interpolate(call: FxCall) -> Lowered | None:
+    """Lower resizing by the nearest, bilinear or bicubic rule, with or without antialiasing."""
     size, factors = call.get("output_size"), call.get("scale_factors")
 
     def along(axis: int, x: Tensor) -> Tensor:
         given = {
-            **call.given,
+            **call.arguments,
             "input": x.expand(-1, -1, -1, 2),  # some rules take no map of one column
             "output_size": None if size is None else [size[axis], 2],
             "scale_factors": None if factors is None else [factors[axis], 1.0],
         }
-        found: Tensor = call.target(**given)
-        return found[..., :1]
+        lowered: Tensor = call.target(**given)
+        return lowered[..., :1]
 
     return separable(call, "interpolation", along)
 
 
-def pad(call: Call) -> "Operator | Found | None":
-    """Read padding with a constant, by reflection, circular, or by repeating the border."""
+def pad(call: FxCall) -> "Operator | Lowered | None":
+    """Lower padding with a constant, by reflection, circular, or by repeating the border."""
     amounts, mode, value = list(call["pad"]), call["mode"], call.get("value") or 0.0
     while len(amounts) > 2 and not any(amounts[-2:]):
         amounts = amounts[:-2]  # nothing is added along these axes
@@ -155,21 +164,21 @@ def pad(call: Call) -> "Operator | Found | None":
         sizes = [0, 0, *sides[axis]]
         return F.pad(x, sizes, mode) if mode != "constant" else F.pad(x, sizes)
 
-    found = separable(call, f"{mode} padding", along, value)
-    if found is None:
+    lowered = separable(call, f"{mode} padding", along, value)
+    if lowered is None:
         return None
     if not any(channels):
         zeros = mode == "constant" and not value and min(amounts) >= 0
-        if zeros and found.operators:
-            (whole,) = found.operators
-            assert isinstance(whole, Separable)
-            found = Found((replace(whole, zeros=(sides[0][0], sides[1][0])),), found.inputs)
-        return found
+        if zeros and lowered.operators:
+            (whole,) = lowered.operators
+            assert isinstance(whole, SeparableLinear)
+            lowered = Lowered((replace(whole, zeros=(sides[0][0], sides[1][0])),), lowered.inputs)
+        return lowered
     count = shape_of(call.source)[1]
     chosen = [-1] * max(channels[0], 0)
     chosen += range(max(-channels[0], 0), count - max(-channels[1], 0))
     more = Channels((*chosen, *[-1] * max(channels[1], 0)), count)
-    return Found((*found.operators, more), call.results)
+    return Lowered((*lowered.operators, more), call.inputs)
 
 
 FIRST_OF_SEVERAL = {
@@ -178,9 +187,9 @@ FIRST_OF_SEVERAL = {
     aten.adaptive_max_pool2d.default,
     aten.max.dim,
 }
-"""Operators with several outputs, of which the first is read as their only one."""
+"""Operators with several outputs that are lowered as if the first was the only one."""
 
-OF_MAPS = {
+MAP_CALLS = {
     aten.conv2d.default,
     aten.conv2d.padding,
     aten.conv_transpose2d.input,
@@ -197,9 +206,9 @@ OF_MAPS = {
     aten.upsample_bicubic2d.vec,
     aten._upsample_bicubic2d_aa.vec,
 }
-"""Calls whose input has rows and columns as its last axes, whatever it was before."""
+"""Calls that take the last axes of their input as rows and columns, whatever these were before."""
 
-SPATIAL: dict[Any, Reader] = {
+SPATIAL: dict[Any, Lowering] = {
     aten.max_pool2d.default: max_pool,
     aten.max_pool2d_with_indices.default: max_pool,
     aten.adaptive_max_pool2d.default: adaptive_max_pool,
@@ -219,4 +228,4 @@ SPATIAL: dict[Any, Reader] = {
     aten._upsample_bicubic2d_aa.vec: interpolate,
     aten.pad.default: pad,
 }
-"""Operator of the captured graph -> how it is read."""
+"""ATen operator -> its lowering."""

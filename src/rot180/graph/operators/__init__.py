@@ -1,1 +1,1 @@
-"""The operators: each knows its forward pass, its way back, and its reach."""
+"""The operators: each knows its forward pass, its backward pass and its input span."""

@@ -1,6 +1,6 @@
-"""Rectifiers of every kind, and functions of one number that are none.
+"""Rectifiers of every kind, and functions of one number that are no rectifiers.
 
-What ``deconvnet`` and ``guided`` do at a rectifier is said in :mod:`rot180.projection.rules`.
+The rules of ``deconvnet`` and ``guided`` for rectifiers are in :mod:`rot180.projection.rules`.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rot180.graph.operators.backward_kind import BY_DERIVATIVE, LINEAR, RECTIFIER, BackwardKind
-from rot180.graph.operators.operator import Kept, Looks, Operator, Part, Rules
+from rot180.graph.operators.operator import BackwardNeeds, MethodRules, Operator, Region, Saved
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,22 +20,22 @@ class Rectifier(Operator):
     """A function that lets positive values through and holds negative ones back, as ReLU does.
 
     Attributes:
-        name: which one, as PyTorch calls it.
+        name: its name in PyTorch.
         function: ``function(z, *parameters)`` is the output.
-        derived: ``derived(signal, kept, *parameters)`` is the signal times the derivative.
-        from_output: whether ``kept`` is the output rather than z.
-        parameters: of each channel, as in PReLU.
+        vjp: ``vjp(signal, saved, *parameters)`` is the signal times the derivative.
+        from_output: whether ``saved`` is the output rather than z.
+        parameters: parameters of each channel, as in PReLU.
     """
 
     name: str
     function: Callable[..., Tensor]
-    derived: Callable[..., Tensor]
+    vjp: Callable[..., Tensor]
     from_output: bool = False
     parameters: tuple[Tensor, ...] = ()
 
     @property
     def kind(self) -> str:
-        """What it is."""
+        """Name of the operator."""
         return f"rectifier ({self.name})"
 
     @property
@@ -51,61 +51,63 @@ class Rectifier(Operator):
         first, second = self.function(large.reshape(2, 1, 1, 1), *self.parameters)
         return bool((first == second).any())
 
-    def looks_at(self, method: str | None) -> Looks:
-        """The deconvnet looks at nothing; the others at the place of the derivative."""
+    def backward_needs(self, method: str | None) -> BackwardNeeds:
+        """The deconvnet needs nothing; the others need what the derivative is computed from."""
         if method == "deconvnet":
-            return Looks()
-        return Looks(inputs=not self.from_output, output=self.from_output)
+            return BackwardNeeds()
+        return BackwardNeeds(inputs=not self.from_output, output=self.from_output)
 
-    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
-        """Rectify."""
+    def forward(self, inputs: tuple[Tensor, ...], region: Region) -> tuple[Tensor, None]:
+        """Rectify, in place where that is allowed."""
         (z,) = inputs
-        if self.name == "ReLU" and part.spare:
+        if self.name == "ReLU" and region.may_overwrite_input:
             return z.clamp_(min=0), None
         return self.function(z, *self.parameters), None
 
-    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
-        """Leave it to the method."""
+    def backward(
+        self, signal: Tensor, saved: Saved, rules: MethodRules, region: Region
+    ) -> tuple[Tensor, ...]:
+        """Apply the rule of the method."""
 
-        def derived(signal: Tensor) -> Tensor:
-            at = kept.output if self.from_output else kept.inputs[0]
+        def vjp(signal: Tensor) -> Tensor:
+            at = saved.output if self.from_output else saved.inputs[0]
             assert at is not None
-            return self.derived(signal, at.expand_as(signal), *self.parameters)
+            return self.vjp(signal, at.expand_as(signal), *self.parameters)
 
-        return (rules.rectify(signal, derived, part.spare_signal),)
+        return (rules.rectify(signal, vjp, region.may_overwrite_signal),)
 
     def of_channels(self, channels: Tensor | slice) -> "Rectifier":
         """Return the rectifier of these channels for values of shape (channels, 1, h, w)."""
         if not self.parameters:
             return self
         chosen = tuple(
-            one if one.numel() == 1 else one.reshape(-1)[channels].reshape(-1, 1, 1, 1)
-            for one in self.parameters
+            values if values.numel() == 1 else values.reshape(-1)[channels].reshape(-1, 1, 1, 1)
+            for values in self.parameters
         )
-        return Rectifier(self.name, self.function, self.derived, self.from_output, chosen)
+        return Rectifier(self.name, self.function, self.vjp, self.from_output, chosen)
 
 
 @dataclass(frozen=True, eq=False)
 class Pointwise(Operator):
-    """A function of one number that is no rectifier: every method goes by its derivative.
+    """A function of one number that is no rectifier: every method uses its derivative.
 
     Attributes:
-        name: which one.
+        name: name of the function.
         function: ``function(z)`` is the output.
-        derived: ``derived(signal, kept)`` is the signal times the derivative.
-        from_output: whether ``kept`` is the output rather than z.
-        linear: whether the derivative is the same everywhere, so that nothing need be kept.
+        vjp: ``vjp(signal, saved)`` is the signal times the derivative.
+        from_output: whether ``saved`` is the output rather than z.
+        linear: whether the derivative is the same everywhere, so that nothing has to be saved.
     """
 
     name: str
     function: Callable[[Tensor], Tensor]
-    derived: Callable[[Tensor, Any], Tensor]
+    vjp: Callable[[Tensor, Any], Tensor]
     from_output: bool = False
     linear: bool = False
 
     @property
     def kind(self) -> str:
-        """What it is."""
+        """Name of the operator."""
         return self.name
 
     @property
@@ -113,20 +115,22 @@ class Pointwise(Operator):
         """By derivative, unless it is linear."""
         return LINEAR if self.linear else BY_DERIVATIVE
 
-    def looks_at(self, method: str | None) -> Looks:
-        """Every method looks at the place of the derivative."""
+    def backward_needs(self, method: str | None) -> BackwardNeeds:
+        """Every method needs what the derivative is computed from."""
         if self.linear:
-            return Looks()
-        return Looks(inputs=not self.from_output, output=self.from_output)
+            return BackwardNeeds()
+        return BackwardNeeds(inputs=not self.from_output, output=self.from_output)
 
-    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
-        """Compute it."""
+    def forward(self, inputs: tuple[Tensor, ...], region: Region) -> tuple[Tensor, None]:
+        """Compute the function."""
         return self.function(inputs[0]), None
 
-    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
-        """Multiply with the derivative."""
+    def backward(
+        self, signal: Tensor, saved: Saved, rules: MethodRules, region: Region
+    ) -> tuple[Tensor, ...]:
+        """Multiply by the derivative."""
         if self.linear:
-            return (self.derived(signal, None),)
-        at = kept.output if self.from_output else kept.inputs[0]
+            return (self.vjp(signal, None),)
+        at = saved.output if self.from_output else saved.inputs[0]
         assert at is not None
-        return (self.derived(signal, at.expand_as(signal)),)
+        return (self.vjp(signal, at.expand_as(signal)),)

@@ -1,4 +1,4 @@
-"""A function of one number as a list of calls, with its derivative."""
+"""Functions of one number that are a list of calls, with their derivatives."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,19 +9,19 @@ from torch import Tensor
 
 
 class Earlier(NamedTuple):
-    """Stands for an argument: the value of an earlier call, by its place; 0 is x itself."""
+    """Stands for an argument: the value of an earlier call, by its number; 0 is x itself."""
 
-    place: int
+    number: int
 
 
 class Parameter(NamedTuple):
-    """Stands for an argument: one of the parameters that differ from channel to channel."""
+    """Stands for an argument: a parameter that differs from channel to channel, by its number."""
 
-    place: int
+    number: int
 
 
 class Number(NamedTuple):
-    """Stands for an argument: a tensor of one number."""
+    """Stands for an argument: a tensor that holds one number."""
 
     value: float | bool
 
@@ -30,11 +30,11 @@ class Operation(NamedTuple):
     """One call of an expression.
 
     Attributes:
-        function: what is called.
-        arguments: what it is given; :class:`Earlier`, :class:`Parameter` and :class:`Number` stand
-            for tensors.
-        named: arguments that are given by name.
-        kinks: where the derivative is infinite, and taken as 0 instead; None: nowhere.
+        function: the function that is called.
+        arguments: its positional arguments; :class:`Earlier`, :class:`Parameter` and
+            :class:`Number` stand for tensors.
+        named: its keyword arguments.
+        kinks: the argument at which the derivative is infinite and taken as 0; None for none.
     """
 
     function: Callable[..., Tensor]
@@ -43,31 +43,31 @@ class Operation(NamedTuple):
     kinks: float | None = None
 
     def __call__(self, values: list[Tensor], parameters: tuple[Tensor, ...]) -> Tensor:
-        """Call it, given x and the values of the earlier calls."""
+        """Make the call, given x and the values of the earlier calls."""
         x = values[0]
 
-        def tensor(one: Any) -> Any:
-            match one:
-                case Earlier(place):
-                    return values[place]
-                case Parameter(place):
-                    return parameters[place].to(x)
+        def tensor(argument: Any) -> Any:
+            match argument:
+                case Earlier(number):
+                    return values[number]
+                case Parameter(number):
+                    return parameters[number].to(x)
                 case Number(value):
                     dtype = torch.bool if isinstance(value, bool) else x.dtype
                     return torch.full((), value, dtype=dtype, device=x.device)
-            return one
+            return argument
 
         return self.function(*map(tensor, self.arguments), **dict(self.named))
 
 
 @dataclass(frozen=True)
 class Expression:
-    """A function of one number, computed by one call after the other.
+    """A function of one number, computed by a sequence of calls.
 
-    Two are equal if they are written in the same way.
+    Two expressions are equal if their texts are.
 
     Attributes:
-        text: the calls in words, ``a = mul(x, 1.702); b = sigmoid(a); mul(x, b)``.
+        text: the calls in words, as in ``a = mul(x, 1.702); b = sigmoid(a); mul(x, b)``.
         calls: the calls; each may use x and the values of those before it.
         parameters: numbers that differ from channel to channel.
     """
@@ -77,46 +77,50 @@ class Expression:
     parameters: tuple[Tensor, ...] = field(default=(), compare=False, repr=False)
 
     def __call__(self, x: Tensor, *parameters: Tensor) -> Tensor:
-        """Return its values at each number of x."""
+        """Return the function's value for each number of x."""
         values = [x]
         for call in self.calls:
             values.append(call(values, parameters or self.parameters))
         return values[-1].to(x.dtype)
 
     def slope(self, x: Tensor, *parameters: Tensor) -> Tensor:
-        """Return its derivative at each number of x.
+        """Return the function's derivative for each number of x.
 
-        It is carried forwards from call to call, each call's own derivative being autograd's. That
-        differs from autograd of the whole only where a factor is infinite: where the other one is
-        0, so is their product. (``where(x > 0, x.sqrt(), 0)`` has the derivative 0 below zero, not
-        the NaN of the branch that is not taken.)
+        It is computed forwards from call to call, with each call's own derivative from autograd.
+        That differs from autograd of the whole function only where a factor is infinite: if the
+        other factor is 0, so is the product. (``where(x > 0, x.sqrt(), 0)`` has the derivative 0
+        below zero, not the NaN of the branch that is not taken.)
         """
         with torch.inference_mode(False), torch.enable_grad():
             parameters = tuple(one.clone() for one in parameters or self.parameters)
             values: list[Tensor] = [x.clone()]
             slopes: list[Tensor | None] = [torch.ones_like(x)]  # None: 0 everywhere
             for call in self.calls:
-                places = {one.place for one in call.arguments if isinstance(one, Earlier)}
-                moving = [one for one in sorted(places) if slopes[one] is not None]
-                given = list(values)
-                for one in moving:
-                    given[one] = values[one].detach().requires_grad_()
-                value = call(given, parameters)
-                slopes.append(self._carried(call, value, [(given[k], slopes[k]) for k in moving]))
+                used = {one.number for one in call.arguments if isinstance(one, Earlier)}
+                varying = [number for number in sorted(used) if slopes[number] is not None]
+                inputs = list(values)
+                for number in varying:
+                    inputs[number] = values[number].detach().requires_grad_()
+                value = call(inputs, parameters)
+                pairs = [(inputs[number], slopes[number]) for number in varying]
+                slopes.append(self._chain_rule(call, value, pairs))
                 values.append(value.detach())
         return torch.zeros_like(x) if slopes[-1] is None else slopes[-1].to(x.dtype)
 
-    def _carried(
-        self, call: Operation, value: Tensor, moving: list[tuple[Tensor, Any]]
+    def _chain_rule(
+        self, call: Operation, value: Tensor, pairs: list[tuple[Tensor, Any]]
     ) -> Tensor | None:
-        """Return the derivative of a call's value, given its arguments and their derivatives."""
+        """Return the derivative of a call's value, given its arguments with their derivatives."""
         if not value.requires_grad:
             return None
         own = torch.autograd.grad(
-            value, [one for one, _ in moving], torch.ones_like(value), materialize_grads=True
+            value,
+            [argument for argument, _ in pairs],
+            torch.ones_like(value),
+            materialize_grads=True,
         )
         total: Tensor | None = None
-        for (argument, slope), factor in zip(moving, own, strict=True):
+        for (argument, slope), factor in zip(pairs, own, strict=True):
             if call.kinks is not None:
                 factor = factor.masked_fill(argument == call.kinks, 0.0)
             product = (factor * slope).masked_fill((factor == 0) | (slope == 0), 0.0)
@@ -126,5 +130,5 @@ class Expression:
     def times_slope(self, signal: Tensor, x: Tensor, *parameters: Tensor) -> Tensor:
         """Return a signal times the derivative at x."""
         if not parameters and len(x) > 1 and x.stride(0) == 0:
-            x = x[:1]  # one image, which many signals go back through
+            x = x[:1]  # one image for many signals
         return signal * self.slope(x, *parameters)

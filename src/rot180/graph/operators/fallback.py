@@ -1,7 +1,7 @@
-"""Operators that are called as they stand in the graph: autograd differentiates them.
+"""Operators that run as calls of the graph, with a backward pass by autograd.
 
-Signals reach autograd contiguous, whatever their memory layout was, because PyTorch's own backward
-passes are not right for all layouts; and each such step is compared with finite differences when a
+Autograd gets contiguous signals, whatever their memory layout was, because PyTorch's own backward
+passes are not right for all layouts. Each such step is compared with finite differences when a
 network is captured (:mod:`rot180.graph.gradcheck`).
 """
 
@@ -20,28 +20,28 @@ from rot180.graph.operators.backward_kind import (
     UNTRUSTED,
     BackwardKind,
 )
-from rot180.graph.operators.operator import Kept, Looks, Operator, Part, Rules
+from rot180.graph.operators.operator import BackwardNeeds, MethodRules, Operator, Region, Saved
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Stands in the arguments of a call for one of its inputs."""
+    """Stands for an input among the arguments of a call."""
 
     number: int
 
 
 @dataclass(frozen=True, eq=False)
 class GraphCall:
-    """A call of the exported graph, of which everything is set but its inputs.
+    """A call of the exported graph with all arguments but the inputs.
 
     Attributes:
-        target: the operator of the graph.
-        name: its name there.
+        target: the ATen operator.
+        name: its name.
         args, kwargs: its arguments; a :class:`Slot` stands for an input.
-        inputs: the shape of each input in the call as it was exported, for one image. None: the
-            call takes the inputs of many images at once, one behind the other.
-        output: the shape of the output for one image, without the axis for the images.
-        item: which of several outputs it is; None: there is one.
+        inputs: the shape of each input in the call as it was exported, for one image; None if the
+            call takes many images at once, along the first axis.
+        output: the shape of the output for one image, without the batch axis.
+        item: which of several outputs it is; None where there is one output.
     """
 
     target: Callable[..., Any]
@@ -55,33 +55,33 @@ class GraphCall:
     def __call__(self, *values: Tensor) -> Tensor:
         """Return the output (n, ...) for inputs (n, ...)."""
         if self.inputs is None:
-            return self._called(values)
-        each = [
-            self._called(
+            return self._run(values)
+        outputs = [
+            self._run(
                 tuple(
-                    one[image : image + 1].reshape(shape)
-                    for one, shape in zip(values, self.inputs, strict=True)
+                    value[image : image + 1].reshape(shape)
+                    for value, shape in zip(values, self.inputs, strict=True)
                 )
             ).reshape(1, *self.output)
             for image in range(len(values[0]))
         ]
-        return each[0] if len(each) == 1 else torch.cat(each)
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
-    def _called(self, values: tuple[Tensor, ...]) -> Tensor:
+    def _run(self, values: tuple[Tensor, ...]) -> Tensor:
         args, kwargs = _filled((self.args, self.kwargs), values)
-        found = self.target(*args, **kwargs)
-        taken: Tensor = found if self.item is None else found[self.item]
-        return taken
+        outputs = self.target(*args, **kwargs)
+        output: Tensor = outputs if self.item is None else outputs[self.item]
+        return output
 
 
 def _filled(value: Any, values: tuple[Tensor, ...]) -> Any:
-    """Return arguments with the inputs in their places."""
+    """Return arguments with the inputs in place of their slots."""
     if isinstance(value, Slot):
         return values[value.number]
     if isinstance(value, tuple | list):
-        return [_filled(one, values) for one in value]
+        return [_filled(item, values) for item in value]
     if isinstance(value, dict):
-        return {name: _filled(one, values) for name, one in value.items()}
+        return {name: _filled(item, values) for name, item in value.items()}
     return value
 
 
@@ -93,14 +93,14 @@ def graph_call(
     output: tuple[int, ...],
     item: int | None = None,
 ) -> GraphCall:
-    """Return the call of a node; see :class:`GraphCall`. What is no input is a constant."""
-    slots = {one: Slot(number) for number, one in enumerate(inputs)}
+    """Return the call of a node; see :class:`GraphCall`. All but the inputs are constants."""
+    slots = {source: Slot(number) for number, source in enumerate(inputs)}
 
-    def set_to(one: fx.Node) -> Any:
-        return slots[one] if one in slots else constants[one.name]
+    def value_of(source: fx.Node) -> Any:
+        return slots[source] if source in slots else constants[source.name]
 
-    given: Any = fx.node.map_arg((node.args, node.kwargs), set_to)
-    args, kwargs = given
+    arguments: Any = fx.node.map_arg((node.args, node.kwargs), value_of)
+    args, kwargs = arguments
     return GraphCall(
         node.target,  # type: ignore[arg-type]
         str(node.target),
@@ -113,12 +113,12 @@ def graph_call(
 
 
 @dataclass(frozen=True, eq=False)
-class _Called(Operator):
-    """Base of operators that are called as they stand in the graph, and differentiated by autograd.
+class _CallOp(Operator):
+    """Base of the operators that run as calls of the graph, with a backward pass by autograd.
 
     Attributes:
-        call: the operator, its other arguments being set.
-        name: what it is.
+        call: takes the inputs and returns the output.
+        name: name of the operator.
     """
 
     call: Callable[..., Any]
@@ -126,30 +126,30 @@ class _Called(Operator):
 
     @property
     def kind(self) -> str:
-        """What it is."""
+        """Name of the operator."""
         return self.name
 
-    def looks_at(self, method: str | None) -> Looks:
-        """The derivative is taken at the inputs."""
-        return Looks(inputs=True)
+    def backward_needs(self, method: str | None) -> BackwardNeeds:
+        """The derivative is computed from the inputs."""
+        return BackwardNeeds(inputs=True)
 
-    def forward(self, inputs: tuple[Any, ...], part: Part) -> tuple[Any, None]:
-        """Call it."""
+    def forward(self, inputs: tuple[Any, ...], region: Region) -> tuple[Any, None]:
+        """Make the call."""
         return self.call(*inputs), None
 
     def backward(
-        self, signal: Tensor, kept: Kept, rules: Rules, part: Part
+        self, signal: Tensor, saved: Saved, rules: MethodRules, region: Region
     ) -> tuple[Tensor | None, ...]:
-        """Differentiate it at the kept inputs."""
-        return differentiated(self.call, signal, kept.inputs)
+        """Differentiate the call at the saved inputs."""
+        return vjp(self.call, signal, saved.inputs)
 
 
 @dataclass(frozen=True, eq=False)
-class Derived(_Called):
-    """A smooth operator that is known to be no rectifier: all methods go by its derivative.
+class AutogradOp(_CallOp):
+    """A smooth operator that is known to be no rectifier: every method uses its derivative.
 
-    Softmax, matrix products, the choice of the largest values, and the like. It is ``local`` where
-    it acts at each position by itself.
+    Examples are softmax, matrix products and the choice of the largest values. It is ``local``
+    where it acts on each position alone.
     """
 
     local: bool = False
@@ -161,11 +161,14 @@ class Derived(_Called):
 
 
 @dataclass(frozen=True, eq=False)
-class Unlisted(_Called):
-    """An operator that the table lacks: autograd takes the signal back, by the gradient only.
+class UnknownOp(_CallOp):
+    """An operator without a lowering: it has a backward pass for the gradient only, by autograd.
 
     Its derivative is known, but not what ``deconvnet`` or ``guided`` ought to do there (it might be
-    another kind of rectifier), and a guess would be wrong without anybody noticing.
+    another kind of rectifier), and nobody would notice a wrong guess.
+
+    Attributes:
+        where: the module, in words, for messages.
     """
 
     where: str
@@ -173,7 +176,7 @@ class Unlisted(_Called):
 
     @property
     def kind(self) -> str:
-        """What it is."""
+        """Name of the operator."""
         return f"other ({self.name})"
 
     @property
@@ -182,9 +185,9 @@ class Unlisted(_Called):
         return NOT_LISTED
 
     def backward(
-        self, signal: Tensor, kept: Kept, rules: Rules, part: Part
+        self, signal: Tensor, saved: Saved, rules: MethodRules, region: Region
     ) -> tuple[Tensor | None, ...]:
-        """Differentiate the operator at the kept inputs."""
+        """Differentiate the call at the saved inputs, if the method is the gradient."""
         if rules.backward != "gradient":
             raise Rot180Error(
                 f"The method '{rules.method}' is not defined for the operator {self.name}"
@@ -192,7 +195,7 @@ class Unlisted(_Called):
                 "below it."
             )
         try:
-            return super().backward(signal, kept, rules, part)
+            return super().backward(signal, saved, rules, region)
         except RuntimeError as error:
             raise Rot180Error(
                 f"Autograd cannot carry a signal back through {self.name}{self.where}: "
@@ -201,25 +204,25 @@ class Unlisted(_Called):
 
 
 @dataclass(frozen=True, eq=False)
-class OwnDerivative(Unlisted):
-    """A function whose backward pass its author has written, and which differs from its derivative.
+class CustomAutogradOp(UnknownOp):
+    """A function with a backward pass of its author's that differs from its derivative.
 
-    The gradient goes by what the author wrote; other methods are not defined.
+    The gradient uses the author's backward pass; no other method is defined.
     """
 
     @property
     def kind(self) -> str:
-        """What it is."""
+        """Name of the operator."""
         return f"own derivative ({self.name})"
 
 
 @dataclass(frozen=True, eq=False)
-class Mistrusted(_Called):
-    """An operator of which autograd's derivative is not that of finite differences.
+class UntrustedOp(_CallOp):
+    """An operator for which autograd's derivative disagrees with finite differences.
 
     Attributes:
-        where: the module, in words.
-        error: the relative difference that was found.
+        where: the module, in words, for messages.
+        error: the relative difference.
     """
 
     where: str
@@ -231,8 +234,10 @@ class Mistrusted(_Called):
         """Not right in PyTorch."""
         return UNTRUSTED
 
-    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
-        """Refuse."""
+    def backward(
+        self, signal: Tensor, saved: Saved, rules: MethodRules, region: Region
+    ) -> tuple[Tensor, ...]:
+        """Refuse every method."""
         raise Rot180Error(
             f"PyTorch's derivative of {self.name}{self.where} is not right: it differs from finite "
             f"differences by {self.error:.1%}. Choose a layer below it."
@@ -240,8 +245,8 @@ class Mistrusted(_Called):
 
 
 @dataclass(frozen=True, eq=False)
-class Discrete(_Called):
-    """An operator that gives whole numbers or truth values: no signal goes back from them."""
+class DiscreteOp(_CallOp):
+    """An operator that returns whole numbers or truth values, which pass no signal back."""
 
     local = False
 
@@ -250,40 +255,50 @@ class Discrete(_Called):
         """Whole numbers."""
         return DISCRETE
 
-    def looks_at(self, method: str | None) -> Looks:
+    def backward_needs(self, method: str | None) -> BackwardNeeds:
         """No method needs anything."""
-        return Looks()
+        return BackwardNeeds()
 
-    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[None, ...]:
-        """Return nothing for each input."""
-        return (None,) * len(part.needs)
+    def backward(
+        self, signal: Tensor, saved: Saved, rules: MethodRules, region: Region
+    ) -> tuple[None, ...]:
+        """Return no signal for any input."""
+        return (None,) * len(region.needs)
 
 
-def differentiated(
+def vjp(
     call: Callable[..., Any], signal: Tensor, inputs: tuple[Any, ...]
 ) -> tuple[Tensor | None, ...]:
-    """Return the signal times the derivative of a call at each of its inputs, by autograd.
+    """Return the vector-Jacobian product of a call for each of its inputs, by autograd.
 
-    Inputs and signals are made contiguous first. An input that takes no derivative, because it
-    holds whole numbers or because the output does not depend on it smoothly, gets None.
+    Inputs and signals are made contiguous first.
+
+    Args:
+        call: takes the inputs and returns the output.
+        signal: at the output; if the inputs are of one image, it may be many signals (k, ...).
+        inputs: where the derivative is taken.
+
+    Returns:
+        The signal at each input; None where the input takes no derivative, because it holds whole
+        numbers or because the output does not depend on it smoothly.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        taken = [
-            one.clone(memory_format=torch.contiguous_format).requires_grad_(
-                one.is_floating_point() or one.is_complex()
+        copies = [
+            value.clone(memory_format=torch.contiguous_format).requires_grad_(
+                value.is_floating_point() or value.is_complex()
             )
-            for one in inputs
+            for value in inputs
         ]
-        output = call(*taken)
-        wanted = [one for one in taken if one.requires_grad]
+        output = call(*copies)
+        wanted = [value for value in copies if value.requires_grad]
         if not wanted or not output.requires_grad:
-            return (None,) * len(taken)
-        # One image may take the signals of many features: each goes back by itself.
+            return (None,) * len(copies)
+        # The signals of many features may go back through one image: each goes by itself.
         each = [
             torch.autograd.grad(
-                output, wanted, one.contiguous(), retain_graph=True, materialize_grads=True
+                output, wanted, part.contiguous(), retain_graph=True, materialize_grads=True
             )
-            for one in torch.split(signal, len(output))
+            for part in torch.split(signal, len(output))
         ]
-    found = iter([torch.cat(parts) for parts in zip(*each, strict=True)])
-    return tuple(next(found) if one.requires_grad else None for one in taken)
+    signals = iter([torch.cat(parts) for parts in zip(*each, strict=True)])
+    return tuple(next(signals) if value.requires_grad else None for value in copies)

@@ -1,4 +1,4 @@
-"""An operator on maps, for values that hold several maps for each image."""
+"""Operators that act on each of several maps of an image."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -7,18 +7,27 @@ from torch import Tensor
 
 from rot180.graph.box import Span
 from rot180.graph.operators.backward_kind import BackwardKind
-from rot180.graph.operators.operator import MAPS, Axes, Kept, Looks, Nominal, Operator, Part, Rules
+from rot180.graph.operators.operator import (
+    MAPS,
+    Axes,
+    BackwardNeeds,
+    InteriorField,
+    MethodRules,
+    Operator,
+    Region,
+    Saved,
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Folded(Operator):
-    """An operator that takes the maps (n, m, c, h, w) of each image as images of their own.
+    """An operator that takes the m maps (n, m, c, h, w) of each image as images of their own.
 
-    That is what a model does that folds frames, windows or channels into its batch.
+    A model that folds frames, windows or channels into its batch does that.
 
     Attributes:
-        operator: what is done to each of the maps, (c, h, w).
-        count: m, the number of maps for each image.
+        operator: the operator on each map (c, h, w).
+        count: the number m of maps for each image.
     """
 
     operator: Operator
@@ -26,7 +35,7 @@ class Folded(Operator):
 
     @property
     def kind(self) -> str:
-        """What it is."""
+        """Name of the operator."""
         return self.operator.kind
 
     @property
@@ -41,7 +50,7 @@ class Folded(Operator):
 
     @property
     def switches(self) -> bool:  # type: ignore[override]
-        """Whether the operator leaves switches."""
+        """Whether the operator returns switches."""
         return self.operator.switches
 
     @property
@@ -49,40 +58,40 @@ class Folded(Operator):
         """Whether the operator is."""
         return self.operator.linear
 
-    def looks_at(self, method: str | None) -> Looks:
-        """Return what the operator looks at."""
-        return self.operator.looks_at(method)
+    def backward_needs(self, method: str | None) -> BackwardNeeds:
+        """Return what the operator needs."""
+        return self.operator.backward_needs(method)
 
-    def reach(self, axis: int, span: Span, sizes: tuple[int, ...]) -> tuple[Span, ...]:
-        """Return the operator's reach."""
-        return self.operator.reach(axis, span, sizes)
-
-    def nominal(self, axis: int) -> Nominal | None:
+    def input_span(self, axis: int, span: Span, sizes: tuple[int, ...]) -> tuple[Span, ...]:
         """Return the operator's."""
-        return self.operator.nominal(axis)
+        return self.operator.input_span(axis, span, sizes)
 
-    def situation(self, axis: int, span: Span) -> Hashable:
+    def interior_field(self, axis: int) -> InteriorField | None:
         """Return the operator's."""
-        return self.operator.situation(axis, span)
+        return self.operator.interior_field(axis)
 
-    def axes(self, before: tuple[Axes | None, ...]) -> Axes | None:
-        """Return those of maps."""
+    def alignment(self, axis: int, span: Span) -> Hashable:
+        """Return the operator's."""
+        return self.operator.alignment(axis, span)
+
+    def output_axes(self, input_axes: tuple[Axes | None, ...]) -> Axes | None:
+        """Return the axes of maps."""
         return MAPS
 
-    def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of as many maps."""
-        return (self.count, *self.operator.shape_after(shape[1:]))
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of all maps of an image."""
+        return (self.count, *self.operator.output_shape(shape[1:]))
 
-    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, Tensor | None]:
-        """Compute each map by itself."""
-        part = part._replace(spare=False)
-        output, switches = self.operator.forward((inputs[0].flatten(0, 1),), part)
-        return self._apart(output), None if switches is None else self._apart(switches)
+    def forward(self, inputs: tuple[Tensor, ...], region: Region) -> tuple[Tensor, Tensor | None]:
+        """Apply the operator to each map."""
+        region = region._replace(may_overwrite_input=False)
+        output, switches = self.operator.forward((inputs[0].flatten(0, 1),), region)
+        return self._unfolded(output), None if switches is None else self._unfolded(switches)
 
     def backward(
-        self, signal: Tensor, kept: Kept, rules: Rules, part: Part
+        self, signal: Tensor, saved: Saved, rules: MethodRules, region: Region
     ) -> tuple[Tensor | None, ...]:
-        """Carry the signal of each map back by itself."""
+        """Carry the signal of each map back on its own."""
         signals = len(signal)
 
         def folded(value: Tensor | None) -> Tensor | None:
@@ -90,15 +99,17 @@ class Folded(Operator):
                 return None
             return value.expand(signals, *value.shape[1:]).flatten(0, 1)
 
-        inputs = tuple(one.expand(signals, *one.shape[1:]).flatten(0, 1) for one in kept.inputs)
-        here = Kept(inputs, folded(kept.output), folded(kept.switches))
-        part = part._replace(spare_signal=False)
-        found = self.operator.backward(signal.flatten(0, 1), here, rules, part)
-        return tuple(None if one is None else self._apart(one) for one in found)
+        inputs = tuple(
+            value.expand(signals, *value.shape[1:]).flatten(0, 1) for value in saved.inputs
+        )
+        folded_saved = Saved(inputs, folded(saved.output), folded(saved.switches))
+        region = region._replace(may_overwrite_signal=False)
+        back = self.operator.backward(signal.flatten(0, 1), folded_saved, rules, region)
+        return tuple(None if at_input is None else self._unfolded(at_input) for at_input in back)
 
-    def _apart(self, value: Tensor) -> Tensor:
+    def _unfolded(self, value: Tensor) -> Tensor:
         return value.reshape(-1, self.count, *value.shape[1:])
 
-    def multiply_adds(self, part: Part) -> int:
+    def macs(self, region: Region) -> int:
         """Count the products for all maps."""
-        return self.count * self.operator.multiply_adds(part)
+        return self.count * self.operator.macs(region)

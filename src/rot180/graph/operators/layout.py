@@ -1,4 +1,4 @@
-"""Steps that move numbers without changing them: reshape, permute, concatenate, choose channels."""
+"""Operators that move numbers without changing them: reshape, permute, concatenate, select."""
 
 from dataclasses import dataclass
 from math import prod
@@ -11,14 +11,14 @@ from rot180.errors import Rot180Error
 from rot180.graph.box import Span
 from rot180.graph.operators.backward_kind import STOPPED, BackwardKind
 from rot180.graph.operators.operator import (
+    IDENTITY_FIELD,
     MAPS,
-    SAME_PLACE,
     Axes,
-    Kept,
-    Nominal,
+    InteriorField,
+    MethodRules,
     Operator,
-    Part,
-    Rules,
+    Region,
+    Saved,
 )
 
 Shape = tuple[int, ...]
@@ -26,70 +26,72 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class Reshape(Operator):
-    """Flatten, view, squeeze: the numbers of one image in another order of axes.
+    """Flatten, view, squeeze: the numbers of one image in another shape.
 
-    Where rows and columns come through as they are, as in a channel shuffle, parts of maps do.
+    If rows and columns stay as they are, as in a channel shuffle, it is local.
 
     Attributes:
         before, after: the shapes for one image, without the batch axis.
-        where: the axes of rows and columns before; None where there are none.
+        map_axes: the axes of rows and columns before; None where there are none.
     """
 
     before: Shape
     after: Shape
-    where: Axes | None = MAPS
+    map_axes: Axes | None = MAPS
     linear = True
 
     @property
     def kind(self) -> str:
-        """What it is."""
+        """Name of the operator."""
         return "reshape"
 
     @property
     def _axes_after(self) -> Axes | None:
-        """The axes of rows and columns afterwards, where they come through."""
-        if self.where is None:
+        """The axes of rows and columns afterwards; None if they do not stay as they are."""
+        if self.map_axes is None:
             return None
-        found = []
-        for axis in self.where:
-            place = len(self.before) + axis
-            behind = [
-                k
-                for k in range(len(self.after))
-                if self.after[k] == self.before[place]
-                and prod(self.after[:k]) == prod(self.before[:place])
+        axes = []
+        for axis in self.map_axes:
+            old = len(self.before) + axis
+            candidates = [
+                new
+                for new in range(len(self.after))
+                if self.after[new] == self.before[old]
+                and prod(self.after[:new]) == prod(self.before[:old])
             ]
-            if not behind:
+            if not candidates:
                 return None
-            found.append(behind[-1] - len(self.after))
-        return None if found[0] == found[1] else (found[0], found[1])
+            axes.append(candidates[-1] - len(self.after))
+        return None if axes[0] == axes[1] else (axes[0], axes[1])
 
     @property
     def local(self) -> bool:  # type: ignore[override]
-        """Whether rows and columns come through; maps that are made of a vector come as a whole."""
-        if self.where is None:
+        """Whether rows and columns stay as they are; a vector becomes whole maps."""
+        if self.map_axes is None:
             return len(self.after) != 3
         return self._axes_after is not None
 
-    def axes(self, before: tuple[Axes | None, ...]) -> Axes | None:
-        """Return where rows and columns have gone."""
+    def output_axes(self, input_axes: tuple[Axes | None, ...]) -> Axes | None:
+        """Return the new axes of rows and columns."""
         return self._axes_after
 
-    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
-        """Reshape each image of the batch by itself."""
+    def forward(self, inputs: tuple[Tensor, ...], region: Region) -> tuple[Tensor, None]:
+        """Reshape each image of the batch."""
         (a,) = inputs
-        return a.reshape(len(a), *self._cut(self.after, self._axes_after, part)), None
+        return a.reshape(len(a), *self._on_region(self.after, self._axes_after, region)), None
 
-    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
+    def backward(
+        self, signal: Tensor, saved: Saved, rules: MethodRules, region: Region
+    ) -> tuple[Tensor, ...]:
         """Undo it."""
-        where = self.where if self._axes_after else None
-        return (signal.reshape(len(signal), *self._cut(self.before, where, part)),)
+        axes = self.map_axes if self._axes_after else None
+        return (signal.reshape(len(signal), *self._on_region(self.before, axes, region)),)
 
-    def _cut(self, shape: Shape, axes: Axes | None, part: Part) -> Shape:
+    def _on_region(self, shape: Shape, axes: Axes | None, region: Region) -> Shape:
         if axes is None:
             return shape
         sizes = list(shape)
-        sizes[axes[0]], sizes[axes[1]] = part.out.height, part.out.width
+        sizes[axes[0]], sizes[axes[1]] = region.out.height, region.out.width
         return tuple(sizes)
 
 
@@ -99,117 +101,123 @@ class Permute(Operator):
 
     Attributes:
         order: the axes of the input, the batch axis first.
-        where: which of them, from the end, are rows and columns; None where there are none.
+        map_axes: the input's axes of rows and columns, counted from the end; None where there are
+            none.
     """
 
     order: tuple[int, ...]
-    where: Axes | None = MAPS
+    map_axes: Axes | None = MAPS
     linear = True
 
     @property
     def kind(self) -> str:
-        """What it is."""
+        """Name of the operator."""
         return "permute"
 
     @property
     def local(self) -> bool:  # type: ignore[override]
-        """Whether rows and columns are known; else maps that come out come as a whole."""
-        return self.where is not None or len(self.order) != 4
+        """Whether rows and columns are known; if not, maps in the output are whole maps."""
+        return self.map_axes is not None or len(self.order) != 4
 
-    def axes(self, before: tuple[Axes | None, ...]) -> Axes | None:
-        """Return where rows and columns have gone."""
-        (where,) = before
-        if where is None:
+    def output_axes(self, input_axes: tuple[Axes | None, ...]) -> Axes | None:
+        """Return the new axes of rows and columns."""
+        (axes,) = input_axes
+        if axes is None:
             return None
         rank = len(self.order)
-        rows, columns = (self.order.index(rank + one) - rank for one in where)
+        rows, columns = (self.order.index(rank + axis) - rank for axis in axes)
         return rows, columns
 
-    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
-        """Permute."""
+    def forward(self, inputs: tuple[Tensor, ...], region: Region) -> tuple[Tensor, None]:
+        """Permute the axes."""
         return inputs[0].permute(self.order), None
 
-    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
+    def backward(
+        self, signal: Tensor, saved: Saved, rules: MethodRules, region: Region
+    ) -> tuple[Tensor, ...]:
         """Undo it."""
-        undone = [self.order.index(axis) for axis in range(len(self.order))]
-        return (signal.permute(undone),)
+        inverse = [self.order.index(axis) for axis in range(len(self.order))]
+        return (signal.permute(inverse),)
 
 
 @dataclass(frozen=True, eq=False)
 class Concatenation(Operator):
-    """Values one behind the other along an axis (counted from the end), of the given sizes.
+    """Several terms joined along an axis.
 
     Attributes:
-        axis: which axis.
-        sizes: of each term along it, constants included.
-        where: the axes of rows and columns; None where there are none.
-        constants: for each term the constant that it is, for one image; None: it is an input.
+        axis: the axis, counted from the end.
+        sizes: the size of each term along it, constants included.
+        map_axes: the axes of rows and columns; None where there are none.
+        constants: for each term its value for one image, or None if it is an input; None if all
+            terms are inputs.
     """
 
     axis: int
     sizes: tuple[int, ...]
-    where: Axes | None = MAPS
+    map_axes: Axes | None = MAPS
     constants: tuple[Tensor | None, ...] | None = None
     linear = True
 
     @property
     def kind(self) -> str:
-        """What it is."""
+        """Name of the operator."""
         return "concatenation"
 
     @property
     def local(self) -> bool:  # type: ignore[override]
-        """Whether parts of maps can be joined; beside constants, whole maps are."""
-        return self.constants is None or self.where is None
+        """Whether regions can be joined; maps next to constants are joined as a whole."""
+        return self.constants is None or self.map_axes is None
 
     def _along(self, axis: int) -> bool:
-        return self.where is not None and self.where[axis] == self.axis
+        return self.map_axes is not None and self.map_axes[axis] == self.axis
 
-    def axes(self, before: tuple[Axes | None, ...]) -> Axes | None:
+    def output_axes(self, input_axes: tuple[Axes | None, ...]) -> Axes | None:
         """Return the same axes."""
-        return self.where
+        return self.map_axes
 
-    def reach(self, axis: int, span: Span, sizes: Shape) -> tuple[Span, ...]:
+    def input_span(self, axis: int, span: Span, sizes: Shape) -> tuple[Span, ...]:
         """Return the part of each term that falls into the span."""
         if not self._along(axis) or not self.local:
-            return super().reach(axis, span, sizes)
-        found, start = [], 0
+            return super().input_span(axis, span, sizes)
+        spans, start = [], 0
         for size in self.sizes:
-            found.append(Span(span.start - start, span.stop - start).clipped(size))
+            spans.append(Span(span.start - start, span.stop - start).clipped(size))
             start += size
-        return tuple(found)
+        return tuple(spans)
 
-    def nominal(self, axis: int) -> Nominal | None:
-        """Return the place itself; along the axis there is nothing of the kind."""
-        return None if self._along(axis) or not self.local else SAME_PLACE
+    def interior_field(self, axis: int) -> InteriorField | None:
+        """Return the identity; along the joined axis there is no such field."""
+        return None if self._along(axis) or not self.local else IDENTITY_FIELD
 
-    def situation(self, axis: int, span: Span) -> Span | None:
-        """Return the span itself along the axis."""
+    def alignment(self, axis: int, span: Span) -> Span | None:
+        """Return the span itself along the joined axis."""
         return span if self._along(axis) else None
 
-    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
-        """Concatenate."""
+    def forward(self, inputs: tuple[Tensor, ...], region: Region) -> tuple[Tensor, None]:
+        """Concatenate the terms."""
         if self.constants is None:
             return torch.cat(inputs, self.axis), None
-        images, results = len(inputs[0]), iter(inputs)
+        images, rest = len(inputs[0]), iter(inputs)
         terms = [
-            next(results) if one is None else one.expand(images, *one.shape)
-            for one in self.constants
+            next(rest) if constant is None else constant.expand(images, *constant.shape)
+            for constant in self.constants
         ]
         return torch.cat(terms, self.axis), None
 
-    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
-        """Cut the signal; what comes to a constant goes no further."""
+    def backward(
+        self, signal: Tensor, saved: Saved, rules: MethodRules, region: Region
+    ) -> tuple[Tensor, ...]:
+        """Split the signal; the part of a constant is dropped."""
         sizes = list(self.sizes)
         for axis in (0, 1):
             if self._along(axis) and self.constants is None:
-                spans = [(one.columns if axis else one.rows) for one in part.needs]
-                sizes = [one.size for one in spans]
+                spans = [(need.columns if axis else need.rows) for need in region.needs]
+                sizes = [span.size for span in spans]
         each = torch.split(signal, sizes, self.axis)
         if self.constants is None:
             return tuple(each)
         return tuple(
-            one for one, constant in zip(each, self.constants, strict=True) if constant is None
+            term for term, constant in zip(each, self.constants, strict=True) if constant is None
         )
 
 
@@ -217,51 +225,51 @@ class Concatenation(Operator):
 class Channels(Operator):
     """Some positions along an axis in some order, as a slice, a split or an index takes them.
 
-    The axis is usually that of the channels. Along rows or columns, whole maps are taken.
+    The axis is usually that of the channels. Along rows or columns it takes whole maps.
 
     Attributes:
-        chosen: for each position of the output the input's; -1 for one of zeros.
-        channels: how many the input has.
-        axis: which axis, counted from the end.
-        where: the axes of rows and columns; None where there are none.
+        chosen: for each position of the output, the number of the input's; -1 stands for zeros.
+        channels: number of positions of the input.
+        axis: the axis, counted from the end.
+        map_axes: the axes of rows and columns; None where there are none.
     """
 
     chosen: tuple[int, ...]
     channels: int
     axis: int = -3
-    where: Axes | None = MAPS
+    map_axes: Axes | None = MAPS
     linear = True
 
     @property
     def kind(self) -> str:
-        """What it is."""
+        """Name of the operator."""
         return "choice of channels"
 
     @property
     def local(self) -> bool:  # type: ignore[override]
         """Whether rows and columns stay as they are."""
-        return self.where is None or self.axis not in self.where
+        return self.map_axes is None or self.axis not in self.map_axes
 
-    def axes(self, before: tuple[Axes | None, ...]) -> Axes | None:
+    def output_axes(self, input_axes: tuple[Axes | None, ...]) -> Axes | None:
         """Return the same axes."""
-        return self.where
+        return self.map_axes
 
     @property
-    def _run(self) -> bool:
-        """Whether the chosen ones follow one another."""
+    def _contiguous(self) -> bool:
+        """Whether the chosen positions follow one another."""
         first = self.chosen[0]
         return first >= 0 and self.chosen == tuple(range(first, first + len(self.chosen)))
 
-    def shape_after(self, shape: Shape) -> Shape:
-        """Return as many channels as are chosen."""
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return the shape with as many positions as are chosen."""
         sizes = list(shape)
         sizes[self.axis] = len(self.chosen)
         return tuple(sizes)
 
-    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
-        """Take them."""
+    def forward(self, inputs: tuple[Tensor, ...], region: Region) -> tuple[Tensor, None]:
+        """Take the chosen positions."""
         (a,) = inputs
-        if self._run:
+        if self._contiguous:
             return a.narrow(self.axis, self.chosen[0], len(self.chosen)), None
         index = torch.tensor(self.chosen, device=a.device)
         if min(self.chosen) < 0:
@@ -269,34 +277,36 @@ class Channels(Operator):
             index = index % (self.channels + 1)
         return a.index_select(self.axis, index), None
 
-    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
-        """Put each back in its place; a channel that is taken twice gets the sum."""
-        if self._run:
-            behind = self.channels - self.chosen[-1] - 1
-            return (self._padded(signal, self.chosen[0], behind),)
+    def backward(
+        self, signal: Tensor, saved: Saved, rules: MethodRules, region: Region
+    ) -> tuple[Tensor, ...]:
+        """Put each signal back at its position; a position that is chosen twice gets the sum."""
+        if self._contiguous:
+            after = self.channels - self.chosen[-1] - 1
+            return (self._padded(signal, self.chosen[0], after),)
         index = torch.tensor(self.chosen, device=signal.device) % (self.channels + 1)
         sizes = list(signal.shape)
         sizes[self.axis] = self.channels + 1
         back = signal.new_zeros(sizes).index_add_(self.axis, index, signal)
         return (back.narrow(self.axis, 0, self.channels),)
 
-    def _padded(self, a: Tensor, before: int, behind: int) -> Tensor:
-        """Put zeros before and behind along the axis."""
-        return F.pad(a, (*[0] * (-2 * self.axis - 2), before, behind))
+    def _padded(self, a: Tensor, before: int, after: int) -> Tensor:
+        """Return values with zeros before and after them along the axis."""
+        return F.pad(a, (*[0] * (-2 * self.axis - 2), before, after))
 
 
 @dataclass(frozen=True, eq=False)
 class Relabelled(Operator):
-    """The same numbers, of which other axes are rows and columns from here on.
+    """The same numbers, with other axes as rows and columns from here on.
 
-    It takes and gives whole maps: what were no rows, or other ones, cannot be cut by these.
+    It takes and gives whole maps: regions of the new rows are no regions of the old ones.
 
     Attributes:
-        where: the axes of rows and columns from here on; None: there are none.
-        before, after: the shapes for one image, which differ in axes of size 1 at most.
+        map_axes: the axes of rows and columns from here on; None where there are none.
+        before, after: the shapes for one image; they differ at most in axes of size 1.
     """
 
-    where: Axes | None
+    map_axes: Axes | None
     before: Shape
     after: Shape
     local = False
@@ -304,33 +314,35 @@ class Relabelled(Operator):
 
     @property
     def kind(self) -> str:
-        """What it is."""
+        """Name of the operator."""
         return "relabelled axes"
 
-    def axes(self, before: tuple[Axes | None, ...]) -> Axes | None:
-        """Return the new ones."""
-        return self.where
+    def output_axes(self, input_axes: tuple[Axes | None, ...]) -> Axes | None:
+        """Return the new axes."""
+        return self.map_axes
 
-    def shape_after(self, shape: Shape) -> Shape:
+    def output_shape(self, shape: Shape) -> Shape:
         """Return the new shape."""
         return self.after
 
-    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
-        """Hand the numbers on."""
+    def forward(self, inputs: tuple[Tensor, ...], region: Region) -> tuple[Tensor, None]:
+        """Return the same numbers."""
         return inputs[0].reshape(len(inputs[0]), *self.after), None
 
-    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
-        """Hand the signal back."""
+    def backward(
+        self, signal: Tensor, saved: Saved, rules: MethodRules, region: Region
+    ) -> tuple[Tensor, ...]:
+        """Return the same signal."""
         return (signal.reshape(len(signal), *self.before),)
 
 
 @dataclass(frozen=True, eq=False)
 class Detach(Operator):
-    """``x.detach()``: the author's word that nothing goes back here."""
+    """``x.detach()``: the author of the model wants no signal to go back here."""
 
     @property
     def kind(self) -> str:
-        """What it is."""
+        """Name of the operator."""
         return "detach"
 
     @property
@@ -338,12 +350,14 @@ class Detach(Operator):
         """Stopped."""
         return STOPPED
 
-    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
-        """Hand the input on."""
+    def forward(self, inputs: tuple[Tensor, ...], region: Region) -> tuple[Tensor, None]:
+        """Return the input."""
         return inputs[0], None
 
-    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[None, ...]:
-        """Stop the gradient, as autograd does; no other method is defined."""
+    def backward(
+        self, signal: Tensor, saved: Saved, rules: MethodRules, region: Region
+    ) -> tuple[None, ...]:
+        """Stop the gradient, as autograd does; other methods are not defined."""
         if rules.backward != "gradient":
             raise Rot180Error(
                 f"The model calls detach(), where the method '{rules.method}' is not defined. Use "
@@ -354,7 +368,7 @@ class Detach(Operator):
 
 @dataclass(frozen=True, eq=False)
 class Conversion(Operator):
-    """Conversion of floating-point numbers to another type: the identity, but for rounding.
+    """Conversion of floating-point numbers to another type: the identity, apart from rounding.
 
     Attributes:
         before, after: the types.
@@ -366,13 +380,15 @@ class Conversion(Operator):
 
     @property
     def kind(self) -> str:
-        """What it is."""
+        """Name of the operator."""
         return "conversion"
 
-    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
+    def forward(self, inputs: tuple[Tensor, ...], region: Region) -> tuple[Tensor, None]:
         """Convert the numbers."""
         return inputs[0].to(self.after), None
 
-    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
+    def backward(
+        self, signal: Tensor, saved: Saved, rules: MethodRules, region: Region
+    ) -> tuple[Tensor, ...]:
         """Convert the signal back."""
         return (signal.to(self.before),)

@@ -1,4 +1,4 @@
-"""Normalisation: by stored statistics, and by those of the values themselves."""
+"""Normalisation by stored statistics, and by the statistics of the values themselves."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rot180.graph.operators.backward_kind import BY_DERIVATIVE, BackwardKind
-from rot180.graph.operators.operator import Axes, Kept, Looks, Operator, Part, Rules
+from rot180.graph.operators.operator import (
+    Axes,
+    BackwardNeeds,
+    MethodRules,
+    Operator,
+    Region,
+    Saved,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +26,7 @@ class BatchNorm(Operator):
     The channels are axis 1 of an input (n, c, ...) of any rank.
 
     Attributes:
-        weight, bias, mean, variance: for each channel (c).
+        weight, bias, mean, variance: one number for each channel (c).
         eps: added to the variance.
         local: whether axis 1 is neither rows nor columns.
     """
@@ -30,13 +37,13 @@ class BatchNorm(Operator):
     variance: Tensor
     eps: float
     local: bool = True
-    fresh = True
-    fresh_back = True
+    allocates_output = True
+    allocates_signal = True
     linear = True
 
     @classmethod
     def read(cls, given: Mapping[str, Any], local: bool = True) -> "BatchNorm":
-        """Read ``aten.batch_norm``, one in evaluation mode, or ``aten.instance_norm``."""
+        """Return that of ``aten.batch_norm`` in evaluation mode, or ``aten.instance_norm``."""
         return cls(
             given["weight"],
             given["bias"],
@@ -48,89 +55,91 @@ class BatchNorm(Operator):
 
     @property
     def kind(self) -> str:
-        """What it is."""
+        """Name of the operator."""
         return "batch norm"
 
-    def axes(self, before: tuple[Axes | None, ...]) -> Axes | None:
-        """Return the input's: nothing moves."""
-        return before[0]
+    def output_axes(self, input_axes: tuple[Axes | None, ...]) -> Axes | None:
+        """Return the input's axes: nothing moves."""
+        return input_axes[0]
 
     def factor(self) -> Tensor:
-        """Return what each channel is multiplied with."""
+        """Return the factor of each channel (c)."""
         factor = torch.rsqrt(self.variance + self.eps)
         return factor if self.weight is None else factor * self.weight
 
-    def merged(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    def fold_into(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return kernel (o, ...) and bias (o) of a convolution followed by this normalisation."""
         factor = self.factor()
         offset = -self.mean if bias is None else bias - self.mean
         offset = offset * factor
         offset = offset if self.bias is None else offset + self.bias
-        turned = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
-        return turned.to(weight.dtype), offset.to(weight.dtype)
+        scaled = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
+        return scaled.to(weight.dtype), offset.to(weight.dtype)
 
-    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
-        """Normalise."""
+    def forward(self, inputs: tuple[Tensor, ...], region: Region) -> tuple[Tensor, None]:
+        """Normalise the values."""
         (z,) = inputs
         out = F.batch_norm(z, self.mean, self.variance, self.weight, self.bias, False, 0, self.eps)
         return out, None
 
-    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
+    def backward(
+        self, signal: Tensor, saved: Saved, rules: MethodRules, region: Region
+    ) -> tuple[Tensor, ...]:
         """Multiply each channel by its factor."""
         factor = self.factor().to(signal.dtype)
         return (signal * factor.reshape(1, -1, *[1] * (signal.ndim - 2)),)
 
 
 @dataclass(frozen=True, eq=False)
-class FrozenNorm:
-    """A normalisation that was written as a factor and an offset (c, 1, 1) for each channel."""
+class ChannelAffine:
+    """A factor and an offset (c, 1, 1) for each channel: a normalisation that is written out."""
 
     factor: Tensor
     offset: Tensor
 
-    def merged(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    def fold_into(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return kernel (o, ...) and bias (o) of a convolution followed by this normalisation."""
         factor, offset = self.factor.flatten(), self.offset.flatten()
         offset = offset if bias is None else offset + bias * factor
         return weight * factor.reshape(-1, *[1] * (weight.ndim - 1)), offset
 
 
-class OwnNorm(Operator):
-    """Base of normalisation by the values' own statistics, image by image.
+class OwnStatisticsNorm(Operator):
+    """Base of the normalisations by the values' own statistics, image by image.
 
-    Every method goes through it by its derivative, which is computed here in plain arithmetic:
-    PyTorch's own backward passes take some signals for another layout than they have in memory.
-    A signal may have more images (k, ...) than the values (1, ...), which it meets by broadcasting.
+    Every method uses the derivative. It is computed here in plain arithmetic, because PyTorch's
+    own backward passes mistake the memory layout of some signals. There may be many signals
+    (k, ...) for the values (1, ...) of one image, which are broadcast.
     """
 
-    fresh = True
-    fresh_back = True
+    allocates_output = True
+    allocates_signal = True
 
     @property
     def backward_kind(self) -> BackwardKind:
         """By derivative."""
         return BY_DERIVATIVE
 
-    def looks_at(self, method: str | None) -> Looks:
-        """Every method looks at what was normalised."""
-        return Looks(inputs=True)
+    def backward_needs(self, method: str | None) -> BackwardNeeds:
+        """Every method needs the values before the normalisation."""
+        return BackwardNeeds(inputs=True)
 
-    def axes(self, before: tuple[Axes | None, ...]) -> Axes | None:
-        """Return the input's: nothing moves."""
-        return before[0]
+    def output_axes(self, input_axes: tuple[Axes | None, ...]) -> Axes | None:
+        """Return the input's axes: nothing moves."""
+        return input_axes[0]
 
 
 @dataclass(frozen=True, eq=False)
-class LayerNorm(OwnNorm):
-    """Normalisation over the last axes: layer norm, or RMS norm, which takes no mean away.
+class LayerNorm(OwnStatisticsNorm):
+    """Normalisation over the last axes: layer norm, or RMS norm, which subtracts no mean.
 
     Attributes:
-        shape: of the axes that are normalised.
-        weight, bias: of that shape; RMS norm has no bias.
+        shape: sizes of the normalised axes.
+        weight, bias: tensors of that shape; RMS norm has no bias.
         eps: added to the variance, or to the mean of the squares.
         local: whether rows and columns are not among the axes.
-        centred: whether the mean is taken away (Ba, Kiros & Hinton 2016, eq. 3); RMS norm divides
-            by the root of the mean square alone (Zhang & Sennrich 2019, eq. 4).
+        centred: whether the mean is subtracted (Ba, Kiros & Hinton 2016, eq. 3); RMS norm only
+            divides by the root of the mean square (Zhang & Sennrich 2019, eq. 4).
     """
 
     shape: tuple[int, ...]
@@ -142,33 +151,35 @@ class LayerNorm(OwnNorm):
 
     @property
     def kind(self) -> str:
-        """What it is."""
+        """Name of the operator."""
         return "layer norm" if self.centred else "RMS norm"
 
-    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
-        """Normalise."""
+    def forward(self, inputs: tuple[Tensor, ...], region: Region) -> tuple[Tensor, None]:
+        """Normalise the values."""
         (z,) = inputs
         if self.centred:
             return F.layer_norm(z, self.shape, self.weight, self.bias, self.eps), None
         out, _ = _normalised(z, len(self.shape), self.eps, False)
         return (out if self.weight is None else out * self.weight), None
 
-    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
-        """Multiply with the derivative."""
+    def backward(
+        self, signal: Tensor, saved: Saved, rules: MethodRules, region: Region
+    ) -> tuple[Tensor, ...]:
+        """Multiply by the derivative."""
         s = signal if self.weight is None else signal * self.weight
-        return (_derived(s, kept.inputs[0], len(self.shape), self.eps, self.centred),)
+        return (_vjp(s, saved.inputs[0], len(self.shape), self.eps, self.centred),)
 
 
 @dataclass(frozen=True, eq=False)
-class GroupNorm(OwnNorm):
-    """Normalisation of groups of channels (axis 1) over all axes behind: group and instance norm.
+class GroupNorm(OwnStatisticsNorm):
+    """Normalisation of groups of channels (axis 1) with all axes after: group and instance norm.
 
     A group of instance norm is one channel (Wu & He 2018, section 3.1).
 
     Attributes:
-        name: which one.
-        groups: how many, of equal size.
-        weight, bias: for each channel (c).
+        name: "group norm" or "instance norm".
+        groups: number of groups, which have equal sizes.
+        weight, bias: one number for each channel (c).
         eps: added to the variance.
         local: whether there are no rows and columns.
     """
@@ -182,20 +193,22 @@ class GroupNorm(OwnNorm):
 
     @property
     def kind(self) -> str:
-        """What it is."""
+        """Name of the operator."""
         return self.name
 
-    def forward(self, inputs: tuple[Tensor, ...], part: Part) -> tuple[Tensor, None]:
-        """Normalise."""
+    def forward(self, inputs: tuple[Tensor, ...], region: Region) -> tuple[Tensor, None]:
+        """Normalise the values."""
         return torch.group_norm(inputs[0], self.groups, self.weight, self.bias, self.eps), None
 
-    def backward(self, signal: Tensor, kept: Kept, rules: Rules, part: Part) -> tuple[Tensor, ...]:
-        """Multiply with the derivative, group by group."""
-        s, apart = signal, (self.groups, -1)
+    def backward(
+        self, signal: Tensor, saved: Saved, rules: MethodRules, region: Region
+    ) -> tuple[Tensor, ...]:
+        """Multiply by the derivative, group by group."""
+        s, grouped = signal, (self.groups, -1)
         if self.weight is not None:
             s = signal * self.weight.reshape(-1, *[1] * (signal.ndim - 2))
-        s, z = torch.unflatten(s, 1, apart), torch.unflatten(kept.inputs[0], 1, apart)
-        return (_derived(s, z, z.ndim - 2, self.eps).flatten(1, 2),)
+        s, z = torch.unflatten(s, 1, grouped), torch.unflatten(saved.inputs[0], 1, grouped)
+        return (_vjp(s, z, z.ndim - 2, self.eps).flatten(1, 2),)
 
 
 def _normalised(z: Tensor, last: int, eps: float, centred: bool) -> tuple[Tensor, Tensor]:
@@ -206,12 +219,12 @@ def _normalised(z: Tensor, last: int, eps: float, centred: bool) -> tuple[Tensor
     return z * factor, factor
 
 
-def _derived(s: Tensor, z: Tensor, last: int, eps: float, centred: bool = True) -> Tensor:
+def _vjp(s: Tensor, z: Tensor, last: int, eps: float, centred: bool = True) -> Tensor:
     """Return a signal s (k, ...) times the derivative of normalising z over so many last axes.
 
-    With x^ the normalised values that is (s - mean(s) - x^ mean(s x^)) / deviation (Ioffe &
-    Szegedy 2015, section 3, their three steps put together). The middle term is the derivative of
-    the mean, and is missing where none is taken away.
+    With the normalised values x^ that is (s - mean(s) - x^ mean(s x^)) / deviation (Ioffe &
+    Szegedy 2015, section 3, their three steps together). The second term is the derivative of the
+    mean; it is missing where no mean is subtracted.
     """
     axes = tuple(range(-last, 0))
     normal, factor = _normalised(z, last, eps, centred)

@@ -1,17 +1,16 @@
-"""What every operator of a captured network answers, and the words for it.
+"""The interface of an operator of a captured network, and the types in it.
 
-An operator of the captured graph is read (see :mod:`rot180.graph.lowerings`) into one of the
-classes of this package. Each answers three questions, and everything else in rot180 follows from
-the answers:
+A call of the captured graph is lowered (see :mod:`rot180.graph.lowerings`) to one of the classes of
+this package. Each gives three answers, and everything else in rot180 follows from them:
 
-- ``forward(inputs, part)`` gives the output on a part of its map;
-- ``backward(signal, kept, rules, part)`` carries a signal on that part back to each input, where
-  the ``rules`` say what happens at a rectifier and at a maximum;
-- ``reach(axis, span, sizes)`` tells which span of each input a span of the output depends on.
+- ``forward(inputs, region)`` returns the output on a region of its map;
+- ``backward(signal, saved, rules, region)`` carries a signal on that region back to each input; the
+  ``rules`` of the method decide at rectifiers and at maxima;
+- ``input_span(axis, span, sizes)`` returns the span of each input that a span of the output needs.
 
-A whole map is a part like any other. On the way back a bias takes no part: a signal goes through
-the linear part of a step only. The signals may be more than the images of the forward pass, if
-that was one image: then all of them go back through it.
+A whole map is a region like any other. Constants such as a bias have no part in the backward pass:
+a signal goes through the linear part of a step only. If the forward pass was that of one image,
+there may be many signals; then all of them go back through that one image.
 """
 
 from abc import ABC, abstractmethod
@@ -31,8 +30,8 @@ MAPS: Axes = (-2, -1)
 """The axes of PyTorch's usual layout."""
 
 
-class Margins(NamedTuple):
-    """By how many rows and columns a step looks beyond the edges of an input."""
+class Padding(NamedTuple):
+    """By how many rows and columns a step reaches beyond the edges of an input."""
 
     top: int
     left: int
@@ -40,49 +39,49 @@ class Margins(NamedTuple):
     right: int
 
 
-NO_MARGINS = Margins(0, 0, 0, 0)
+NO_PADDING = Padding(0, 0, 0, 0)
 
 
-class Part(NamedTuple):
-    """The part of its maps that a step is computed on.
+class Region(NamedTuple):
+    """The region of its maps that a step is computed on.
 
     Attributes:
         out: the box of the output.
-        needs: for each input the box that it is given, which lies inside its map.
-        margins: for each input how far the step looks beyond the edges of its map there.
-        spare: whether the first input may be overwritten.
-        spare_signal: whether the signal that arrives may be.
+        needs: for each input, the box that the step is given; it lies inside the input's map.
+        padding: for each input, how far the step reaches beyond the edges of the map there.
+        may_overwrite_input: whether the first input may be overwritten.
+        may_overwrite_signal: whether the signal that arrives may be overwritten.
     """
 
     out: Box
     needs: tuple[Box, ...]
-    margins: tuple[Margins, ...]
-    spare: bool = False
-    spare_signal: bool = False
+    padding: tuple[Padding, ...]
+    may_overwrite_input: bool = False
+    may_overwrite_signal: bool = False
 
 
-class Kept(NamedTuple):
-    """What a forward pass left for the way back through one step, on the part in question."""
+class Saved(NamedTuple):
+    """The tensors of the forward pass that one step's backward pass needs, on its region."""
 
     inputs: tuple[Tensor, ...] = ()
     output: Tensor | None = None
     switches: Tensor | None = None
 
 
-NOTHING_KEPT = Kept()
+NOTHING_SAVED = Saved()
 
 
-class Looks(NamedTuple):
-    """What of its forward pass an operator looks at on the way back."""
+class BackwardNeeds(NamedTuple):
+    """Which forward tensors the operator's backward pass needs."""
 
     inputs: bool = False
     output: bool = False
 
 
-class Nominal(NamedTuple):
-    """The reach far from every border: output y sees inputs from scale y + low, to scale y + high.
+class InteriorField(NamedTuple):
+    """The input span of one output position, far from every border.
 
-    ``high`` is exclusive, as the end of a span is.
+    Output y needs the inputs from scale y + low up to, but not including, scale y + high.
     """
 
     scale: Fraction
@@ -90,12 +89,13 @@ class Nominal(NamedTuple):
     high: Fraction
 
 
-SAME_PLACE = Nominal(Fraction(1), Fraction(0), Fraction(1))
+IDENTITY_FIELD = InteriorField(Fraction(1), Fraction(0), Fraction(1))
+"""Output y needs input y."""
 
 
 @runtime_checkable
-class Rules(Protocol):
-    """What the way back does where the forward pass was not linear."""
+class MethodRules(Protocol):
+    """A method's rules for the steps that are not linear."""
 
     @property
     def method(self) -> str:
@@ -104,42 +104,42 @@ class Rules(Protocol):
 
     @property
     def backward(self) -> str:
-        """The method of the way back: "deconvnet", "gradient" or "guided"."""
+        """Name of the backward pass: "deconvnet", "gradient" or "guided"."""
         ...
 
     def rectify(
-        self, signal: Tensor, derived: Callable[[Tensor], Tensor], spare: bool = False
+        self, signal: Tensor, vjp: Callable[[Tensor], Tensor], may_overwrite: bool = False
     ) -> Tensor:
-        """Carry a signal through a rectifier; ``derived`` multiplies with its derivative."""
+        """Carry a signal back through a rectifier; ``vjp`` multiplies by its derivative."""
         ...
 
-    def unpool(self, signal: Tensor, switches: Tensor, pool: Any, part: Part) -> Tensor:
-        """Carry a signal through a max pooling."""
+    def unpool(self, signal: Tensor, switches: Tensor, pool: Any, region: Region) -> Tensor:
+        """Carry a signal back through a max pooling."""
         ...
 
 
 class Operator(ABC):
-    """One step of a network; what stands here fits one that acts on each position by itself.
+    """One step of a network; the defaults are those of a step that acts on each position alone.
 
     Attributes:
-        local: whether a part of the output can be computed from a part of the inputs. Where it
-            cannot, the step always takes and gives whole maps.
-        fresh: whether its output is new memory, which nobody else holds.
-        fresh_back: whether the signals that it hands back are.
-        switches: whether its forward pass leaves switches.
-        linear: whether it is, apart from a constant that is added.
+        local: whether a region of the output can be computed from regions of the inputs. If not,
+            the step always takes and gives whole maps.
+        allocates_output: whether its output is new memory that nobody else holds.
+        allocates_signal: whether the signals that its backward pass returns are new memory.
+        switches: whether its forward pass returns switches.
+        linear: whether it is linear, apart from a constant that is added.
     """
 
     local: bool = True
-    fresh: bool = False
-    fresh_back: bool = False
+    allocates_output: bool = False
+    allocates_signal: bool = False
     switches: bool = False
     linear: bool = False
 
     @property
     @abstractmethod
     def kind(self) -> str:
-        """What the operator is, in a word or two."""
+        """Name of the operator, in a word or two."""
 
     @property
     def backward_kind(self) -> BackwardKind:
@@ -148,49 +148,53 @@ class Operator(ABC):
         return LINEAR
 
     @abstractmethod
-    def forward(self, inputs: tuple[Any, ...], part: Part) -> tuple[Any, Tensor | None]:
-        """Return the output on the part, and the switches of a max pooling."""
+    def forward(self, inputs: tuple[Any, ...], region: Region) -> tuple[Any, Tensor | None]:
+        """Return the output on the region, and the switches of a max pooling."""
 
     @abstractmethod
     def backward(
-        self, signal: Tensor, kept: Kept, rules: Rules, part: Part
+        self, signal: Tensor, saved: Saved, rules: MethodRules, region: Region
     ) -> tuple[Tensor | None, ...]:
-        """Return the signal at each input on the part (None where an input takes none)."""
+        """Return the signal at each input on the region; None for an input that takes none."""
 
-    def looks_at(self, method: str | None) -> Looks:
-        """Say what the way back needs under a method; None: under any."""
-        return Looks()
+    def backward_needs(self, method: str | None) -> BackwardNeeds:
+        """Return what the backward pass of a method needs; None stands for any method."""
+        return BackwardNeeds()
 
-    def reach(self, axis: int, span: Span, sizes: tuple[int, ...]) -> tuple[Span, ...]:
-        """Return the span of each input, of the given sizes, that a span of the output looks at.
+    def input_span(self, axis: int, span: Span, sizes: tuple[int, ...]) -> tuple[Span, ...]:
+        """Return the span of each input that a span of the output needs.
 
-        What lies outside an input is padding. Of a step on whole maps, every input is looked at as
-        a whole.
+        What lies outside an input is padding. A step on whole maps needs all of every input.
+
+        Args:
+            axis: rows or columns.
+            span: of the output.
+            sizes: sizes of the inputs along the axis.
         """
         return tuple(span if self.local and size != 1 else Span(0, size) for size in sizes)
 
-    def nominal(self, axis: int) -> Nominal | None:
-        """Return the reach far from every border; None where there is no such thing."""
-        return SAME_PLACE if self.local else None
+    def interior_field(self, axis: int) -> InteriorField | None:
+        """Return the input span far from every border; None where there is no such thing."""
+        return IDENTITY_FIELD if self.local else None
 
-    def situation(self, axis: int, span: Span) -> Hashable:
-        """Return what tells this span from others of the same size, margins apart."""
+    def alignment(self, axis: int, span: Span) -> Hashable:
+        """Return what distinguishes this span from others of the same size, padding apart."""
         return None
 
-    def axes(self, before: tuple[Axes | None, ...]) -> Axes | None:
+    def output_axes(self, input_axes: tuple[Axes | None, ...]) -> Axes | None:
         """Return the output's axes of rows and columns, given those of the inputs."""
-        return next((one for one in before if one is not None), None) if self.local else None
+        return next((axes for axes in input_axes if axes is not None), None) if self.local else None
 
-    def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of the output for one image, given the first input's."""
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the output for one image, given that of the first input."""
         return shape
 
-    def multiply_adds(self, part: Part) -> int:
-        """Return about how many products the forward pass of the part sums, for one image."""
+    def macs(self, region: Region) -> int:
+        """Return about how many products the forward pass of the region sums, for one image."""
         return 0
 
 
 def pair(value: Any) -> tuple[int, int]:
-    """Return (vertical, horizontal) for what PyTorch lets one write as one number or two."""
+    """Return (vertical, horizontal) for an argument that may be one number or two."""
     values = [value] if isinstance(value, int) else list(value)
     return (int(values[0]), int(values[-1]))
