@@ -8,9 +8,13 @@ good); see :mod:`rot180.projection.faithfulness`. Medians, negative values as 0.
 
 ``auto`` is what rot180 takes by default. Captum's methods that apply to a neuron get the unit
 before its rectifier, as rot180's do: its gradient, deconvnet, guided back-propagation, integrated
-gradients (20 steps, from black) and GradientShap (8 samples). ``map`` is the layer's feature map,
-enlarged, which is what Grad-CAM and LayerCAM draw for a single unit's feature; ``chance`` is
+gradients (20 steps, from black) and GradientShap (8 samples). Its deconvnet and guided
+back-propagation change modules of the class ``ReLU`` alone, so in this network, whose rectifiers
+are ``ReLU6``, they are the gradient. ``map`` is the layer's feature map, enlarged; ``chance`` is
 smoothed noise.
+
+Where pytorch-grad-cam is installed (``pip install grad-cam``), its GradCAM and LayerCAM of the unit
+at the output of the block before are tested, too, at the last layers.
 
     python benchmarks/faithfulness.py PHOTOGRAPHS [--units 20] [--layers a,b]
 """
@@ -53,6 +57,7 @@ LAYERS = (
     "_blocks.12._project_conv",
     "_conv_head",
 )
+BLOCK_BEFORE = {"_blocks.12._project_conv": "_blocks.11", "_conv_head": "_blocks.15"}
 NORMS = {"_expand_conv": "_bn0", "_depthwise_conv": "_bn1", "_project_conv": "_bn2"}
 
 
@@ -81,6 +86,45 @@ class Peers:
         torch.manual_seed(0)
         found = method.attribute(image, (unit.channel, *unit.position), **settings)
         return found.detach()[0].square().sum(0)
+
+
+class Unit(nn.Module):
+    """A model that ends at a module, whose output it returns."""
+
+    def __init__(self, model: nn.Module, module: nn.Module) -> None:
+        super().__init__()
+        self.model, self.found = model, None
+        module.register_forward_hook(lambda _module, _given, output: self._take(output))
+
+    def _take(self, output: Tensor) -> None:
+        self.found = output
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the module's output."""
+        self.model(x)
+        return self.found
+
+
+class Cams:
+    """pytorch-grad-cam's maps of a unit, at the output of the block before its layer."""
+
+    def __init__(self, model: nn.Module, module: nn.Module, layer: str) -> None:
+        self.made: dict[str, Any] = {}
+        if layer not in BLOCK_BEFORE:
+            return
+        try:
+            from pytorch_grad_cam import GradCAM, LayerCAM
+        except ImportError:
+            print("pytorch-grad-cam is not installed: left out.")
+            return
+        unit, block = Unit(model, module), model.get_submodule(BLOCK_BEFORE[layer])
+        self.made = {"GradCAM": GradCAM(unit, [block]), "LayerCAM": LayerCAM(unit, [block])}
+
+    def energy(self, name: str, image: Tensor, unit: Request) -> Tensor:
+        """Return a map (h, w)."""
+        y, x = unit.position
+        target = [lambda output: output[unit.channel, y, x]]
+        return torch.from_numpy(self.made[name](image.clone().requires_grad_(), targets=target)[0])
 
 
 def module_of(model: nn.Module, layer: str) -> nn.Module:
@@ -118,6 +162,7 @@ def main() -> None:
         areas, blank = [], 0
         auto = measured(network, layer).method
         peers = Peers(model, module_of(model, name), images)
+        cams = Cams(model, module_of(model, name), name)
         units = strong_units(network, [layer], images, options.units)[name]
         for number, unit in enumerate(units):
             trial = Trial(network, images, unit, number)
@@ -135,6 +180,8 @@ def main() -> None:
                 top, left, bottom, right = p.box
             for peer in peers.made:
                 energies[peer] = peers.energy(peer, image, unit)[top:bottom, left:right]
+            for cam in cams.made:
+                energies[cam] = cams.energy(cam, image, unit)[top:bottom, left:right]
             for method, energy in energies.items():
                 table.setdefault(method, []).append(trial.test(energy))
         sees = "x".join(map(str, layer.receptive_field))
