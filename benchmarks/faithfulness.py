@@ -39,8 +39,8 @@ from torch import Tensor, nn
 
 import rot180
 from rot180.models.model import Model
-from rot180.projection.automatic import measured, use_sample
-from rot180.projection.carry import Request
+from rot180.projection.automatic import measure_layer, use_sample
+from rot180.projection.batch import UnitRequest
 from rot180.projection.effective import effective_box
 from rot180.projection.faithfulness import Trial, strong_units
 from rot180.projection.rules import METHODS
@@ -80,7 +80,7 @@ class Peers:
             ),
         }
 
-    def energy(self, name: str, image: Tensor, unit: Request) -> Tensor:
+    def energy(self, name: str, image: Tensor, unit: UnitRequest) -> Tensor:
         """Return the energy of a picture (h, w)."""
         method, settings = self.made[name]
         torch.manual_seed(0)
@@ -120,7 +120,7 @@ class Cams:
         unit, block = Unit(model, module), model.get_submodule(BLOCK_BEFORE[layer])
         self.made = {"GradCAM": GradCAM(unit, [block]), "LayerCAM": LayerCAM(unit, [block])}
 
-    def energy(self, name: str, image: Tensor, unit: Request) -> Tensor:
+    def energy(self, name: str, image: Tensor, unit: UnitRequest) -> Tensor:
         """Return a map (h, w)."""
         y, x = unit.position
         target = [lambda output: output[unit.channel, y, x]]
@@ -160,7 +160,7 @@ def main() -> None:
         layer = network.layer(name)
         table: dict[str, list[tuple[float, float]]] = {}
         areas, blank = [], 0
-        auto = measured(network, layer).method
+        auto = measure_layer(network, layer).method
         peers = Peers(model, module_of(model, name), images)
         cams = Cams(model, module_of(model, name), name)
         units = strong_units(network, [layer], images, options.units)[name]

@@ -51,7 +51,7 @@ def test_functions_of_one_name_and_other_types_are_checked_by_their_own() -> Non
 
 
 def test_the_package_is_checked() -> None:
-    from rot180.projection.pictures import signed_picture
+    from rot180.projection.imaging import signed_to_rgb
 
     with pytest.raises(jaxtyping.TypeCheckError):
-        signed_picture("no picture")
+        signed_to_rgb("no picture")

@@ -55,7 +55,7 @@ def test_every_layer_has_a_method_and_how_faithful_it_is(path: Path, model: Mode
     network = named().network()
     rot180.use_sample(network, model.prepare(images))
     for name, found in atlas.faithfulness.items():
-        again = automatic.measured(network, network.layer(name))
+        again = automatic.measure_layer(network, network.layer(name))
         assert again.method == found.method
         for method, score in again.scores.items():
             assert score == pytest.approx(found.scores[method], abs=1e-4)

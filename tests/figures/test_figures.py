@@ -25,7 +25,7 @@ from rot180.graph.box import Box, Span
 from rot180.models.checkpoint import Checkpoint
 from rot180.models.model import Model
 from rot180.models.two_layer import TwoLayer
-from rot180.projection.pictures import scale_of
+from rot180.projection.imaging import scale_of
 
 
 @pytest.fixture(scope="module")

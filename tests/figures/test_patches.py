@@ -24,7 +24,7 @@ from rot180.figures.tiles import Tiles
 from rot180.graph.box import Box
 from rot180.models.model import Model
 from rot180.projection.faithfulness import Faithfulness, Score
-from rot180.projection.pictures import scale_of, signed_picture
+from rot180.projection.imaging import scale_of, signed_to_rgb
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_the_page_shows_these_tiles_and_the_projections_of_the_same_units(
             assert projection.activation == pytest.approx(example.activation, rel=1e-3)
             assert projection.box == example.box
             assert unit["scale"] == pytest.approx(scale_of(projection.pixels.numpy()), rel=1e-4)
-            whole = signed_picture(projection.full().numpy())
+            whole = signed_to_rgb(projection.full().numpy())
             wanted, inside = at_its_place(layer, example, whole)
             shown = on_page(page, tiles, place, number, right=True)
             shown = shown[:: int(tiles.factor), :: int(tiles.factor)]

@@ -110,13 +110,13 @@ def test_auto_is_the_same_whatever_was_asked_before() -> None:
 
 def test_auto_is_measured_on_the_sample_that_is_given() -> None:
     net, x = rot180.capture(seeded(plain), image(1, 3, 24, 24)), image(40, 3, 24, 24, seed=9)
-    before = automatic.measured(net, net.layer("2"))
+    before = automatic.measure_layer(net, net.layer("2"))
     rot180.use_sample(net, x)
     assert len(automatic.sample_of(net)) == 32
-    after = automatic.measured(net, net.layer("2"))
+    after = automatic.measure_layer(net, net.layer("2"))
     assert after is not before
     assert after.scores != before.scores
-    assert automatic.measured(net, net.layer("2")) is after
+    assert automatic.measure_layer(net, net.layer("2")) is after
 
 
 def test_a_named_model_is_tested_on_photographs_prepared_as_its_images_are() -> None:
@@ -142,7 +142,7 @@ def test_where_no_unit_fires_auto_follows_the_structure() -> None:
         model[3].weight.zero_()
         model[3].bias.fill_(-1.0)
     net = rot180.capture(model.double().eval(), image(1, 3, 16, 16))
-    assert automatic.measured(net, net.layer("3")) is None
+    assert automatic.measure_layer(net, net.layer("3")) is None
     assert automatic.best(net, net.layer("3")) == "deconvnet"
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 import rot180
 from rot180 import Rot180Error
 from rot180.projection import project as module
-from rot180.projection.pictures import enlarged, grid, scale_of, signed_picture
+from rot180.projection.imaging import grid, scale_of, signed_to_rgb, upscale
 from rot180.projection.rules import Rules
 from tests.models import TwoConvolutions, image, relative_error, seeded
 from tests.projection.whole import over_whole_maps
@@ -140,17 +140,17 @@ def test_it_shows_itself_in_a_notebook(net) -> None:
 def test_zero_is_mid_grey_and_pixels_are_repeated() -> None:
     signal = np.zeros((3, 2, 2))
     signal[0, 0, 0], signal[1, 0, 1] = 2.0, -2.0
-    picture = signed_picture(signal)
+    picture = signed_to_rgb(signal)
     assert picture[0, 0].tolist() == [255, 128, 128]
     assert picture[0, 1].tolist() == [128, 0, 128]
     assert picture[1].tolist() == [[128] * 3] * 2
-    assert signed_picture(signal, scale=4.0)[0, 0].tolist() == [192, 128, 128]
-    large = enlarged(picture, 3)
+    assert signed_to_rgb(signal, scale=4.0)[0, 0].tolist() == [192, 128, 128]
+    large = upscale(picture, 3)
     assert (large[:3, :3] == picture[0, 0]).all()
     sheet = grid([picture, picture, picture], 2, gap=1)
     assert sheet.shape == (5, 5, 3)
     assert (sheet[3:, 3:] == 255).all()
-    assert signed_picture(np.ones((1, 2, 2)))[0, 0].tolist() == [255] * 3
+    assert signed_to_rgb(np.ones((1, 2, 2)))[0, 0].tolist() == [255] * 3
 
 
 def test_a_few_large_values_do_not_make_a_picture_grey() -> None:
@@ -158,7 +158,7 @@ def test_a_few_large_values_do_not_make_a_picture_grey() -> None:
     signal[0, :20, :50] = 1.0
     signal[0, 0, :3] = 1000.0
     assert scale_of(signal) == 1
-    picture = signed_picture(signal)
+    picture = signed_to_rgb(signal)
     assert (picture[:20, :50] == 255).all()
     assert (picture[20:] == 128).all()
     assert scale_of(np.zeros((3, 2, 2))) == 0

@@ -5,7 +5,7 @@ from torch import Tensor
 
 import rot180
 from rot180.graph.operators.operator import Saved
-from rot180.projection.backward import carried_back
+from rot180.projection.backward import backward_pass
 from rot180.projection.rules import Rules
 
 
@@ -32,7 +32,7 @@ def over_whole_maps(
                 place.as_maps(opened.output(net.steps[place.output_step].inputs[0]))[:, chosen],
             )
         (signal,) = rectifier.backward(signal, Saved(inputs, maps), rules, aim.region)
-    back = carried_back(
+    back = backward_pass(
         aim.plan,
         net.operator(place).backward_units(signal, chosen, aim.region),
         lambda work: opened.saved(

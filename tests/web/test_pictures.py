@@ -5,7 +5,7 @@ import pytest
 
 import rot180
 from rot180.figures.tiles import Tiles
-from rot180.projection.pictures import signed_picture
+from rot180.projection.imaging import signed_to_rgb
 from rot180.web.failures import NotFound
 from rot180.web.looks import Look
 from rot180.web.pictures import Show, heat, mean_tile, mosaic, overlay
@@ -62,7 +62,7 @@ def test_a_unit_of_an_open_image_is_what_project_returns(
         ("peak", peak),
     ):
         found = ask(address, f"{start}/{look}-{method}-{unpool}.png").pixels.astype(int)
-        assert np.abs(found - signed_picture(signal).astype(int)).max() <= 1
+        assert np.abs(found - signed_to_rgb(signal).astype(int)).max() <= 1
     over = ask(address, f"{start}/over-3-5-{method}-{unpool}.png").pixels.astype(int)
     assert np.abs(over - overlay(unit, pixels).astype(int)).max() <= 1
 

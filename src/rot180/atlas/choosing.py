@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from rot180.datasets import BadImage, Dataset, resize_and_crop
 from rot180.errors import Rot180Error
 from rot180.graph.network import Layer, Network
-from rot180.projection.automatic import measured_all, use_sample
+from rot180.projection.automatic import measure_layers, use_sample
 from rot180.projection.faithfulness import Faithfulness
 
 KEY = "methods"
@@ -56,7 +56,7 @@ def tested(
     if images is None or not LAYERS:
         return {}
     use_sample(network, prepare(images))
-    found = measured_all(network, layers, LAYERS, progress)
+    found = measure_layers(network, layers, LAYERS, progress)
     return {KEY: {name: one.as_numbers() for name, one in found.items()}}
 
 

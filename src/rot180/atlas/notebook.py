@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from rot180.projection.pictures import enlarged, png
+from rot180.projection.imaging import encode_png, upscale
 from rot180.titles import feature_label
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ def of_feature(feature: "Feature", atlas: "Atlas") -> str:
         if not patch.size:
             continue
         patch = patch.repeat(3, axis=2) if patch.shape[2] == 1 else patch
-        shown = enlarged(patch, max(1, _TILE // max(patch.shape[:2])))
-        data = b64encode(png(shown)).decode()
+        shown = upscale(patch, max(1, _TILE // max(patch.shape[:2])))
+        data = b64encode(encode_png(shown)).decode()
         words = f"image {example.image}, activation {example.activation:.3g}"
         tiles.append(
             f'<img src="data:image/png;base64,{data}" alt="{words}" title="{words}" '

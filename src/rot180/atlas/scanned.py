@@ -16,7 +16,7 @@ from rot180.graph.network import Network
 from rot180.models.checkpoint import SHIPPED
 from rot180.models.load import is_checkpoint, is_offered, load_model
 from rot180.models.model import Model
-from rot180.projection.automatic import told
+from rot180.projection.automatic import use_measurements
 
 
 class OtherNetwork(Rot180Error):
@@ -191,7 +191,7 @@ class Scanned:
                 f"{atlas.path}, which is a scan of {atlas.model or 'a network without a name'} at "
                 f"{atlas.size[0]}x{atlas.size[1]}: give the same model, with the same weights."
             )
-        told(network, atlas.faithfulness)
+        use_measurements(network, atlas.faithfulness)
         given = (*model.mean, *model.std)
         said = [number for row in who.preprocessing[:2] for number in row]
         alike = len(said) == len(given) and all(

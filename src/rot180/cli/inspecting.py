@@ -130,12 +130,12 @@ def _outputs(named: "Model") -> str:
 
 def _measured(network: "Network") -> "dict[str, Faithfulness]":
     """Test the methods at every layer, with a bar."""
-    from rot180.projection.automatic import measured_all
+    from rot180.projection.automatic import measure_layers
     from rot180.projection.rules import METHODS
 
     layers = list(network.layers.values())
     with ProgressBar("testing methods") as bar:
-        return measured_all(network, layers, len(layers), bar, METHODS)
+        return measure_layers(network, layers, len(layers), bar, METHODS)
 
 
 def _faithful_table(found: "dict[str, Faithfulness]") -> "Table":

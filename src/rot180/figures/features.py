@@ -7,7 +7,7 @@ import numpy as np
 from rot180.figures.sheet import MARGIN, Sheet
 from rot180.figures.subject import Subject
 from rot180.graph.network import Layer
-from rot180.projection.pictures import scale_of, signed_picture
+from rot180.projection.imaging import scale_of, signed_to_rgb
 
 _TILE = 96
 _LABEL = 24
@@ -59,7 +59,7 @@ def of_one_image(subject: Subject, layer: Layer, name: str) -> Sheet:
     )
     for channel, signal in enumerate(signals):
         factor = _TILE / max(signal.shape[1:])
-        sheet.picture(*_SINGLE.corner(channel), signed_picture(signal), factor)
+        sheet.picture(*_SINGLE.corner(channel), signed_to_rgb(signal), factor)
         _SINGLE.words(sheet, channel, float(peaks[channel]), "", bold=f"{channel}")
     sheet.text(
         MARGIN,
@@ -167,5 +167,5 @@ def _draw_pair(
     x, y = _PAIR.corner(entry)
     factor = _TILE / max(signal.shape[1:])
     sheet.picture(x, y, subject.picture(image), factor)
-    sheet.picture(x + _TILE + 2, y, signed_picture(signal, scale), factor)
+    sheet.picture(x + _TILE + 2, y, signed_to_rgb(signal, scale), factor)
     return [(x, y, factor), (x + _TILE + 2, y, factor)]

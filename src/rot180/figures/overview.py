@@ -10,7 +10,7 @@ from rot180.figures.colour import ColourResponse, colour_response
 from rot180.figures.sheet import INK, MARGIN, Sheet
 from rot180.figures.subject import Subject
 from rot180.graph.network import Layer
-from rot180.projection.pictures import signed_picture
+from rot180.projection.imaging import signed_to_rgb
 
 _CHANNELS = ("#d62728", "#2ca02c", "#1f77b4")
 _GREY = ("#767676",)
@@ -25,7 +25,7 @@ def the_image(subject: Subject) -> Sheet:
     sheet = Sheet("1-image", "One image, as the network sees it", 856, 226)
     factor = 192 / max(signal.shape[1:])
     sheet.picture(MARGIN, 0, subject.picture(subject.image), factor)
-    sheet.picture(MARGIN + 208, 0, signed_picture(signal), factor)
+    sheet.picture(MARGIN + 208, 0, signed_to_rgb(signal), factor)
     h, w = signal.shape[1:]
     sheet.text(MARGIN, 204, f"{subject.label(subject.image)}, {w}x{h} pixels", 11)
     sheet.text(MARGIN + 208, 204, "less the mean, over the deviation", 11)
@@ -66,7 +66,7 @@ def two_features(subject: Subject, layer: Layer) -> Sheet:
     sheet.text(MARGIN, 140, subject.label(subject.image), 11)
     for place, (channel, response) in enumerate(zip(excited, responses, strict=True)):
         x = 176 + place * 340
-        sheet.picture(x, 0, signed_picture(signals[channel]), factor)
+        sheet.picture(x, 0, signed_to_rgb(signals[channel]), factor)
         sheet.text(x, 140, f"feature {channel}", 11, weight="bold")
         sheet.text(x, 158, response.words(), 11)
         sheet.text(x, 176, f"colour explains {response.explained:.0%} of its map", 11)
@@ -125,7 +125,7 @@ def kernels_and_correlation(subject: Subject) -> Sheet:
     for channel, kernel in enumerate(kernels):
         x, y = MARGIN + (channel % 16) * 52, (channel // 16) * 66
         sheet.picture(
-            x, y, signed_picture(kernel, float(np.abs(kernel).max())), 44 / kernel.shape[1]
+            x, y, signed_to_rgb(kernel, float(np.abs(kernel).max())), 44 / kernel.shape[1]
         )
         sheet.text(x, y + 53, f"{channel}", 10)
     sheet.text(

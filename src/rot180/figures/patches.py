@@ -23,7 +23,7 @@ from rot180.errors import Rot180Error, as_int
 from rot180.figures.scanned import Carrying
 from rot180.figures.sheet import MARGIN, Sheet, drawable, shortened
 from rot180.figures.tiles import Tile, Tiles
-from rot180.projection.pictures import scale_of
+from rot180.projection.imaging import scale_of
 from rot180.projection.rules import rules as named_rules
 
 MOST = 9

@@ -6,7 +6,7 @@ from rot180.atlas.features import Example
 from rot180.atlas.images import Pixels, PreparedImages
 from rot180.atlas.scanned import Scanned
 from rot180.graph.operators.operator import BackwardNeeds
-from rot180.projection.automatic import rules_at
+from rot180.projection.automatic import resolve_rules
 from rot180.projection.result import Projection
 from rot180.projection.rules import Rules
 from rot180.projection.units import project_units
@@ -18,7 +18,7 @@ class Carrying:
     def __init__(self, scanned: Scanned, layer: str, rules: Rules) -> None:
         self.scanned, self.network, self._asked = scanned, scanned.network, rules
         self.layer = self.network.layer(layer)
-        self.rules = rules_at(self.network, self.layer, rules.method, rules.unpooling)
+        self.rules = resolve_rules(self.network, self.layer, rules.method, rules.unpooling)
 
     def depends_on_image(self, method: str) -> bool:
         """Whether the way back depends on the image, and not on the activation alone."""

@@ -2,7 +2,7 @@
 
 from rot180.figures.sheet import MARGIN, Sheet
 from rot180.figures.subject import Subject, way_words
-from rot180.projection.pictures import scale_of, signed_picture
+from rot180.projection.imaging import scale_of, signed_to_rgb
 from rot180.projection.project import Position, project
 from rot180.projection.result import Projection
 from rot180.projection.rules import AUTO
@@ -40,7 +40,7 @@ def one_projection(subject: Subject, layer: str, channel: int, position: Positio
     title = feature_title(layer, channel, subject.named.output_name(layer, channel))
     sheet = Sheet("projection", title, max(2 * wide + 8, 480) + 2 * MARGIN, high + 62)
     sheet.picture(MARGIN, 0, subject.picture(subject.image), factor)
-    sheet.picture(right, 0, signed_picture(found.full().cpu().numpy()), factor)
+    sheet.picture(right, 0, signed_to_rgb(found.full().cpu().numpy()), factor)
     unit = "the whole map"
     if found.position is not None:
         unit = f"the unit at row {found.position[0]}, column {found.position[1]}"

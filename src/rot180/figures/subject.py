@@ -14,7 +14,7 @@ from rot180.errors import Rot180Error, suggest
 from rot180.graph.forward_pass import feature_maps
 from rot180.graph.network import Layer, Network
 from rot180.models.model import Model
-from rot180.projection.pictures import Picture
+from rot180.projection.imaging import Picture
 from rot180.projection.project import project
 from rot180.projection.result import Projections
 from rot180.projection.rules import Rules

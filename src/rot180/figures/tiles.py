@@ -21,7 +21,7 @@ from PIL import Image
 from rot180.atlas.effective_fields import SMALLEST_FIELD
 from rot180.atlas.features import AtlasLayer, Example
 from rot180.graph.box import Box, Span
-from rot180.projection.pictures import opacity, signed_picture
+from rot180.projection.imaging import opacity, signed_to_rgb
 
 Tile = UInt8[np.ndarray, "h w 4"]
 """Red, green, blue, and 255 where there is something, 0 where the tile is empty."""
@@ -144,10 +144,10 @@ class Tiles:
         box = self.box(example)
         cut = signal[:, box.top : box.bottom, box.left : box.right]
         if self._enlarges(example):
-            return self._placed(signed_picture(cut), example)
+            return self._placed(signed_to_rgb(cut), example)
         # Made smaller before it is scaled: fine detail, which the filter weakens, stays visible.
         small = self._resized(np.moveaxis(cut, 0, -1).astype(np.float32), example)
-        return self._placed(signed_picture(np.moveaxis(small, -1, 0)), example, resize=False)
+        return self._placed(signed_to_rgb(np.moveaxis(small, -1, 0)), example, resize=False)
 
     def masked(
         self,

@@ -21,7 +21,7 @@ from rot180.datasets import decode, resize_and_crop
 from rot180.datasets.photos import photograph_paths
 from rot180.errors import Rot180Error
 from rot180.graph.network import PREPARE, Layer, Network
-from rot180.projection.carry import Request
+from rot180.projection.batch import UnitRequest
 from rot180.projection.faithfulness import (
     Faithfulness,
     effective_side,
@@ -106,10 +106,10 @@ def _photographs(network: Network) -> Float[Tensor, "n c h w"]:
     return network.batch(values.expand(-1, channels, -1, -1))
 
 
-def measured(
+def measure_layer(
     network: Network,
     layer: Layer,
-    units: Sequence[Request] | None = None,
+    units: Sequence[UnitRequest] | None = None,
     methods: Sequence[str] = CANDIDATES,
 ) -> Faithfulness | None:
     """Test the methods at a layer, once; None where no unit of it fires on the sample.
@@ -145,7 +145,7 @@ def representatives(layers: Sequence[Layer], most: int) -> list[Layer]:
     return [*(layers[place] for place in dict.fromkeys(places.tolist())), layers[-1]]
 
 
-def measured_all(
+def measure_layers(
     network: Network,
     layers: Sequence[Layer],
     most: int,
@@ -171,7 +171,7 @@ def measured_all(
     chosen = representatives(layers, most)
     found: dict[int, Faithfulness] = {}
     for done, layer in enumerate(chosen):
-        one = measured(network, layer, units[layer.name], methods)
+        one = measure_layer(network, layer, units[layer.name], methods)
         if one is not None:
             found[list(layers).index(layer)] = one
         if progress is not None:
@@ -192,7 +192,7 @@ def _apart(one: int, other: int) -> int:
     return abs(one - other)
 
 
-def told(network: Network, found: Mapping[str, Faithfulness]) -> None:
+def use_measurements(network: Network, found: Mapping[str, Faithfulness]) -> None:
     """Let "auto" stand for what was measured before, as an atlas tells it."""
     for name, one in found.items():
         network.measured["faithfulness", name] = one
@@ -204,13 +204,13 @@ def best(network: Network, layer: Layer) -> str:
     Where nothing can be measured, it is the deconvnet if its pictures depend on the image there,
     else the gradient.
     """
-    found = measured(network, layer)
+    found = measure_layer(network, layer)
     if found is not None:
         return found.method
     return "deconvnet" if switched(network, layer) else "gradient"
 
 
-def rules_at(network: Network, layer: Layer, method: Any, unpooling: Any) -> Rules:
+def resolve_rules(network: Network, layer: Layer, method: Any, unpooling: Any) -> Rules:
     """Return the rules of a method at a layer; "auto" becomes the method that it stands for."""
     if isinstance(method, str) and method == AUTO:
         method = best(network, layer)
@@ -263,6 +263,6 @@ def redraw_blank(
 
 def _ranked(network: Network, layer: Layer) -> list[str]:
     """Return the candidates, the most faithful at a layer first."""
-    found = measured(network, layer)
+    found = measure_layer(network, layer)
     scores = {} if found is None else found.scores
     return sorted(CANDIDATES, key=lambda name: -scores[name].value if name in scores else 0.0)

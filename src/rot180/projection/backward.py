@@ -12,7 +12,7 @@ from rot180.graph.plan import Plan, PlannedStep
 from rot180.projection.rules import Rules
 
 
-def carried_back(
+def backward_pass(
     plan: Plan, signal: Tensor | None, kept: Callable[[PlannedStep], Saved], rules: Rules
 ) -> Float[Tensor, "k c h w"] | None:
     """Carry signals at the end of a plan back to the pixels of its box.

@@ -26,7 +26,12 @@ from torch import Tensor
 from rot180.graph.box import Box
 from rot180.graph.forward_pass import ForwardPass
 from rot180.graph.network import Network
-from rot180.projection.carry import Request, carried, carried_from_patches, cut_out
+from rot180.projection.batch import (
+    UnitRequest,
+    backproject_activations,
+    backproject_crops,
+    crop_box,
+)
 from rot180.projection.result import Projection
 from rot180.projection.rules import Rules
 
@@ -34,17 +39,17 @@ SAMPLES, NOISE = 4, 0.15
 """How many noisy images SmoothGrad takes, and their noise as a share of the image's range."""
 
 
-def projected_from_patches(
+def project_from_crops(
     network: Network,
-    requests: Sequence[Request],
+    requests: Sequence[UnitRequest],
     cut: Callable[[int, Box], Tensor],
     rules: Rules,
 ) -> list[Projection]:
     """Project units by any method, each from its receptive field alone.
 
-    Arguments and result as for :func:`rot180.projection.carry.carried_from_patches`.
+    Arguments and result as for :func:`rot180.projection.batch.carried_from_patches`.
     """
-    found = carried_from_patches(network, requests, cut, rules)
+    found = backproject_crops(network, requests, cut, rules)
     if rules.method == "gradient_times_image":
         pieces = [cut(one.image, p.box)[0] for one, p in zip(requests, found, strict=True)]
         return _times(found, pieces)
@@ -56,24 +61,24 @@ def projected_from_patches(
 
     def noisy(noise: Tensor) -> list[Projection]:
         def cut_noisy(image: int, box: Box) -> Tensor:
-            return cut(image, box) + scales[image] * cut_out(noise, box)
+            return cut(image, box) + scales[image] * crop_box(noise, box)
 
-        return carried_from_patches(network, requests, cut_noisy, rules, starts)
+        return backproject_crops(network, requests, cut_noisy, rules, starts)
 
     return _mean_of_squares(network, found, noisy)
 
 
-def projected(
-    network: Network, passed: ForwardPass, requests: Sequence[Request], rules: Rules
+def project_from_activations(
+    network: Network, passed: ForwardPass, requests: Sequence[UnitRequest], rules: Rules
 ) -> list[Projection]:
     """Project units or whole maps by any method from a forward pass of whole images.
 
-    Arguments and result as for :func:`rot180.projection.carry.carried`.
+    Arguments and result as for :func:`rot180.projection.batch.carried`.
     """
-    found = carried(network, passed, requests, rules)
+    found = backproject_activations(network, passed, requests, rules)
     if rules.method == "gradient_times_image":
         pieces = [
-            cut_out(passed.images[one.image : one.image + 1], p.box)[0]
+            crop_box(passed.images[one.image : one.image + 1], p.box)[0]
             for one, p in zip(requests, found, strict=True)
         ]
         return _times(found, pieces)
@@ -85,12 +90,12 @@ def projected(
 
     def noisy(noise: Tensor) -> list[Projection]:
         other = ForwardPass(network, passed.images + scales * noise, rules.backward, held)
-        return carried(network, other, requests, rules, starts)
+        return backproject_activations(network, other, requests, rules, starts)
 
     return _mean_of_squares(network, found, noisy)
 
 
-def _start(passed: ForwardPass, request: Request) -> Float[Tensor, "1 h w"]:
+def _start(passed: ForwardPass, request: UnitRequest) -> Float[Tensor, "1 h w"]:
     found = passed.maps(request.layer)[request.image, request.channel][None]
     if request.position is None:
         return found

@@ -30,8 +30,8 @@ from rot180.errors import Rot180Error
 from rot180.graph.forward_pass import ForwardPass, feature_maps
 from rot180.graph.network import Layer, Network
 from rot180.graph.streaming import StreamingForward
-from rot180.projection.carry import Request, cut_from, cut_out, strengths_of_patches
-from rot180.projection.compound import projected, projected_from_patches
+from rot180.projection.batch import UnitRequest, crop_box, crop_from, strengths_of_crops
+from rot180.projection.compound import project_from_activations, project_from_crops
 from rot180.projection.effective import effective_box
 from rot180.projection.rules import CANDIDATES, METHODS, Rules
 
@@ -163,7 +163,7 @@ def faithfulness(
     network: Network,
     layer: Layer,
     images: Float[Tensor, "n c h w"],
-    units: Sequence[Request],
+    units: Sequence[UnitRequest],
     methods: Sequence[str] = CANDIDATES,
 ) -> Faithfulness | None:
     """Test the methods on units of a layer; None where there is no unit.
@@ -188,9 +188,9 @@ def faithfulness(
     def test(name: str) -> None:
         try:
             if passed is None:
-                signals = projected_from_patches(network, units, cut_from(images), Rules(name))
+                signals = project_from_crops(network, units, crop_from(images), Rules(name))
             else:
-                signals = projected(network, passed, units, Rules(name))
+                signals = project_from_activations(network, passed, units, Rules(name))
         except Rot180Error:  # the method refuses a step of this network
             return
         for unit, signal in zip(tested, signals, strict=True):
@@ -217,7 +217,7 @@ def faithfulness(
 
 
 def effective_side(
-    network: Network, images: Float[Tensor, "n c h w"], units: Sequence[Request], method: str
+    network: Network, images: Float[Tensor, "n c h w"], units: Sequence[UnitRequest], method: str
 ) -> float | None:
     """Return the typical side of units' effective receptive fields, in pixels; None without any."""
     units = [one for one in units if _sees(network, one)]
@@ -225,14 +225,14 @@ def effective_side(
         return None
 
     try:
-        signals = projected_from_patches(network, units, cut_from(images), Rules(method))
+        signals = project_from_crops(network, units, crop_from(images), Rules(method))
     except Rot180Error:  # the method refuses a step below this layer
         return None
     boxes = [effective_box(one.pixels, one.box) for one in signals]
     return float(np.median([max(one.height, one.width) for one in boxes]))
 
 
-def _work(network: Network, units: Sequence[Request]) -> int:
+def _work(network: Network, units: Sequence[UnitRequest]) -> int:
     """Return how many products the forward passes of units' receptive fields sum."""
     aims = [network.unit_plan(one.layer, one.position, "gradient") for one in units]
     return sum(one.plan.macs for one in aims)
@@ -242,7 +242,7 @@ def _medians(pairs: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, Sc
     return {name: Score(*np.median(some, axis=0).tolist()) for name, some in pairs.items()}
 
 
-def _sees(network: Network, unit: Request) -> bool:
+def _sees(network: Network, unit: UnitRequest) -> bool:
     """Say whether a unit sees anything of the image."""
     box = network.unit_plan(unit.layer, unit.position, "deconvnet").box
     return box.height > 0 and box.width > 0
@@ -263,7 +263,7 @@ def switched(network: Network, layer: Layer) -> bool:
 
 def strong_units(
     network: Network, layers: Sequence[Layer], images: Float[Tensor, "n c h w"], most: int
-) -> dict[str, list[Request]]:
+) -> dict[str, list[UnitRequest]]:
     """Choose units of each layer that are strong on an image, each of another feature.
 
     On every image that feature is taken which exceeds its mean over the images most, in its own
@@ -302,7 +302,7 @@ def strong_units(
                 continue
             excess[:, channel] = -torch.inf
             position = divmod(int(place[image, channel]), layer.width)
-            requests.append(Request(image, layer, channel, position))
+            requests.append(UnitRequest(image, layer, channel, position))
         chosen[layer.name] = requests
     return chosen
 
@@ -311,15 +311,15 @@ class Trial:
     """A unit under test: what is left and kept of its value for any marking of its pixels."""
 
     def __init__(
-        self, network: Network, images: Float[Tensor, "n c h w"], request: Request, number: int
+        self, network: Network, images: Float[Tensor, "n c h w"], request: UnitRequest, number: int
     ) -> None:
         assert request.position is not None
         self._network, self._request = network, request
         self._aim = network.unit_plan(request.layer, request.position, "deconvnet")
         image = images[request.image : request.image + 1]
         box = self._aim.box
-        self._patch = cut_out(image, box)
-        self._blurred = cut_out(blurred(image, _BLURRED * max(image.shape[-2:])), box)
+        self._patch = crop_box(image, box)
+        self._blurred = crop_box(blurred(image, _BLURRED * max(image.shape[-2:])), box)
         self._image, self._box, self._number = image, box, number
         (self._whole,) = self._values(self._patch)
 
@@ -343,7 +343,7 @@ class Trial:
         return left / self._whole, kept / self._whole
 
     def _values(self, patches: Tensor) -> list[float]:
-        return strengths_of_patches(self._network, self._aim, patches, self._request.channel)
+        return strengths_of_crops(self._network, self._aim, patches, self._request.channel)
 
     def noise(self) -> Float[Tensor, "h w"]:
         """Return noise on the receptive field, another for each unit."""
@@ -357,7 +357,7 @@ class Trial:
         one = maps[:, self._request.channel : self._request.channel + 1].float().clamp(min=0)
         size = self._network.input_shape[1:]
         large = F.interpolate(one, size=size, mode="bilinear", align_corners=False)
-        return cut_out(large, self._box)[0, 0]
+        return crop_box(large, self._box)[0, 0]
 
 
 def blurred(images: Float[Tensor, "n c h w"], deviation: float) -> Float[Tensor, "n c h w"]:

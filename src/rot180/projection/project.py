@@ -11,9 +11,9 @@ from torch import Tensor
 from rot180.errors import Rot180Error, as_int
 from rot180.graph.forward_pass import ForwardPass
 from rot180.graph.network import Layer, Network
-from rot180.projection.automatic import redraw_blank, rules_at
-from rot180.projection.carry import Request, cut_from
-from rot180.projection.compound import projected, projected_from_patches
+from rot180.projection.automatic import redraw_blank, resolve_rules
+from rot180.projection.batch import UnitRequest, crop_from
+from rot180.projection.compound import project_from_activations, project_from_crops
 from rot180.projection.result import Projection, Projections
 from rot180.projection.rules import Rules
 from rot180.projection.rules import rules as named_rules
@@ -115,16 +115,16 @@ def project(
     chosen = [network.check_channel(place, one) for one in wanted]
     if not chosen:
         raise Rot180Error("No feature is chosen; channel=None stands for all of them.")
-    position = checked_position(place, position)
-    rules = rules_at(network, place, method, unpool)
+    position = check_position(place, position)
+    rules = resolve_rules(network, place, method, unpool)
 
     if opened is None and isinstance(position, tuple):
-        requests = [Request(n, place, c, position) for n in range(len(batch)) for c in chosen]
-        found = projected_from_patches(network, requests, cut_from(batch), rules)
+        requests = [UnitRequest(n, place, c, position) for n in range(len(batch)) for c in chosen]
+        found = project_from_crops(network, requests, crop_from(batch), rules)
 
         def again(numbers: list[int], rules: Rules) -> list[Projection]:
             these = [requests[n] for n in numbers]
-            return projected_from_patches(network, these, cut_from(batch), rules)
+            return project_from_crops(network, these, crop_from(batch), rules)
 
         redraw_blank(network, method, unpool, found, again)
     else:
@@ -134,11 +134,13 @@ def project(
                 network, images, rules.backward, frozenset({place.output_step})
             )
             requests = [
-                Request(n, place, c, passed.peak(place, n, c) if position == "peak" else position)
+                UnitRequest(
+                    n, place, c, passed.peak(place, n, c) if position == "peak" else position
+                )
                 for n in range(len(images))
                 for c in chosen
             ]
-            some = projected(network, passed, requests, rules)
+            some = project_from_activations(network, passed, requests, rules)
             anew = partial(_project_again, network, images, opened, requests)
             redraw_blank(network, method, unpool, some, anew)
             found += some
@@ -152,7 +154,7 @@ def _project_again(
     network: Network,
     images: Tensor,
     opened: ForwardPass | None,
-    requests: Sequence[Request],
+    requests: Sequence[UnitRequest],
     numbers: list[int],
     rules: Rules,
 ) -> list[Projection]:
@@ -160,7 +162,7 @@ def _project_again(
     these = [requests[n] for n in numbers]
     held = frozenset(one.layer.output_step for one in these)
     passed = opened or ForwardPass(network, images, rules.backward, held)
-    return projected(network, passed, these, rules)
+    return project_from_activations(network, passed, these, rules)
 
 
 def _at_once(network: Network) -> int:
@@ -168,7 +170,7 @@ def _at_once(network: Network) -> int:
     return max(1, _MEMORY // max(network.full_plan("deconvnet", frozenset()).largest, 1))
 
 
-def checked_position(layer: Layer, position: Any) -> Position:
+def check_position(layer: Layer, position: Any) -> Position:
     """Return the position if the layer has it.
 
     Raises:

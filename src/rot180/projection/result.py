@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rot180.graph.box import Box
 from rot180.projection.effective import SHARE, effective_box
-from rot180.projection.pictures import enlarged, grid, png, signed_picture
+from rot180.projection.imaging import encode_png, grid, signed_to_rgb, upscale
 from rot180.projection.rules import Rules
 
 
@@ -61,7 +61,7 @@ class Projection:
         A unit that sees nothing but padding has an empty box; then it is the whole image.
         """
         shown = self.pixels if self.pixels.numel() else self.full()
-        return signed_picture(shown.float().cpu().numpy(), scale)
+        return signed_to_rgb(shown.float().cpu().numpy(), scale)
 
     def __repr__(self) -> str:
         what = "whole map" if self.position is None else f"unit {self.position}"
@@ -73,7 +73,7 @@ class Projection:
 
     def _repr_png_(self) -> bytes:
         picture = self.picture()
-        return png(enlarged(picture, max(1, 256 // max(picture.shape[:2]))))
+        return encode_png(upscale(picture, max(1, 256 // max(picture.shape[:2]))))
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Projections(Sequence[Projection]):
         return stacked.reshape(*self.shape, *stacked.shape[1:])
 
     def _repr_png_(self) -> bytes:
-        pictures = [signed_picture(one.full().float().cpu().numpy()) for one in self.items]
+        pictures = [signed_to_rgb(one.full().float().cpu().numpy()) for one in self.items]
         columns = self.shape[-1] if len(self.shape) == 2 else round(np.ceil(np.sqrt(2 * len(self))))
         factor = max(1, min(4, 1024 // (columns * pictures[0].shape[1])))
-        return png(grid([enlarged(one, factor) for one in pictures], columns))
+        return encode_png(grid([upscale(one, factor) for one in pictures], columns))

@@ -10,10 +10,10 @@ from rot180.errors import Rot180Error, as_int
 from rot180.graph.box import Box
 from rot180.graph.forward_pass import ForwardPass
 from rot180.graph.network import Layer, Network, check_finite
-from rot180.projection.automatic import redraw_blank, rules_at
-from rot180.projection.carry import Request, cut_out
-from rot180.projection.compound import projected, projected_from_patches
-from rot180.projection.project import checked_position
+from rot180.projection.automatic import redraw_blank, resolve_rules
+from rot180.projection.batch import UnitRequest, crop_box
+from rot180.projection.compound import project_from_activations, project_from_crops
+from rot180.projection.project import check_position
 from rot180.projection.result import Projection
 from rot180.projection.rules import Rules
 from rot180.projection.rules import rules as named_rules
@@ -87,7 +87,7 @@ def project_units(
 
 def _made(work: "_Work", units: Iterator[Any]) -> Iterator[Projection]:
     """Make as many at a time as the memory allows."""
-    portion: list[Request] = []
+    portion: list[UnitRequest] = []
     pixels = 0
     for unit in units:
         try:
@@ -111,9 +111,9 @@ class _Work:
 
     def rules(self, layer: Layer) -> Rules:
         """Return the rules at a layer."""
-        return rules_at(self.network, layer, *self._asked)
+        return resolve_rules(self.network, layer, *self._asked)
 
-    def request(self, unit: Any) -> Request:
+    def request(self, unit: Any) -> UnitRequest:
         """Check one unit; a position "peak" is found later, and stands as None until then."""
         try:
             number, name, channel, position = unit
@@ -125,13 +125,13 @@ class _Work:
         if image < 0 or (isinstance(self.images, Tensor | Sequence) and image >= len(self.images)):
             raise Rot180Error(f"There is no image {image}: there are {len(self.images)}.")
         layer = self.network.layer(name)
-        place = checked_position(layer, position)
+        place = check_position(layer, position)
         if place is None:
             raise Rot180Error("A unit has a position, (y, x) or 'peak'; this one has None.")
         at = None if isinstance(place, str) else place
-        return Request(image, layer, self.network.check_channel(layer, channel), at)
+        return UnitRequest(image, layer, self.network.check_channel(layer, channel), at)
 
-    def pixels(self, request: Request) -> int:
+    def pixels(self, request: UnitRequest) -> int:
         """Return how many values the projection has, at most."""
         channels, height, width = self.network.input_shape
         if request.position is None:
@@ -140,7 +140,7 @@ class _Work:
         box = self.network.unit_plan(request.layer, request.position, backward).box
         return channels * box.height * box.width
 
-    def made(self, requests: Sequence[Request]) -> list[Projection]:
+    def made(self, requests: Sequence[UnitRequest]) -> list[Projection]:
         """Make some; those of layers with the same rules together."""
         of: dict[Rules, list[int]] = {}
         for n, one in enumerate(requests):
@@ -158,7 +158,7 @@ class _Work:
         )
         return projections
 
-    def _made_by(self, rules: Rules, requests: Sequence[Request]) -> list[Projection]:
+    def _made_by(self, rules: Rules, requests: Sequence[UnitRequest]) -> list[Projection]:
         """Make some by the same rules, reading each image once."""
         found: dict[int, Projection] = {}
         patches: dict[tuple[int, Box], Tensor] = {}
@@ -175,14 +175,14 @@ class _Work:
                 )
                 box = aim.box
                 if (image, box) not in patches:  # a copy, so that the image need not be held
-                    patches[image, box] = cut_out(batch, box).clone()
+                    patches[image, box] = crop_box(batch, box).clone()
             local += these
 
         def cut(image: int, box: Box) -> Tensor:
             patch = patches.get((image, box))
-            return cut_out(self.image(image), box) if patch is None else patch
+            return crop_box(self.image(image), box) if patch is None else patch
 
-        made = projected_from_patches(self.network, [requests[n] for n in local], cut, rules)
+        made = project_from_crops(self.network, [requests[n] for n in local], cut, rules)
         found |= zip(local, made, strict=True)
         return [found[n] for n in range(len(requests))]
 
@@ -197,7 +197,7 @@ class _Work:
             raise Rot180Error(f"Image {number} is a batch of {len(batch)}, not one image.")
         return batch
 
-    def _worth_a_whole_pass(self, requests: Sequence[Request], rules: Rules) -> bool:
+    def _worth_a_whole_pass(self, requests: Sequence[UnitRequest], rules: Rules) -> bool:
         """Say whether one pass of the whole image is less work than the receptive fields."""
         if any(one.position is None for one in requests):
             return True
@@ -209,7 +209,7 @@ class _Work:
         )
 
     def _opened(
-        self, batch: Tensor, requests: Sequence[Request], these: Sequence[int], rules: Rules
+        self, batch: Tensor, requests: Sequence[UnitRequest], these: Sequence[int], rules: Rules
     ) -> list[Projection]:
         """Carry units of one image back from its forward pass."""
         check_finite(batch)
@@ -221,4 +221,4 @@ class _Work:
             if one.position is None:
                 one = one._replace(position=passed.peak(one.layer, 0, one.channel))
             placed.append(one)
-        return projected(self.network, passed, placed, rules)
+        return project_from_activations(self.network, passed, placed, rules)

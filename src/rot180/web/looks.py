@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from rot180.projection.pictures import signed_picture
+from rot180.projection.imaging import signed_to_rgb
 from rot180.projection.result import Projection
 from rot180.projection.rules import CHOICES, UNPOOLINGS, Rules
 from rot180.web.encoding import File
@@ -112,4 +112,4 @@ def _drawn(book: Book, image: str, layer: str, look: Look, signal: Projection, f
     if look.kind == "tile" and isinstance(look.position, tuple):
         tiles = book.tiles(layer)
         return encoded(tiles.signal(whole, example_box(book, layer, look.position)), form, True)
-    return encoded(signed_picture(whole), form, exact=max(whole.shape[1:]) <= 96)
+    return encoded(signed_to_rgb(whole), form, exact=max(whole.shape[1:]) <= 96)

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from rot180.atlas.features import Example, Feature
 from rot180.atlas.images import Pixels
 from rot180.figures.tiles import Tile, Tiles
-from rot180.projection.pictures import grid, scale_of, signed_picture
+from rot180.projection.imaging import grid, scale_of, signed_to_rgb
 from rot180.projection.result import Projection
 from rot180.projection.rules import CHOICES, UNPOOLINGS, Rules
 from rot180.web.encoding import File
@@ -74,12 +74,12 @@ def drawn(book: Book, feature: Feature, show: Show, form: str) -> File:
     signals: list[Projection] = []
     if show.rules is not None:
         most = max(COUNTS) if show.single else show.number
-        signals = carried_back(book, feature, most, show.rules)
+        signals = backward_pass(book, feature, most, show.rules)
     exact = show.rules is not None or book.tiles(feature.layer).factor > 2
     return encoded(shown(book, feature, show, signals), form, exact)
 
 
-def carried_back(book: Book, feature: Feature, most: int, rules: Rules) -> list[Projection]:
+def backward_pass(book: Book, feature: Feature, most: int, rules: Rules) -> list[Projection]:
     """Carry a feature's strongest units back, or remember them."""
     signals = book.stores.signals
     for count in (one for one in COUNTS if one >= most):
@@ -207,7 +207,7 @@ def overlay(signal: Float[np.ndarray, "c h w"], pixels: Pixels) -> UInt8[np.ndar
     strength = np.abs(signal).max(0)[:, :, None]
     share = np.sqrt(strength / max(float(strength.max(initial=0.0)), 1e-30))
     dim = np.repeat(0.35 * pixels.mean(2, keepdims=True) + 25, 3, axis=2)
-    return _bytes(dim * (1 - share) + signed_picture(signal) * share)
+    return _bytes(dim * (1 - share) + signed_to_rgb(signal) * share)
 
 
 def _bytes(values: np.ndarray) -> np.ndarray:

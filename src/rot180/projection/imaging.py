@@ -16,7 +16,7 @@ PERCENTILE = 99.5
 """Of the absolute values of a signal: what is shown as white or black."""
 
 
-def signed_picture(signal: Float[np.ndarray, "c h w"], scale: float | None = None) -> Picture:
+def signed_to_rgb(signal: Float[np.ndarray, "c h w"], scale: float | None = None) -> Picture:
     """Show a signed signal: 0 as mid-grey (128), ``-scale`` as 0 and ``scale`` as 255.
 
     Three channels are shown as red, green and blue; any other number as their sum in grey.
@@ -58,7 +58,7 @@ def scale_of(signal: Float[np.ndarray, "c h w"]) -> float:
     return float(np.percentile(values, PERCENTILE)) if values.size else 0.0
 
 
-def enlarged(picture: Picture, factor: int) -> UInt8[np.ndarray, "{factor}*h {factor}*w 3"]:
+def upscale(picture: Picture, factor: int) -> UInt8[np.ndarray, "{factor}*h {factor}*w 3"]:
     """Repeat each pixel ``factor`` times in both directions (nearest neighbour)."""
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
@@ -77,7 +77,7 @@ def grid(
     return sheet
 
 
-def png(picture: Picture) -> bytes:
+def encode_png(picture: Picture) -> bytes:
     """Return the picture as the bytes of a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="PNG")

@@ -21,7 +21,7 @@ from rot180.graph.operators.activations import Rectifier
 from rot180.graph.operators.convolution import ChannelIndex
 from rot180.graph.operators.operator import Saved
 from rot180.graph.plan import PlannedStep
-from rot180.projection.backward import carried_back
+from rot180.projection.backward import backward_pass
 from rot180.projection.result import Projection
 from rot180.projection.rules import Rules
 
@@ -29,7 +29,7 @@ _VALUES = 2**22
 """Largest number of values in one tensor of a batch of units: what the processor's cache holds."""
 
 
-class Request(NamedTuple):
+class UnitRequest(NamedTuple):
     """A unit, or (position None) a whole map, of one of the images at hand."""
 
     image: int
@@ -38,24 +38,24 @@ class Request(NamedTuple):
     position: tuple[int, int] | None
 
 
-def cut_out(images: Tensor, box: Box) -> Tensor:
+def crop_box(images: Tensor, box: Box) -> Tensor:
     """Return a box of images (n, c, h, w); it is no copy."""
     return images[:, :, box.top : box.bottom, box.left : box.right]
 
 
-def cut_from(images: Tensor) -> Callable[[int, Box], Tensor]:
+def crop_from(images: Tensor) -> Callable[[int, Box], Tensor]:
     """Return what cuts a box out of one of some images (n, c, h, w), as a batch of one."""
 
     def cut(image: int, box: Box) -> Tensor:
-        return cut_out(images[image : image + 1], box)
+        return crop_box(images[image : image + 1], box)
 
     return cut
 
 
 @torch.no_grad()
-def carried_from_patches(
+def backproject_crops(
     network: Network,
-    requests: Sequence[Request],
+    requests: Sequence[UnitRequest],
     cut: Callable[[int, Box], Tensor],
     rules: Rules,
     signals: Sequence[Tensor] | None = None,
@@ -133,7 +133,7 @@ def _from_patches(
 
 
 @torch.no_grad()
-def strengths_of_patches(
+def strengths_of_crops(
     network: Network, aim: UnitPlan, patches: Float[Tensor, "n c h w"], channel: int
 ) -> list[float]:
     """Return the value of a unit, before its layer's rectifier, on patches of its receptive field.
@@ -152,10 +152,10 @@ def strengths_of_patches(
 
 
 @torch.no_grad()
-def carried(
+def backproject_activations(
     network: Network,
     passed: ForwardPass,
-    requests: Sequence[Request],
+    requests: Sequence[UnitRequest],
     rules: Rules,
     signals: Sequence[Tensor] | None = None,
 ) -> list[Projection]:
@@ -198,7 +198,7 @@ def _index(channels: list[int], device: torch.device) -> ChannelIndex:
     return torch.tensor(channels, device=device)
 
 
-def _units_of(maps: Tensor, requests: Sequence[Request]) -> Tensor:
+def _units_of(maps: Tensor, requests: Sequence[UnitRequest]) -> Tensor:
     """Return what is asked for of maps (n, c, h, w): (k, 1, h, w), or (k, 1, 1, 1) of units."""
     chosen = []
     for image, _, channel, position in requests:
@@ -263,7 +263,7 @@ def _to_pixels(
         back = network.operator(aim.layer).backward_units(activations, index, aim.region)
         if aim.crop is not None:
             back = aim.plan.scatter(back, aim.plan.target, aim.crop)
-    pixels = carried_back(aim.plan, back, kept, rules)
+    pixels = backward_pass(aim.plan, back, kept, rules)
     if pixels is not None:
         return pixels
     return activations.new_zeros(len(activations), network.input_shape[0], *aim.plan.size(-1))
@@ -272,7 +272,7 @@ def _to_pixels(
 def _projection(
     network: Network,
     aim: UnitPlan,
-    request: Request,
+    request: UnitRequest,
     signal: Tensor,
     activation: float,
     rules: Rules,
