@@ -91,7 +91,7 @@ def macs(model: nn.Module, layer: str, size: int, unit: bool) -> list[int]:
     return counts[::-1]
 
 
-def captum_multiply_adds(model: nn.Module, layer: str, size: int) -> int:
+def captum_macs(model: nn.Module, layer: str, size: int) -> int:
     """Return those of a whole forward pass, and of the way back from all channels of a layer."""
 
     def up_to(name: str) -> int:

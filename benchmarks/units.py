@@ -43,7 +43,7 @@ import torch
 from captum.attr import NeuronDeconvolution
 from classifiers import (
     astronaut,
-    captum_multiply_adds,
+    captum_macs,
     crops,
     macs,
     not_in_place,
@@ -158,7 +158,7 @@ def units(model: nn.Module, size: int, rounds: int) -> None:
             captum, own = found[name]["captum"], found[name][state]
             ratios = [a / b for a, b in zip(captum, own, strict=True)]
             counted = sum(macs(model, layer, size, unit=True))
-            limit = captum_multiply_adds(model, layer, size) / counted
+            limit = captum_macs(model, layer, size) / counted
             limit /= 2 if state == "cold" else 1
             ratio, (reckoned, target) = statistics.median(ratios), goals[name]
             print(
@@ -297,7 +297,7 @@ def maps(model: nn.Module, size: int, rounds: int, names: Sequence[str]) -> None
             both["captum"].append(spent)
         ratios = [a / b for a, b in zip(both["captum"], both["own"], strict=True)]
         *below, last = macs(model, layer, size, unit=False)
-        limit = captum_multiply_adds(model, layer, size)
+        limit = captum_macs(model, layer, size)
         limit /= (sum(below) + last * count) / count + sum(below) + last
         share = statistics.median(ratios) / limit
         print(

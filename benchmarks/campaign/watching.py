@@ -49,7 +49,7 @@ class _Mode(TorchFunctionMode):
         try:
             for one in [found] if isinstance(found, Tensor) else found:
                 if isinstance(one, Tensor) and one.is_floating_point():
-                    self.interior_field(one)
+                    self.seen(one)
         finally:
             self.busy = False
 
@@ -89,7 +89,7 @@ def exported(module: fx.GraphModule) -> Run:
             found = super().run_node(node)
             for one in tree_leaves(found) if node.op == "call_function" else []:
                 if isinstance(one, Tensor) and one.is_floating_point():
-                    self.interior_field(one)
+                    self.seen(one)
             return found
 
     def run(image: Tensor, seen: Seen) -> Any:

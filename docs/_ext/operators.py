@@ -1,7 +1,7 @@
 """The page of all operators: each line is a call that is captured while the site is built.
 
-What an operator is read as, and what the methods do there, is what the library itself says of it;
-only the calls are written here. A test sees to it that none of the table is missing.
+The library itself says what an operator is lowered to and what the methods do there; only the calls
+are written here. A test checks that no operator of the table is missing.
 """
 
 from collections.abc import Iterable, Iterator
@@ -247,7 +247,7 @@ class Line(NamedTuple):
     Attributes:
         target: the operator of the exported graph.
         call: Python that calls it.
-        kinds: what it is read as; empty if its input is handed on.
+        kinds: the operators that it is lowered to; empty if it returns its input.
         backward_kind: what becomes of a signal there.
         local: whether it is computed on a part of its maps.
     """
@@ -295,7 +295,7 @@ class _Caller(nn.Module):
 
 
 def lines(calls: Iterable[str] = CALLS) -> list[Line]:
-    """Capture the calls, and ask the library about each."""
+    """Return a line for each call, as the library lowers it."""
     caller, example = _Caller(calls).eval(), torch.rand(1, 4, 8, 8)
     lowering = start_lowering(caller, example)
     lowering.lower()
@@ -311,8 +311,8 @@ def lines(calls: Iterable[str] = CALLS) -> list[Line]:
     named = {one.target for one in shown}
     return shown + [
         Line(str(target), "", (plain_name(target),), BY_DERIVATIVE, False)
-        for target, reader in LOWERINGS.items()
-        if reader is by_autograd and str(target) not in named
+        for target, lowering_of in LOWERINGS.items()
+        if lowering_of is by_autograd and str(target) not in named
     ]
 
 
@@ -330,7 +330,7 @@ _HEADINGS = {
     "linear": "Linear steps",
     "rectifier": "Rectifiers",
     "maximum": "Max pooling",
-    "by derivative": "Steps gone through by their derivative",
+    "by derivative": "Steps where every method uses the derivative",
     "stopped": "Where the author stops the gradient",
     "whole numbers": "Whole numbers and truth values",
     "not listed": "Operators that are not listed",
@@ -358,14 +358,14 @@ def _section(kind: BackwardKind, found: list[Line]) -> Iterator[str]:
         )
         if mine:
             yield f"\n:::{{div}} operators\nComputed on {where}:\n"
-            yield "| operator | as in | is read as |\n| --- | --- | --- |"
+            yield "| operator | as in | is lowered to |\n| --- | --- | --- |"
             yield from map(_row, mine)
             yield ":::"
     yield ""
 
 
 def _row(one: Line) -> str:
-    kinds = ", then ".join(dict.fromkeys(one.kinds)) or "its input, handed on"
+    kinds = ", then ".join(dict.fromkeys(one.kinds)) or "its input"
     call = f"`{one.call}`" if one.call else ""
     return f"| `{one.target.removesuffix('.default')}` | {call} | {kinds} |"
 

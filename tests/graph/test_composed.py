@@ -158,7 +158,7 @@ def both() -> list[tuple[rot180.Network, Any]]:
 def test_a_rectifier_that_is_written_out_is_that_one(name: str) -> None:
     place, x = list(WRITTEN).index(name), image(3, 8, 8, seed=3)
     (net, opened), (plain, plainly) = both()
-    below = net.ancestors(net.layers[f"{place}.c"].step)
+    below = net.ancestors(net.layers[f"{place}.c"].output_step)
     found = [net.steps[one].operator for one in below]
     assert [one.name for one in found if isinstance(one, Rectifier)] == ["ReLU", WRITTEN[name][2]]
     for method in WAYS_BACK:

@@ -249,9 +249,9 @@ def test_channels_last(size, seed, data) -> None:
     box = data.draw(boxes(size))
     x, weight, bias = image(2, 4, *size, seed=seed), image(6, 4, seed=1), image(6, seed=2)
     there, linear, here = Permute((0, 2, 3, 1)), Linear(weight, bias, False), Permute((0, 3, 1, 2))
-    assert there.axes((MAPS,)) == (-3, -2)
-    assert linear.axes(((-3, -2),)) == (-3, -2)
-    assert here.axes(((-3, -2),)) == MAPS
+    assert there.output_axes((MAPS,)) == (-3, -2)
+    assert linear.output_axes(((-3, -2),)) == (-3, -2)
+    assert here.output_axes(((-3, -2),)) == MAPS
     for which in (box, Box(0, 0, *size)):
         part = Region(which, (which,), (NO_PADDING,))
         z = taken(x, which)
@@ -266,7 +266,7 @@ def test_channels_last(size, seed, data) -> None:
     unit = Region(Box(0, 0, 1, 1), (Box(0, 0, 1, 1),), (NO_PADDING,))
     several, a = torch.tensor([5, 1, 5]), x[:1, :, :1, :1].permute(0, 2, 3, 1)
     wanted = F.linear(a, weight, bias)[0, 0, 0, several]
-    assert relative_error(linear.units(a, several, unit).flatten(), wanted) < EXACT
+    assert relative_error(linear.forward_units(a, several, unit).flatten(), wanted) < EXACT
     signal = image(3, 1, *size)
     wanted = signal.movedim(1, -1) * weight[several][:, None, None]
     assert relative_error(linear.backward_units(signal, several, unit), wanted) < EXACT

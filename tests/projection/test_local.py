@@ -56,7 +56,7 @@ class Compared:
         below = [self.net.steps[place].operator for place in self.net.ancestors(layer.weight_step)]
         return UNPOOLINGS if any(isinstance(one, MaxPool) for one in below) else UNPOOLINGS[:1]
 
-    def forward_units(self, layer: rot180.Layer) -> list[Unit]:
+    def units(self, layer: rot180.Layer) -> list[Unit]:
         """Return the strongest units at nine places, and the peaks of two features."""
         maps = rot180.feature_maps(self.net, self.images, layer.name)
         rows, columns = ([0, size // 2, size - 1] for size in (layer.height, layer.width))
