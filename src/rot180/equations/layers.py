@@ -105,9 +105,10 @@ class Dense(Layer):
 
     Args:
         inputs, outputs: number of neurons in the layer below and in this one.
-        rng: generator that draws the first weights, see :meth:`Layer.init_weights`. Without one,
-            the network draws them with the position of the layer as the seed, so its layers start
-            differently and every time the same. A layer outside a network uses seed 0.
+        rng: generator that draws the first weights, see
+            :meth:`rot180.equations.Layer.init_weights`. Without one, the network draws them with
+            the position of the layer as the seed, so its layers start differently and every time
+            the same. A layer outside a network uses seed 0.
         dtype: type of the weights.
     """
 

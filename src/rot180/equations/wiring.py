@@ -35,7 +35,7 @@ class Factor:
 
     @property
     def symbol(self) -> str:
-        """The name with its index: w[0,1]."""
+        """The name with its index, as in w[0,1]."""
         return f"{self.name}[{','.join(map(str, self.index))}]" if self.index else self.name
 
 
