@@ -34,13 +34,13 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import rot180
-from rot180.atlas.crew import in_order
-from rot180.atlas.layout import Layout, Part
-from rot180.atlas.observed import Observed
-from rot180.atlas.rows import Fields
-from rot180.atlas.state import State
-from rot180.atlas.summary import Summary
-from rot180.atlas.watching import Watching
+from rot180.atlas.accumulator import State
+from rot180.atlas.feature_index import Layout, Part
+from rot180.atlas.map_summary import Summary
+from rot180.atlas.observation import Observed
+from rot180.atlas.parallel import in_order
+from rot180.atlas.recorder import Watching
+from rot180.atlas.tables import Fields
 from rot180.datasets import ArrayDataset, decode_all, open_dataset
 from rot180.graph.receptive_field import receptive_fields
 from rot180.models.model import normalise

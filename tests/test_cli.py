@@ -16,8 +16,8 @@ from skimage import data
 from typer.testing import CliRunner
 
 import rot180
-from rot180.atlas.scanned import model_of
-from rot180.cli import app, training
+from rot180.atlas.model import model_of
+from rot180.cli import app, train
 from rot180.models import published
 from tests import zoo
 from tests.models.test_published import NAME as EFFICIENTNET
@@ -155,9 +155,9 @@ def test_the_demo(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_demo_ends_after_the_first_network_where(
     told: bool, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "_train", lambda *given: rot180.load("two-layer"))
-    monkeypatch.setattr(training, "draw", lambda *given: None)
-    monkeypatch.setattr(training, "_atlas", lambda *given: tmp_path / "two-layer.atlas")
+    monkeypatch.setattr(train, "_train", lambda *given: rot180.load("two-layer"))
+    monkeypatch.setattr(train, "draw", lambda *given: None)
+    monkeypatch.setattr(train, "_atlas", lambda *given: tmp_path / "two-layer.atlas")
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     words = ("demo", "--data", folder, "--out", tmp_path)
     status, printed = run(*words, *(("--no-imagenet",) if told else ()))

@@ -37,7 +37,7 @@ _NAMES = {
     "Dataset": "rot180.datasets.Dataset",
     "ForwardPass": "rot180.graph.forward_pass.ForwardPass",
     "Model": "rot180.models.model.Model",
-    "Picture": "rot180.atlas.reading.Picture",
+    "Picture": "rot180.atlas.atlas.Picture",
     "Going": "rot180.atlas.scan.Going",
     "PadWidth": "rot180.equations.padding.PadWidth",
     "Progress": "rot180.atlas.scan.Progress",

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rot180.atlas.layout import Layout, Part
-from rot180.atlas.observed import Observed
-from rot180.atlas.rows import Fields
-from rot180.atlas.summary import Summary
+from rot180.atlas.feature_index import Layout, Part
+from rot180.atlas.map_summary import Summary
+from rot180.atlas.observation import Observed
+from rot180.atlas.tables import Fields
 
 SMALL = (Part("a", 3, 7, 6, 4.0), Part("b", 1, 1, 1, 0.5), Part("c", 2, 3, 2, 1.0))
 """Few features, a map of a single position, and maps smaller than the grid of samples."""

@@ -9,7 +9,7 @@ import pytest
 import torch.hub
 
 import rot180
-from rot180.atlas.scanned import model_of
+from rot180.atlas.model import model_of
 from rot180.errors import Rot180Error
 from rot180.web.shelf import Shelf
 from tests.atlas.scans import change

@@ -12,7 +12,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 import rot180
-from rot180.atlas import connecting, merge
+from rot180.atlas import file as atlas_file
+from rot180.atlas import merge
 from rot180.errors import Rot180Error
 from rot180.web.app import application
 from rot180.web.shelf import Shelf
@@ -47,7 +48,7 @@ def test_a_view_in_the_place_of_a_table_is_refused(copy: Path) -> None:
 
 
 def test_limits_of_a_connection_are_low(copy: Path) -> None:
-    with closing(connecting.connected(copy)) as connection:
+    with closing(atlas_file.connected(copy)) as connection:
         with pytest.raises(sqlite3.DataError, match="too big"):
             connection.execute("SELECT zeroblob(200000000)").fetchone()
         with pytest.raises(sqlite3.Error):
@@ -79,7 +80,7 @@ def test_damage_is_found_when_a_small_file_is_opened(copy: Path) -> None:
 def test_damage_of_a_large_file_is_found_before_it_is_merged(
     part: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connecting, "_CHECKED_WHOLE", 0)
+    monkeypatch.setattr(atlas_file, "_CHECKED_WHOLE", 0)
     bad, good = Path(shutil.copy(part, tmp_path / "bad.atlas")), tmp_path / "good.atlas"
     scanned(good, shard=(1, 3))
     _damaged(bad)
@@ -134,11 +135,11 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("checked", [connecting._CHECKED_WHOLE, 0])
+@pytest.mark.parametrize("checked", [atlas_file._CHECKED_WHOLE, 0])
 def test_flipped_bytes_get_a_sentence_or_do_nothing(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: None, checked: int
 ) -> None:
-    monkeypatch.setattr(connecting, "_CHECKED_WHOLE", checked)
+    monkeypatch.setattr(atlas_file, "_CHECKED_WHOLE", checked)
     chance, end = random.Random(checked), time.monotonic() + SECONDS
     path = tmp_path / "flipped.atlas"
     while time.monotonic() < end:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import rot180
-from rot180.atlas import choosing
+from rot180.atlas import methods
 from rot180.atlas.scan import Going
 from rot180.errors import Rot180Error
 from rot180.models.model import Model
@@ -49,7 +49,7 @@ def test_every_layer_has_a_method_and_how_faithful_it_is(path: Path, model: Mode
             assert found.layer == name
             assert found.method in found.scores
             assert atlas[name].faithfulness is found
-        images = choosing.sample_of(
+        images = methods.test_images(
             rot180.datasets.ArrayDataset(pictures(60), None, ()), (SIZE, SIZE), 3
         )
     network = named().network()
@@ -62,7 +62,7 @@ def test_every_layer_has_a_method_and_how_faithful_it_is(path: Path, model: Mode
 
 
 def test_auto_is_what_the_atlas_tells(path: Path) -> None:
-    from rot180.atlas.scanned import Scanned
+    from rot180.atlas.model import Scanned
 
     told = {
         "measured_at": "one",
@@ -105,7 +105,7 @@ def test_a_scan_may_leave_it_out(data: np.ndarray, tmp_path: Path) -> None:
 def test_layers_between_those_that_are_measured_take_the_nearest(
     monkeypatch: pytest.MonkeyPatch, data: np.ndarray, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(choosing, "LAYERS", 1)
+    monkeypatch.setattr(methods, "LAYERS", 1)
     with rot180.scan(named(), data, tmp_path / "a.atlas") as atlas:
         where = {name: one.layer for name, one in atlas.faithfulness.items()}
     assert where == {"one": "head", "two": "head", "head": "head"}
@@ -119,9 +119,9 @@ def test_broken_images_are_not_in_the_sample() -> None:
             return super().image(index)
 
     made = Broken(pictures(60), None, ())
-    found = choosing.sample_of(made, (SIZE, SIZE), 3)
+    found = methods.test_images(made, (SIZE, SIZE), 3)
     wanted = [n for n in range(60) if n % 3 == 0]
-    assert len(found) == choosing.IMAGES
+    assert len(found) == methods.IMAGES
     for one in found:
         assert any(np.array_equal(one, made.images[n]) for n in wanted)
 

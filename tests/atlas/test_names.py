@@ -11,8 +11,8 @@ import torch
 from typer.testing import CliRunner
 
 import rot180
+from rot180.atlas.model import model_of, portable_model
 from rot180.atlas.outputs import named_outputs
-from rot180.atlas.scanned import model_of, portable_model
 from rot180.cli import app
 from rot180.datasets import ArrayDataset
 from rot180.errors import Rot180Error
@@ -54,7 +54,7 @@ def folders(root: Path, keys: list[str] = KEYS, table: str = TABLE) -> Path:
     return root
 
 
-def made(data: Path, path: Path, **others: Any) -> rot180.atlas.reading.Atlas:
+def made(data: Path, path: Path, **others: Any) -> rot180.atlas.atlas.Atlas:
     given = {"batch": 8, "examples": 3, **normalisation(), **others}
     return rot180.scan(small_network(), str(data), path, **given)
 
@@ -241,7 +241,7 @@ def test_a_table_of_the_model_names_the_folders_too(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_sheets_say_the_class_of_a_score(tmp_path: Path) -> None:
-    from rot180.figures.patches import patches
+    from rot180.figures.plates import patches
 
     with made(folders(tmp_path / "data"), tmp_path / "a.atlas") as atlas:
         (page,) = patches(atlas, "head")

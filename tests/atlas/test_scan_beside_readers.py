@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import rot180
-from rot180.atlas import scan, writing
+from rot180.atlas import scan, writer
 from rot180.atlas.scan import Going
 from rot180.errors import Rot180Error
 from tests.atlas.scans import same_rows, scanned
@@ -27,10 +27,10 @@ def read_by_another(path: Path) -> Iterator[Callable[[], None]]:
 def impatient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Let writers wait that long only, and scans save after each batch."""
     monkeypatch.setattr(scan, "_SHARE", 0)
-    monkeypatch.setattr(writing, "PATIENCE", seconds)
+    monkeypatch.setattr(writer, "PATIENCE", seconds)
     connect = sqlite3.connect
     monkeypatch.setattr(
-        writing.sqlite3, "connect", lambda *given, **named: connect(*given, timeout=0.01, **named)
+        writer.sqlite3, "connect", lambda *given, **named: connect(*given, timeout=0.01, **named)
     )
 
 

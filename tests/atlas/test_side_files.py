@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import rot180
-from rot180.atlas.writing import Writer
+from rot180.atlas.writer import Writer
 from rot180.errors import Rot180Error
 from tests.atlas.scans import become_nobody, read_everything, same_rows, scanned
 

@@ -11,11 +11,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from rot180.atlas import moments, state, statistics
+from rot180.atlas import accumulator, moments, statistics
+from rot180.atlas.accumulator import State
 from rot180.atlas.compare import correlated
-from rot180.atlas.layout import Layout, Part
+from rot180.atlas.feature_index import Layout, Part
 from rot180.atlas.moments import Moments
-from rot180.atlas.state import State
 from tests.atlas.synthetic import CLASSES, SIDE, SMALL, WIDE, Images, drawn, pixels, planted
 
 
@@ -45,7 +45,7 @@ def flat(images: Images) -> list[np.ndarray]:
 @pytest.mark.parametrize("ties", [False, True])
 def test_means_and_shares_are_direct_ones(ties: bool) -> None:
     images = drawn(60, parts=WIDE[:4], ties=ties)
-    found, features, unit = scanned(images), flat(images), images.layout.scales * state.UNIT
+    found, features, unit = scanned(images), flat(images), images.layout.scales * accumulator.UNIT
     for name, direct in (
         ("mean", lambda a: a.mean()),
         ("mean_peak", lambda a: a.max(1).mean()),
@@ -88,7 +88,7 @@ def test_class_means_and_selectivity_are_direct_ones(ties: bool) -> None:
     found = statistics.class_selectivity(means)
     for feature, a in enumerate(flat(images)):
         direct = [a[images.labels == label].max(1).mean() for label in range(CLASSES)]
-        unit = images.layout.scales[feature] * state.UNIT
+        unit = images.layout.scales[feature] * accumulator.UNIT
         assert means[:, feature] == pytest.approx(direct, abs=unit)
         assert found[feature] == pytest.approx(selectivity(np.maximum(direct, 0).tolist()), 1e-7)
 

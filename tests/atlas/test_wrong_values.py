@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import rot180
-from rot180.atlas import reading
+from rot180.atlas import atlas as atlas_module
 from rot180.atlas.identity import Identity
 from rot180.errors import Rot180Error
 from tests.atlas.scans import (
@@ -182,7 +182,7 @@ def test_a_picture_of_another_size_is_not_decoded(
     def decode(*given: Any) -> None:
         raise AssertionError("decoded")
 
-    monkeypatch.setattr(reading, "decode", decode)
+    monkeypatch.setattr(atlas_module, "decode", decode)
     change(copy, ("UPDATE image SET picture = ?", (picture(900, 900, "1", kind),)))
     with rot180.open(copy) as atlas, pytest.raises(Rot180Error, match=r"image\.picture"):
         atlas.picture(atlas["one"][0].examples[0].image)

@@ -4,7 +4,7 @@ import re
 import sqlite3
 from pathlib import Path
 
-from rot180.atlas.features import STATISTICS
+from rot180.atlas.feature import STATISTICS
 from rot180.atlas.schema import APPLICATION_ID, TABLES, VERSION
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "atlas.md").read_text(encoding="utf-8")

@@ -16,11 +16,11 @@ import rot180
 from rot180 import Rot180Error
 from rot180.datasets import ArrayDataset
 from rot180.figures.colour import ColourResponse, colour_response, local_means
-from rot180.figures.draw import draw
+from rot180.figures.context import Subject, first_of_class, most_varied
 from rot180.figures.overview import correlation, learning_curve
+from rot180.figures.projection import one_projection
 from rot180.figures.sheet import INK, Sheet
-from rot180.figures.single import one_projection
-from rot180.figures.subject import Subject, first_of_class, most_varied
+from rot180.figures.two_layer import draw
 from rot180.graph.box import Box, Span
 from rot180.models.checkpoint import Checkpoint
 from rot180.models.model import Model

@@ -12,7 +12,7 @@ from torch import nn
 
 import rot180
 from rot180 import Rot180Error
-from rot180.atlas.scanned import found_again, is_code, model_of
+from rot180.atlas.model import found_again, is_code, model_of
 from rot180.datasets import resize_and_crop
 from rot180.models import published
 from rot180.models.load import load_model

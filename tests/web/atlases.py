@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 import rot180
-from rot180.atlas.reading import Atlas
-from rot180.atlas.scanned import model_of
+from rot180.atlas.atlas import Atlas
+from rot180.atlas.model import model_of
 from rot180.models.model import Model
 
 

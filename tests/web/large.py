@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rot180.atlas.accumulator import BINS, UNIT, State, bin_edges
+from rot180.atlas.feature_index import Layout, Part, scale_of
 from rot180.atlas.identity import Identity
-from rot180.atlas.layout import Layout, Part, scale_of
-from rot180.atlas.pictures import encoded
-from rot180.atlas.rows import Fields
-from rot180.atlas.state import BINS, UNIT, State, bin_edges
-from rot180.atlas.writing import create
+from rot180.atlas.imaging import encoded
+from rot180.atlas.tables import Fields
+from rot180.atlas.writer import create
 
 IMAGES, CLASSES, SIZE = 500, 40, 64
 FEATURES = 22_008

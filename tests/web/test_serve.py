@@ -74,7 +74,7 @@ def test_a_checkpoint_beside_its_atlas_is_found(early_path: Path, tmp_path: Path
     for name in ("early.atlas", "early.safetensors"):
         (tmp_path / name).write_bytes((early_path.parent / name).read_bytes())
     with rot180.open(tmp_path / "early.atlas") as atlas:
-        from rot180.atlas.scanned import Scanned, model_of
+        from rot180.atlas.model import Scanned, model_of
 
         gone = str(tmp_path / "gone" / "early.safetensors")
         atlas.about["model"] = gone

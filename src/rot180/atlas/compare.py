@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from rot180.atlas.atlas import Atlas
 from rot180.atlas.identity import Identity
-from rot180.atlas.reading import Atlas
 from rot180.errors import Rot180Error
 
 _FEW = 8

@@ -12,11 +12,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rot180.atlas.asked import layer_patterns, matching
+from rot180.atlas.atlas import Atlas, open_atlas
 from rot180.atlas.images import AtlasImages, PreparedImages
-from rot180.atlas.reading import Atlas, open_atlas
-from rot180.atlas.scanned import Scanned, model_of
-from rot180.atlas.writing import Writer
+from rot180.atlas.model import Scanned, model_of
+from rot180.atlas.options import layer_patterns, matching
+from rot180.atlas.writer import Writer
 from rot180.errors import Rot180Error, as_int
 from rot180.projection.units import project_units
 

@@ -5,14 +5,14 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rot180.atlas.features import is_number
+from rot180.atlas.feature import is_number
 from rot180.datasets import Dataset
 from rot180.errors import Rot180Error
 from rot180.graph.fingerprint import fingerprint
 from rot180.graph.network import Network
 
 if TYPE_CHECKING:
-    from rot180.atlas.reading import Atlas
+    from rot180.atlas.atlas import Atlas
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
 
+from rot180.atlas.atlas import Atlas
 from rot180.atlas.identity import Identity
-from rot180.atlas.reading import Atlas
 from rot180.datasets import BadImage, Dataset, resize_and_crop
 from rot180.errors import Rot180Error
 from rot180.models.model import Model

@@ -5,10 +5,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from rot180.atlas.atlas import Atlas, open_atlas
 from rot180.atlas.identity import Identity, check_same
-from rot180.atlas.reading import Atlas, open_atlas
 from rot180.atlas.scan import now
-from rot180.atlas.writing import appearing, create
+from rot180.atlas.writer import appearing, create
 from rot180.errors import Rot180Error
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 
-from rot180.atlas.layout import Part
+from rot180.atlas.feature_index import Part
 from rot180.errors import Rot180Error
 
 UNIT = 2.0**-15

@@ -18,19 +18,19 @@ import numpy as np
 import torch
 
 from rot180 import __version__
-from rot180.atlas import asked, choosing, identity
-from rot180.atlas.crew import in_order
+from rot180.atlas import identity, methods, options
+from rot180.atlas.accumulator import State
+from rot180.atlas.atlas import Atlas, open_atlas
+from rot180.atlas.feature_index import Layout
 from rot180.atlas.identity import Identity
-from rot180.atlas.layout import Layout
-from rot180.atlas.observed import Observed
+from rot180.atlas.imaging import encoded
+from rot180.atlas.model import portable_model
+from rot180.atlas.observation import Observed
 from rot180.atlas.outputs import named_outputs
-from rot180.atlas.pictures import encoded
-from rot180.atlas.reading import Atlas, open_atlas
-from rot180.atlas.rows import Fields
-from rot180.atlas.scanned import portable_model
-from rot180.atlas.state import State
-from rot180.atlas.watching import Watching
-from rot180.atlas.writing import Held, Writer, appearing, create, take_back
+from rot180.atlas.parallel import in_order
+from rot180.atlas.recorder import Watching
+from rot180.atlas.tables import Fields
+from rot180.atlas.writer import Held, Writer, appearing, create, take_back
 from rot180.datasets import BadImage, Dataset, resize_and_crop
 from rot180.datasets.base import image_name
 from rot180.datasets.loader import Batch, BatchLoader
@@ -133,24 +133,24 @@ def scan(
         (32, 32, 3)
         >>> atlas.close()
     """
-    settings = asked.settings(
+    settings = options.settings(
         layers, examples, sample, images, batch, shard, on_bad_image, every, methods
     )
-    subject = asked.subject_of(model, mean, std)
-    found = asked.dataset_of(data, split)
-    return _Scan(subject, found, asked.file_of(path), settings).run(progress)
+    subject = options.subject_of(model, mean, std)
+    found = options.dataset_of(data, split)
+    return _Scan(subject, found, options.file_of(path), settings).run(progress)
 
 
 class _Scan:
     """One scan, or one part of it, from opening the file to its last picture."""
 
     def __init__(
-        self, subject: asked.Subject, data: Dataset, path: Path, settings: asked.Settings
+        self, subject: options.Subject, data: Dataset, path: Path, settings: options.Settings
     ) -> None:
         self.subject, self.data, self.path, self.settings = subject, data, path, settings
         self.network = subject.network
-        self.batch = settings.batch or asked.usual_batch(self.subject.size)
-        self.layers = asked.chosen_layers(self.network, settings.layers)
+        self.batch = settings.batch or options.usual_batch(self.subject.size)
+        self.layers = options.chosen_layers(self.network, settings.layers)
         self.fields = {
             name: Fields(*spans)
             for name, spans in receptive_fields(self.network, self.layers).items()
@@ -390,7 +390,7 @@ class _Scan:
     def _methods(self, writer: Writer, progress: Progress | None) -> None:
         """Test the methods, unless that was done before an interrupt."""
         with open_atlas(self.path) as atlas:
-            done = choosing.KEY in atlas.about
+            done = methods.KEY in atlas.about
         if done or not self.settings.methods:
             return
         started = time.perf_counter()
@@ -402,7 +402,9 @@ class _Scan:
                 progress(Going(tested, of, rate, 0.0, (of - tested) / rate, "testing methods"))
 
         size, layers = self.subject.size, list(self.layers)
-        facts = choosing.tested(self.network, layers, self.data, size, self.subject.prepared, went)
+        facts = methods.measure_methods(
+            self.network, layers, self.data, size, self.subject.prepared, went
+        )
         writer.tell(facts)
 
     def _pictures(self, writer: Writer) -> None:

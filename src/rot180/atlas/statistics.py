@@ -2,7 +2,7 @@
 
 In the formulas i runs over the N images, p over the P positions of a map; a_ip is the activation,
 m_i = max_p a_ip the peak of an image. Where positions are sampled (see
-:meth:`rot180.atlas.layout.Part.sampled`), s runs over the S samples of all images.
+:meth:`rot180.atlas.feature_index.Part.sampled`), s runs over the S samples of all images.
 """
 
 from typing import NamedTuple
@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from rot180.atlas import moments, state
-from rot180.atlas.state import State
+from rot180.atlas import accumulator, moments
+from rot180.atlas.accumulator import State
 
 PARTNERS = 8
 """How many of the most and of the least correlated features are named for each."""
@@ -33,7 +33,7 @@ def mean_peak(of: State) -> Float64[np.ndarray, " f"]:
 
 
 def _units(of: State) -> Float64[np.ndarray, " f"]:
-    return of.layout.scales * state.UNIT
+    return of.layout.scales * accumulator.UNIT
 
 
 def firing_positions(of: State) -> Float64[np.ndarray, " f"]:

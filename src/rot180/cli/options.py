@@ -10,9 +10,9 @@ from rot180.errors import Rot180Error, suggest
 from rot180.files import is_file
 
 if TYPE_CHECKING:
-    from rot180.atlas.reading import Atlas
+    from rot180.atlas.atlas import Atlas
     from rot180.datasets import ArrayDataset
-    from rot180.figures.subject import Subject
+    from rot180.figures.context import Subject
     from rot180.models.model import Model
 
 Data = Annotated[
@@ -95,7 +95,7 @@ def draw(
     formats: tuple[str, ...],
 ) -> None:
     """Draw all figures, and say where each is."""
-    from rot180.figures.draw import draw as draw_all
+    from rot180.figures.two_layer import draw as draw_all
 
     def told(sheet: Any, path: Path) -> None:
         echo(f"Written: {path}  ({sheet.title})")
@@ -122,7 +122,7 @@ def decoded_with_bar(
 
 def chosen_number(images: "ArrayDataset", number: int | None, image_class: str | None) -> int:
     """Return the number of the image to look at: if nothing is said, one with much in it."""
-    from rot180.figures.subject import first_of_class, most_varied
+    from rot180.figures.context import first_of_class, most_varied
 
     if image_class is None:
         return most_varied(images) if number is None else number
@@ -151,7 +151,7 @@ def the_model(
 
 def scanned_model(atlas: "Atlas", model: str | None, weights: Path | None, *given: Any) -> "Model":
     """Load the model that an atlas is a scan of, and say what was assumed about it."""
-    from rot180.atlas.scanned import model_of
+    from rot180.atlas.model import model_of
 
     found = model_of(atlas, model, weights, **model_options(*given))
     for remark in found.notices:
@@ -239,7 +239,7 @@ def position_of(words: str) -> Any:
 
 def formats_of(words: str) -> tuple[str, ...]:
     """Return the endings in words like png,pdf."""
-    from rot180.figures.draw import FORMATS
+    from rot180.figures.two_layer import FORMATS
 
     chosen = tuple(one.strip() for one in words.split(","))
     for one in chosen:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from rot180.atlas.summary import local_colours, pixels_of
-from rot180.atlas.words import colour_words
+from rot180.atlas.describe import colour_words
+from rot180.atlas.map_summary import local_colours, pixels_of
 from rot180.graph.network import Layer, Network
 from rot180.graph.receptive_field import receptive_fields
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rot180.figures.context import Subject
 from rot180.figures.sheet import MARGIN, Sheet
-from rot180.figures.subject import Subject
 from rot180.graph.network import Layer
 from rot180.projection.pictures import scale_of, signed_picture
 

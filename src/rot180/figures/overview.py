@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from rot180.atlas.words import NAMES
+from rot180.atlas.describe import NAMES
 from rot180.figures.colour import ColourResponse, colour_response
+from rot180.figures.context import Subject
 from rot180.figures.sheet import INK, MARGIN, Sheet
-from rot180.figures.subject import Subject
 from rot180.graph.network import Layer
 from rot180.projection.pictures import signed_picture
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import log, sqrt
 from sys import float_info
 
-from rot180.atlas.features import Peaks
+from rot180.atlas.feature import Peaks
 from rot180.web.render import number
 
 WIDTH, HEIGHT = 420, 130

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from rot180 import __version__
-from rot180.atlas.asked import matching
+from rot180.atlas.options import matching
 from rot180.errors import Rot180Error, check_choice
 from rot180.files import private_folder, sync_directories
 from rot180.projection.rules import AUTO, CHOICES, UNPOOLINGS, WAYS_BACK, Rules

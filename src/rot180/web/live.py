@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rot180.atlas.features import Feature
+from rot180.atlas.atlas import Atlas
+from rot180.atlas.feature import Feature
 from rot180.atlas.images import Pixels
-from rot180.atlas.reading import Atlas
-from rot180.atlas.scanned import OtherNetwork, Scanned
+from rot180.atlas.model import OtherNetwork, Scanned
 from rot180.errors import Rot180Error
-from rot180.figures.scanned import Carrying
+from rot180.figures.projector import Carrying
 from rot180.graph.forward_pass import ForwardPass, open_image
 from rot180.graph.network import Network
 from rot180.models.model import Model

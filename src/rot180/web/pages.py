@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
-from rot180.atlas.orders import ORDERS
+from rot180.atlas.sorting import ORDERS
 from rot180.titles import feature_label
 from rot180.web.drawing import effects, histogram
 from rot180.web.formulas import (

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from rot180.atlas.words import share
+from rot180.atlas.describe import share
 from rot180.titles import feature_label
 from rot180.web.names import word_of
 

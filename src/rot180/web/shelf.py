@@ -6,10 +6,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rot180.atlas.features import AtlasLayer, Feature
+from rot180.atlas.atlas import Atlas
+from rot180.atlas.feature import AtlasLayer, Feature
 from rot180.atlas.identity import Identity
 from rot180.atlas.images import AtlasImages, Pixels
-from rot180.atlas.reading import Atlas
 from rot180.datasets import Dataset
 from rot180.errors import Rot180Error, suggest
 from rot180.figures.tiles import Tiles

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rot180.atlas.orders import ORDERS
+from rot180.atlas.sorting import ORDERS
 from rot180.errors import Rot180Error, check_choice, suggest
 from rot180.web.formulas import FORMULAS
 

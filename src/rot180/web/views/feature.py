@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from rot180.atlas.features import Partner, Peaks, Response
-from rot180.atlas.words import (
+from rot180.atlas.describe import (
     BY_COLOUR,
     colour_words,
     faithful_words,
     feature_words,
     firing_words,
 )
+from rot180.atlas.feature import Partner, Peaks, Response
 from rot180.graph.box import Box
 from rot180.projection.rules import AUTO, METHODS, Rules
 from rot180.web.shelf import Book

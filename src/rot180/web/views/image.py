@@ -5,9 +5,9 @@ from functools import partial
 
 import numpy as np
 
-from rot180.atlas.features import Example, is_number
+from rot180.atlas.atlas import Atlas
+from rot180.atlas.feature import Example, is_number
 from rot180.atlas.images import Pixels
-from rot180.atlas.reading import Atlas
 from rot180.errors import check_choice
 from rot180.graph.box import Box
 from rot180.web.failures import NotFound

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rot180.atlas.features import can_be
+from rot180.atlas.feature import can_be
 from rot180.web.links import Links
 from rot180.web.shelf import Book
 

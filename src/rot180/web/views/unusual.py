@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from rot180.atlas.features import is_number
+from rot180.atlas.feature import is_number
 from rot180.web.shelf import Book
 
 

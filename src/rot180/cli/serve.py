@@ -26,7 +26,7 @@ from rot180.cli.options import (
 from rot180.errors import Rot180Error
 
 if TYPE_CHECKING:
-    from rot180.atlas.reading import Atlas
+    from rot180.atlas.atlas import Atlas
     from rot180.models.model import Model
     from rot180.web.shelf import Book
 
@@ -85,7 +85,7 @@ def serve(
 ) -> None:
     """Show atlases in the browser, live; without any, the lessons."""
     with report_errors():
-        from rot180.atlas.reading import open_atlas
+        from rot180.atlas.atlas import open_atlas
         from rot180.datasets import open_dataset
         from rot180.web.app import application
         from rot180.web.server import bound, run
@@ -143,7 +143,7 @@ def export(
 ) -> None:
     """Write an atlas as a site that needs no server: a folder that opens from a disk."""
     with report_errors():
-        from rot180.atlas.reading import open_atlas
+        from rot180.atlas.atlas import open_atlas
         from rot180.datasets import open_dataset
         from rot180.web.export import export as write
         from rot180.web.export import wanted
@@ -221,7 +221,7 @@ def _loaders(
     Which of them an atlas takes is decided by the fingerprint of the network that was scanned, so
     what is given for one of several atlases takes nothing from the others.
     """
-    from rot180.atlas.scanned import model_of
+    from rot180.atlas.model import model_of
     from rot180.models.preprocessing import class_names
 
     if weights and len(models) not in (0, 1, len(weights)):

@@ -5,9 +5,9 @@ from math import isclose
 from pathlib import Path
 from typing import Any
 
+from rot180.atlas.atlas import Atlas
 from rot180.atlas.identity import Identity
 from rot180.atlas.offline import NotHere, check_torchvision, is_missing, offline
-from rot180.atlas.reading import Atlas
 from rot180.datasets.base import portable
 from rot180.errors import Rot180Error
 from rot180.files import is_file

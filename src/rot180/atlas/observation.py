@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from rot180.atlas.summary import Summary
+from rot180.atlas.map_summary import Summary
 
 
 @dataclass(frozen=True)

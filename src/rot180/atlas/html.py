@@ -9,14 +9,14 @@ from rot180.projection.pictures import enlarged, png
 from rot180.titles import feature_label
 
 if TYPE_CHECKING:
-    from rot180.atlas.features import AtlasLayer, Feature
-    from rot180.atlas.reading import Atlas
+    from rot180.atlas.atlas import Atlas
+    from rot180.atlas.feature import AtlasLayer, Feature
 
 _ROWS = 12
 _TILE = 64
 
 
-def of_atlas(atlas: "Atlas") -> str:
+def atlas_html(atlas: "Atlas") -> str:
     """Return a table of the layers."""
     rows = [
         (
@@ -35,7 +35,7 @@ def of_atlas(atlas: "Atlas") -> str:
     )
 
 
-def of_layer(layer: "AtlasLayer") -> str:
+def layer_html(layer: "AtlasLayer") -> str:
     """Return a table of the strongest features."""
     found = sorted(layer, key=lambda one: -(one.max if one.max is not None else float("-inf")))
     rows = [
@@ -55,7 +55,7 @@ def of_layer(layer: "AtlasLayer") -> str:
     )
 
 
-def of_feature(feature: "Feature", atlas: "Atlas") -> str:
+def feature_html(feature: "Feature", atlas: "Atlas") -> str:
     """Return the strongest patches and the statistics."""
     tiles = []
     for example in feature.examples:

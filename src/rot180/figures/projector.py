@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from rot180.atlas.features import Example
+from rot180.atlas.feature import Example
 from rot180.atlas.images import Pixels, PreparedImages
-from rot180.atlas.scanned import Scanned
+from rot180.atlas.model import Scanned
 from rot180.graph.operators.operator import Looks
 from rot180.projection.automatic import rules_at
 from rot180.projection.result import Projection

@@ -97,7 +97,7 @@ def demo(
     installed packages. Nothing is downloaded.
     """
     with report_errors():
-        from rot180.figures.subject import Subject
+        from rot180.figures.context import Subject
 
         started = time.perf_counter()
         recipe = _recipe(data, seed=seed, epochs=epochs)
@@ -135,7 +135,7 @@ def _this_command() -> str:
 def _atlas(checkpoint: "Checkpoint", images: "ArrayDataset", out: Path) -> Path:
     """Scan the images into a new atlas, and draw what excites the second layer."""
     from rot180.atlas.scan import scan
-    from rot180.figures.patches import patches
+    from rot180.figures.plates import patches
 
     path = out / "two-layer.atlas"
     path.unlink(missing_ok=True)  # of an earlier run, perhaps of other weights

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from rot180.atlas.layout import Layout, Part, scale_of
-from rot180.atlas.observed import Observed
-from rot180.atlas.rows import Fields
-from rot180.atlas.summary import Summary, local_colours, pixels_of, positions_first, summarise
+from rot180.atlas.feature_index import Layout, Part, scale_of
+from rot180.atlas.map_summary import Summary, local_colours, pixels_of, positions_first, summarise
+from rot180.atlas.observation import Observed
+from rot180.atlas.tables import Fields
 from rot180.errors import Rot180Error
 from rot180.graph.forward_pass import explain_not_finite
 from rot180.graph.network import Layer, Network

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rot180.atlas import state as states
-from rot180.atlas.layout import Layout, Part
-from rot180.atlas.observed import Observed
-from rot180.atlas.state import BINS, State, bin_edges, hashed
-from rot180.atlas.summary import Summary
+from rot180.atlas import accumulator
+from rot180.atlas.accumulator import BINS, State, bin_edges, hashed
+from rot180.atlas.feature_index import Layout, Part
+from rot180.atlas.map_summary import Summary
+from rot180.atlas.observation import Observed
 from rot180.errors import Rot180Error
 from tests.atlas.synthetic import CLASSES, SMALL, WIDE, Images, drawn, take
 
@@ -240,7 +240,7 @@ def test_sums_err_by_half_a_unit_an_image() -> None:
     found = after(images, range(20), range(20, 50))
     observed, scales = images.observed(), images.layout.scales
     summary = observed.summary
-    unit = scales * states.UNIT
+    unit = scales * accumulator.UNIT
     assert (np.abs(found.mean * unit - summary.mean.sum(0)) <= 50 * unit / 2).all()
     for label in range(CLASSES):
         own = summary.peak[images.labels == label].astype(np.float64)

@@ -15,6 +15,7 @@ import pyarrow
 import pytest
 
 import rot180
+from rot180.atlas.schema import VERSION
 from rot180.errors import Rot180Error
 from tests.atlas.scans import (
     TABLES,
@@ -188,7 +189,8 @@ def test_files_that_are_no_atlas(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
-        ("PRAGMA user_version = 3", "made by a newer version of rot180"),
+        (f"PRAGMA user_version = {VERSION + 1}", "made by a newer version of rot180"),
+        (f"PRAGMA user_version = {VERSION - 1}", "made by an older version"),
         ("PRAGMA user_version = 1", "made by an older version"),
         ("PRAGMA user_version = 0", "made by an older version"),
         ("PRAGMA user_version = -1", "made by an older version"),

@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 import rot180
 from rot180 import Rot180Error
-from rot180.atlas.features import AtlasLayer, Example
-from rot180.atlas.reading import Atlas
+from rot180.atlas.atlas import Atlas
+from rot180.atlas.feature import AtlasLayer, Example
 from rot180.cli import app
 from rot180.datasets import ArrayDataset
-from rot180.figures.patches import patches
+from rot180.figures.plates import patches
 from rot180.figures.sheet import Sheet, drawable, save_pages, shortened
 from rot180.figures.tiles import Tiles
 from rot180.graph.box import Box

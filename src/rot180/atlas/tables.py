@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from rot180.atlas import statistics
-from rot180.atlas.layout import Layout
-from rot180.atlas.state import State, bin_edges
+from rot180.atlas.accumulator import State, bin_edges
+from rot180.atlas.feature_index import Layout
 from rot180.graph.box import Box, Span
 
 RESPONSES = 16

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rot180.atlas.features import Feature
-    from rot180.atlas.reading import Atlas
+    from rot180.atlas.atlas import Atlas
+    from rot180.atlas.feature import Feature
     from rot180.projection.faithfulness import Faithfulness
 
 NAMES = ("red", "green", "blue")

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from rot180.figures.context import Subject
 from rot180.figures.features import of_one_image, over_many_images, strongest
 from rot180.figures.overview import kernels_and_correlation, the_image, two_features
 from rot180.figures.sheet import Sheet
-from rot180.figures.subject import Subject
 
 FORMATS = ("png", "svg", "pdf")
 

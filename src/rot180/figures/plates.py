@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from rot180.atlas.features import AtlasLayer, Example, Feature
+from rot180.atlas.atlas import Atlas
+from rot180.atlas.describe import feature_words, firing_words
+from rot180.atlas.feature import AtlasLayer, Example, Feature
 from rot180.atlas.images import AtlasImages
-from rot180.atlas.orders import checked_order
-from rot180.atlas.reading import Atlas
-from rot180.atlas.scanned import Scanned
-from rot180.atlas.words import feature_words, firing_words
+from rot180.atlas.model import Scanned
+from rot180.atlas.sorting import checked_order
 from rot180.errors import Rot180Error, as_int
-from rot180.figures.scanned import Carrying
+from rot180.figures.projector import Carrying
 from rot180.figures.sheet import MARGIN, Sheet, drawable, shortened
 from rot180.figures.tiles import Tile, Tiles
 from rot180.projection.pictures import scale_of
@@ -61,7 +61,7 @@ def patches(
         layer: name of one of its layers.
         model: the model that was scanned, as :func:`rot180.load` gives it; None: patches alone.
         features: their numbers, in the order in which to show them; None: all.
-        sort: an order by a statistic, as "strongest" (see :data:`rot180.atlas.orders.ORDERS`).
+        sort: an order by a statistic, as "strongest" (see :data:`rot180.atlas.sorting.ORDERS`).
         most: show so many features at most.
         method, unpool: see :func:`rot180.project`.
         masked: whether patches fade where the projection has no energy; with a model only.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from rot180.atlas.layout import Layout, Part, scale_of
-from rot180.atlas.summary import Summary, local_colours, pixels_of, summarise
+from rot180.atlas.feature_index import Layout, Part, scale_of
+from rot180.atlas.map_summary import Summary, local_colours, pixels_of, summarise
 from rot180.errors import Rot180Error
 from tests.atlas.synthetic import drawn, local_means, spans, summary_of
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import rot180
-from rot180.atlas.crew import in_order
+from rot180.atlas.parallel import in_order
 from tests.atlas.scans import same_rows
 
 CPU = torch.device("cpu")

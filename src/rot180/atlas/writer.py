@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from rot180.atlas import rows
-from rot180.atlas.connecting import check_side_files, is_curable, reason_of
-from rot180.atlas.layout import Layout
-from rot180.atlas.rows import Fields
+from rot180.atlas import tables
+from rot180.atlas.accumulator import State
+from rot180.atlas.feature_index import Layout
+from rot180.atlas.file import check_side_files, is_curable, reason_of
 from rot180.atlas.schema import APPLICATION_ID, TABLES, VERSION
-from rot180.atlas.state import State
+from rot180.atlas.tables import Fields
 from rot180.errors import Rot180Error, Rot180Warning
 from rot180.files import is_file, private_folder, sync_directories
 
@@ -163,13 +163,13 @@ class Writer:
                 )
             for table in _RESULTS:
                 file.execute(f"DELETE FROM {table}")
-            _insert(file, "feature", rows.feature_rows(state))
-            _insert(file, "example", rows.example_rows(state, dict(fields)))
-            _insert(file, "peak", rows.peak_rows(state))
-            _insert(file, "response", rows.response_rows(state))
-            _insert(file, "partner", rows.partner_rows(state))
+            _insert(file, "feature", tables.feature_rows(state))
+            _insert(file, "example", tables.example_rows(state, dict(fields)))
+            _insert(file, "peak", tables.peak_rows(state))
+            _insert(file, "response", tables.response_rows(state))
+            _insert(file, "partner", tables.partner_rows(state))
             _insert(file, "sample_image", enumerate(sorted(state.sample_images.tolist())))
-            _insert(file, "sample", rows.sample_rows(state))
+            _insert(file, "sample", tables.sample_rows(state))
             _insert(file, "state", _packed(state.arrays()))
             counts = state.class_images.tolist()
             file.executemany(

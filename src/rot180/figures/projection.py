@@ -1,7 +1,7 @@
 """One projection beside its image."""
 
+from rot180.figures.context import Subject, way_words
 from rot180.figures.sheet import MARGIN, Sheet
-from rot180.figures.subject import Subject, way_words
 from rot180.projection.pictures import scale_of, signed_picture
 from rot180.projection.project import Position, project
 from rot180.projection.result import Projection

@@ -16,8 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float16, UInt8
 
-from rot180.atlas import choosing, notebook
-from rot180.atlas.connecting import (
+from rot180.atlas import html, methods
+from rot180.atlas.accumulator import State
+from rot180.atlas.feature import AtlasLayer, Feature, is_number
+from rot180.atlas.feature_index import Layout
+from rot180.atlas.file import (
     DAMAGED,
     check_pages,
     connected,
@@ -25,11 +28,8 @@ from rot180.atlas.connecting import (
     reason_of,
     unreadable,
 )
-from rot180.atlas.features import AtlasLayer, Feature, is_number
-from rot180.atlas.layout import Layout
-from rot180.atlas.pictures import told_size
-from rot180.atlas.state import State
-from rot180.atlas.writing import unpacked
+from rot180.atlas.imaging import told_size
+from rot180.atlas.writer import unpacked
 from rot180.datasets import BadImage, decode, resize_and_crop
 from rot180.errors import Rot180Error, as_int, suggest
 from rot180.titles import feature_label, feature_title
@@ -124,7 +124,7 @@ class Atlas(Mapping[str, AtlasLayer]):
         self.check(len(self.folders) in (0, len(self.classes)), "about.folders")
         self.output_layer, self.outputs = self._read_outputs()
         try:
-            self.faithfulness = choosing.told_by(self.about, self.layers)
+            self.faithfulness = methods.stored_measurements(self.about, self.layers)
         except Rot180Error as error:
             raise self.damaged("about.methods") from error
         self.images: int = self.about.get("images", -1)
@@ -164,7 +164,7 @@ class Atlas(Mapping[str, AtlasLayer]):
             self._connection.close()
 
     def _repr_html_(self) -> str:
-        return notebook.of_atlas(self)
+        return html.atlas_html(self)
 
     def __repr__(self) -> str:
         return (

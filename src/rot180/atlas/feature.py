@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from rot180.atlas import notebook
-from rot180.atlas.rows import Fields
+from rot180.atlas import html
+from rot180.atlas.tables import Fields
 from rot180.errors import as_int
 from rot180.graph.box import Box
 
 if TYPE_CHECKING:
-    from rot180.atlas.reading import Atlas
+    from rot180.atlas.atlas import Atlas
     from rot180.projection.faithfulness import Faithfulness
 
 
@@ -180,7 +180,7 @@ class Feature:
         raise AttributeError(f"a feature has no '{name}'")
 
     def _repr_html_(self) -> str:
-        return notebook.of_feature(self, self._atlas)
+        return html.feature_html(self, self._atlas)
 
     def __repr__(self) -> str:
         largest = "none" if self.max is None else f"{self.max:.3g}"
@@ -316,7 +316,7 @@ class AtlasLayer(Sequence[Feature]):
         return Feature(self._atlas, self.name, number % len(self))
 
     def _repr_html_(self) -> str:
-        return notebook.of_layer(self)
+        return html.layer_html(self)
 
     def __repr__(self) -> str:
         return (

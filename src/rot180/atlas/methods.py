@@ -25,7 +25,7 @@ IMAGES, LAYERS = 8, 12
 one found."""
 
 
-def sample_of(
+def test_images(
     data: Dataset, size: tuple[int, int], channels: int
 ) -> UInt8[np.ndarray, "n h w c"] | None:
     """Return some images of a data set; broken ones are passed over. None: there is no good one."""
@@ -43,7 +43,7 @@ def sample_of(
     return np.stack(list(found.values())) if found else None
 
 
-def tested(
+def measure_methods(
     network: Network,
     layers: list[Layer],
     data: Dataset,
@@ -52,7 +52,7 @@ def tested(
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, Any]:
     """Test the methods on images of a data set, and return the facts for the atlas."""
-    images = sample_of(data, size, network.input_shape[0])
+    images = test_images(data, size, network.input_shape[0])
     if images is None or not LAYERS:
         return {}
     use_sample(network, prepare(images))
@@ -60,7 +60,9 @@ def tested(
     return {KEY: {name: one.as_numbers() for name, one in found.items()}}
 
 
-def told_by(about: Mapping[str, Any], layers: Mapping[str, Any]) -> dict[str, Faithfulness]:
+def stored_measurements(
+    about: Mapping[str, Any], layers: Mapping[str, Any]
+) -> dict[str, Faithfulness]:
     """Read the facts of an atlas.
 
     Raises:

@@ -7,10 +7,10 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from rot180.atlas import rows, statistics
-from rot180.atlas.layout import Layout
+from rot180.atlas import statistics, tables
+from rot180.atlas.accumulator import State
+from rot180.atlas.feature_index import Layout
 from rot180.atlas.schema import TABLES
-from rot180.atlas.state import State
 from tests.atlas.synthetic import CLASSES, SMALL, WIDE, Images, drawn, planted
 
 
@@ -27,7 +27,7 @@ def columns_of(table: str) -> list[str]:
         return [column[1] for column in file.execute(f"PRAGMA table_info({table})")]
 
 
-def named(table: str, found: rows.Rows) -> list[dict]:
+def named(table: str, found: tables.Rows) -> list[dict]:
     columns = columns_of(table)
     return [dict(zip(columns, row, strict=True)) for row in found]
 
@@ -52,7 +52,7 @@ def test_a_feature_s_row_holds_its_statistics() -> None:
         "blue": fit.coefficients[2],
         "brightness": fit.coefficients.sum(0),
     }
-    found = named("feature", rows.feature_rows(state))
+    found = named("feature", tables.feature_rows(state))
     assert [one["id"] for one in found] == list(range(images.layout.features))
     places = [(part.name, k) for part in WIDE[:4] for k in range(part.channels)]
     assert [(one["layer"], one["channel"]) for one in found] == places
@@ -70,28 +70,28 @@ def test_what_is_not_defined_is_null() -> None:
     maps = np.random.default_rng(0).normal(0, 1, (9, 3, 4, 4))
     maps[:, 1] = -1.25
     images = planted(maps, 4.0)
-    found = named("feature", rows.feature_rows(scanned(images)))
+    found = named("feature", tables.feature_rows(scanned(images)))
     for one in found:
         assert all(one[name] is None for name in UNDEFINED)  # no image has a class
     assert [[one[name] is None for one in found] for name in FITTED] == [[False, True, False]] * 2
     assert (found[1]["max"], found[1]["mean"], found[1]["dead"]) == (-1.25, -1.25, 1)
-    assert not list(rows.response_rows(scanned(images)))
+    assert not list(tables.response_rows(scanned(images)))
 
 
 def test_without_images_there_is_nothing_but_features_and_empty_samples() -> None:
     state = State(Layout(SMALL, CLASSES))
-    for one in named("feature", rows.feature_rows(state)):
+    for one in named("feature", tables.feature_rows(state)):
         assert one.keys() - {"id", "layer", "channel"}
         assert all(one[name] is None for name in one.keys() - {"id", "layer", "channel"})
     fields = drawn(1).fields
-    assert not list(rows.example_rows(state, fields))
-    for of in (rows.peak_rows, rows.response_rows, rows.partner_rows):
+    assert not list(tables.example_rows(state, fields))
+    for of in (tables.peak_rows, tables.response_rows, tables.partner_rows):
         assert not list(of(state))
-    assert [row[2] for row in rows.sample_rows(state)] == [b""] * 3
+    assert [row[2] for row in tables.sample_rows(state)] == [b""] * 3
 
 
 def test_brightness_of_pictures_of_one_channel_has_no_colours() -> None:
-    for one in named("feature", rows.feature_rows(scanned(drawn(30, colours=1)))):
+    for one in named("feature", tables.feature_rows(scanned(drawn(30, colours=1)))):
         assert (one["red"], one["green"], one["blue"]) == (None, None, None)
         assert isinstance(one["brightness"], float)
         assert one["colour_r2"] == pytest.approx(one["brightness_r2"], rel=1e-12)
@@ -103,7 +103,7 @@ def test_the_bins_of_peaks_cover_exactly_the_images(size: float, ties: bool) -> 
     images = drawn(200, ties=ties)
     for maps in images.maps:
         maps *= np.float32(size * 2)
-    found = named("peak", rows.peak_rows(scanned(images)))
+    found = named("peak", tables.peak_rows(scanned(images)))
     peaks = images.peaks.astype(np.float64)
     for feature, group in itertools.groupby(found, key=lambda one: one["feature"]):
         bins = list(group)
@@ -126,7 +126,7 @@ def test_the_bins_of_peaks_cover_exactly_the_images(size: float, ties: bool) -> 
 
 def test_examples_are_the_best_images_with_what_their_peaks_see() -> None:
     images = drawn(2, examples=3)
-    found = named("example", rows.example_rows(scanned(images), images.fields))
+    found = named("example", tables.example_rows(scanned(images), images.fields))
     assert len(found) == 6 * 2  # there are two images, and no third example
     feature = 0
     for part, maps in zip(SMALL, images.maps, strict=True):
@@ -152,11 +152,11 @@ def test_responses_are_the_mean_peaks_of_the_classes_in_order(classes: int) -> N
     images = Images(layout, labels, drawn_ones.pictures, drawn_ones.maps, drawn_ones.fields)
     state = scanned(images)
     means = statistics.class_means(state)
-    found = named("response", rows.response_rows(state))
+    found = named("response", tables.response_rows(state))
     for feature in range(6):
         own = [one for one in found if one["feature"] == feature]
         order = sorted(set(range(classes)) - {1}, key=lambda c, f=feature: (-means[c, f], c))
-        assert [one["class"] for one in own] == order[: rows.RESPONSES]
+        assert [one["class"] for one in own] == order[: tables.RESPONSES]
         assert [one["rank"] for one in own] == list(range(len(own)))
         assert [one["mean_peak"] for one in own] == [means[c, feature] for c in order[: len(own)]]
 
@@ -164,7 +164,7 @@ def test_responses_are_the_mean_peaks_of_the_classes_in_order(classes: int) -> N
 def test_partners_are_named_by_their_numbers_through_all_layers() -> None:
     images = drawn(40, parts=WIDE[:4])
     state = scanned(images)
-    found = named("partner", rows.partner_rows(state))
+    found = named("partner", tables.partner_rows(state))
     expected = []
     for part, sums in enumerate(state.moments):
         partners = statistics.partners(sums)
@@ -183,7 +183,7 @@ def test_samples_are_half_floats_in_the_order_of_the_images() -> None:
     images = drawn(30, sample=9)
     state = scanned(images)
     numbers = sorted(state.sample_images.tolist())
-    for part, (name, scale, data) in enumerate(rows.sample_rows(state)):
+    for part, (name, scale, data) in enumerate(tables.sample_rows(state)):
         assert (name, scale) == (SMALL[part].name, SMALL[part].scale)
         peaks = np.frombuffer(data, "<f2").reshape(9, SMALL[part].channels)
         own = images.maps[part][numbers].max((2, 3)) / np.float32(scale)

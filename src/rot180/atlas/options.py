@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from rot180.atlas.pictures import IMAGES
+from rot180.atlas.imaging import IMAGES
 from rot180.datasets import ArrayDataset, Dataset, bad_image_policy, open_dataset
 from rot180.errors import Rot180Error, as_int, check_choice, suggest
 from rot180.graph.network import Layer, Network

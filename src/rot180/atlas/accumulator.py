@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Float16, Float32, Int64, UInt64
 from numba import njit
 
-from rot180.atlas.layout import Layout
+from rot180.atlas.feature_index import Layout
 from rot180.atlas.moments import Moments
-from rot180.atlas.observed import Observed
+from rot180.atlas.observation import Observed
 from rot180.errors import Rot180Error
 
 UNIT = 2.0**-30
