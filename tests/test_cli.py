@@ -16,7 +16,7 @@ from skimage import data
 from typer.testing import CliRunner
 
 import rot180
-from rot180.atlas.model import model_of
+from rot180.atlas.model import load_scanned_model
 from rot180.cli import app, train
 from rot180.models import published
 from tests import zoo
@@ -143,7 +143,7 @@ def test_the_demo(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with rot180.open(second) as atlas:
         assert atlas.complete
         assert atlas.images > 100
-        assert model_of(atlas).name == EFFICIENTNET
+        assert load_scanned_model(atlas).name == EFFICIENTNET
     assert len(list((tmp_path / "demo").glob("[1-8]-*.png"))) == 8
     assert list((tmp_path / "demo").glob("9-patches-*.png"))
     with rot180.open(tmp_path / "demo" / "two-layer.atlas") as atlas:

@@ -36,7 +36,7 @@ def arguments(seconds: float) -> dict[str, Any]:
         "batch": BATCH,
         "examples": 9,
         "sample": 60,
-        "every": 0,
+        "checkpoint_seconds": 0,
         "methods": False,
         **normalisation(),
     }

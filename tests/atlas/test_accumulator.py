@@ -8,23 +8,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rot180.atlas import accumulator
-from rot180.atlas.accumulator import BINS, State, bin_edges, hashed
-from rot180.atlas.feature_index import Layout, Part
-from rot180.atlas.map_summary import Summary
-from rot180.atlas.observation import Observed
+from rot180.atlas.accumulator import BINS, ScanState, bin_edges, splitmix64
+from rot180.atlas.feature_index import FeatureIndex, LayerSlice
+from rot180.atlas.map_summary import MapSummary
+from rot180.atlas.observation import BatchObservation
 from rot180.errors import Rot180Error
 from tests.atlas.synthetic import CLASSES, SMALL, WIDE, Images, drawn, take
 
 
-def after(images: Images, *batches: Sequence[int]) -> State:
+def after(images: Images, *batches: Sequence[int]) -> ScanState:
     """The state after some batches of the images; without any, after all of them at once."""
-    found, observed = State(images.layout), images.observed()
+    found, observed = ScanState(images.index), images.observed()
     for batch in batches or (range(len(images)),):
         found.update(take(observed, batch))
     return found
 
 
-def kept(state: State) -> dict[str, np.ndarray]:
+def kept(state: ScanState) -> dict[str, np.ndarray]:
     """All that a state holds, as it is now."""
     return {name: array.copy() for name, array in state.arrays().items()}
 
@@ -37,21 +37,23 @@ def assert_same(one: dict[str, np.ndarray], two: dict[str, np.ndarray]) -> None:
         assert array.tobytes() == two[name].tobytes(), name
 
 
-def peaks_only(layout: Layout, peaks: np.ndarray, numbers: Sequence[int] | None = None) -> Observed:
+def peaks_only(
+    index: FeatureIndex, peaks: np.ndarray, numbers: Sequence[int] | None = None
+) -> BatchObservation:
     """Images of which only the peaks are of interest."""
     n, f = peaks.shape
-    return Observed(
+    return BatchObservation(
         np.arange(n) if numbers is None else np.asarray(numbers, np.int64),
         np.full(n, -1),
-        Summary(
+        MapSummary(
             peaks.astype(np.float32),
             np.zeros((n, f), np.int64),
             np.zeros((n, f)),
             np.zeros((n, f), np.int64),
             peaks.astype(np.float32),
         ),
-        tuple(np.zeros((n, 1, one.channels), np.float32) for one in layout.parts),
-        tuple(np.zeros((n, 1, layout.colours)) for _ in layout.parts),
+        tuple(np.zeros((n, 1, one.channels), np.float32) for one in index.layers),
+        tuple(np.zeros((n, 1, index.colours)) for _ in index.layers),
     )
 
 
@@ -80,11 +82,11 @@ def test_any_split_order_and_tree_of_merges_gives_the_same_bits(
         order = order[size:]
     parts = []
     for batches in workers:
-        part = State(images.layout)
+        part = ScanState(images.index)
         for batch in batches:
             part.update(take(observed, batch))
         if data.draw(st.booleans(), label="stored"):
-            part = State.from_arrays(images.layout, kept(part))
+            part = ScanState.from_arrays(images.index, kept(part))
         parts.append(part)
     while len(parts) > 1:
         one = parts.pop(data.draw(st.integers(0, len(parts) - 1)))
@@ -111,11 +113,14 @@ def test_so_it_is_for_layers_of_many_features(ties: bool) -> None:
 def test_merging_with_nothing_changes_nothing() -> None:
     images = drawn(20, ties=True)
     whole = after(images)
-    for found in (whole.merge(State(images.layout)), State(images.layout).merge(whole)):
+    for found in (
+        whole.merge(ScanState(images.index)),
+        ScanState(images.index).merge(whole),
+    ):
         assert_same(kept(found), kept(whole))
-    nothing = State(images.layout)
+    nothing = ScanState(images.index)
     nothing.update(take(images.observed(), []))
-    assert_same(kept(nothing), kept(State(images.layout)))
+    assert_same(kept(nothing), kept(ScanState(images.index)))
     assert_same(kept(nothing.merge(nothing)), kept(nothing))
 
 
@@ -123,7 +128,11 @@ def test_merging_with_nothing_changes_nothing() -> None:
 def test_a_merged_state_shares_no_memory_with_what_it_came_from(sample: int) -> None:
     images = drawn(40, ties=True, sample=sample)
     observed = images.observed()
-    empty, one, two = State(images.layout), after(images, range(5)), after(images, range(5, 20))
+    empty, one, two = (
+        ScanState(images.index),
+        after(images, range(5)),
+        after(images, range(5, 20)),
+    )
     pairs = [(one, two), (two, one), (one, empty), (empty, one)]
     merged = [first.merge(second) for first, second in pairs]
     before = [kept(found) for found in merged]
@@ -156,7 +165,7 @@ def test_the_best_are_the_first_of_all_sorted(count: int, examples: int, ties: b
                 *[-np.inf] * missing,
             ]
             assert found.best_image[feature].tolist() == [*ranked, *[-1] * missing]
-            assert found.best_where[feature].tolist() == [
+            assert found.best_position[feature].tolist() == [
                 *(int(own[i].argmax()) for i in ranked),
                 *[0] * missing,
             ]
@@ -174,10 +183,10 @@ def on_the_edges(scale: float) -> np.ndarray:
 
 @pytest.mark.parametrize("scale", [1.0, 4.0, 2.0**-7, 2.0**40])
 def test_the_histogram_counts_peaks_from_the_lower_end_of_a_bin_on(scale: float) -> None:
-    layout = Layout((Part("x", 1, 1, 1, scale),))
+    index = FeatureIndex((LayerSlice("x", 1, 1, 1, scale),))
     values = on_the_edges(scale)
-    found = State(layout)
-    found.update(peaks_only(layout, values[:, None]))
+    found = ScanState(index)
+    found.update(peaks_only(index, values[:, None]))
     ends = np.append(bin_edges().astype(np.float64) * scale, np.inf)
     ends[BINS // 2 + 1] = np.finfo(np.float64).smallest_subnormal  # zero has a bin of its own
     assert np.array_equal(found.histogram[0], np.histogram(values.astype(np.float64), ends)[0])
@@ -193,7 +202,7 @@ def test_bins_go_up_a_quarter_octave_at_a_time_from_a_thousandth_of_the_scale() 
     assert np.allclose(up, 2.0 ** np.arange(-10, 4, 0.25), rtol=2.0**-24, atol=0)
 
 
-def splitmix64(seed: int) -> int:
+def one_splitmix64(seed: int) -> int:
     """The first number of the generator, in whole numbers of Python."""
     mask = 2**64 - 1
     z = (seed + 0x9E3779B97F4A7C15) & mask
@@ -204,17 +213,17 @@ def splitmix64(seed: int) -> int:
 
 def test_the_hash_is_splitmix64() -> None:
     numbers = [0, 1, 2, 12345, 1234567, 2**40 + 3, 2**62]
-    assert hashed(np.array(numbers)).tolist() == [splitmix64(n) for n in numbers]
-    assert splitmix64(0) == 0xE220A8397B1DCDAF  # published values of the generator
-    assert splitmix64(1234567) == 6457827717110365317
+    assert splitmix64(np.array(numbers)).tolist() == [one_splitmix64(n) for n in numbers]
+    assert one_splitmix64(0) == 0xE220A8397B1DCDAF  # published values of the generator
+    assert one_splitmix64(1234567) == 6457827717110365317
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sample", [0, 1, 7, 30, 31])
 def test_the_sample_holds_the_images_of_the_smallest_hashes_with_their_peaks(sample: int) -> None:
     images = drawn(30, sample=sample)
-    smallest = sorted(sorted(range(30), key=splitmix64)[:sample])
-    expected = (images.peaks[smallest] / images.layout.scales).astype(np.float16)
+    smallest = sorted(sorted(range(30), key=one_splitmix64)[:sample])
+    expected = (images.peaks[smallest] / images.index.scales).astype(np.float16)
     rng = np.random.default_rng(sample)
     for _ in range(6):
         order = rng.permutation(30)
@@ -229,16 +238,16 @@ def test_the_sample_holds_the_images_of_the_smallest_hashes_with_their_peaks(sam
 
 
 def test_peaks_too_large_for_half_floats_are_kept_as_the_largest() -> None:
-    layout = Layout((Part("x", 1, 1, 1, 2.0),))
-    found = State(layout)
-    found.update(peaks_only(layout, np.array([[1e6], [-1e6], [2.0]])))
+    index = FeatureIndex((LayerSlice("x", 1, 1, 1, 2.0),))
+    found = ScanState(index)
+    found.update(peaks_only(index, np.array([[1e6], [-1e6], [2.0]])))
     assert found.sample_peaks[:, 0].tolist() == [60000, -60000, 1]
 
 
 def test_sums_err_by_half_a_unit_an_image() -> None:
     images = drawn(50)
     found = after(images, range(20), range(20, 50))
-    observed, scales = images.observed(), images.layout.scales
+    observed, scales = images.observed(), images.index.scales
     summary = observed.summary
     unit = scales * accumulator.UNIT
     assert (np.abs(found.mean * unit - summary.mean.sum(0)) <= 50 * unit / 2).all()
@@ -260,42 +269,42 @@ def test_moments_are_the_sums_of_products_of_whole_numbers() -> None:
     images = drawn(300, parts=WIDE[2:4])
     found, observed = after(images, range(170), range(170, 300)), images.observed()
     for moments, part, some, colours in zip(
-        found.moments, images.layout.parts, observed.samples, observed.colours, strict=True
+        found.moments, images.index.layers, observed.samples, observed.colours, strict=True
     ):
         x = np.rint(some.reshape(-1, part.channels).astype(np.float64) / part.scale * 2**15)
         x = x.astype(np.int64)
         f = np.rint(colours.reshape(len(x), -1) * 2**15).astype(np.int64)
         inputs = np.concatenate([np.ones((len(x), 1), np.int64), f], axis=1)
-        moments.settle()
+        moments.flush()
         assert np.array_equal(moments.inputs, inputs.T @ np.concatenate([inputs, x], axis=1))
         assert np.array_equal(moments.squares, (x * x).sum(0))
         assert np.array_equal(moments.products, x.T @ x)
 
 
 def test_layers_of_too_many_features_have_no_products() -> None:
-    images = drawn(3, parts=[Part("x", 4097, 1, 1)])
+    images = drawn(3, parts=[LayerSlice("x", 4097, 1, 1)])
     arrays = kept(after(images, [0, 2], [1]))
     assert "moments 0 products" not in arrays
     assert_same(arrays, kept(after(images, [1]).merge(after(images, [2, 0]))))
-    assert_same(arrays, kept(State.from_arrays(images.layout, arrays)))
+    assert_same(arrays, kept(ScanState.from_arrays(images.index, arrays)))
 
 
 def test_a_scale_near_the_smallest_number_is_a_scale_like_any_other() -> None:
     small = 2.0**-140  # activations are multiples of a quarter of it, which float32 still holds
-    tiny, one = (drawn(20, parts=[Part("x", 3, 4, 4, s)], ties=True) for s in (small, 1.0))
+    tiny, one = (drawn(20, parts=[LayerSlice("x", 3, 4, 4, s)], ties=True) for s in (small, 1.0))
     found = kept(after(tiny))
     for name, array in kept(after(one)).items():
         scaled = name in ("best", "best_strength")
         assert np.array_equal(found[name], array * np.float32(small) if scaled else array)
 
 
-ONE = Layout((Part("x", 2, 1, 1, 1.0),))
+ONE = FeatureIndex((LayerSlice("x", 2, 1, 1, 1.0),))
 
 
 @pytest.mark.parametrize("what", ["peak", "mean"])
 @pytest.mark.parametrize("value", [2.0**32, -(2.0**32), 1e38, np.inf, -np.inf, np.nan])
 def test_sums_that_would_overflow_are_refused_and_nothing_is_changed(what, value: float) -> None:
-    found = State(ONE)
+    found = ScanState(ONE)
     found.update(peaks_only(ONE, np.ones((3, 2))))
     before = kept(found)
     observed = peaks_only(ONE, np.ones((2, 2)), [3, 4])
@@ -308,7 +317,7 @@ def test_sums_that_would_overflow_are_refused_and_nothing_is_changed(what, value
 def test_sums_are_refused_before_they_overflow_however_they_grow() -> None:
     """Images of 2^30 scales are 2^60 units each: four of them are the first that is too much."""
     large = np.full((1, 2), 2.0**30)
-    one, two = State(ONE), State(ONE)
+    one, two = ScanState(ONE), ScanState(ONE)
     for number in range(3):
         one.update(peaks_only(ONE, large, [number]))
     assert (one.peaks[-1] == 3 * 2**60).all()
@@ -319,14 +328,14 @@ def test_sums_are_refused_before_they_overflow_however_they_grow() -> None:
         with pytest.raises(Rot180Error, match="larger on some images"):
             merge()
     with pytest.raises(Rot180Error, match="larger on some images"):
-        State(ONE).update(peaks_only(ONE, np.repeat(large, 4, axis=0)))
+        ScanState(ONE).update(peaks_only(ONE, np.repeat(large, 4, axis=0)))
 
 
-def always(value: float, samples: int) -> Observed:
+def always(value: float, samples: int) -> BatchObservation:
     """One image with equal activations at many positions."""
     observed = peaks_only(ONE, np.full((1, 2), value))
     some = np.full((1, samples, 2), value, np.float32)
-    return Observed(
+    return BatchObservation(
         observed.numbers, observed.labels, observed.summary, (some,), (np.zeros((1, samples, 3)),)
     )
 
@@ -334,15 +343,15 @@ def always(value: float, samples: int) -> Observed:
 @pytest.mark.slow
 def test_products_are_refused_before_they_overflow() -> None:
     """64 scales and more count as 2^21 units: 2^20 samples of them make 2^62."""
-    found = State(ONE)
+    found = ScanState(ONE)
     for number in range(15):
         found.update(always(64 + number, 2**16))
-    found.moments[0].settle()
+    found.moments[0].flush()
     assert (found.moments[0].products == 15 * 2**58).all()
     with pytest.raises(Rot180Error, match="layer x are many times larger on most images"):
         found.update(always(64, 2**16))
     # The same from two halves.
-    one = State(ONE)
+    one = ScanState(ONE)
     for _ in range(8):
         one.update(always(1000, 2**16))
     with pytest.raises(Rot180Error, match="layer x are many times larger on most images"):
@@ -357,7 +366,7 @@ def test_a_state_from_its_arrays_is_that_state(count: int, seed: int, sample: in
     whole = after(images, range(count), range(count, 30))
     arrays = kept(after(images, range(count)))
     given_ones = {name: array.copy() for name, array in arrays.items()}
-    found = State.from_arrays(images.layout, given_ones)
+    found = ScanState.from_arrays(images.index, given_ones)
     assert_same(kept(found), arrays)
     found.update(take(images.observed(), range(count, 30)))
     assert_same(kept(found), kept(whole))
@@ -376,32 +385,32 @@ def test_an_array_that_is_missing_or_of_another_shape_or_type_is_refused(name: s
     wrong = [right[:-1], right[None], right[..., None], right.astype(other), right.reshape(-1)[0]]
     for one in [np.array(wrong.pop()), *wrong]:
         with pytest.raises(Rot180Error, match="damaged"):
-            State.from_arrays(images.layout, {**arrays, name: one})
+            ScanState.from_arrays(images.index, {**arrays, name: one})
     del arrays[name]
     with pytest.raises(Rot180Error, match=name if name != "sample_images" else "damaged"):
-        State.from_arrays(images.layout, arrays)
+        ScanState.from_arrays(images.index, arrays)
 
 
 def test_a_sample_larger_than_the_layout_says_is_refused() -> None:
     images = drawn(20, sample=9)
     with pytest.raises(Rot180Error, match="too large"):
-        State.from_arrays(drawn(20, sample=8).layout, kept(after(images)))
+        ScanState.from_arrays(drawn(20, sample=8).index, kept(after(images)))
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        Layout((*SMALL[:2], Part("other", 2, 3, 2, 1.0)), CLASSES, 3, 3, 8),
-        Layout((*SMALL[:2], Part("c", 2, 3, 2, 2.0)), CLASSES, 3, 3, 8),
-        Layout(SMALL, CLASSES + 1, 3, 3, 8),
-        Layout(SMALL, CLASSES, 1, 3, 8),
-        Layout(SMALL, CLASSES, 3, 4, 8),
-        Layout(SMALL, CLASSES, 3, 3, 9),
+        FeatureIndex((*SMALL[:2], LayerSlice("other", 2, 3, 2, 1.0)), CLASSES, 3, 3, 8),
+        FeatureIndex((*SMALL[:2], LayerSlice("c", 2, 3, 2, 2.0)), CLASSES, 3, 3, 8),
+        FeatureIndex(SMALL, CLASSES + 1, 3, 3, 8),
+        FeatureIndex(SMALL, CLASSES, 1, 3, 8),
+        FeatureIndex(SMALL, CLASSES, 3, 4, 8),
+        FeatureIndex(SMALL, CLASSES, 3, 3, 9),
     ],
     ids=["name", "scale", "classes", "colours", "examples", "sample"],
 )
-def test_states_of_different_scans_do_not_merge(other: Layout) -> None:
-    one = State(drawn(1).layout)
-    assert one.layout == Layout(SMALL, CLASSES, 3, 3, 8)
+def test_states_of_different_scans_do_not_merge(other: FeatureIndex) -> None:
+    one = ScanState(drawn(1).index)
+    assert one.index == FeatureIndex(SMALL, CLASSES, 3, 3, 8)
     with pytest.raises(Rot180Error, match="different scans"):
-        one.merge(State(other))
+        one.merge(ScanState(other))

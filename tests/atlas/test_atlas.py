@@ -71,7 +71,7 @@ def test_plain_sqlite_reads_it(whole: Path) -> None:
     with closing(sqlite3.connect(whole)) as file:
         found = file.execute("SELECT layer, channel, max FROM feature ORDER BY max DESC").fetchall()
         assert len(found) == 19
-        views = ("examples", "responses", "partners", "peaks")
+        views = ("examples", "class_responses", "correlations", "histograms")
         counts = [
             file.execute(f"SELECT COUNT(*) FROM {one}").fetchone()
             == file.execute(f"SELECT COUNT(*) FROM {one[:-1]}").fetchone()
@@ -182,7 +182,7 @@ def test_files_that_are_no_atlas(tmp_path: Path) -> None:
     path.write_bytes(b"SQLite format 3\0" + random.Random(0).randbytes(10000))
     refused(path)
     path.unlink()
-    change(path, "CREATE TABLE about (key, value)")
+    change(path, "CREATE TABLE metadata (key, value)")
     refused(path, "is a database, but not an atlas")
 
 
@@ -196,7 +196,7 @@ def test_files_that_are_no_atlas(tmp_path: Path) -> None:
         ("PRAGMA user_version = -1", "made by an older version"),
         ("PRAGMA application_id = 1", "is a database, but not an atlas"),
         (
-            "CREATE TRIGGER t AFTER INSERT ON about BEGIN DELETE FROM layer; END",
+            "CREATE TRIGGER t AFTER INSERT ON metadata BEGIN DELETE FROM layer; END",
             "has other tables than an atlas",
         ),
         ("CREATE VIEW v AS SELECT * FROM layer", "has other tables than an atlas"),
@@ -204,7 +204,7 @@ def test_files_that_are_no_atlas(tmp_path: Path) -> None:
         ("CREATE INDEX i ON feature (max)", "has other tables than an atlas"),
         ("ALTER TABLE feature ADD COLUMN x", "has other tables than an atlas"),
         ("DROP TABLE skipped", "has other tables than an atlas"),
-        ("DROP VIEW peaks", "has other tables than an atlas"),
+        ("DROP VIEW histograms", "has other tables than an atlas"),
         ("ANALYZE", "has other tables than an atlas"),
     ],
 )

@@ -26,7 +26,7 @@ SCHEMAS = [
     "CREATE TABLE more (a, b AS (a * 2))",
     "ALTER TABLE class ADD COLUMN more AS (number * 2)",
     "CREATE INDEX i ON class (abs(number))",
-    "DROP VIEW peaks",
+    "DROP VIEW histograms",
 ]
 
 
@@ -48,7 +48,7 @@ def test_a_view_in_the_place_of_a_table_is_refused(copy: Path) -> None:
 
 
 def test_limits_of_a_connection_are_low(copy: Path) -> None:
-    with closing(atlas_file.connected(copy)) as connection:
+    with closing(atlas_file.open_readonly(copy)) as connection:
         with pytest.raises(sqlite3.DataError, match="too big"):
             connection.execute("SELECT zeroblob(200000000)").fetchone()
         with pytest.raises(sqlite3.Error):
@@ -104,18 +104,18 @@ PAGES = (
     "/images/0.json",
 )
 VALUES = [
-    "UPDATE peak SET high = -1 WHERE feature = 7",
+    "UPDATE histogram SET high = -1 WHERE feature = 7",
     "UPDATE feature SET class_selectivity = '' WHERE best_class = 0",
     "UPDATE feature SET channel = x'ff' WHERE id = 7",
     "UPDATE feature SET dead = 1e308",
     "UPDATE feature SET max = 1.7976931348623157e308",
     "UPDATE feature SET red = 1.7976931348623157e308, green = -1.7976931348623157e308",
-    "UPDATE response SET mean_peak = 1.7976931348623157e308",
+    "UPDATE class_response SET mean_peak = 1.7976931348623157e308",
     "UPDATE example SET activation = 'strong'",
     "UPDATE example SET x = 0",
     "UPDATE example SET rank = rank - 5",
-    "UPDATE about SET value = '\"\\ud800\"' WHERE key = 'model'",
-    "UPDATE about SET value = '{\"name\": \"\\ud800\"}' WHERE key = 'data'",
+    "UPDATE metadata SET value = '\"\\ud800\"' WHERE key = 'model'",
+    "UPDATE metadata SET value = '{\"name\": \"\\ud800\"}' WHERE key = 'data'",
 ]
 SECONDS = 8.0
 LONGEST = 10.0  # of processor time; a page that loops takes a minute. Other threads count, too

@@ -63,7 +63,7 @@ def test_a_feature_names_its_best_class(atlas: rot180.Atlas) -> None:
     feature = atlas["conv1"][3]
     rows = {row[0].text: row[1].text for row in shown(feature).iter("tr") if row[0].tag == "td"}
     assert rows["best class"] == NAMES[feature.best_class]
-    assert rows["best class"] == feature.responses[0].name
+    assert rows["best class"] == feature.class_responses[0].name
 
 
 @pytest.mark.slow

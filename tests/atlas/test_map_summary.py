@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from rot180.atlas.feature_index import Layout, Part, scale_of
-from rot180.atlas.map_summary import Summary, local_colours, pixels_of, summarise
+from rot180.atlas.feature_index import FeatureIndex, LayerSlice, scale_of
+from rot180.atlas.map_summary import MapSummary, integral_images, local_colours, summarise
 from rot180.errors import Rot180Error
 from tests.atlas.synthetic import drawn, local_means, spans, summary_of
 
@@ -19,9 +19,9 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def summarised(maps: np.ndarray, memory_format: torch.memory_format) -> Summary:
+def summarised(maps: np.ndarray, memory_format: torch.memory_format) -> MapSummary:
     """What is found in maps, in arrays that held something else before."""
-    into = Summary.empty(*maps.shape[:2])
+    into = MapSummary.empty(*maps.shape[:2])
     for one in into:
         one.fill(77)
     summarise(torch.from_numpy(maps).contiguous(memory_format=memory_format), into)
@@ -107,11 +107,11 @@ def test_threads_share_the_work_and_change_nothing(shape, count, memory_format) 
 
 def test_a_summary_is_written_into_the_columns_of_its_layer_only() -> None:
     images = drawn(4)
-    into = Summary.empty(6, images.layout.features)
+    into = MapSummary.empty(6, images.index.features)
     for one in into:
         one.fill(77)
     for number, maps in enumerate(images.maps):
-        here = into.part(slice(1, 5), images.layout.of(number))
+        here = into.part(slice(1, 5), images.index.slice_of(number))
         summarise(torch.from_numpy(maps), here)
     for mine, its in zip(into, images.observed().summary, strict=True):
         assert np.allclose(mine[1:5], its, rtol=1e-12, atol=0)
@@ -123,8 +123,8 @@ def test_a_summary_is_written_into_the_columns_of_its_layer_only() -> None:
 def test_local_colours_are_the_mean_of_the_pixels(size, channels: int) -> None:
     pictures = drawn(5, colours=channels).pictures
     positions = np.random.default_rng(5).integers(0, size[0] * size[1], (5, 11))
-    found = local_colours(pixels_of(pictures), positions, spans(size[0]), spans(size[1]))
-    fields = drawn(1, parts=[Part("x", 1, *size)]).fields["x"]
+    found = local_colours(integral_images(pictures), positions, spans(size[0]), spans(size[1]))
+    fields = drawn(1, parts=[LayerSlice("x", 1, *size)]).fields["x"]
     assert np.allclose(found, local_means(pictures, positions, fields), rtol=1e-14, atol=0)
 
 
@@ -133,28 +133,28 @@ def test_white_is_one_black_is_zero_and_a_field_without_pixels_is_black() -> Non
     pictures[1] = 255
     fields = np.array([[0, 12], [3, 4], [12, 12]])
     positions = np.tile(np.arange(9), (2, 1))
-    found = local_colours(pixels_of(pictures), positions, fields, fields)
+    found = local_colours(integral_images(pictures), positions, fields, fields)
     seen = np.outer([1, 1, 0], [1, 1, 0]).ravel()
     assert np.array_equal(found[0], np.zeros((9, 3)))
     assert np.array_equal(found[1], np.repeat(seen[:, None], 3, axis=1))
 
 
 SAMPLED = [
-    Part("square", 3, 8, 8),
-    Part("odd", 3, 7, 6),
-    Part("long", 3, 30, 2),
-    Part("few", 257, 9, 5),
-    Part("one", 513, 5, 4),
-    Part("point", 2, 1, 1),
+    LayerSlice("square", 3, 8, 8),
+    LayerSlice("odd", 3, 7, 6),
+    LayerSlice("long", 3, 30, 2),
+    LayerSlice("few", 257, 9, 5),
+    LayerSlice("one", 513, 5, 4),
+    LayerSlice("point", 2, 1, 1),
 ]
 
 
 @pytest.mark.parametrize("part", SAMPLED, ids=lambda one: one.name)
-def test_each_cell_of_the_grid_holds_one_position(part: Part) -> None:
+def test_each_cell_of_the_grid_holds_one_position(part: LayerSlice) -> None:
     """Cells divide the map evenly, so their borders may cut through a position."""
-    rows, columns = part.grid
+    rows, columns = part.sample_grid
     numbers = np.concatenate([np.arange(500), 10**6 + np.arange(500), 2**40 + np.arange(500)])
-    positions = part.sampled(numbers)
+    positions = part.sample_positions(numbers)
     assert positions.shape == (len(numbers), rows * columns)
     y, x = (one.reshape(-1, rows, columns) for one in np.divmod(positions, part.width))
     for place, cells, size, axis in ((y, rows, part.height, 1), (x, columns, part.width, 2)):
@@ -169,15 +169,15 @@ def test_each_cell_of_the_grid_holds_one_position(part: Part) -> None:
 
 
 @pytest.mark.parametrize("part", SAMPLED, ids=lambda one: one.name)
-def test_all_positions_take_part_in_equal_shares(part: Part) -> None:
+def test_all_positions_take_part_in_equal_shares(part: LayerSlice) -> None:
     """The count of a position differs from its share by what an even sequence leaves over.
 
     That grows like the logarithm of the number of images (here 14 doublings of it). Positions
     chosen by chance would differ by several roots of it, 128.
     """
     images, places = 2**14, part.height * part.width
-    counts = np.bincount(part.sampled(np.arange(images)).ravel(), minlength=places)
-    share = images * part.grid[0] * part.grid[1] / places
+    counts = np.bincount(part.sample_positions(np.arange(images)).ravel(), minlength=places)
+    share = images * part.sample_grid[0] * part.sample_grid[1] / places
     assert len(counts) == places
     assert np.abs(counts - share).max() < 14
 
@@ -185,15 +185,15 @@ def test_all_positions_take_part_in_equal_shares(part: Part) -> None:
 def test_maps_no_larger_than_the_grid_are_sampled_whole() -> None:
     for height in (1, 2, 3, 4):
         for width in (1, 3, 4):
-            found = Part("x", 2, height, width).sampled(np.arange(1000))
+            found = LayerSlice("x", 2, height, width).sample_positions(np.arange(1000))
             assert (np.sort(found, axis=1) == np.arange(height * width)).all()
 
 
 def test_layers_of_many_features_are_sampled_at_fewer_positions() -> None:
-    grids = {c: Part("x", c, 9, 9).grid for c in (1, 256, 257, 512, 513, 4096)}
+    grids = {c: LayerSlice("x", c, 9, 9).sample_grid for c in (1, 256, 257, 512, 513, 4096)}
     assert list(grids.values()) == [(4, 4), (4, 4), (2, 2), (2, 2), (1, 1), (1, 1)]
-    assert Part("x", 4096, 9, 9).correlated
-    assert not Part("x", 4097, 9, 9).correlated
+    assert LayerSlice("x", 4096, 9, 9).correlation_matrix
+    assert not LayerSlice("x", 4097, 9, 9).correlation_matrix
 
 
 def test_a_scale_is_the_next_power_of_two() -> None:
@@ -205,23 +205,23 @@ def test_a_scale_is_the_next_power_of_two() -> None:
         assert scale_of(nothing) == 1.0
 
 
-def test_a_layout_counts_the_features_through() -> None:
-    layout = drawn(1).layout
-    assert (layout.starts, layout.features) == ((0, 3, 4, 6), 6)
-    assert layout.of(2) == slice(4, 6)
-    assert layout.scales.tolist() == [4, 4, 4, 0.5, 1, 1]
-    assert Layout.from_numbers(layout.as_numbers()) == layout
+def test_an_index_numbers_the_features_of_all_layers() -> None:
+    index = drawn(1).index
+    assert (index.starts, index.features) == ((0, 3, 4, 6), 6)
+    assert index.slice_of(2) == slice(4, 6)
+    assert index.scales.tolist() == [4, 4, 4, 0.5, 1, 1]
+    assert FeatureIndex.from_json(index.to_json()) == index
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"parts": []},
-        {"parts": [["x", 1, 1]]},
-        {"parts": [["x", 0, 1, 1, 1.0]]},
-        {"parts": [["x", 1, 1, 1, 0.0]]},
-        {"parts": [["x", 1, 1, 1, float("inf")]]},
-        {"parts": [["x", 1, float("inf"), 1, 1.0]]},
+        {"layers": []},
+        {"layers": [["x", 1, 1]]},
+        {"layers": [["x", 0, 1, 1, 1.0]]},
+        {"layers": [["x", 1, 1, 1, 0.0]]},
+        {"layers": [["x", 1, 1, 1, float("inf")]]},
+        {"layers": [["x", 1, float("inf"), 1, 1.0]]},
         {"classes": -1},
         {"colours": 2},
         {"examples": 0},
@@ -230,7 +230,7 @@ def test_a_layout_counts_the_features_through() -> None:
     ],
     ids=str,
 )
-def test_a_layout_that_cannot_be_is_refused(wrong) -> None:
-    given = {**drawn(1).layout.as_numbers(), **wrong}
-    with pytest.raises(Rot180Error, match="layout is damaged"):
-        Layout.from_numbers(given)
+def test_an_impossible_index_is_refused(wrong) -> None:
+    given = {**drawn(1).index.to_json(), **wrong}
+    with pytest.raises(Rot180Error, match="index of features is damaged"):
+        FeatureIndex.from_json(given)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import rot180
-from rot180.atlas.parallel import in_order
+from rot180.atlas.parallel import ordered_map
 from tests.atlas.scans import same_rows
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ def test_results_come_in_order(threads: int) -> None:
         time.sleep(0.002 * (item % 3))
         return item * item
 
-    found = list(in_order(slow, range(40), CPU))
+    found = list(ordered_map(slow, range(40), CPU))
     assert found == [(one, one * one) for one in range(40)]
     assert torch.get_num_threads() == threads
 
@@ -41,7 +41,7 @@ def test_few_items_are_taken_ahead(threads: int) -> None:
             taken.append(one)
             yield one
 
-    going = in_order(lambda one: one, items(), CPU)
+    going = ordered_map(lambda one: one, items(), CPU)
     for _ in range(5):
         next(going)
     assert len(taken) <= 5 + threads + 1
@@ -56,8 +56,8 @@ def test_an_error_is_raised_in_its_place(threads: int) -> None:
 
     found = []
     with pytest.raises(ValueError, match="7"):
-        found.extend(one for one, _ in in_order(fails, range(30), CPU))
-    going = in_order(fails, range(30), CPU)
+        found.extend(one for one, _ in ordered_map(fails, range(30), CPU))
+    going = ordered_map(fails, range(30), CPU)
     assert [next(going)[0] for _ in range(7)] == list(range(7))
     with pytest.raises(ValueError, match="7"):
         next(going)
@@ -65,9 +65,9 @@ def test_an_error_is_raised_in_its_place(threads: int) -> None:
 
 
 def test_each_batch_has_threads_of_its_own(threads: int) -> None:
-    found = {n for _, n in in_order(lambda _: torch.get_num_threads(), range(8), CPU)}
+    found = {n for _, n in ordered_map(lambda _: torch.get_num_threads(), range(8), CPU)}
     assert found == {1}
-    shared = in_order(lambda _: torch.get_num_threads(), range(8), CPU, apart=False)
+    shared = ordered_map(lambda _: torch.get_num_threads(), range(8), CPU, apart=False)
     assert {n for _, n in shared} == {threads}
 
 

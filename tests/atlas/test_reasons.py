@@ -11,7 +11,7 @@ import pytest
 
 import rot180
 from rot180.atlas import file as atlas_file
-from rot180.atlas.writer import Writer
+from rot180.atlas.writer import AtlasWriter
 from rot180.errors import Rot180Error
 from tests.atlas.scans import read_everything
 from tests.atlas.test_side_files import left_half_written
@@ -56,9 +56,9 @@ def test_a_writer_tells_damage_from_what_is_in_the_way(whole: Path, tmp_path: Pa
         sqlite3.SQLITE_READONLY_DIRECTORY: "it may not be written to. What was saved before",
         sqlite3.SQLITE_FULL: "the disk is full. What was saved before is intact",
     }
-    with Writer(path) as writer:
+    with AtlasWriter(path) as writer:
         for number, words in errors.items():
-            error = sqlite3.OperationalError("UNIQUE constraint failed: about.key")
+            error = sqlite3.OperationalError("UNIQUE constraint failed: metadata.key")
             error.sqlite_errorcode = number
             with pytest.raises(Rot180Error) as said, writer.transaction():
                 raise error

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from rot180.atlas import statistics, tables
-from rot180.atlas.accumulator import State
-from rot180.atlas.feature_index import Layout
+from rot180.atlas.accumulator import ScanState
+from rot180.atlas.feature_index import FeatureIndex
 from rot180.atlas.schema import TABLES
 from tests.atlas.synthetic import CLASSES, SMALL, WIDE, Images, drawn, planted
 
 
-def scanned(images: Images) -> State:
-    found = State(images.layout)
+def scanned(images: Images) -> ScanState:
+    found = ScanState(images.index)
     found.update(images.observed())
     return found
 
@@ -35,7 +35,7 @@ def named(table: str, found: tables.Rows) -> list[dict]:
 def test_a_feature_s_row_holds_its_statistics() -> None:
     images = drawn(40, parts=WIDE[:4])
     state = scanned(images)
-    fit, means = statistics.colours(state), statistics.class_means(state)
+    fit, means = statistics.fit_colours(state), statistics.class_means(state)
     expected = {
         "max": images.peaks.max(0),
         "mean": statistics.mean(state),
@@ -53,7 +53,7 @@ def test_a_feature_s_row_holds_its_statistics() -> None:
         "brightness": fit.coefficients.sum(0),
     }
     found = named("feature", tables.feature_rows(state))
-    assert [one["id"] for one in found] == list(range(images.layout.features))
+    assert [one["id"] for one in found] == list(range(images.index.features))
     places = [(part.name, k) for part in WIDE[:4] for k in range(part.channels)]
     assert [(one["layer"], one["channel"]) for one in found] == places
     for name, values in expected.items():
@@ -75,17 +75,17 @@ def test_what_is_not_defined_is_null() -> None:
         assert all(one[name] is None for name in UNDEFINED)  # no image has a class
     assert [[one[name] is None for one in found] for name in FITTED] == [[False, True, False]] * 2
     assert (found[1]["max"], found[1]["mean"], found[1]["dead"]) == (-1.25, -1.25, 1)
-    assert not list(tables.response_rows(scanned(images)))
+    assert not list(tables.class_response_rows(scanned(images)))
 
 
 def test_without_images_there_is_nothing_but_features_and_empty_samples() -> None:
-    state = State(Layout(SMALL, CLASSES))
+    state = ScanState(FeatureIndex(SMALL, CLASSES))
     for one in named("feature", tables.feature_rows(state)):
         assert one.keys() - {"id", "layer", "channel"}
         assert all(one[name] is None for name in one.keys() - {"id", "layer", "channel"})
     fields = drawn(1).fields
     assert not list(tables.example_rows(state, fields))
-    for of in (tables.peak_rows, tables.response_rows, tables.partner_rows):
+    for of in (tables.histogram_rows, tables.class_response_rows, tables.correlation_rows):
         assert not list(of(state))
     assert [row[2] for row in tables.sample_rows(state)] == [b""] * 3
 
@@ -103,7 +103,7 @@ def test_the_bins_of_peaks_cover_exactly_the_images(size: float, ties: bool) -> 
     images = drawn(200, ties=ties)
     for maps in images.maps:
         maps *= np.float32(size * 2)
-    found = named("peak", tables.peak_rows(scanned(images)))
+    found = named("histogram", tables.histogram_rows(scanned(images)))
     peaks = images.peaks.astype(np.float64)
     for feature, group in itertools.groupby(found, key=lambda one: one["feature"]):
         bins = list(group)
@@ -146,13 +146,13 @@ def test_examples_are_the_best_images_with_what_their_peaks_see() -> None:
 @pytest.mark.parametrize("classes", [CLASSES, 20])
 def test_responses_are_the_mean_peaks_of_the_classes_in_order(classes: int) -> None:
     drawn_ones = drawn(100)
-    layout = Layout(SMALL, classes)
+    index = FeatureIndex(SMALL, classes)
     labels = np.random.default_rng(0).integers(-1, classes, 100)
     labels[labels == 1] = 0  # no image is of class 1
-    images = Images(layout, labels, drawn_ones.pictures, drawn_ones.maps, drawn_ones.fields)
+    images = Images(index, labels, drawn_ones.pictures, drawn_ones.maps, drawn_ones.fields)
     state = scanned(images)
     means = statistics.class_means(state)
-    found = named("response", tables.response_rows(state))
+    found = named("class_response", tables.class_response_rows(state))
     for feature in range(6):
         own = [one for one in found if one["feature"] == feature]
         order = sorted(set(range(classes)) - {1}, key=lambda c, f=feature: (-means[c, f], c))
@@ -164,17 +164,17 @@ def test_responses_are_the_mean_peaks_of_the_classes_in_order(classes: int) -> N
 def test_partners_are_named_by_their_numbers_through_all_layers() -> None:
     images = drawn(40, parts=WIDE[:4])
     state = scanned(images)
-    found = named("partner", tables.partner_rows(state))
+    found = named("correlation", tables.correlation_rows(state))
     expected = []
     for part, sums in enumerate(state.moments):
-        partners = statistics.partners(sums)
-        first = images.layout.starts[part]
+        partners = statistics.most_correlated(sums)
+        first = images.index.starts[part]
         for channel, rank in np.argwhere(partners.numbers >= 0).tolist():
             other = first + int(partners.numbers[channel, rank])
             value = float(partners.correlations[channel, rank])
             expected.append((first + channel, rank, other, value))
     assert [tuple(one.values()) for one in found] == expected
-    assert {one["feature"] for one in found} == set(range(images.layout.features)) - {3}
+    assert {one["feature"] for one in found} == set(range(images.index.features)) - {3}
     alone = 3  # the only feature of its layer
     assert all(one["other"] not in (alone, one["feature"]) for one in found)
 

@@ -66,10 +66,10 @@ def at_its_place(
     layer: AtlasLayer, example: Example, values: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Put an image (h, w, c) around the peak as the geometry of the layer says, pixel by pixel."""
-    (high, wide), (every_y, every_x) = layer.receptive_field, layer.stride
+    (high, wide), (stride_y, stride_x) = layer.receptive_field, layer.stride
     middle = layer.height // 2
-    origin = layer.fields.rows[middle][0] - middle * every_y
-    top, left = origin + example.position[0] * every_y, origin + example.position[1] * every_x
+    origin = layer.fields.rows[middle][0] - middle * stride_y
+    top, left = origin + example.position[0] * stride_y, origin + example.position[1] * stride_x
     tile, there = (
         np.zeros((high, wide, values.shape[2]), values.dtype),
         np.zeros((high, wide), bool),

@@ -55,7 +55,9 @@ def test_a_feature(address: str, shelf: Shelf) -> None:
     assert [one["image"] for one in found["examples"]] == [one.image for one in feature.examples]
     assert [tuple(one["box"]) for one in found["examples"]] == [one.box for one in feature.examples]
     assert [one[2] for one in found["histogram"]] == [one.images for one in feature.histogram]
-    assert [one[0] for one in found["partners"]] == [one.channel for one in feature.partners]
+    assert [one[0] for one in found["partners"]] == [
+        one.channel for one in feature.correlated_features
+    ]
     assert (found["before"], found["after"], found["method"]) == (39, 41, "guided")
     assert set(found["image_matters"].values()) == {True}
     assert {"auto", "deconvnet", "gradient", "guided"} <= set(found["image_matters"])

@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Float16, Float32, Int64, UInt64
 from numba import njit
 
-from rot180.atlas.feature_index import Layout
+from rot180.atlas.feature_index import FeatureIndex
 from rot180.atlas.moments import Moments
-from rot180.atlas.observation import Observed
+from rot180.atlas.observation import BatchObservation
 from rot180.errors import Rot180Error
 
 UNIT = 2.0**-30
@@ -33,15 +33,15 @@ _NO_IMAGE = np.int64(-1)
 _LARGEST_SUM = 2**62
 
 
-class State:
+class ScanState:
     """What is known after some images.
 
     Attributes:
-        layout: the features, and their scales.
+        index: the features, and their scales.
         images: number of images.
         class_images: (classes + 1), images of each class; the last: those without one.
-        best, best_strength, best_image, best_where: (features, examples), the peaks of the images
-            that excite each feature most, what they are ranked by (see :class:`Summary`), the
+        best, best_strength, best_image, best_position: (features, examples), the peaks of the images
+            that excite each feature most, what they are ranked by (see :class:`MapSummary`), the
             images (-1: none yet) and the positions, best first.
         mean: (features), sum of the mean activations of the images, in units.
         peaks: (classes + 1, features), sum of the peaks of each class, in units.
@@ -52,16 +52,16 @@ class State:
         moments: for each layer the sums over sampled positions.
     """
 
-    def __init__(self, layout: Layout) -> None:
-        features, classes = layout.features, layout.classes + 1
-        self.layout = layout
+    def __init__(self, index: FeatureIndex) -> None:
+        features, classes = index.features, index.classes + 1
+        self.index = index
         self.images = 0
         self.class_images: Int64[np.ndarray, " k"] = np.zeros(classes, np.int64)
-        shape = (features, layout.examples)
+        shape = (features, index.examples)
         self.best: Float32[np.ndarray, "f k"] = np.full(shape, -np.inf, np.float32)
         self.best_strength: Float32[np.ndarray, "f k"] = np.full(shape, -np.inf, np.float32)
         self.best_image: Int64[np.ndarray, "f k"] = np.full(shape, _NO_IMAGE)
-        self.best_where: Int64[np.ndarray, "f k"] = np.zeros(shape, np.int64)
+        self.best_position: Int64[np.ndarray, "f k"] = np.zeros(shape, np.int64)
         self.mean: Int64[np.ndarray, " f"] = np.zeros(features, np.int64)
         self.peaks: Int64[np.ndarray, "k f"] = np.zeros((classes, features), np.int64)
         self.fired: Int64[np.ndarray, " f"] = np.zeros(features, np.int64)
@@ -69,10 +69,10 @@ class State:
         self.histogram: Int64[np.ndarray, "f b"] = np.zeros((features, BINS), np.int64)
         self.sample_images: Int64[np.ndarray, " k"] = np.zeros(0, np.int64)
         self.sample_peaks: Float16[np.ndarray, "k f"] = np.zeros((0, features), np.float16)
-        self.moments = tuple(Moments(part, layout.colours) for part in layout.parts)
+        self.moments = tuple(Moments(part, index.colours) for part in index.layers)
         self._largest = 0
 
-    def update(self, observed: Observed) -> None:
+    def update(self, observed: BatchObservation) -> None:
         """Take in a batch of images, which this state has not seen yet.
 
         Raises:
@@ -81,24 +81,24 @@ class State:
         """
         if not len(observed):
             return
-        units = self.layout.scales * UNIT
+        units = self.index.scales * UNIT
         summary = observed.summary
         sizes = np.maximum(np.abs(summary.peak), np.abs(summary.mean))
         with np.errstate(over="ignore"):
             self._check_sums(np.ceil((sizes / units).max(1)).tolist())
-        labels = np.where(observed.labels < 0, self.layout.classes, observed.labels)
+        labels = np.where(observed.labels < 0, self.index.classes, observed.labels)
         self.images += len(observed)
         self.class_images += np.bincount(labels, minlength=len(self.class_images))
         _update(
             observed.numbers,
             labels,
             *summary,
-            self.layout.scales,
+            self.index.scales,
             units,
             self.best,
             self.best_strength,
             self.best_image,
-            self.best_where,
+            self.best_position,
             self.mean,
             self.peaks,
             self.fired,
@@ -128,39 +128,39 @@ class State:
 
     def _sample(self, numbers: Int64[np.ndarray, " n"], peaks: Float32[np.ndarray, "n f"]) -> None:
         """Keep the images whose numbers have the smallest hashes."""
-        scaled = np.clip(peaks / self.layout.scales, -60000, 60000).astype(np.float16)
+        scaled = np.clip(peaks / self.index.scales, -60000, 60000).astype(np.float16)
         self.sample_images, self.sample_peaks = _smallest(
-            self.layout.sample,
+            self.index.sample,
             np.concatenate([self.sample_images, numbers]),
             self.sample_peaks,
             scaled,
         )
 
-    def merge(self, other: "State") -> "State":
+    def merge(self, other: "ScanState") -> "ScanState":
         """Return the state after the images of both, of which none is in the other.
 
         Raises:
-            Rot180Error: the states are not of one scan: their layouts differ.
+            Rot180Error: the states are not of one scan: their indices of features differ.
         """
-        if self.layout != other.layout:
+        if self.index != other.index:
             raise Rot180Error("These are states of different scans, which cannot be merged.")
-        found = State(self.layout)
+        found = ScanState(self.index)
         found.images = self.images + other.images
         for name in ("class_images", "mean", "peaks", "fired", "fired_images", "histogram"):
             setattr(found, name, getattr(self, name) + getattr(other, name))
         best, strength, image, where = (
             np.concatenate([getattr(self, name), getattr(other, name)], axis=1)
-            for name in ("best", "best_strength", "best_image", "best_where")
+            for name in ("best", "best_strength", "best_image", "best_position")
         )
         last = np.iinfo(np.int64).max
         order = np.lexsort((np.where(image < 0, last, image), -strength), axis=1)
-        order = order[:, : self.layout.examples]
-        found.best, found.best_strength, found.best_image, found.best_where = (
+        order = order[:, : self.index.examples]
+        found.best, found.best_strength, found.best_image, found.best_position = (
             np.ascontiguousarray(np.take_along_axis(one, order, axis=1))
             for one in (best, strength, image, where)
         )
         found.sample_images, found.sample_peaks = _smallest(
-            self.layout.sample,
+            self.index.sample,
             np.concatenate([self.sample_images, other.sample_images]),
             self.sample_peaks.copy(),  # which may be changed in place, and becomes the new state's
             other.sample_peaks,
@@ -187,16 +187,16 @@ class State:
         return found
 
     @classmethod
-    def from_arrays(cls, layout: Layout, given: dict[str, np.ndarray]) -> "State":
+    def from_arrays(cls, index: FeatureIndex, given: dict[str, np.ndarray]) -> "ScanState":
         """Return the state that :meth:`arrays` described.
 
         Raises:
             Rot180Error: an array is missing, or has another shape or type than it should.
         """
-        found = cls(layout)
+        found = cls(index)
         empty = found.arrays()
         sampled = np.size(given.get("sample_images", ()))
-        if sampled > layout.sample:
+        if sampled > index.sample:
             raise Rot180Error("The state of the scan is damaged: its sample is too large.")
         for name, like in empty.items():
             shape = (sampled, *like.shape[1:]) if name.startswith("sample_") else like.shape
@@ -208,7 +208,7 @@ class State:
         found.images, found._largest = int(given["images"][0]), int(given["largest"][0])
         for part, moments in enumerate(found.moments):
             start = f"moments {part} "
-            moments.set_arrays(
+            moments.load_arrays(
                 {name.removeprefix(start): x for name, x in given.items() if name.startswith(start)}
             )
         return found
@@ -219,7 +219,7 @@ _ARRAYS = (
     "best",
     "best_strength",
     "best_image",
-    "best_where",
+    "best_position",
     "mean",
     "peaks",
     "fired",
@@ -230,7 +230,7 @@ _ARRAYS = (
 )
 
 
-def hashed(numbers: Int64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
+def splitmix64(numbers: Int64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
     """Return the SplitMix64 hash of each number (Steele, Lea & Flood, 2014)."""
     with np.errstate(over="ignore"):
         z = numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
@@ -248,7 +248,9 @@ def _smallest(
     """Keep the rows whose numbers have the smallest hashes; ``peaks`` may be changed in place."""
     if len(numbers) <= most:
         return numbers, np.concatenate([peaks, more]) if len(more) else peaks
-    kept = np.sort(np.argpartition(hashed(numbers), most - 1)[:most]) if most else np.zeros(0, int)
+    kept = (
+        np.sort(np.argpartition(splitmix64(numbers), most - 1)[:most]) if most else np.zeros(0, int)
+    )
     old, new = kept[kept < len(peaks)], kept[kept >= len(peaks)]
     if not len(new):
         return numbers[kept], peaks[old] if len(old) < len(peaks) else peaks
@@ -311,7 +313,7 @@ def _update(
     best,
     best_strength,
     best_image,
-    best_where,
+    best_position,
     mean_sum,
     peak_sum,
     fired_sum,
@@ -345,8 +347,8 @@ def _update(
                 best[f, k] = best[f, k - 1]
                 best_strength[f, k] = best_strength[f, k - 1]
                 best_image[f, k] = best_image[f, k - 1]
-                best_where[f, k] = best_where[f, k - 1]
+                best_position[f, k] = best_position[f, k - 1]
                 k -= 1
             best[f, k], best_strength[f, k] = value, rank
             best_image[f, k] = number
-            best_where[f, k] = where[i, f]
+            best_position[f, k] = where[i, f]

@@ -17,24 +17,33 @@ import numpy as np
 from jaxtyping import Float16, UInt8
 
 from rot180.atlas import html, methods
-from rot180.atlas.accumulator import State
+from rot180.atlas.accumulator import ScanState
 from rot180.atlas.feature import AtlasLayer, Feature, is_number
-from rot180.atlas.feature_index import Layout
+from rot180.atlas.feature_index import FeatureIndex
 from rot180.atlas.file import (
     DAMAGED,
     check_pages,
-    connected,
     is_curable,
+    open_readonly,
+    read_error,
     reason_of,
-    unreadable,
 )
-from rot180.atlas.imaging import told_size
-from rot180.atlas.writer import unpacked
+from rot180.atlas.imaging import header_size
+from rot180.atlas.writer import unpack_array
 from rot180.datasets import BadImage, decode, resize_and_crop
 from rot180.errors import Rot180Error, as_int, suggest
 from rot180.titles import feature_label, feature_title
 
-READ = ("layer", "feature", "example", "peak", "response", "partner", "class", "skipped")
+TABLES = (
+    "layer",
+    "feature",
+    "example",
+    "histogram",
+    "class_response",
+    "correlation",
+    "class",
+    "skipped",
+)
 """The tables that :meth:`Atlas.table` gives; and ``image`` without its pictures."""
 
 _LARGEST_SIDE, _MOST_IMAGES = 2**20, 2**53
@@ -95,52 +104,55 @@ class Atlas(Mapping[str, AtlasLayer]):
         # One query at a time: SQLite, which holds its own lock, calls Python back as it counts
         # steps, and Python, which holds its lock, waits for SQLite's in a second query.
         self._one_query = RLock()
-        self.about: dict[str, Any] = {}
-        for key, value in self.rows("SELECT key, value FROM about"):
+        self.metadata: dict[str, Any] = {}
+        for key, value in self.rows("SELECT key, value FROM metadata"):
             try:
-                self.about[key] = json.loads(value)
+                self.metadata[key] = json.loads(value)
             except (TypeError, ValueError, RecursionError) as error:
-                raise self.damaged("about") from error
-            self.check(_is_shallow(self.about[key], _DEEPEST), "about")
+                raise self.damaged("metadata") from error
+            self.check(_is_shallow(self.metadata[key], _DEEPEST), "metadata")
         try:
-            self.layout = Layout.from_numbers(self.about.get("layout"))
+            self.index = FeatureIndex.from_json(self.metadata.get("index"))
         except Rot180Error as error:
-            raise self.damaged("about.layout") from error
+            raise self.damaged("metadata.index") from error
         found = [AtlasLayer(self, row) for row in self.rows("SELECT * FROM layer ORDER BY number")]
         self.layers: dict[str, AtlasLayer] = {one.name: one for one in found}
         told = [(one.name, one.channels, one.height, one.width) for one in found]
-        parts = [(one.name, one.channels, one.height, one.width) for one in self.layout.parts]
+        parts = [(one.name, one.channels, one.height, one.width) for one in self.index.layers]
         self.check(told == parts, "layer")
         ((count, last),) = self.rows("SELECT COUNT(*), MAX(id) FROM feature")
-        self.check((count, last) == (self.layout.features, self.layout.features - 1), "feature")
+        self.check(
+            (count, last) == (self.index.features, self.index.features - 1),
+            "feature",
+        )
         classes = self.rows("SELECT number, name, images FROM class ORDER BY number")
-        self.check(len(classes) == self.layout.classes, "class")
+        self.check(len(classes) == self.index.classes, "class")
         self.check([one[0] for one in classes] == list(range(len(classes))), "class")
         self.check(all(isinstance(one[1], str) for one in classes), "class")
         self.check(all(isinstance(one[2], int) and one[2] >= 0 for one in classes), "class")
         self.classes: tuple[str, ...] = tuple(one[1] for one in classes)
         self.class_images: tuple[int, ...] = tuple(one[2] for one in classes)
-        self.folders: tuple[str, ...] = self._names(self.about.get("folders", []), "folders")
-        self.check(len(self.folders) in (0, len(self.classes)), "about.folders")
+        self.folders: tuple[str, ...] = self._names(self.metadata.get("folders", []), "folders")
+        self.check(len(self.folders) in (0, len(self.classes)), "metadata.folders")
         self.output_layer, self.outputs = self._read_outputs()
         try:
-            self.faithfulness = methods.stored_measurements(self.about, self.layers)
+            self.faithfulness = methods.stored_measurements(self.metadata, self.layers)
         except Rot180Error as error:
-            raise self.damaged("about.methods") from error
-        self.images: int = self.about.get("images", -1)
+            raise self.damaged("metadata.methods") from error
+        self.images: int = self.metadata.get("images", -1)
         counted = isinstance(self.images, int) and 0 <= self.images <= _MOST_IMAGES
-        self.check(counted, "about.images")
+        self.check(counted, "metadata.images")
         self.progress = self._read_progress()
-        given = self.about.get("network", {})
+        given = self.metadata.get("network", {})
         shape = given.get("input") if isinstance(given, dict) else None
         shape = shape if isinstance(shape, list) else []
         whole = all(isinstance(n, int) and 0 < n <= _LARGEST_SIDE for n in shape)
-        self.check(len(shape) == 3 and whole and shape[0] in (1, 3), "about.network")
+        self.check(len(shape) == 3 and whole and shape[0] in (1, 3), "metadata.network")
         self.size: tuple[int, int] = (shape[1], shape[2])
         self.channels: int = shape[0]
 
     def __getitem__(self, name: str) -> AtlasLayer:
-        self.place_of(name)
+        self.layer_index(name)
         return self.layers[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -168,14 +180,14 @@ class Atlas(Mapping[str, AtlasLayer]):
 
     def __repr__(self) -> str:
         return (
-            f"<atlas {self.path}: {self.layout.features} features of {len(self)} layers over "
+            f"<atlas {self.path}: {self.index.features} features of {len(self)} layers over "
             f"{self.scanned} of {self.images} images>"
         )
 
     @property
     def finished(self) -> bool:
         """Whether the scan that made it is over, pictures included."""
-        return "finished" in self.about
+        return "finished" in self.metadata
 
     @property
     def complete(self) -> bool:
@@ -190,19 +202,19 @@ class Atlas(Mapping[str, AtlasLayer]):
     @property
     def seconds(self) -> float:
         """How long the scan took, all its runs and parts together."""
-        found = self.about.get("seconds", 0.0)
-        self.check(is_number(found), "about.seconds")
+        found = self.metadata.get("seconds", 0.0)
+        self.check(is_number(found), "metadata.seconds")
         return float(found)
 
     @property
     def model(self) -> str:
         """How the model was named; "" where it was not."""
-        return str(self.about.get("model", ""))
+        return str(self.metadata.get("model", ""))
 
     @property
     def weights(self) -> str:
         """Name of the file of the model's weights; "" where none was given."""
-        found = self.about.get("weights", "")
+        found = self.metadata.get("weights", "")
         return found if isinstance(found, str) else ""
 
     def name_of(self, layer: str, channel: int) -> str:
@@ -229,11 +241,11 @@ class Atlas(Mapping[str, AtlasLayer]):
     @property
     def data(self) -> str:
         """The name of the data set and its split."""
-        found = self.about.get("data")
+        found = self.metadata.get("data")
         found = found if isinstance(found, dict) else {}
         return f"{found.get('name', 'unknown data')} ({found.get('split', 'all')})"
 
-    def place_of(self, layer: str) -> int:
+    def layer_index(self, layer: str) -> int:
         """Return the number of a layer.
 
         Raises:
@@ -252,15 +264,15 @@ class Atlas(Mapping[str, AtlasLayer]):
 
         None where the atlas does not say.
         """
-        given = self.about["network"].get("connections")
+        given = self.metadata["network"].get("connections")
         if given is None:
             return None
-        self.check(isinstance(given, list), "about.network")
+        self.check(isinstance(given, list), "metadata.network")
         for one in given:
-            self.check(isinstance(one, list) and len(one) == 2, "about.network")
+            self.check(isinstance(one, list) and len(one) == 2, "metadata.network")
             whole = all(isinstance(n, int) and not isinstance(n, bool) for n in one)
             inside = whole and -1 <= one[0] < len(self) and 0 <= one[1] < len(self)
-            self.check(inside, "about.network")
+            self.check(inside, "metadata.network")
         return [(source, target) for source, target in given]
 
     def features(self) -> Iterator[Feature]:
@@ -300,7 +312,7 @@ class Atlas(Mapping[str, AtlasLayer]):
         data: bytes
         ((data,),) = self.rows("SELECT picture FROM image WHERE number = ?", number)
         try:
-            told = told_size(data)
+            told = header_size(data)
         except Rot180Error as error:
             raise self.damaged("image.picture") from error
         self.check(told == self.size, "image.picture")
@@ -346,16 +358,16 @@ class Atlas(Mapping[str, AtlasLayer]):
         Features are named by layer and channel instead of their number.
 
         Args:
-            name: "layer", "feature", "example", "peak", "response", "partner", "class", "image"
-                (without pictures) or "skipped".
+            name: "layer", "feature", "example", "histogram", "class_response", "correlation",
+                "class", "image" (without pictures) or "skipped".
             kind: "arrow" or "pandas".
 
         Raises:
             Rot180Error: there is no such table or kind, or pandas is not installed.
         """
-        if name not in (*READ, "image"):
+        if name not in (*TABLES, "image"):
             raise Rot180Error(
-                f"There is no table '{name}'. There are: {suggest((*READ, 'image'), name)}."
+                f"There is no table '{name}'. There are: {suggest((*TABLES, 'image'), name)}."
             )
         if kind not in ("arrow", "pandas"):
             raise Rot180Error(f"A table is 'arrow' or 'pandas', not '{kind}'.")
@@ -394,7 +406,7 @@ class Atlas(Mapping[str, AtlasLayer]):
             Rot180Error: there is no such layer, or the file is damaged.
         """
         part = self[layer]
-        numbers = [n for (n,) in self.rows("SELECT image FROM sample_image ORDER BY place")]
+        numbers = [n for (n,) in self.rows("SELECT image FROM sample_image ORDER BY position")]
         self.check(all(isinstance(n, int) for n in numbers), "sample_image")
         found = self.rows("SELECT peaks FROM sample WHERE layer = ?", layer)
         self.check(len(found) == 1 and isinstance(found[0][0], bytes), "sample")
@@ -407,18 +419,18 @@ class Atlas(Mapping[str, AtlasLayer]):
     def _names(self, given: Any, what: str) -> tuple[str, ...]:
         """Check that these are names."""
         good = isinstance(given, list) and all(isinstance(one, str) for one in given)
-        self.check(good, f"about.{what}")
+        self.check(good, f"metadata.{what}")
         return tuple(given)
 
     def _read_outputs(self) -> tuple[str, tuple[str, ...]]:
-        given = self.about.get("outputs")
+        given = self.metadata.get("outputs")
         if given is None:
             return "", ()
         layer = given.get("layer") if isinstance(given, dict) else None
         if not isinstance(layer, str) or layer not in self.layers:
-            raise self.damaged("about.outputs")
+            raise self.damaged("metadata.outputs")
         names = self._names(given.get("names"), "outputs")
-        self.check(len(names) == len(self.layers[layer]), "about.outputs")
+        self.check(len(names) == len(self.layers[layer]), "metadata.outputs")
         return layer, names
 
     def _read_progress(self) -> list[tuple[int, int, int]]:
@@ -429,7 +441,7 @@ class Atlas(Mapping[str, AtlasLayer]):
         self.check(all(one[1] <= two[0] for one, two in pairwise(found)), "progress")
         return found
 
-    def state(self) -> State:
+    def state(self) -> ScanState:
         """Return the running state of a scan that is not complete.
 
         Raises:
@@ -447,20 +459,20 @@ class Atlas(Mapping[str, AtlasLayer]):
                 f"{self.path} holds no state to go on from: it covers its whole data set, or "
                 "another process has just finished it."
             )
-        arrays = {str(name): unpacked(str(name), *one) for name, *one in found}
+        arrays = {str(name): unpack_array(str(name), *one) for name, *one in found}
         # So that sizes that cannot be are found before room is made for them.
-        features, examples = self.layout.features, self.layout.examples
+        features, examples = self.index.features, self.index.examples
         best = arrays.get("best_image", np.empty(0))
         self.check(best.shape == (features, examples), "state")
-        state = State.from_arrays(self.layout, arrays)
+        state = ScanState.from_arrays(self.index, arrays)
         there = state.best_image[state.best_image >= 0]
         for numbers in (there, state.sample_images):
             inside = np.zeros(numbers.shape, bool)
             for first, _, after in self.progress:
                 inside |= (first <= numbers) & (numbers < after)
             self.check(bool(inside.all()), "state")
-        positions = self.layout.spread([one.height * one.width for one in self.layout.parts])
-        where = (state.best_where >= 0) & (state.best_where < positions[:, None])
+        positions = self.index.per_feature([one.height * one.width for one in self.index.layers])
+        where = (state.best_position >= 0) & (state.best_position < positions[:, None])
         self.check(bool(where.all()), "state")
         return state
 
@@ -494,7 +506,7 @@ class Atlas(Mapping[str, AtlasLayer]):
                     "atlas is damaged."
                 ) from error
             if is_curable(error):
-                raise unreadable(self.path, error) from error
+                raise read_error(self.path, error) from error
             raise Rot180Error(f"{self.path} is damaged ({reason_of(error)}).") from error
 
     def check(self, good: bool, what: str) -> None:
@@ -516,7 +528,12 @@ def _is_shallow(value: Any, levels: int) -> bool:
 
 
 _ARROW = {"INTEGER": "int64", "REAL": "float64", "TEXT": "string"}
-_VIEWS = {"example": "examples", "peak": "peaks", "response": "responses", "partner": "partners"}
+_VIEWS = {
+    "example": "examples",
+    "histogram": "histograms",
+    "class_response": "class_responses",
+    "correlation": "correlations",
+}
 
 
 def open_atlas(path: Any) -> Atlas:
@@ -530,7 +547,7 @@ def open_atlas(path: Any) -> Atlas:
         raise Rot180Error(
             f"There is no atlas at {path}: check the path, or make one with 'rot180 scan'."
         )
-    connection = connected(path)
+    connection = open_readonly(path)
     try:
         return Atlas(path, connection)
     except BaseException:

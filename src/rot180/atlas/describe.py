@@ -14,7 +14,7 @@ BY_COLOUR, SELECTIVE, IMAGES_OF_CLASS = 0.25, 0.5, 10
 class, if the data have so many images of it: a mean over fewer says little."""
 
 
-def colour_words(coefficients: Sequence[float]) -> str:
+def describe_colour(coefficients: Sequence[float]) -> str:
     """Say the strongest effects of colours: "more with green, less with blue".
 
     Args:
@@ -36,7 +36,7 @@ def colour_words(coefficients: Sequence[float]) -> str:
     return ", ".join(parts)
 
 
-def feature_words(atlas: "Atlas", feature: "Feature") -> str:
+def describe_feature(atlas: "Atlas", feature: "Feature") -> str:
     """Say what the statistics of a feature tell of it: its colours and its class, or nothing.
 
     Each where it is marked; see ``BY_COLOUR``, ``SELECTIVE``.
@@ -44,7 +44,7 @@ def feature_words(atlas: "Atlas", feature: "Feature") -> str:
     parts = []
     if (feature.colour_r2 or 0) >= BY_COLOUR:
         channels = [one for one in (feature.red, feature.green, feature.blue) if one is not None]
-        parts.append(colour_words(channels or [feature.brightness or 0.0]))
+        parts.append(describe_colour(channels or [feature.brightness or 0.0]))
     best = feature.best_class
     if best is not None and (feature.class_selectivity or 0) >= SELECTIVE:
         atlas.check(best in range(len(atlas.classes)), "feature.best_class")
@@ -53,22 +53,25 @@ def feature_words(atlas: "Atlas", feature: "Feature") -> str:
     return "; ".join(parts)
 
 
-def firing_words(atlas: "Atlas", feature: "Feature") -> str:
+def describe_firing(atlas: "Atlas", feature: "Feature") -> str:
     """Say how often a feature fires: "12 % of images, 0.3 % of positions"."""
-    layer, images = atlas[feature.layer], f"{share(feature.firing_images or 0.0)} of images"
+    layer, images = (
+        atlas[feature.layer],
+        f"{format_percent(feature.firing_images or 0.0)} of images",
+    )
     if layer.height * layer.width == 1:
         return images
-    return f"{images}, {share(feature.firing_positions or 0.0)} of positions"
+    return f"{images}, {format_percent(feature.firing_positions or 0.0)} of positions"
 
 
-def share(value: float) -> str:
+def format_percent(value: float) -> str:
     """Write a share in per cent; two digits of the small ones, and 100 only of all."""
     if value < 0.1:
         return f"{100 * value:.2g} %"
     return f"{100 * value:.0f} %" if value < 0.995 or value == 1 else "99 %"
 
 
-def faithful_words(found: "Faithfulness", layer: str) -> str:
+def describe_faithfulness(found: "Faithfulness", layer: str) -> str:
     """Say how faithful the best method's pictures of a layer are, beside chance and the map."""
     left, kept = found.score
     where = "" if found.layer == layer else f" (measured at {found.layer})"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rot180.atlas import html
-from rot180.atlas.tables import Fields
+from rot180.atlas.tables import ReceptiveFields
 from rot180.errors import as_int
 from rot180.graph.box import Box
 
@@ -40,7 +40,7 @@ class Example(NamedTuple):
     effective: Box | None = None
 
 
-class Peaks(NamedTuple):
+class HistogramBin(NamedTuple):
     """How many images have their peak in [low, high).
 
     Attributes:
@@ -53,7 +53,7 @@ class Peaks(NamedTuple):
     images: int
 
 
-class Response(NamedTuple):
+class ClassResponse(NamedTuple):
     """The mean peak of a feature on the images of one class.
 
     Attributes:
@@ -67,7 +67,7 @@ class Response(NamedTuple):
     mean_peak: float
 
 
-class Partner(NamedTuple):
+class CorrelatedFeature(NamedTuple):
     """Another feature of the layer, and its correlation with this one.
 
     Attributes:
@@ -143,7 +143,7 @@ class Feature:
 
     def __init__(self, atlas: "Atlas", layer: str, channel: int) -> None:
         self.layer, self.channel, self._atlas = layer, channel, atlas
-        self.number = atlas.layout.starts[atlas.place_of(layer)] + channel
+        self.number = atlas.index.starts[atlas.layer_index(layer)] + channel
 
     @property
     def name(self) -> str:
@@ -227,45 +227,47 @@ class Feature:
         return tuple(one for one in self.examples if one.activation > 0)
 
     @cached_property
-    def histogram(self) -> tuple[Peaks, ...]:
+    def histogram(self) -> tuple[HistogramBin, ...]:
         """How many images have which peak; bins without images are left out."""
         found = self._atlas.rows(
-            "SELECT low, high, images FROM peak WHERE feature = ? ORDER BY rank", self.number
+            "SELECT low, high, images FROM histogram WHERE feature = ? ORDER BY rank", self.number
         )
         for low, high, images in found:
             ends = all(one is None or is_number(one) for one in (low, high))
-            self._atlas.check(ends and isinstance(images, int) and images >= 0, "peak")
-            self._atlas.check(low is None or high is None or low <= high, "peak")
+            self._atlas.check(ends and isinstance(images, int) and images >= 0, "histogram")
+            self._atlas.check(low is None or high is None or low <= high, "histogram")
         # A bin begins where the one before it ends, or later.
         touching = [(one[1], two[0]) for one, two in pairwise(found)]
         ascending = all(None not in both and both[0] <= both[1] for both in touching)
-        self._atlas.check(ascending, "peak")
-        return tuple(Peaks(*one) for one in found)
+        self._atlas.check(ascending, "histogram")
+        return tuple(HistogramBin(*one) for one in found)
 
     @cached_property
-    def responses(self) -> tuple[Response, ...]:
+    def class_responses(self) -> tuple[ClassResponse, ...]:
         """The classes on which it is strongest, best first."""
         classes = self._atlas.classes
         found = self._atlas.rows(
-            "SELECT class, mean_peak FROM response WHERE feature = ? ORDER BY rank", self.number
+            "SELECT class, mean_peak FROM class_response WHERE feature = ? ORDER BY rank",
+            self.number,
         )
         for number, value in found:
             known = isinstance(number, int) and 0 <= number < len(classes)
-            self._atlas.check(known and is_number(value), "response")
-        return tuple(Response(number, classes[number], value) for number, value in found)
+            self._atlas.check(known and is_number(value), "class_response")
+        return tuple(ClassResponse(number, classes[number], value) for number, value in found)
 
     @cached_property
-    def partners(self) -> tuple[Partner, ...]:
+    def correlated_features(self) -> tuple[CorrelatedFeature, ...]:
         """The features of the layer that are most and least correlated with it, best first."""
         found = self._atlas.rows(
-            "SELECT other, correlation FROM partner WHERE feature = ? ORDER BY rank", self.number
+            "SELECT other, correlation FROM correlation WHERE feature = ? ORDER BY rank",
+            self.number,
         )
         first = self.number - self.channel
         count = self._atlas.layers[self.layer].channels
         for other, value in found:
             known = isinstance(other, int) and 0 <= other - first < count
-            self._atlas.check(known and is_number(value) and abs(value) <= 1, "partner")
-        return tuple(Partner(other - first, value) for other, value in found)
+            self._atlas.check(known and is_number(value) and abs(value) <= 1, "correlation")
+        return tuple(CorrelatedFeature(other - first, value) for other, value in found)
 
 
 class AtlasLayer(Sequence[Feature]):
@@ -287,16 +289,16 @@ class AtlasLayer(Sequence[Feature]):
             self.channels,
             self.height,
             self.width,
-            sees_height,
-            sees_width,
-            every_y,
-            every_x,
+            field_height,
+            field_width,
+            stride_y,
+            stride_x,
             self.samples,
         ) = row
-        self.receptive_field: tuple[int, int] = (sees_height, sees_width)
-        self.stride: tuple[float, float] = (every_y, every_x)
+        self.receptive_field: tuple[int, int] = (field_height, field_width)
+        self.stride: tuple[float, float] = (stride_y, stride_x)
         self._atlas = atlas
-        counts = (self.channels, self.height, self.width, self.samples, sees_height, sees_width)
+        counts = (self.channels, self.height, self.width, self.samples, field_height, field_width)
         whole = all(isinstance(one, int) and one >= 0 for one in counts)
         words = all(isinstance(one, str) for one in (self.name, self.kind, self.rectifier))
         atlas.check(whole and words and min(counts[:3]) > 0, "layer")
@@ -347,20 +349,21 @@ class AtlasLayer(Sequence[Feature]):
         return self._atlas.faithfulness.get(self.name)
 
     @cached_property
-    def fields(self) -> Fields:
+    def fields(self) -> ReceptiveFields:
         """What each row and column of the maps sees of the image."""
         spans = []
         for axis, places in enumerate((self.height, self.width)):
             found = self._atlas.rows(
-                "SELECT place, start, stop FROM field WHERE layer = ? AND axis = ? ORDER BY place",
+                "SELECT position, start, stop FROM receptive_field WHERE layer = ? AND axis = ? "
+                "ORDER BY position",
                 self.name,
                 axis,
             )
             size = self._atlas.size[axis]
-            self._atlas.check(len(found) == places, "field")
-            self._atlas.check([one[0] for one in found] == list(range(places)), "field")
+            self._atlas.check(len(found) == places, "receptive_field")
+            self._atlas.check([one[0] for one in found] == list(range(places)), "receptive_field")
             for _, start, stop in found:
                 whole = isinstance(start, int) and isinstance(stop, int)
-                self._atlas.check(whole and 0 <= start <= stop <= size, "field")
+                self._atlas.check(whole and 0 <= start <= stop <= size, "receptive_field")
             spans.append(np.array([one[1:] for one in found], np.int64).reshape(-1, 2))
-        return Fields(*spans)
+        return ReceptiveFields(*spans)

@@ -20,7 +20,7 @@ _MOST_CORRELATED = 4096
 
 
 @dataclass(frozen=True)
-class Part:
+class LayerSlice:
     """One layer in a scan.
 
     Attributes:
@@ -37,7 +37,7 @@ class Part:
     scale: float = 1.0
 
     @property
-    def grid(self) -> tuple[int, int]:
+    def sample_grid(self) -> tuple[int, int]:
         """Rows and columns of the grid in which positions are sampled on each image."""
         side = _MOST_POSITIONS
         while side > 1 and side**2 * self.channels**2 > _MOST_PRODUCTS:
@@ -45,19 +45,19 @@ class Part:
         return min(side, self.height), min(side, self.width)
 
     @property
-    def correlated(self) -> bool:
+    def is_correlated(self) -> bool:
         """Whether the features are correlated with each other."""
         return self.channels <= _MOST_CORRELATED
 
-    def sampled(self, numbers: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, "n s"]:
+    def sample_positions(self, numbers: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, "n s"]:
         """Return the positions, y times width plus x, that are sampled on images of these numbers.
 
-        The map is cut into the cells of ``grid``, and in each one position is taken: the same place
-        in each cell of one image, another one from image to image. So all positions take part in
-        equal shares. The places follow the additive sequence of Roberts (2018), whose points lie
-        evenly in the square.
+        The map is cut into the cells of ``sample_grid``, and one position is sampled in each: at
+        the same place within every cell of an image, and at another place on the next image. So
+        each position is sampled equally often. The places follow the additive sequence of Roberts
+        (2018), whose points lie evenly in the square.
         """
-        rows, columns = self.grid
+        rows, columns = self.sample_grid
         uy, ux = ((0.5 + numbers * step) % 1.0 for step in (0.7548776662466927, 0.5698402909980532))
         y = np.floor((np.arange(rows) + uy[:, None]) * self.height / rows).astype(np.int64)
         x = np.floor((np.arange(columns) + ux[:, None]) * self.width / columns).astype(np.int64)
@@ -66,18 +66,18 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Layout:
+class FeatureIndex:
     """The layers of a scan, their features counted through, and what is kept of them.
 
     Attributes:
-        parts: the layers.
+        layers: the layers.
         classes: number of classes of the images.
         colours: number of channels of the images: 3, or 1 for brightness alone.
         examples: how many of the strongest images are kept of each feature.
         sample: of how many images the peaks of all features are kept.
     """
 
-    parts: tuple[Part, ...]
+    layers: tuple[LayerSlice, ...]
     classes: int = 0
     colours: int = 3
     examples: int = 9
@@ -86,31 +86,31 @@ class Layout:
     @cached_property
     def starts(self) -> tuple[int, ...]:
         """The first feature of each layer, and at last the number of features in all."""
-        return (0, *np.cumsum([one.channels for one in self.parts]).tolist())
+        return (0, *np.cumsum([one.channels for one in self.layers]).tolist())
 
     @property
     def features(self) -> int:
         """Number of features in all layers."""
         return self.starts[-1]
 
-    def of(self, part: int) -> slice:
+    def slice_of(self, layer: int) -> slice:
         """Return the features of a layer."""
-        return slice(self.starts[part], self.starts[part + 1])
+        return slice(self.starts[layer], self.starts[layer + 1])
 
     @cached_property
     def scales(self) -> Float64[np.ndarray, " f"]:
         """The scale of each feature's layer."""
-        return self.spread([one.scale for one in self.parts])
+        return self.per_feature([one.scale for one in self.layers])
 
-    def spread(self, values: Sequence[float]) -> Float64[np.ndarray, " f"]:
+    def per_feature(self, values: Sequence[float]) -> Float64[np.ndarray, " f"]:
         """Repeat a value of each layer for each of its features."""
-        return np.repeat(np.asarray(values, np.float64), [one.channels for one in self.parts])
+        return np.repeat(np.asarray(values, np.float64), [one.channels for one in self.layers])
 
-    def as_numbers(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return it as what JSON holds."""
-        parts = [[p.name, p.channels, p.height, p.width, p.scale] for p in self.parts]
+        parts = [[p.name, p.channels, p.height, p.width, p.scale] for p in self.layers]
         return {
-            "parts": parts,
+            "layers": parts,
             "classes": self.classes,
             "colours": self.colours,
             "examples": self.examples,
@@ -118,21 +118,21 @@ class Layout:
         }
 
     @classmethod
-    def from_numbers(cls, given: Any) -> "Layout":
-        """Return what :meth:`as_numbers` described.
+    def from_json(cls, given: Any) -> "FeatureIndex":
+        """Return what :meth:`to_json` described.
 
         Raises:
             Rot180Error: it describes nothing of the kind.
         """
         try:
             parts = tuple(
-                Part(str(name), int(channels), int(height), int(width), float(scale))
-                for name, channels, height, width, scale in given["parts"]
+                LayerSlice(str(name), int(channels), int(height), int(width), float(scale))
+                for name, channels, height, width, scale in given["layers"]
             )
             names = ("classes", "colours", "examples", "sample")
             classes, colours, examples, sample = (int(given[name]) for name in names)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise Rot180Error(f"The atlas' layout is damaged ({error!r}).") from error
+            raise Rot180Error(f"The atlas' index of features is damaged ({error!r}).") from error
         sizes = [size for one in parts for size in (one.channels, one.height, one.width)]
         if (
             not parts
@@ -141,7 +141,7 @@ class Layout:
             or not all(np.isfinite(one.scale) and one.scale > 0 for one in parts)
             or sum(one.channels for one in parts) > 2**31
         ):
-            raise Rot180Error("The atlas' layout is damaged: it holds impossible sizes.")
+            raise Rot180Error("The atlas' index of features is damaged: it holds impossible sizes.")
         return cls(parts, classes, colours, examples, sample)
 
 

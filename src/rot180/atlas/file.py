@@ -93,7 +93,7 @@ class _Connection(sqlite3.Connection):
         return self.steps > self.most
 
 
-def connected(path: Path) -> sqlite3.Connection:
+def open_readonly(path: Path) -> sqlite3.Connection:
     """Open an atlas read-only.
 
     Raises:
@@ -121,7 +121,7 @@ def check_pages(path: Path, connection: sqlite3.Connection) -> None:
     try:
         found = connection.execute("PRAGMA quick_check(1)").fetchall()
     except DAMAGED as error:
-        raise unreadable(path, error) from error
+        raise read_error(path, error) from error
     if found != [("ok",)]:
         raise Rot180Error(f"{path} is damaged (its pages do not fit together): use a copy.")
 
@@ -184,12 +184,12 @@ def _opened(path: Path) -> sqlite3.Connection:
             return _read_only(path)
         except DAMAGED as error:
             if "journal" not in str(error) and "readonly" not in str(error):
-                raise unreadable(path, error) from error
+                raise read_error(path, error) from error
         # A scan was killed while it wrote. Whoever goes on with it takes its transaction back.
         found = _taken_back(path)
         if found is not None:
             return found
-    raise unreadable(path, sqlite3.OperationalError("database is locked"))
+    raise read_error(path, sqlite3.OperationalError("database is locked"))
 
 
 def _taken_back(path: Path) -> sqlite3.Connection | None:
@@ -222,7 +222,7 @@ def _taken_back(path: Path) -> sqlite3.Connection | None:
             "it, or set TMPDIR to a place with more room."
         ) from error
     except DAMAGED as error:
-        raise unreadable(path, error) from error
+        raise read_error(path, error) from error
 
 
 def _state(*paths: Path) -> list[tuple[int, ...]]:
@@ -289,7 +289,7 @@ def _check_kind(path: Path, connection: sqlite3.Connection) -> None:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         ((_, _, name),) = connection.execute("PRAGMA database_list").fetchall()
     except DAMAGED as error:
-        raise unreadable(path, error) from error
+        raise read_error(path, error) from error
     if there != _tables():
         raise Rot180Error(f"{path} has other tables than an atlas: it was changed, or is damaged.")
     if Path(name) == path.resolve() and path.stat().st_size < size * pages:
@@ -306,7 +306,7 @@ def _tables() -> set[tuple[Any, ...]]:
         blank.close()
 
 
-def unreadable(path: Path, error: Exception) -> Rot180Error:
+def read_error(path: Path, error: Exception) -> Rot180Error:
     """Return the error that says why a file cannot be read."""
     if "locked" in str(error):
         return Rot180Error(f"{path} cannot be read while another process writes to it: try again.")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Identity:
+class ScanIdentity:
     """Network, data and settings of a scan; two atlases of equal identity hold the same numbers.
 
     Attributes:
@@ -39,18 +39,18 @@ class Identity:
     pictures: str
     batch: int
 
-    def as_numbers(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return it as what JSON holds."""
         return asdict(self)
 
     @classmethod
-    def of(cls, atlas: "Atlas") -> "Identity":
+    def for_atlas(cls, atlas: "Atlas") -> "ScanIdentity":
         """Return the identity that an atlas tells.
 
         Raises:
             Rot180Error: it tells none.
         """
-        given = atlas.about.get("identity")
+        given = atlas.metadata.get("identity")
         names = {one.name for one in fields(cls)}
         if not isinstance(given, dict) or set(given) != names or not _can_be(given):
             raise Rot180Error(f"{atlas.path} does not say what it is a scan of: it is damaged.")
@@ -75,7 +75,7 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def of_scan(
+def for_scan(
     network: Network,
     data: Dataset,
     mean: tuple[float, ...],
@@ -85,10 +85,10 @@ def of_scan(
     sample: int,
     pictures: str,
     batch: int,
-) -> Identity:
+) -> ScanIdentity:
     """Return the identity of a scan that is to be made."""
     size = tuple(map(float, network.input_shape))
-    return Identity(
+    return ScanIdentity(
         fingerprint(network),
         data.fingerprint,
         (mean, std, size),
@@ -112,7 +112,7 @@ _WORDS = {
 }
 
 
-def check_same(there: Identity, wanted: Identity, path: Path) -> None:
+def check_same(there: ScanIdentity, wanted: ScanIdentity, path: Path) -> None:
     """Raise Rot180Error if a file holds another scan than the one that is wanted."""
     different = [name for name in _WORDS if getattr(there, name) != getattr(wanted, name)]
     if different:

@@ -17,7 +17,7 @@ _FORMS = ("PNG", "WEBP", "BMP")
 """Those that are read; rot180 writes the first two."""
 
 
-def encoded(pixels: UInt8[np.ndarray, "h w c"], kind: str) -> bytes:
+def encode(pixels: UInt8[np.ndarray, "h w c"], kind: str) -> bytes:
     """Return the file of a picture.
 
     Args:
@@ -35,7 +35,7 @@ def encoded(pixels: UInt8[np.ndarray, "h w c"], kind: str) -> bytes:
     return _saved(image, "WEBP", lossless=True, quality=20, method=1)
 
 
-def told_size(data: bytes) -> tuple[int, int]:
+def header_size(data: bytes) -> tuple[int, int]:
     """Return (height, width) of a stored picture as its header tells them; nothing is decoded.
 
     Raises:

@@ -19,7 +19,7 @@ _WORTH_TWO = 2**17
 """Values from which a map is worth more than one thread."""
 
 
-class Summary(NamedTuple):
+class MapSummary(NamedTuple):
     """Of each image and feature of some maps.
 
     Attributes:
@@ -38,7 +38,7 @@ class Summary(NamedTuple):
     strength: Float32[np.ndarray, "n c"]
 
     @classmethod
-    def empty(cls, images: int, features: int) -> "Summary":
+    def empty(cls, images: int, features: int) -> "MapSummary":
         """Return one to be filled."""
         shape = (images, features)
         return cls(
@@ -49,12 +49,12 @@ class Summary(NamedTuple):
             np.empty(shape, np.float32),
         )
 
-    def part(self, images: slice, features: slice) -> "Summary":
+    def part(self, images: slice, features: slice) -> "MapSummary":
         """Return views of some images and features."""
-        return Summary(*(one[images, features] for one in self))
+        return MapSummary(*(one[images, features] for one in self))
 
 
-def summarise(maps: Float[Tensor, "n c h w"], into: Summary) -> None:
+def summarise(maps: Float[Tensor, "n c h w"], into: MapSummary) -> None:
     """Write the summary of maps into arrays (n, c); the strength is the peak.
 
     Sums are float64. A position that is not a number makes its mean one, too.
@@ -134,7 +134,7 @@ def _summarise(values, first, last, peak, where, mean, fired):
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def integral_images(images):
+def _integral_images(images):
     """Return for images (n, h, w, c) of bytes the sums (n, h + 1, w + 1, c) above and left."""
     n, h, w, c = images.shape
     sums = np.zeros((n, h + 1, w + 1, c), np.int64)
@@ -187,7 +187,7 @@ def _local_colours(sums, positions, rows, columns):
     return found
 
 
-def pixels_of(images: UInt8[np.ndarray, "n h w c"]) -> Int64[np.ndarray, "n rows columns c"]:
-    """Return the integral images of pictures; see :func:`integral_images`."""
-    found: Int64[np.ndarray, "n rows columns c"] = integral_images(np.ascontiguousarray(images))
+def integral_images(images: UInt8[np.ndarray, "n h w c"]) -> Int64[np.ndarray, "n rows columns c"]:
+    """Return the integral images of pictures."""
+    found: Int64[np.ndarray, "n rows columns c"] = _integral_images(np.ascontiguousarray(images))
     return found

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from rot180.atlas.atlas import Atlas
-from rot180.atlas.identity import Identity
-from rot180.atlas.offline import NotHere, check_torchvision, is_missing, offline
+from rot180.atlas.identity import ScanIdentity
+from rot180.atlas.offline import DownloadNeeded, check_torchvision, is_missing, offline
 from rot180.datasets.base import portable
 from rot180.errors import Rot180Error
 from rot180.files import is_file
@@ -23,7 +23,7 @@ class OtherNetwork(Rot180Error):
     """A model that is not the one that was scanned."""
 
 
-def model_of(
+def load_scanned_model(
     atlas: Atlas,
     model: str | None = None,
     weights: Any = None,
@@ -46,7 +46,7 @@ def model_of(
     Raises:
         Rot180Error: the atlas does not name the model, or names code, which is not run because a
             file says so, or weights that are not on this machine; or the model cannot be loaded.
-            That it is the same is checked by :class:`Scanned`.
+            That it is the same is checked by :class:`ScannedModel`.
     """
     told = model is None
     if model is None:
@@ -61,7 +61,7 @@ def model_of(
             )
         model = _beside(atlas.model, atlas.path)
         if is_code(model):
-            unknown = "" if "weights" in atlas.about else " (and --weights, where it had any)"
+            unknown = "" if "weights" in atlas.metadata else " (and --weights, where it had any)"
             had = f" --weights PATH/{atlas.weights}" if atlas.weights else unknown
             place = "PATH/" if ".py:" in model else ""
             raise Rot180Error(
@@ -81,7 +81,7 @@ def model_of(
                 f"--model {model} --weights PATH/{atlas.weights}."
             )
     if not is_checkpoint(model):
-        by_mean, by_std, _ = Identity.of(atlas).preprocessing
+        by_mean, by_std, _ = ScanIdentity.for_atlas(atlas).preprocessing
         size, mean, std = size or atlas.size, mean or by_mean, std or by_std
     if not told:
         return _with_names(load_model(model, weights, size, mean, std, classes, device), atlas)
@@ -90,7 +90,7 @@ def model_of(
             check_torchvision(model)
             found = load_model(model, weights, size, mean, std, classes, device)
             return _with_names(found, atlas)
-    except (NotHere, Rot180Error) as error:
+    except (DownloadNeeded, Rot180Error) as error:
         if not is_missing(error):
             raise
         raise Rot180Error(
@@ -132,15 +132,15 @@ def _beside(model: str, atlas: Path) -> str:
     return str(next((one for one in places if is_file(one)), path))
 
 
-def found_again(atlas: Atlas, model: str) -> bool:
-    """Say whether :func:`model_of` finds a model by what its atlas says, without being told."""
+def is_found_again(atlas: Atlas, model: str) -> bool:
+    """Return whether :func:`load_scanned_model` finds this model by the atlas alone."""
     if model in SHIPPED or is_offered(model):
         return atlas.model == model
     found, given = Path(_beside(atlas.model, atlas.path)), Path(model)
     return is_file(found) and is_file(given) and found.samefile(given)
 
 
-def portable_model(name: str, directory: Path) -> str:
+def portable_model_name(name: str, directory: Path) -> str:
     """Return a model's name as an atlas holds it, which others may read.
 
     Of a path that is what lies below the atlas's own directory, or else the name of the file.
@@ -160,7 +160,7 @@ def portable_model(name: str, directory: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Scanned:
+class ScannedModel:
     """The network of an atlas, at hand.
 
     Attributes:
@@ -171,10 +171,10 @@ class Scanned:
 
     named: Model
     network: Network
-    prepared_alike: bool
+    same_preprocessing: bool
 
     @classmethod
-    def of(cls, atlas: Atlas, model: Any) -> "Scanned":
+    def for_atlas(cls, atlas: Atlas, model: Any) -> "ScannedModel":
         """Capture a model, and see that it is the one that was scanned.
 
         Raises:
@@ -183,7 +183,7 @@ class Scanned:
         """
         if not isinstance(model, Model):
             raise Rot180Error(f"The model is what rot180.load returns, not {type(model).__name__}.")
-        network, who = model.network(), Identity.of(atlas)
+        network, who = model.network(), ScanIdentity.for_atlas(atlas)
         if fingerprint(network) != who.network:
             size = "x".join(map(str, network.input_shape[1:]))
             raise OtherNetwork(

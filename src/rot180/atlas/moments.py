@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 
-from rot180.atlas.feature_index import Part
+from rot180.atlas.feature_index import LayerSlice
 from rot180.errors import Rot180Error
 
 UNIT = 2.0**-15
@@ -37,7 +37,7 @@ class Moments:
         products: (channels, channels), of activations; None where they are not correlated.
     """
 
-    def __init__(self, part: Part, colours: int) -> None:
+    def __init__(self, part: LayerSlice, colours: int) -> None:
         self.part = part
         channels = part.channels
         self.inputs: Int64[np.ndarray, "k m"] = np.zeros(
@@ -45,7 +45,7 @@ class Moments:
         )
         self.squares: Int64[np.ndarray, " c"] = np.zeros(channels, np.int64)
         self.products: Int64[np.ndarray, "c c"] | None = None
-        if part.correlated:
+        if part.is_correlated:
             self.products = np.zeros((channels, channels), np.int64)
         self._waiting: list[np.ndarray] = []
         self._count = 0
@@ -64,9 +64,9 @@ class Moments:
         self._waiting.append(rows)
         self._count += len(rows)
         if self._count >= _AT_ONCE:
-            self.settle()
+            self.flush()
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Add up what waits.
 
         Raises:
@@ -97,8 +97,8 @@ class Moments:
     def merged(self, other: "Moments") -> "Moments":
         """Return the sums of both."""
         found = Moments(self.part, len(self.inputs) - 1)
-        self.settle()
-        other.settle()
+        self.flush()
+        other.flush()
         found.inputs = self.inputs + other.inputs
         found.squares = self.squares + other.squares
         if self.products is not None and other.products is not None:
@@ -108,13 +108,13 @@ class Moments:
 
     def arrays(self) -> dict[str, Int64[np.ndarray, "..."]]:
         """Return the sums by name; of the products, which are symmetric, one triangle."""
-        self.settle()
+        self.flush()
         found: dict[str, Any] = {"inputs": self.inputs, "squares": self.squares}
         if self.products is not None:
             found["products"] = self.products[np.tril_indices(len(self.products))]
         return found
 
-    def set_arrays(self, given: dict[str, np.ndarray]) -> None:
+    def load_arrays(self, given: dict[str, np.ndarray]) -> None:
         """Take the sums that :meth:`arrays` returned; their shapes are the caller's to check."""
         self.inputs, self.squares = given["inputs"].copy(), given["squares"].copy()
         if self.products is not None:

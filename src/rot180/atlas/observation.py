@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from rot180.atlas.map_summary import Summary
+from rot180.atlas.map_summary import MapSummary
 
 
 @dataclass(frozen=True)
-class Observed:
+class BatchObservation:
     """A batch of images as the state of a scan takes it.
 
     Attributes:
@@ -23,7 +23,7 @@ class Observed:
 
     numbers: Int64[np.ndarray, " n"]
     labels: Int64[np.ndarray, " n"]
-    summary: Summary
+    summary: MapSummary
     samples: tuple[Float32[np.ndarray, "n _ _"], ...]
     colours: tuple[Float64[np.ndarray, "n _ _"], ...]
 

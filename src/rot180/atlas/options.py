@@ -35,7 +35,7 @@ class Settings:
     batch: int | None
     shard: tuple[int, int]
     on_bad_image: str
-    every: float
+    checkpoint_seconds: float
     methods: bool
 
 
@@ -47,7 +47,7 @@ def settings(
     batch: Any,
     shard: Any,
     on_bad_image: Any,
-    every: Any,
+    checkpoint_seconds: Any,
     methods: Any,
 ) -> Settings:
     """Check the settings of a scan.
@@ -63,13 +63,13 @@ def settings(
         None if batch is None else _at_least(batch, 1, "The batch"),
         _checked_shard(shard),
         bad_image_policy(on_bad_image),
-        _seconds(every),
+        _seconds(checkpoint_seconds),
         bool(methods),
     )
 
 
 @dataclass(frozen=True)
-class Subject:
+class FigureContext:
     """A network, and how pictures become its input."""
 
     network: Network
@@ -90,7 +90,7 @@ class Subject:
         return torch.movedim(values, -1, -3).to(self.network.dtype)
 
 
-def subject_of(model: Any, mean: Any, std: Any) -> Subject:
+def resolve_model(model: Any, mean: Any, std: Any) -> FigureContext:
     """Take a model as :func:`rot180.scan` does.
 
     Raises:
@@ -101,7 +101,7 @@ def subject_of(model: Any, mean: Any, std: Any) -> Subject:
             raise Rot180Error(
                 f"{model.name or 'The model'} knows its own mean and std: leave them out."
             )
-        return Subject(
+        return FigureContext(
             model.network(), model.name, model.classes, model.mean, model.std, model.weights
         )
     if not isinstance(model, Network):
@@ -120,10 +120,10 @@ def subject_of(model: Any, mean: Any, std: Any) -> Subject:
         raise Rot180Error(
             f"The network takes {model.input_shape[0]} channels; pictures have 1 or 3."
         )
-    return Subject(model, "", (), given["mean"], given["std"])
+    return FigureContext(model, "", (), given["mean"], given["std"])
 
 
-def dataset_of(data: Any, split: Any) -> Dataset:
+def resolve_dataset(data: Any, split: Any) -> Dataset:
     """Take data as :func:`rot180.scan` does.
 
     Raises:
@@ -142,7 +142,7 @@ def dataset_of(data: Any, split: Any) -> Dataset:
     return found
 
 
-def file_of(path: Any) -> Path:
+def check_output(path: Any) -> Path:
     """Return the path of an atlas that can be written.
 
     Raises:
@@ -172,7 +172,7 @@ def layer_patterns(layers: Any) -> tuple[str, ...] | None:
     return tuple(found)
 
 
-def chosen_layers(network: Network, patterns: tuple[str, ...] | None) -> list[Layer]:
+def select_layers(network: Network, patterns: tuple[str, ...] | None) -> list[Layer]:
     """Return the layers that any of the patterns fits, in the order of the network.
 
     Raises:
@@ -180,10 +180,10 @@ def chosen_layers(network: Network, patterns: tuple[str, ...] | None) -> list[La
     """
     if patterns is None:
         return list(network.layers.values())
-    return [network.layers[name] for name in matching(list(network.layers), patterns)]
+    return [network.layers[name] for name in match_layers(list(network.layers), patterns)]
 
 
-def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+def match_layers(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     """Return the names of layers that any of the patterns fits, in their order.
 
     Raises:
@@ -197,10 +197,10 @@ def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     return [name for name in names if any(fnmatchcase(name, one) for one in patterns)]
 
 
-def _seconds(every: Any) -> float:
-    if isinstance(every, int | float) and every >= 0:
-        return float(every)
-    raise Rot180Error(f"The seconds between checkpoints are a number from 0 on, not {every!r}.")
+def _seconds(seconds: Any) -> float:
+    if isinstance(seconds, int | float) and seconds >= 0:
+        return float(seconds)
+    raise Rot180Error(f"The seconds between checkpoints are a number from 0 on, not {seconds!r}.")
 
 
 def _at_least(value: Any, least: int, what: str) -> int:
@@ -228,7 +228,7 @@ _PIXELS, _FEWEST, _MOST = 2**20, 16, 256
 """Pixels in a batch, and the bounds of its number of images."""
 
 
-def usual_batch(size: tuple[int, int]) -> int:
+def default_batch_size(size: tuple[int, int]) -> int:
     """Return how many images of a size go through a network together, a power of two."""
     images = max(_FEWEST, min(_MOST, _PIXELS // (size[0] * size[1])))
     return int(2 ** (images.bit_length() - 1))

@@ -22,7 +22,7 @@ class Outputs:
     names: tuple[str, ...]
     source: str
 
-    def as_numbers(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return it as what JSON holds."""
         return {**asdict(self), "names": list(self.names)}
 

@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-def in_order(
+def ordered_map(
     call: Callable[[Item], Made],
     items: Iterable[Item],
     device: torch.device,

@@ -7,17 +7,23 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from rot180.atlas.feature_index import Layout, Part, scale_of
-from rot180.atlas.map_summary import Summary, local_colours, pixels_of, positions_first, summarise
-from rot180.atlas.observation import Observed
-from rot180.atlas.tables import Fields
+from rot180.atlas.feature_index import FeatureIndex, LayerSlice, scale_of
+from rot180.atlas.map_summary import (
+    MapSummary,
+    integral_images,
+    local_colours,
+    positions_first,
+    summarise,
+)
+from rot180.atlas.observation import BatchObservation
+from rot180.atlas.tables import ReceptiveFields
 from rot180.errors import Rot180Error
 from rot180.graph.forward_pass import explain_not_finite
 from rot180.graph.network import Layer, Network
 from rot180.graph.streaming import Running
 
 
-class Watching:
+class ActivationRecorder:
     """A network under observation.
 
     Args:
@@ -28,15 +34,21 @@ class Watching:
     """
 
     def __init__(
-        self, network: Network, layers: Sequence[Layer], fields: dict[str, Fields], batch: int
+        self,
+        network: Network,
+        layers: Sequence[Layer],
+        fields: dict[str, ReceptiveFields],
+        batch: int,
     ) -> None:
         self.network, self.layers = network, tuple(layers)
         self.fields = [fields[one.name] for one in layers]
         self._running = Running(network, layers, batch)
-        self.parts = tuple(Part(one.name, one.channels, one.height, one.width) for one in layers)
-        self._layout = Layout(self.parts)
+        self.parts = tuple(
+            LayerSlice(one.name, one.channels, one.height, one.width) for one in layers
+        )
+        self._index = FeatureIndex(self.parts)
 
-    def scaled(self, inputs: Float[Tensor, "n c h w"]) -> tuple[Part, ...]:
+    def scaled(self, inputs: Float[Tensor, "n c h w"]) -> tuple[LayerSlice, ...]:
         """Return the layers with the scale of their activations on some images.
 
         Raises:
@@ -44,12 +56,14 @@ class Watching:
         """
         summary = self._summary(inputs, [])
         return tuple(
-            Part(
+            LayerSlice(
                 part.name,
                 part.channels,
                 part.height,
                 part.width,
-                scale_of(float(np.abs(summary.peak[:, self._layout.of(number)]).max(initial=0))),
+                scale_of(
+                    float(np.abs(summary.peak[:, self._index.slice_of(number)]).max(initial=0))
+                ),
             )
             for number, part in enumerate(self.parts)
         )
@@ -60,7 +74,7 @@ class Watching:
         labels: Int64[np.ndarray, " n"],
         images: UInt8[np.ndarray, "n h w c"],
         inputs: Float[Tensor, "n c h w"],
-    ) -> Observed:
+    ) -> BatchObservation:
         """Run a batch.
 
         Args:
@@ -71,8 +85,8 @@ class Watching:
         Raises:
             Rot180Error: activations are infinite or not numbers.
         """
-        sums = pixels_of(images)
-        positions = [part.sampled(numbers) for part in self.parts]
+        sums = integral_images(images)
+        positions = [part.sample_positions(numbers) for part in self.parts]
         samples: list[np.ndarray] = [
             np.empty((*at.shape, part.channels), np.float32)
             for at, part in zip(positions, self.parts, strict=True)
@@ -82,25 +96,25 @@ class Watching:
             local_colours(sums, at, *fields)
             for at, fields in zip(positions, self.fields, strict=True)
         )
-        return Observed(numbers, labels, summary, tuple(samples), colours)
+        return BatchObservation(numbers, labels, summary, tuple(samples), colours)
 
     def _summary(
         self,
         inputs: Float[Tensor, "n c h w"],
         wanted: Sequence[tuple[Int64[np.ndarray, "n _"], np.ndarray]],
-    ) -> Summary:
+    ) -> MapSummary:
         """Run a batch, and write the samples of each layer into its array."""
-        summary = Summary.empty(len(inputs), self._layout.features)
-        ranked: dict[int, Summary] = {}  # of more or fewer images at a time than are seen
+        summary = MapSummary.empty(len(inputs), self._index.features)
+        ranked: dict[int, MapSummary] = {}  # of more or fewer images at a time than are seen
 
         def before(layer: int, first: int, values: Tensor) -> None:
             if layer not in ranked:
-                ranked[layer] = Summary.empty(len(inputs), self.parts[layer].channels)
+                ranked[layer] = MapSummary.empty(len(inputs), self.parts[layer].channels)
             summarise(values, ranked[layer].part(slice(first, first + len(values)), slice(None)))
 
         def seen(layer: int, first: int, maps: Tensor) -> None:
             images = slice(first, first + len(maps))
-            part = summary.part(images, self._layout.of(layer))
+            part = summary.part(images, self._index.slice_of(layer))
             summarise(maps, part)
             if layer in ranked:
                 part.strength[:] = ranked[layer].strength[images]
@@ -114,9 +128,9 @@ class Watching:
             self._refuse(inputs, summary)
         return summary
 
-    def _refuse(self, inputs: Tensor, summary: Summary) -> None:
+    def _refuse(self, inputs: Tensor, summary: MapSummary) -> None:
         image, feature = np.argwhere(~np.isfinite(summary.mean))[0]
-        part = int(np.searchsorted(self._layout.starts, feature, side="right")) - 1
+        part = int(np.searchsorted(self._index.starts, feature, side="right")) - 1
         raise Rot180Error(
             explain_not_finite(self.network, inputs[image : image + 1], self.layers[part].step)
         )

@@ -19,18 +19,18 @@ import torch
 
 from rot180 import __version__
 from rot180.atlas import identity, methods, options
-from rot180.atlas.accumulator import State
+from rot180.atlas.accumulator import ScanState
 from rot180.atlas.atlas import Atlas, open_atlas
-from rot180.atlas.feature_index import Layout
-from rot180.atlas.identity import Identity
-from rot180.atlas.imaging import encoded
-from rot180.atlas.model import portable_model
-from rot180.atlas.observation import Observed
+from rot180.atlas.feature_index import FeatureIndex
+from rot180.atlas.identity import ScanIdentity
+from rot180.atlas.imaging import encode
+from rot180.atlas.model import portable_model_name
+from rot180.atlas.observation import BatchObservation
 from rot180.atlas.outputs import named_outputs
-from rot180.atlas.parallel import in_order
-from rot180.atlas.recorder import Watching
-from rot180.atlas.tables import Fields
-from rot180.atlas.writer import Held, Writer, appearing, create, take_back
+from rot180.atlas.parallel import ordered_map
+from rot180.atlas.recorder import ActivationRecorder
+from rot180.atlas.tables import ReceptiveFields
+from rot180.atlas.writer import AtlasWriter, FileBusy, create, create_atomically, roll_back
 from rot180.datasets import BadImage, Dataset, resize_and_crop
 from rot180.datasets.base import image_name
 from rot180.datasets.loader import Batch, BatchLoader
@@ -43,7 +43,7 @@ Range = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Going:
+class ScanProgress:
     """How a scan goes on.
 
     Attributes:
@@ -62,7 +62,7 @@ class Going:
     doing: str = "scanning"
 
 
-Progress = Callable[[Going], None]
+Progress = Callable[[ScanProgress], None]
 
 
 def scan(
@@ -78,7 +78,7 @@ def scan(
     batch: Any = None,
     shard: Any = (1, 1),
     on_bad_image: Any = "skip",
-    every: Any = 30.0,
+    checkpoint_seconds: Any = 30.0,
     methods: Any = True,
     mean: Any = None,
     std: Any = None,
@@ -107,12 +107,12 @@ def scan(
             smaller ones.
         shard: (i, n): scan the i-th of n parts, i from 1; :func:`rot180.merge` joins them.
         on_bad_image: "skip" (leave out and name in the atlas) or "fail".
-        every: seconds between checkpoints, at least; more where one takes long.
+        checkpoint_seconds: seconds between checkpoints, at least; more where one takes long.
         methods: whether to test at the end, at up to twelve layers and on images of the data, which
             method's pictures are the most faithful (see ``rot180.projection.faithfulness``).
             That takes a minute or two for a large network.
         mean, std: of each channel, for values from 0 to 1; with a bare network only.
-        progress: called after each batch with a :class:`Going`, and after each tested layer.
+        progress: called after each batch with a :class:`ScanProgress`, and after each tested layer.
 
     Returns:
         The atlas, opened.
@@ -134,28 +134,28 @@ def scan(
         >>> atlas.close()
     """
     settings = options.settings(
-        layers, examples, sample, images, batch, shard, on_bad_image, every, methods
+        layers, examples, sample, images, batch, shard, on_bad_image, checkpoint_seconds, methods
     )
-    subject = options.subject_of(model, mean, std)
-    found = options.dataset_of(data, split)
-    return _Scan(subject, found, options.file_of(path), settings).run(progress)
+    subject = options.resolve_model(model, mean, std)
+    found = options.resolve_dataset(data, split)
+    return _Scan(subject, found, options.check_output(path), settings).run(progress)
 
 
 class _Scan:
     """One scan, or one part of it, from opening the file to its last picture."""
 
     def __init__(
-        self, subject: options.Subject, data: Dataset, path: Path, settings: options.Settings
+        self, subject: options.FigureContext, data: Dataset, path: Path, settings: options.Settings
     ) -> None:
         self.subject, self.data, self.path, self.settings = subject, data, path, settings
         self.network = subject.network
-        self.batch = settings.batch or options.usual_batch(self.subject.size)
-        self.layers = options.chosen_layers(self.network, settings.layers)
+        self.batch = settings.batch or options.default_batch_size(self.subject.size)
+        self.layers = options.select_layers(self.network, settings.layers)
         self.fields = {
-            name: Fields(*spans)
+            name: ReceptiveFields(*spans)
             for name, spans in receptive_fields(self.network, self.layers).items()
         }
-        self.watching = Watching(self.network, self.layers, self.fields, self.batch)
+        self.watching = ActivationRecorder(self.network, self.layers, self.fields, self.batch)
         self.skipped: dict[int, tuple[str, str]] = {}
 
     def run(self, progress: Progress | None) -> Atlas:
@@ -163,31 +163,31 @@ class _Scan:
         who = self._identity()
         if self.path.exists() and self.path.stat().st_size:
             with open_atlas(self.path) as atlas:
-                identity.check_same(Identity.of(atlas), who, self.path)
+                identity.check_same(ScanIdentity.for_atlas(atlas), who, self.path)
                 self._check_shard(atlas)
                 named_anew = self._named_anew(atlas)
                 if atlas.finished:
-                    take_back(self.path)
+                    roll_back(self.path)
                     if named_anew:
-                        with Writer(self.path) as writer:
+                        with AtlasWriter(self.path) as writer:
                             self._rename(writer)
                     return open_atlas(self.path)
                 atlas.check_pages()
                 state = atlas.state()
                 saved = atlas.progress  # of the same moment
-            writer = Writer(self.path)
+            writer = AtlasWriter(self.path)
             if named_anew:
                 self._rename(writer)
         else:
-            layout = self._layout()
-            saved, state = self._ranges(), State(layout)
-            writer = self._created(who, layout)
+            index = self._make_index()
+            saved, state = self._ranges(), ScanState(index)
+            writer = self._created(who, index)
         with writer:
             self._scanned(writer, state, saved, progress)
             self._pictures(writer)
             self._methods(writer, progress)
             whole = _covers(writer.progress(), len(self.data))
-            writer.finish({"finished": now()}, keep_state=not whole)
+            writer.finish({"finished": utc_now()}, keep_state=not whole)
         return open_atlas(self.path)
 
     def _names(self) -> dict[str, Any]:
@@ -195,7 +195,7 @@ class _Scan:
         found: dict[str, Any] = {}
         outputs = named_outputs(self.network, self.subject.classes, self.data)
         if outputs is not None and outputs.layer in self.fields:
-            found["outputs"] = outputs.as_numbers()
+            found["outputs"] = outputs.to_json()
         folders = getattr(self.data, "folders", ())
         if folders and folders != self.data.classes:
             found["folders"] = list(folders)
@@ -203,15 +203,15 @@ class _Scan:
 
     def _named_anew(self, atlas: Atlas) -> bool:
         """Say whether names are given that the atlas does not have."""
-        other = any(atlas.about.get(key) != value for key, value in self._names().items())
+        other = any(atlas.metadata.get(key) != value for key, value in self._names().items())
         return other or atlas.classes != self.data.classes
 
-    def _rename(self, writer: Writer) -> None:
+    def _rename(self, writer: AtlasWriter) -> None:
         """Take the names that are given now: nothing has to be scanned again for them."""
         writer.rename(self._names(), self.data.classes)
 
-    def _identity(self) -> Identity:
-        return identity.of_scan(
+    def _identity(self) -> ScanIdentity:
+        return identity.for_scan(
             self.network,
             self.data,
             self.subject.mean,
@@ -244,7 +244,7 @@ class _Scan:
             )
         return [(first * batch, min(last * batch, total), first * batch)]
 
-    def _layout(self) -> Layout:
+    def _make_index(self) -> FeatureIndex:
         """Find the scale of each layer, on the data's first images: the same in every part."""
         size, batch = self.subject.size, self.batch
         channels = self.network.input_shape[0]
@@ -256,12 +256,12 @@ class _Scan:
             raise Rot180Error(f"No image of {self.data.name} ({self.data.split}) can be read.")
         parts = self.watching.scaled(self.subject.prepared(first.images))
         classes = len(self.data.classes)
-        return Layout(parts, classes, channels, self.settings.examples, self.settings.sample)
+        return FeatureIndex(parts, classes, channels, self.settings.examples, self.settings.sample)
 
-    def _created(self, who: Identity, layout: Layout) -> Writer:
+    def _created(self, who: ScanIdentity, index: FeatureIndex) -> AtlasWriter:
         about = {
-            "identity": who.as_numbers(),
-            "model": portable_model(self.subject.name, self.path.parent),
+            "identity": who.to_json(),
+            "model": portable_model_name(self.subject.name, self.path.parent),
             "weights": self.subject.weights,
             **self._names(),
             "data": {"name": self.data.name, "split": self.data.split},
@@ -277,7 +277,7 @@ class _Scan:
                 "numpy": np.__version__,
                 "python": platform.python_version(),
             },
-            "started": now(),
+            "started": utc_now(),
             "seconds": 0.0,
         }
         layers = [
@@ -291,24 +291,24 @@ class _Scan:
                 one.width,
                 *one.receptive_field,
                 *map(float, one.stride),
-                part.grid[0] * part.grid[1],
+                part.sample_grid[0] * part.sample_grid[1],
             )
-            for number, (one, part) in enumerate(zip(self.layers, layout.parts, strict=True))
+            for number, (one, part) in enumerate(zip(self.layers, index.layers, strict=True))
         ]
         ranges = self._ranges()
         classes = self.data.classes
         with (
-            appearing(self.path) as new,
-            create(new, about, layers, self.fields, classes, layout, ranges) as writer,
+            create_atomically(self.path) as new,
+            create(new, about, layers, self.fields, classes, index, ranges) as writer,
         ):
-            writer.save(State(layout), self.fields, self._named, ranges, None, ())
-        return Writer(self.path)
+            writer.save(ScanState(index), self.fields, self._named, ranges, None, ())
+        return AtlasWriter(self.path)
 
     def _named(self, number: int) -> tuple[str, int | None]:
         return image_name(self.data, number), self.data.label(number)
 
     def _scanned(
-        self, writer: Writer, state: State, saved: list[Range], progress: Progress | None
+        self, writer: AtlasWriter, state: ScanState, saved: list[Range], progress: Progress | None
     ) -> None:
         """Run the batches after ``saved``, which is how far the state has come."""
         ((first, stop, after),) = saved
@@ -329,7 +329,7 @@ class _Scan:
             ) as loading,
         ):
             apart = size[0] * size[1] >= _SMALL
-            taken = in_order(self._observed, loading, self.network.device, apart)
+            taken = ordered_map(self._observed, loading, self.network.device, apart)
             for batch, observed in taken:
                 self._take(batch, observed, state)
                 after, done = batch.stop, done + batch.stop - after
@@ -338,14 +338,16 @@ class _Scan:
                     rate = done / max(now - started, 1e-9)
                     waiting = loading.waited / max(now - started, 1e-9)
                     left = (stop - after) / rate
-                    progress(Going(after - first, stop - first, rate, waiting, left))
+                    progress(ScanProgress(after - first, stop - first, rate, waiting, left))
                 if stopping.is_set():
                     break
-                if after < stop and now - last > max(self.settings.every, _SHARE * cost):
+                if after < stop and now - last > max(
+                    self.settings.checkpoint_seconds, _SHARE * cost
+                ):
                     try:
                         saved = self._saved(writer, state, saved, after, now - kept, patience=0)
                         kept = now
-                    except Held:  # all is in memory still
+                    except FileBusy:  # all is in memory still
                         if not put_off:
                             warnings.warn(_PUT_OFF.format(self.path), Rot180Warning, stacklevel=4)
                         put_off = True
@@ -357,14 +359,14 @@ class _Scan:
         if stopping.is_set() and after < stop:
             raise KeyboardInterrupt
 
-    def _observed(self, batch: Batch) -> Observed | None:
+    def _observed(self, batch: Batch) -> BatchObservation | None:
         """Run a batch; None if all its images are broken."""
         if not len(batch.indices):
             return None
         inputs = self.subject.prepared(batch.images)
         return self.watching.observed(batch.indices, batch.labels, batch.images, inputs)
 
-    def _take(self, batch: Batch, observed: Observed | None, state: State) -> None:
+    def _take(self, batch: Batch, observed: BatchObservation | None, state: ScanState) -> None:
         for number, _, reason in batch.bad:
             self.skipped[number] = (image_name(self.data, number), reason)
         if observed is not None:
@@ -372,8 +374,8 @@ class _Scan:
 
     def _saved(
         self,
-        writer: Writer,
-        state: State,
+        writer: AtlasWriter,
+        state: ScanState,
         before: list[Range],
         after: int,
         seconds: float,
@@ -387,10 +389,10 @@ class _Scan:
         self.skipped.clear()
         return progress
 
-    def _methods(self, writer: Writer, progress: Progress | None) -> None:
+    def _methods(self, writer: AtlasWriter, progress: Progress | None) -> None:
         """Test the methods, unless that was done before an interrupt."""
         with open_atlas(self.path) as atlas:
-            done = methods.KEY in atlas.about
+            done = methods.KEY in atlas.metadata
         if done or not self.settings.methods:
             return
         started = time.perf_counter()
@@ -399,15 +401,17 @@ class _Scan:
             seconds = time.perf_counter() - started
             if progress is not None:
                 rate = tested / max(seconds, 1e-9)
-                progress(Going(tested, of, rate, 0.0, (of - tested) / rate, "testing methods"))
+                progress(
+                    ScanProgress(tested, of, rate, 0.0, (of - tested) / rate, "testing methods")
+                )
 
         size, layers = self.subject.size, list(self.layers)
         facts = methods.measure_methods(
             self.network, layers, self.data, size, self.subject.prepared, went
         )
-        writer.tell(facts)
+        writer.set_metadata(facts)
 
-    def _pictures(self, writer: Writer) -> None:
+    def _pictures(self, writer: AtlasWriter) -> None:
         """Store the pictures of the examples."""
         kind = self.settings.images
         if kind == "none":
@@ -415,7 +419,7 @@ class _Scan:
         size, channels = self.subject.size, self.network.input_shape[0]
 
         def picture(number: int) -> tuple[int, bytes]:
-            return number, encoded(resize_and_crop(self.data.image(number), size, channels), kind)
+            return number, encode(resize_and_crop(self.data.image(number), size, channels), kind)
 
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             try:
@@ -464,6 +468,6 @@ def _covers(progress: Sequence[Range], images: int) -> bool:
     return [(first, after) for first, _, after in progress] == [(0, images)]
 
 
-def now() -> str:
+def utc_now() -> str:
     """Return the time, in words that sort."""
     return datetime.now(UTC).isoformat(timespec="seconds")

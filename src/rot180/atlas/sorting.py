@@ -5,26 +5,26 @@ from typing import Any, NamedTuple
 from rot180.errors import Rot180Error, check_choice
 
 
-class Order(NamedTuple):
+class SortOrder(NamedTuple):
     """A column of the features' statistics, and whether it goes up (ASC) or down (DESC)."""
 
     column: str
     direction: str
 
 
-ORDERS = {
-    "strongest": Order("max", "DESC"),
-    "weakest": Order("max", "ASC"),
-    "rarest": Order("firing_images", "ASC"),
-    "most-common": Order("firing_images", "DESC"),
-    "class": Order("class_selectivity", "DESC"),
-    "colour": Order("colour_r2", "DESC"),
-    "bright": Order("brightness", "DESC"),
-    "dark": Order("brightness", "ASC"),
+SORT_ORDERS = {
+    "strongest": SortOrder("max", "DESC"),
+    "weakest": SortOrder("max", "ASC"),
+    "rarest": SortOrder("firing_images", "ASC"),
+    "most-common": SortOrder("firing_images", "DESC"),
+    "class": SortOrder("class_selectivity", "DESC"),
+    "colour": SortOrder("colour_r2", "DESC"),
+    "bright": SortOrder("brightness", "DESC"),
+    "dark": SortOrder("brightness", "ASC"),
 }
 
 
-def checked_order(name: Any) -> Order:
+def sort_order(name: Any) -> SortOrder:
     """Return the order of this name.
 
     Raises:
@@ -32,5 +32,5 @@ def checked_order(name: Any) -> Order:
     """
     if not isinstance(name, str):
         raise Rot180Error(f"An order is a word, as 'strongest', not {name!r}.")
-    check_choice(name, "order", ORDERS)
-    return ORDERS[name]
+    check_choice(name, "order", SORT_ORDERS)
+    return SORT_ORDERS[name]

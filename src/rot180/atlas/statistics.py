@@ -2,7 +2,7 @@
 
 In the formulas i runs over the N images, p over the P positions of a map; a_ip is the activation,
 m_i = max_p a_ip the peak of an image. Where positions are sampled (see
-:meth:`rot180.atlas.feature_index.Part.sampled`), s runs over the S samples of all images.
+:meth:`rot180.atlas.feature_index.LayerSlice.sampled`), s runs over the S samples of all images.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from rot180.atlas import accumulator, moments
-from rot180.atlas.accumulator import State
+from rot180.atlas.accumulator import ScanState
 
 PARTNERS = 8
 """How many of the most and of the least correlated features are named for each."""
@@ -20,42 +20,42 @@ _FLAT = 1e-12
 """A share of the squares below which a variance is rounding."""
 
 
-def mean(of: State) -> Float64[np.ndarray, " f"]:
+def mean(of: ScanState) -> Float64[np.ndarray, " f"]:
     """The mean activation: sum_ip a_ip / (N P)."""
     found: Float64[np.ndarray, " f"] = of.mean * _units(of) / max(of.images, 1)
     return found
 
 
-def mean_peak(of: State) -> Float64[np.ndarray, " f"]:
+def mean_peak(of: ScanState) -> Float64[np.ndarray, " f"]:
     """The mean of the images' peaks: sum_i m_i / N."""
     found: Float64[np.ndarray, " f"] = of.peaks.sum(0) * _units(of) / max(of.images, 1)
     return found
 
 
-def _units(of: State) -> Float64[np.ndarray, " f"]:
-    return of.layout.scales * accumulator.UNIT
+def _units(of: ScanState) -> Float64[np.ndarray, " f"]:
+    return of.index.scales * accumulator.UNIT
 
 
-def firing_positions(of: State) -> Float64[np.ndarray, " f"]:
+def firing_positions(of: ScanState) -> Float64[np.ndarray, " f"]:
     """The share of positions where the feature fires: |{(i, p): a_ip > 0}| / (N P)."""
-    positions = of.layout.spread([one.height * one.width for one in of.layout.parts])
+    positions = of.index.per_feature([one.height * one.width for one in of.index.layers])
     found: Float64[np.ndarray, " f"] = of.fired / (positions * max(of.images, 1))
     return found
 
 
-def firing_images(of: State) -> Float64[np.ndarray, " f"]:
+def firing_images(of: ScanState) -> Float64[np.ndarray, " f"]:
     """The share of images where the feature fires anywhere: |{i: m_i > 0}| / N."""
     found: Float64[np.ndarray, " f"] = of.fired_images / max(of.images, 1)
     return found
 
 
-def dead(of: State) -> Bool[np.ndarray, " f"]:
+def dead(of: ScanState) -> Bool[np.ndarray, " f"]:
     """Whether the feature fires nowhere: no m_i is above 0."""
     found: Bool[np.ndarray, " f"] = of.fired_images == 0
     return found
 
 
-def class_means(of: State) -> Float64[np.ndarray, "k f"]:
+def class_means(of: ScanState) -> Float64[np.ndarray, "k f"]:
     """The mean peak on the images of each class c: sum_{i in c} m_i / N_c; NaN without images."""
     counts = of.class_images[:-1, None]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -83,7 +83,7 @@ def class_selectivity(means: Float64[np.ndarray, "k f"]) -> Float64[np.ndarray, 
     return found
 
 
-class Colours(NamedTuple):
+class ColourFit(NamedTuple):
     """How far features are explained by the mean colour under their receptive fields.
 
     Least squares over the samples: a_s = offset + sum_k coefficient_k colour_sk, the colours from 0
@@ -102,18 +102,18 @@ class Colours(NamedTuple):
     coefficients: Float64[np.ndarray, "k f"]
 
 
-def colours(of: State) -> Colours:
-    """Fit every feature to the colours; see :class:`Colours`."""
+def fit_colours(of: ScanState) -> ColourFit:
+    """Fit every feature to the colours; see :class:`ColourFit`."""
     parts = [_colours(one, one.part.scale) for one in of.moments]
-    return Colours(
+    return ColourFit(
         np.concatenate([one.explained for one in parts]),
         np.concatenate([one.by_brightness for one in parts]),
         np.concatenate([one.coefficients for one in parts], axis=1),
     )
 
 
-def _colours(sums: moments.Moments, scale: float) -> Colours:
-    sums.settle()
+def _colours(sums: moments.Moments, scale: float) -> ColourFit:
+    sums.flush()
     k = len(sums.inputs) - 1
     count = max(int(sums.inputs[0, 0]), 1)
     means = sums.inputs[0] / count
@@ -133,10 +133,10 @@ def _colours(sums: moments.Moments, scale: float) -> Colours:
         alone = np.where(varies, (bright @ shared) ** 2 / (spread * variance), np.nan)
     if not spread > _FLAT * lightness.max():
         alone = np.where(varies, 0.0, np.nan)
-    return Colours(np.clip(explained, 0, 1), np.clip(alone, 0, 1), solution * scale)
+    return ColourFit(np.clip(explained, 0, 1), np.clip(alone, 0, 1), solution * scale)
 
 
-class Partners(NamedTuple):
+class CorrelatedFeatures(NamedTuple):
     """The features of a layer that go with each feature most, and least.
 
     Pearson's correlation over the samples: sum_s (a_s - mean a)(b_s - mean b) over the root of both
@@ -152,7 +152,7 @@ class Partners(NamedTuple):
     correlations: Float64[np.ndarray, "c k"]
 
 
-def partners(sums: moments.Moments) -> Partners | None:
+def most_correlated(sums: moments.Moments) -> CorrelatedFeatures | None:
     """Return the partners of a layer's features; None where they were not correlated."""
     found = correlations(sums)
     if found is None:
@@ -169,12 +169,12 @@ def partners(sums: moments.Moments) -> Partners | None:
     numbers = np.take_along_axis(order, np.minimum(place, channels - 1), axis=1)
     values = np.take_along_axis(found, numbers, axis=1)
     there = place < valid[:, None]
-    return Partners(np.where(there, numbers, -1), np.where(there, values, np.nan))
+    return CorrelatedFeatures(np.where(there, numbers, -1), np.where(there, values, np.nan))
 
 
 def correlations(sums: moments.Moments) -> Float64[np.ndarray, "c c"] | None:
     """Return the correlation of every two features of a layer; NaN where one never varies."""
-    sums.settle()
+    sums.flush()
     if sums.products is None:
         return None
     k, count = len(sums.inputs), max(int(sums.inputs[0, 0]), 1)

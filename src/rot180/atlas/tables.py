@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from rot180.atlas import statistics
-from rot180.atlas.accumulator import State, bin_edges
-from rot180.atlas.feature_index import Layout
+from rot180.atlas.accumulator import ScanState, bin_edges
+from rot180.atlas.feature_index import FeatureIndex
 from rot180.graph.box import Box, Span
 
 RESPONSES = 16
@@ -18,7 +18,7 @@ Rows = Iterator[tuple[Any, ...]]
 Spans = Int64[np.ndarray, "places 2"]
 
 
-class Fields(NamedTuple):
+class ReceptiveFields(NamedTuple):
     """What the rows and columns of a layer's maps see of the image.
 
     Attributes:
@@ -35,17 +35,17 @@ class Fields(NamedTuple):
         return Box.of(Span(*self.rows[y].tolist()), Span(*self.columns[x].tolist()))
 
 
-def feature_rows(state: State) -> Rows:
+def feature_rows(state: ScanState) -> Rows:
     """Give every feature with its statistics, in the order of the table's columns."""
-    layout = state.layout
+    index = state.index
     scanned = state.images > 0
     means = statistics.class_means(state)
-    fit = statistics.colours(state)
-    colour: dict[str, Any] = dict.fromkeys(("red", "green", "blue"), _nothing(layout))
-    if layout.colours == 3:
+    fit = statistics.fit_colours(state)
+    colour: dict[str, Any] = dict.fromkeys(("red", "green", "blue"), _nothing(index))
+    if index.colours == 3:
         colour = dict(zip(colour, fit.coefficients, strict=True))
-    best = _nothing(layout)
-    if layout.classes and not np.isnan(means).all():
+    best = _nothing(index)
+    if index.classes and not np.isnan(means).all():
         best = np.where(np.isnan(means), -np.inf, means).argmax(0).astype(np.float64)
         best[statistics.dead(state)] = np.nan
     columns = [
@@ -64,7 +64,7 @@ def feature_rows(state: State) -> Rows:
     ]
     values = [column.tolist() if scanned else [None] * len(column) for column in columns]
     number = 0
-    for part in layout.parts:
+    for part in index.layers:
         for channel in range(part.channels):
             statistic = [_value(place, column[number]) for place, column in enumerate(values)]
             yield (number, part.name, channel, *statistic)
@@ -82,18 +82,18 @@ def _value(place: int, value: Any) -> Any:
     return int(value) if place in (_DEAD, _BEST_CLASS) else float(value)
 
 
-def _nothing(layout: Layout) -> np.ndarray:
-    return np.full(layout.features, np.nan)
+def _nothing(index: FeatureIndex) -> np.ndarray:
+    return np.full(index.features, np.nan)
 
 
-def example_rows(state: State, fields: dict[str, Fields]) -> Rows:
+def example_rows(state: ScanState, fields: dict[str, ReceptiveFields]) -> Rows:
     """Give every example with its receptive field."""
-    for number, part in enumerate(state.layout.parts):
-        of = state.layout.of(number)
-        y, x = np.divmod(state.best_where[of], part.width)
+    for number, part in enumerate(state.index.layers):
+        of = state.index.slice_of(number)
+        y, x = np.divmod(state.best_position[of], part.width)
         rows, columns = fields[part.name]
         feature = np.arange(of.start, of.stop)[:, None]
-        rank = np.arange(state.layout.examples)[None, :]
+        rank = np.arange(state.index.examples)[None, :]
         found = (
             feature + 0 * rank,
             rank + 0 * feature,
@@ -111,11 +111,11 @@ def example_rows(state: State, fields: dict[str, Fields]) -> Rows:
         yield from zip(*(one[there].tolist() for one in found), strict=True)
 
 
-def peak_rows(state: State) -> Rows:
+def histogram_rows(state: ScanState) -> Rows:
     """Give the bins of every histogram in which there are images."""
     edges = bin_edges().astype(np.float64)
     features, bins = state.histogram.nonzero()
-    scales = state.layout.scales[features]
+    scales = state.index.scales[features]
     # A bin goes up to the next one's lower end; zero is a bin of its own, which has no width.
     highs = np.concatenate([edges[1:], [np.inf]])
     low, high = edges[bins] * scales, highs[bins] * scales
@@ -129,28 +129,28 @@ def _bound(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def response_rows(state: State) -> Rows:
+def class_response_rows(state: ScanState) -> Rows:
     """Give the classes on which each feature is strongest."""
-    if not state.layout.classes or not state.images:
+    if not state.index.classes or not state.images:
         return
     means = statistics.class_means(state)
     known = np.flatnonzero(~np.isnan(means).any(1))
     order = np.argsort(-means[known], axis=0, kind="stable")[:RESPONSES]
     values = np.take_along_axis(means[known], order, axis=0)
-    for feature in range(state.layout.features):
+    for feature in range(state.index.features):
         for rank, (place, value) in enumerate(
             zip(order[:, feature].tolist(), values[:, feature].tolist(), strict=True)
         ):
             yield feature, rank, int(known[place]), value
 
 
-def partner_rows(state: State) -> Rows:
+def correlation_rows(state: ScanState) -> Rows:
     """Give the features that are most and least correlated with each."""
     for number, moments in enumerate(state.moments):
-        found = statistics.partners(moments)
+        found = statistics.most_correlated(moments)
         if found is None:
             continue
-        first = state.layout.starts[number]
+        first = state.index.starts[number]
         features, ranks = (found.numbers >= 0).nonzero()
         columns = (
             first + features,
@@ -161,9 +161,9 @@ def partner_rows(state: State) -> Rows:
         yield from zip(*(one.tolist() for one in columns), strict=True)
 
 
-def sample_rows(state: State) -> Rows:
+def sample_rows(state: ScanState) -> Rows:
     """Give the peaks of each layer's features on the sampled images."""
     order = np.argsort(state.sample_images)
-    for number, part in enumerate(state.layout.parts):
-        peaks = state.sample_peaks[order][:, state.layout.of(number)]
+    for number, part in enumerate(state.index.layers):
+        peaks = state.sample_peaks[order][:, state.index.slice_of(number)]
         yield part.name, part.scale, np.ascontiguousarray(peaks, "<f2").tobytes()

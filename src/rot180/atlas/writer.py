@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 
 from rot180.atlas import tables
-from rot180.atlas.accumulator import State
-from rot180.atlas.feature_index import Layout
+from rot180.atlas.accumulator import ScanState
+from rot180.atlas.feature_index import FeatureIndex
 from rot180.atlas.file import check_side_files, is_curable, reason_of
 from rot180.atlas.schema import APPLICATION_ID, TABLES, VERSION
-from rot180.atlas.tables import Fields
+from rot180.atlas.tables import ReceptiveFields
 from rot180.errors import Rot180Error, Rot180Warning
 from rot180.files import is_file, private_folder, sync_directories
 
 _RESULTS = (
-    *("feature", "example", "effective_field", "peak", "response", "partner"),
+    *("feature", "example", "effective_field", "histogram", "class_response", "correlation"),
     *("sample_image", "sample", "state"),
 )
 """The tables that are written anew at every checkpoint."""
@@ -36,11 +36,11 @@ PATIENCE = 600.0
 _BUSY = {"SQLITE_BUSY", "SQLITE_BUSY_SNAPSHOT", "SQLITE_LOCKED"}
 
 
-class Held(Rot180Error):
+class FileBusy(Rot180Error):
     """Another program holds the file: whoever reads it keeps others from writing meanwhile."""
 
 
-class Writer:
+class AtlasWriter:
     """An atlas that is being made.
 
     Args:
@@ -56,7 +56,7 @@ class Writer:
             # Full synchronisation is SQLite's default; it stands here because all rests on it.
             self.connection.execute("PRAGMA synchronous = FULL")
 
-    def __enter__(self) -> "Writer":
+    def __enter__(self) -> "AtlasWriter":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -68,7 +68,7 @@ class Writer:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            kind = Held if getattr(error, "sqlite_errorname", "") in _BUSY else Rot180Error
+            kind = FileBusy if getattr(error, "sqlite_errorname", "") in _BUSY else Rot180Error
             if not is_file(self.path):
                 raise Rot180Error(
                     f"Cannot write {self.path}: it is not there any more. Something has moved or "
@@ -112,7 +112,7 @@ class Writer:
                 with self.transaction() as file:
                     change(file)
                 return
-            except Held:
+            except FileBusy:
                 if time.monotonic() >= until:
                     raise
             if not self._said:
@@ -127,8 +127,8 @@ class Writer:
 
     def save(
         self,
-        state: State,
-        fields: Mapping[str, Fields],
+        state: ScanState,
+        fields: Mapping[str, ReceptiveFields],
         names: Callable[[int], tuple[str, int | None]],
         progress: Sequence[tuple[int, int, int]],
         before: Sequence[tuple[int, int, int]] | None,
@@ -165,9 +165,9 @@ class Writer:
                 file.execute(f"DELETE FROM {table}")
             _insert(file, "feature", tables.feature_rows(state))
             _insert(file, "example", tables.example_rows(state, dict(fields)))
-            _insert(file, "peak", tables.peak_rows(state))
-            _insert(file, "response", tables.response_rows(state))
-            _insert(file, "partner", tables.partner_rows(state))
+            _insert(file, "histogram", tables.histogram_rows(state))
+            _insert(file, "class_response", tables.class_response_rows(state))
+            _insert(file, "correlation", tables.correlation_rows(state))
             _insert(file, "sample_image", enumerate(sorted(state.sample_images.tolist())))
             _insert(file, "sample", tables.sample_rows(state))
             _insert(file, "state", _packed(state.arrays()))
@@ -181,7 +181,8 @@ class Writer:
             file.execute("DELETE FROM progress")
             _insert(file, "progress", progress)
             file.execute(
-                "UPDATE about SET value = CAST(value AS REAL) + ? WHERE key = 'seconds'", (seconds,)
+                "UPDATE metadata SET value = CAST(value AS REAL) + ? WHERE key = 'seconds'",
+                (seconds,),
             )
 
         self._change(change, patience)
@@ -202,7 +203,7 @@ class Writer:
         with self._told():
             return list(self.connection.execute("SELECT * FROM progress ORDER BY first"))
 
-    def without_picture(self) -> list[int]:
+    def missing_pictures(self) -> list[int]:
         """Return the images whose pictures are missing."""
         found = self.connection.execute("SELECT number FROM image WHERE picture IS NULL")
         return sorted(number for (number,) in found)
@@ -215,7 +216,7 @@ class Writer:
         Args:
             picture_of: called with the numbers of some images gives number and picture of each.
         """
-        missing = self.without_picture()
+        missing = self.missing_pictures()
         for start in range(0, len(missing), _PICTURES):
             found = picture_of(missing[start : start + _PICTURES])
             self._put_pictures([(data, number) for number, data in found])
@@ -229,15 +230,15 @@ class Writer:
         """Store effective receptive fields: (feature, rank, top, left, bottom, right) each."""
         self._change(lambda file: _insert(file, "effective_field", rows, "OR REPLACE "))
 
-    def tell(self, facts: Mapping[str, Any]) -> None:
+    def set_metadata(self, facts: Mapping[str, Any]) -> None:
         """Add to what the file says about itself."""
-        self._change(lambda file: _insert(file, "about", _as_json(facts), "OR REPLACE "))
+        self._change(lambda file: _insert(file, "metadata", _as_json(facts), "OR REPLACE "))
 
     def rename(self, facts: Mapping[str, Any], classes: Sequence[str]) -> None:
         """Call the classes otherwise, and change what the file says about itself."""
 
         def change(file: sqlite3.Connection) -> None:
-            _insert(file, "about", _as_json(facts), "OR REPLACE ")
+            _insert(file, "metadata", _as_json(facts), "OR REPLACE ")
             file.executemany(
                 "UPDATE class SET name = ? WHERE number = ?",
                 [(name, number) for number, name in enumerate(classes)],
@@ -251,7 +252,7 @@ class Writer:
         def change(file: sqlite3.Connection) -> None:
             if not keep_state:
                 file.execute("DELETE FROM state")
-            _insert(file, "about", _as_json(facts), "OR REPLACE ")
+            _insert(file, "metadata", _as_json(facts), "OR REPLACE ")
 
         self._change(change)
         try:
@@ -260,19 +261,19 @@ class Writer:
             return
 
 
-def take_back(path: Path) -> None:
+def roll_back(path: Path) -> None:
     """Let SQLite take back what a killed scan has left half written, if it has.
 
     Raises:
         Rot180Error: the file cannot be written.
     """
     if Path(f"{path}-journal").exists():
-        with Writer(path) as writer:
+        with AtlasWriter(path) as writer:
             writer.progress()
 
 
 @contextmanager
-def appearing(path: Path) -> Iterator[Path]:
+def create_atomically(path: Path) -> Iterator[Path]:
     """Yield a path to make an atlas at; when all went well, it appears at its own, whole.
 
     Raises:
@@ -302,29 +303,29 @@ def create(
     path: Path,
     about: Mapping[str, Any],
     layers: Iterable[tuple[Any, ...]],
-    fields: Mapping[str, Fields],
+    fields: Mapping[str, ReceptiveFields],
     classes: Sequence[str],
-    layout: Layout,
+    index: FeatureIndex,
     progress: Sequence[tuple[int, int, int]],
-) -> Writer:
+) -> AtlasWriter:
     """Make a new atlas without any image.
 
     Raises:
         Rot180Error: the file cannot be made.
     """
-    writer = Writer(path)
+    writer = AtlasWriter(path)
     with writer.transaction() as file:
         for statement in TABLES.split(";\n"):
             if statement.strip():
                 file.execute(statement)
         file.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         file.execute(f"PRAGMA user_version = {VERSION}")
-        _insert(file, "about", _as_json({**about, "layout": layout.as_numbers()}))
+        _insert(file, "metadata", _as_json({**about, "index": index.to_json()}))
         _insert(file, "layer", layers)
         for name, spans in fields.items():
             for axis, places in enumerate(spans):
                 found = ((name, axis, n, a, b) for n, (a, b) in enumerate(places.tolist()))
-                _insert(file, "field", found)
+                _insert(file, "receptive_field", found)
         _insert(file, "class", ((number, name, 0) for number, name in enumerate(classes)))
         _insert(file, "progress", progress)
     return writer
@@ -349,7 +350,7 @@ def _packed(arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str, str, str, b
         yield name, array.dtype.name, json.dumps(array.shape), little.tobytes()
 
 
-def unpacked(name: str, kind: Any, shape: Any, numbers: Any) -> np.ndarray:
+def unpack_array(name: str, kind: Any, shape: Any, numbers: Any) -> np.ndarray:
     """Return an array of the state as it was written.
 
     Raises:

@@ -18,15 +18,15 @@ from rot180.cli.options import (
     Size,
     Std,
     Weights,
-    scanned_model,
-    the_model,
-    whole,
+    load_model_option,
+    load_scanned_model_option,
+    parse_int,
 )
 from rot180.errors import Rot180Error
 
 if TYPE_CHECKING:
     from rot180.atlas.atlas import Atlas
-    from rot180.atlas.scan import Going
+    from rot180.atlas.scan import ScanProgress
     from rot180.datasets import Dataset
 
 _MODEL = (
@@ -85,17 +85,17 @@ def scan(
         from rot180.atlas.scan import scan as run
 
         part = _shard(shard)
-        named = the_model(model, weights, size, mean, std, output_classes, device)
+        named = load_model_option(model, weights, size, mean, std, output_classes, device)
         found = _opened(data, split, classes, output_classes)
         echo(
             f"Scanning {len(found)} images of {found.name} ({found.split}) with {model} on "
             f"{named.device}{'' if part == (1, 1) else f', part {part[0]} of {part[1]}'}."
         )
         started = time.perf_counter()
-        last: list[Going] = []
+        last: list[ScanProgress] = []
         with ProgressBar("scanning") as bar:
 
-            def progress(going: "Going") -> None:
+            def progress(going: "ScanProgress") -> None:
                 if going.doing != "scanning":
                     bar(going.done, going.total)
                     bar.note(f"{going.doing}: {going.done} of {going.total} layers")
@@ -156,20 +156,20 @@ def _serving(atlas: "Atlas", model: str, weights: Path | None, data: str, split:
     It has the options for what the atlas does not hold: where the model's code and weights are, and
     the images, if it is without. Size, mean, deviation and the names of the outputs stand in it.
     """
-    from rot180.atlas.identity import Identity
-    from rot180.atlas.model import found_again
+    from rot180.atlas.identity import ScanIdentity
+    from rot180.atlas.model import is_found_again
 
     words = ["rot180", "serve", str(atlas.path)]
-    if weights is not None or not found_again(atlas, model):
+    if weights is not None or not is_found_again(atlas, model):
         words += ["--model", model]
     if weights is not None:
         words += ["--weights", str(weights)]
-    if Identity.of(atlas).pictures == "none":
+    if ScanIdentity.for_atlas(atlas).pictures == "none":
         words += ["--data", data, "--split", split]
     return shlex.join(words)
 
 
-def _tell(atlas: "Atlas", last: "list[Going]", seconds: float) -> None:
+def _tell(atlas: "Atlas", last: "list[ScanProgress]", seconds: float) -> None:
     """Say what a scan found."""
     skipped = atlas.skipped
     if skipped:
@@ -185,18 +185,19 @@ def _tell(atlas: "Atlas", last: "list[Going]", seconds: float) -> None:
     ((dead,),) = atlas.rows("SELECT COUNT(*) FROM feature WHERE dead")
     ((pictures, size),) = atlas.rows("SELECT COUNT(picture), SUM(LENGTH(picture)) FROM image")
     echo(
-        f"{atlas.layout.features} features of {len(atlas)} layers, {dead} of them dead, over "
+        f"{atlas.index.features} features of {len(atlas)} layers, {dead} of them dead, over "
         f"{atlas.scanned} of {atlas.images} images."
     )
-    whole = atlas.path.stat().st_size
+    parse_int = atlas.path.stat().st_size
     echo(
-        f"Written: {atlas.path}, {_size(whole)}, of which {_size(size or 0)} are {pictures} "
+        f"Written: {atlas.path}, {_size(parse_int)}, of which {_size(size or 0)} are {pictures} "
         "pictures of examples."
     )
     if atlas.outputs:
         echo(
             f"The {len(atlas.outputs)} features of {atlas.output_layer} are called by the classes "
-            f"of {atlas.about['outputs'].get('source')}, as {atlas.title(atlas.output_layer, 0)}."
+            f"of {atlas.metadata['outputs'].get('source')}, as "
+            f"{atlas.title(atlas.output_layer, 0)}."
         )
     if not atlas.complete:
         echo("It is a part: join it with the others by 'rot180 merge'.")
@@ -251,7 +252,9 @@ def fields(
         from rot180.datasets import open_dataset
 
         with open_atlas(atlas) as opened:
-            named = scanned_model(opened, model, weights, size, mean, std, output_classes, device)
+            named = load_scanned_model_option(
+                opened, model, weights, size, mean, std, output_classes, device
+            )
         with ProgressBar("measuring") as bar:
             found = measure_effective_fields(
                 atlas,
@@ -271,7 +274,7 @@ def fields(
 
 def _shard(words: str) -> tuple[int, int]:
     first, slash, last = words.partition("/")
-    number, parts = whole(first), whole(last)
+    number, parts = parse_int(first), parse_int(last)
     if not slash or number is None or parts is None:
         raise Rot180Error(f"A part is i/n, as 2/8; this one is '{words[:80]}'.")
     return number, parts

@@ -10,6 +10,7 @@ from rot180.cli.console import ProgressBar, echo, report_errors
 from rot180.cli.options import (
     SORTS,
     AtlasFile,
+    BasicMethod,
     Data,
     Device,
     Formats,
@@ -23,16 +24,15 @@ from rot180.cli.options import (
     Std,
     TwoLayerModel,
     Unpool,
-    WayBack,
     Weights,
-    chosen_number,
-    decoded_with_bar,
+    choose_image,
+    decode_with_progress,
     draw,
-    formats_of,
-    one_image,
-    position_of,
-    scanned_model,
-    the_model,
+    load_model_option,
+    load_scanned_model_option,
+    parse_formats,
+    parse_position,
+    read_image,
 )
 from rot180.device import resolve_device
 from rot180.errors import Rot180Error, check_choice
@@ -55,7 +55,7 @@ def figures(
     feature2: Annotated[
         int | None, typer.Option(help="Feature of the second layer for many images.")
     ] = None,
-    method: WayBack = "deconvnet",
+    method: BasicMethod = "deconvnet",
     unpool: Unpool = "switches",
     formats: Formats = "png",
     device: Device = "auto",
@@ -63,14 +63,16 @@ def figures(
 ) -> None:
     """Draw what a two-layer network's features show: eight figures, each with numbers as JSON."""
     with report_errors():
-        from rot180.figures.context import Subject
+        from rot180.figures.context import FigureContext
         from rot180.models.load import load_two_layer
 
-        endings = formats_of(formats)
+        endings = parse_formats(formats)
         checkpoint = load_two_layer(model, resolve_device(device), "'rot180 figures'")
-        images = decoded_with_bar(data, "test", checkpoint.size, checkpoint.channels, on_bad_image)
-        number = chosen_number(images, image, image_class)
-        subject = Subject(checkpoint, images, number, method=method, unpool=unpool)
+        images = decode_with_progress(
+            data, "test", checkpoint.size, checkpoint.channels, on_bad_image
+        )
+        number = choose_image(images, image, image_class)
+        subject = FigureContext(checkpoint, images, number, method=method, unpool=unpool)
         draw(subject, out, (feature1, feature2), endings)
 
 
@@ -101,25 +103,25 @@ def project(
     unpool: Unpool = "switches",
     device: Device = "auto",
 ) -> None:
-    """Carry one feature of one image back to pixels, and draw it beside the image."""
+    """Project one feature of one image back to pixels, and draw it beside the image."""
     with report_errors():
-        from rot180.figures.context import Subject
-        from rot180.figures.projection import one_projection
+        from rot180.figures.context import FigureContext
+        from rot180.figures.projection import projection_sheet
 
         out = out or Path(f"{layer}-{feature}.png")
-        formats = formats_of(out.suffix.removeprefix(".").lower() or out.name)
+        formats = parse_formats(out.suffix.removeprefix(".").lower() or out.name)
         if picture is not None and picture.exists() and out.exists() and out.samefile(picture):
             raise Rot180Error(f"--out {out} would overwrite the image itself; give another name.")
-        named = the_model(model, weights, size, mean, std, output_classes, device)
+        named = load_model_option(model, weights, size, mean, std, output_classes, device)
         if picture is None:
-            images = decoded_with_bar(data, "test", named.size, named.channels, "skip")
+            images = decode_with_progress(data, "test", named.size, named.channels, "skip")
         elif image is None and image_class is None:
-            images = one_image(picture, named)
+            images = read_image(picture, named)
         else:
             raise Rot180Error("--picture is one image; --image and --class choose from --data.")
-        number = chosen_number(images, image, image_class)
-        subject = Subject(named, images, number, method=method, unpool=unpool)
-        sheet = one_projection(subject, layer, feature, position_of(position))
+        number = choose_image(images, image, image_class)
+        subject = FigureContext(named, images, number, method=method, unpool=unpool)
+        sheet = projection_sheet(subject, layer, feature, parse_position(position))
         sheet.name = out.stem
         written = sheet.save(out.parent, formats)
         echo(sheet.caption)
@@ -138,7 +140,7 @@ def sheet(
         bool,
         typer.Option(
             "--projections/--no-projections",
-            help="Whether to carry the units back to pixels, for which the model is needed.",
+            help="Whether to project the units back to pixels, for which the model is needed.",
         ),
     ] = True,
     method: Method = "auto",
@@ -167,7 +169,7 @@ def sheet(
     output_classes: OutputClasses = None,
     device: Device = "auto",
 ) -> None:
-    """Draw the strongest patches of a layer's features, and these units carried back to pixels."""
+    """Draw a layer's features: the strongest patches of each, and their projections to pixels."""
     with report_errors():
         from rot180.atlas.atlas import open_atlas
         from rot180.datasets import open_dataset
@@ -179,7 +181,7 @@ def sheet(
             numbers = None if features is None else _numbers(features, len(opened[layer]))
             dataset = None if data is None else open_dataset(data, split)
             given = (weights, size, mean, std, output_classes, device)
-            named = scanned_model(opened, model, *given) if projections else None
+            named = load_scanned_model_option(opened, model, *given) if projections else None
             pages = patches(
                 opened,
                 layer,

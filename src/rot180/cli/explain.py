@@ -8,17 +8,17 @@ import typer
 
 from rot180.cli.console import echo, page, report_errors
 from rot180.cli.options import (
+    BasicMethod,
     Data,
     ImageClass,
     TwoLayerModel,
     Unpool,
-    WayBack,
-    chosen_number,
-    decoded_with_bar,
-    one_image,
-    position_of,
-    size_of,
-    whole,
+    choose_image,
+    decode_with_progress,
+    parse_int,
+    parse_position,
+    parse_size,
+    read_image,
 )
 from rot180.errors import Rot180Error, suggest
 from rot180.files import is_file
@@ -74,10 +74,10 @@ def explain(
         chosen = make_example(
             _grid(image, "image"),
             _grid(kernel, "kernel"),
-            size_of(size),
-            size_of(kernel_size),
+            parse_size(size),
+            parse_size(kernel_size),
             stride,
-            padding if whole(padding) is None else whole(padding),
+            padding if parse_int(padding) is None else parse_int(padding),
             operation,
             activation,
             seed,
@@ -110,7 +110,7 @@ def trace(
         int | None, typer.Option(help="The feature of the layer that a projection is of.")
     ] = None,
     position: Annotated[str, typer.Option(help="Of the projection: map, peak, or Y,X.")] = "map",
-    method: WayBack = "deconvnet",
+    method: BasicMethod = "deconvnet",
     unpool: Unpool = "switches",
     picture: Annotated[
         Path | None, typer.Option("--picture", help="An image file; instead of --data.")
@@ -134,10 +134,12 @@ def trace(
         at = _index(index)
         checkpoint = load_two_layer(model, "cpu", "'rot180 trace'")
         if picture is None:
-            images = decoded_with_bar(data, "test", checkpoint.size, checkpoint.channels, "skip")
+            images = decode_with_progress(
+                data, "test", checkpoint.size, checkpoint.channels, "skip"
+            )
         else:
-            images = one_image(picture, checkpoint)
-        number = chosen_number(images, image, image_class)
+            images = read_image(picture, checkpoint)
+        number = choose_image(images, image, image_class)
         if not 0 <= number < len(images):
             raise Rot180Error(f"There is no image {number} in '{data}': it has {len(images)}.")
         trace = _trace(checkpoint, images, number, what)
@@ -152,7 +154,7 @@ def trace(
                 found = trace.bias_gradient(layer, at)
             case _:
                 assert feature is not None
-                where = position_of(position)
+                where = parse_position(position)
                 found = trace.projection(layer, feature, (0, *at), "", where, method, unpool)
         _print(found, most)
 
@@ -233,7 +235,7 @@ def _text_of(path: Path, what: str) -> str:
 
 
 def _index(words: str) -> tuple[int, ...]:
-    numbers = [whole(one) for one in words.split(",")]
+    numbers = [parse_int(one) for one in words.split(",")]
     if any(one is None for one in numbers):
         raise Rot180Error(
             f"An index is whole numbers with commas, as 3,5,7; this one is '{words[:80]}'."

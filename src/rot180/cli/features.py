@@ -25,9 +25,9 @@ def features(
     """List the features of an atlas with their statistics, sorted."""
     with report_errors():
         from rot180.atlas.atlas import open_atlas
-        from rot180.atlas.sorting import checked_order
+        from rot180.atlas.sorting import sort_order
 
-        order = checked_order(sort)
+        order = sort_order(sort)
         with open_atlas(atlas) as opened:
             names = list(opened) if layer is None else [opened[layer].name]
             page(160).print(
@@ -83,13 +83,13 @@ def _features(
 
 def _responds(explained: float | None, colours: list[float | None]) -> str:
     """Say what colour a feature goes with, where colour explains some of it."""
-    from rot180.atlas.describe import colour_words
+    from rot180.atlas.describe import describe_colour
 
     if explained is None or explained < 0.1:
         return ""
     red, green, blue, brightness = colours
     channels = [one for one in (red, green, blue) if one is not None]
-    return colour_words(channels or [brightness or 0.0])
+    return describe_colour(channels or [brightness or 0.0])
 
 
 def _pairs(atlas: "Atlas", names: list[str], most: int) -> Any:
@@ -99,7 +99,7 @@ def _pairs(atlas: "Atlas", names: list[str], most: int) -> Any:
 
     marks = ", ".join("?" * len(names))
     found = atlas.rows(
-        "SELECT layer, channel, other, correlation FROM partners "
+        "SELECT layer, channel, other, correlation FROM correlations "
         f"WHERE layer IN ({marks}) AND channel < other ORDER BY correlation DESC LIMIT ?",
         *names,
         most,
@@ -109,7 +109,7 @@ def _pairs(atlas: "Atlas", names: list[str], most: int) -> Any:
     for name in ("feature", "and", "correlation"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, one, two, value in found:
-        atlas.check(is_number(value), "partner")
+        atlas.check(is_number(value), "correlation")
         table.add_row(name, atlas.label(name, one), atlas.label(name, two), f"{value:.3f}")
     return table
 

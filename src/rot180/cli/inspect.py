@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rot180.cli.console import ProgressBar, echo, page, report_errors
-from rot180.cli.options import Device, Mean, OutputClasses, Size, Std, Weights, the_model
+from rot180.cli.options import Device, Mean, OutputClasses, Size, Std, Weights, load_model_option
 from rot180.errors import Rot180Error
 from rot180.titles import feature_label, feature_title
 
@@ -53,7 +53,7 @@ def inspect(
     from rot180.graph.report import report as make_report
 
     with report_errors():
-        named = the_model(model, weights, size, mean, std, output_classes, device)
+        named = load_model_option(model, weights, size, mean, std, output_classes, device)
         report = make_report(named.network())
         console = page()
         console.print(str(report), markup=False)

@@ -12,7 +12,7 @@ from rot180.files import is_file
 if TYPE_CHECKING:
     from rot180.atlas.atlas import Atlas
     from rot180.datasets import ArrayDataset
-    from rot180.figures.context import Subject
+    from rot180.figures.context import FigureContext
     from rot180.models.model import Model
 
 Data = Annotated[
@@ -75,7 +75,7 @@ Method = Annotated[
         "guided, gradient_times_image or smoothgrad_squared."
     ),
 ]
-WayBack = Annotated[str, typer.Option(help="deconvnet, gradient or guided.")]
+BasicMethod = Annotated[str, typer.Option(help="deconvnet, gradient or guided.")]
 Unpool = Annotated[str, typer.Option(help="switches (to where the maxima were) or repeat.")]
 AtlasFile = Annotated[Path, typer.Argument(help="An atlas that 'rot180 scan' made.")]
 SORTS = (
@@ -89,7 +89,7 @@ ImageClass = Annotated[
 
 
 def draw(
-    subject: "Subject",
+    subject: "FigureContext",
     out: Path,
     channels: tuple[int | None, int | None],
     formats: tuple[str, ...],
@@ -103,7 +103,7 @@ def draw(
     draw_all(subject, out, channels=channels, formats=formats, told=told)
 
 
-def decoded_with_bar(
+def decode_with_progress(
     data: str, split: str, size: tuple[int, int], channels: int, on_bad_image: str
 ) -> "ArrayDataset":
     """Open a data set, decode it with a bar, and say which images were left out."""
@@ -120,18 +120,18 @@ def decoded_with_bar(
     return images
 
 
-def chosen_number(images: "ArrayDataset", number: int | None, image_class: str | None) -> int:
+def choose_image(images: "ArrayDataset", number: int | None, image_class: str | None) -> int:
     """Return the number of the image to look at: if nothing is said, one with much in it."""
-    from rot180.figures.context import first_of_class, most_varied
+    from rot180.figures.context import first_of_class, most_colourful
 
     if image_class is None:
-        return most_varied(images) if number is None else number
+        return most_colourful(images) if number is None else number
     if number is not None:
         raise Rot180Error("--image and --class both choose an image; give one of them.")
     return first_of_class(images, image_class)
 
 
-def the_model(
+def load_model_option(
     name: str,
     weights: Path | None,
     size: str | None,
@@ -149,11 +149,13 @@ def the_model(
     return found
 
 
-def scanned_model(atlas: "Atlas", model: str | None, weights: Path | None, *given: Any) -> "Model":
+def load_scanned_model_option(
+    atlas: "Atlas", model: str | None, weights: Path | None, *given: Any
+) -> "Model":
     """Load the model that an atlas is a scan of, and say what was assumed about it."""
-    from rot180.atlas.model import model_of
+    from rot180.atlas.model import load_scanned_model
 
-    found = model_of(atlas, model, weights, **model_options(*given))
+    found = load_scanned_model(atlas, model, weights, **model_options(*given))
     for remark in found.notices:
         echo(remark)
     return found
@@ -172,7 +174,7 @@ def model_options(
     }
 
 
-def one_image(path: Path, named: "Model") -> "ArrayDataset":
+def read_image(path: Path, named: "Model") -> "ArrayDataset":
     """Read an image file as a data set of one, at the size that the network takes."""
     from rot180.datasets import ArrayDataset, decode_file
 
@@ -182,16 +184,16 @@ def one_image(path: Path, named: "Model") -> "ArrayDataset":
     return ArrayDataset(found[None], name=path.name, describe=lambda _: path.name)
 
 
-def size_of(words: str) -> tuple[int, int]:
+def parse_size(words: str) -> tuple[int, int]:
     """Return (height, width) of words like 32x32."""
     height, cross, width = words.lower().partition("x")
-    sides = whole(height), whole(width)
+    sides = parse_int(height), parse_int(width)
     if cross and sides[0] and sides[1]:
         return sides[0], sides[1]
     raise Rot180Error(f"A size is HEIGHTxWIDTH, as 32x32; this one is '{words[:80]}'.")
 
 
-def whole(words: str) -> int | None:
+def parse_int(words: str) -> int | None:
     """Return the whole number that a word is; None if it is none, or one of over 18 digits."""
     words = words.strip()
     return int(words) if words.isascii() and words.isdecimal() and len(words) <= 18 else None
@@ -201,11 +203,11 @@ def _side_or_size(words: str | None) -> int | tuple[int, int] | None:
     """Return the side of a square of words like 224, and (height, width) of words like 224x256."""
     if words is None:
         return None
-    side = whole(words)
+    side = parse_int(words)
     if side is not None:
         return side
     first, cross, second = words.lower().partition("x")
-    height, width = whole(first), whole(second)
+    height, width = parse_int(first), parse_int(second)
     if cross and height is not None and width is not None:
         return height, width
     raise Rot180Error(
@@ -226,18 +228,18 @@ def _numbers_of(words: str | None, what: str) -> tuple[float, ...] | None:
         ) from None
 
 
-def position_of(words: str) -> Any:
+def parse_position(words: str) -> Any:
     """Return None of "map", "peak" of itself, and (y, x) of words like 3,5."""
     if words in ("map", "peak"):
         return None if words == "map" else "peak"
     first, comma, second = words.partition(",")
-    y, x = whole(first), whole(second)
+    y, x = parse_int(first), parse_int(second)
     if not comma or y is None or x is None:
         raise Rot180Error(f"A position is map, peak, or Y,X as 3,5; this one is '{words[:80]}'.")
     return y, x
 
 
-def formats_of(words: str) -> tuple[str, ...]:
+def parse_formats(words: str) -> tuple[str, ...]:
     """Return the endings in words like png,pdf."""
     from rot180.figures.two_layer import FORMATS
 

@@ -125,7 +125,7 @@ def export(
         bool,
         typer.Option(
             "--projections/--no-projections",
-            help="Whether to carry units back to pixels, for which the model is needed.",
+            help="Whether to project units back to pixels, for which the model is needed.",
         ),
     ] = True,
     lessons: Annotated[
@@ -187,7 +187,7 @@ def _check_preprocessing(atlases: "Sequence[Atlas]", given: dict[str, Any]) -> N
     Raises:
         Rot180Error: a size, mean or deviation is that of none of them.
     """
-    from rot180.atlas.identity import Identity
+    from rot180.atlas.identity import ScanIdentity
     from rot180.models.preprocessing import image_size, per_channel
 
     for what in ("size", "mean", "std"):
@@ -198,7 +198,7 @@ def _check_preprocessing(atlases: "Sequence[Atlas]", given: dict[str, Any]) -> N
         )
         known: list[tuple[float, ...]] = []
         for atlas in atlases:
-            mean, std, _ = Identity.of(atlas).preprocessing
+            mean, std, _ = ScanIdentity.for_atlas(atlas).preprocessing
             known.append({"size": atlas.size, "mean": mean, "std": std}[what])
         if not any(
             len(one) == len(value) and all(map(partial(isclose, rel_tol=1e-5), one, value))
@@ -221,7 +221,7 @@ def _loaders(
     Which of them an atlas takes is decided by the fingerprint of the network that was scanned, so
     what is given for one of several atlases takes nothing from the others.
     """
-    from rot180.atlas.model import model_of
+    from rot180.atlas.model import load_scanned_model
     from rot180.models.preprocessing import class_names
 
     if weights and len(models) not in (0, 1, len(weights)):
@@ -239,7 +239,7 @@ def _loaders(
 
     def loader(model: str | None, file: Path | None) -> "Callable[[Atlas], Model]":
         def load(atlas: "Atlas") -> "Model":
-            found = model_of(atlas, model, file, device=device)
+            found = load_scanned_model(atlas, model, file, device=device)
             layer = found.network().score_layer if called else None
             if layer is not None and layer.channels == len(called):
                 found.classes = called

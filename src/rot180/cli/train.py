@@ -13,10 +13,10 @@ from rot180.cli.options import (
     Data,
     Device,
     OnBadImage,
-    chosen_number,
-    decoded_with_bar,
+    choose_image,
+    decode_with_progress,
     draw,
-    size_of,
+    parse_size,
 )
 from rot180.device import resolve_device
 from rot180.errors import Rot180Error
@@ -25,7 +25,7 @@ from rot180.files import is_file
 if TYPE_CHECKING:
     import torch
 
-    from rot180.atlas.scan import Going
+    from rot180.atlas.scan import ScanProgress
     from rot180.datasets import ArrayDataset
     from rot180.models.checkpoint import Checkpoint
     from rot180.training.recipe import Recipe
@@ -70,7 +70,7 @@ def train(
         recipe = _recipe(
             data, seed=seed, epochs=epochs, batch=batch, rate=rate, kernel_rate=kernel_rate
         )
-        sets = _sets(data, size_of(size), 1 if grey else 3, on_bad_image)
+        sets = _sets(data, parse_size(size), 1 if grey else 3, on_bad_image)
         callbacks: tuple[Any, ...] = ()
         if tensorboard is not None:
             from rot180.training.tensorboard import TensorBoardLogger
@@ -97,7 +97,7 @@ def demo(
     installed packages. Nothing is downloaded.
     """
     with report_errors():
-        from rot180.figures.context import Subject
+        from rot180.figures.context import FigureContext
 
         started = time.perf_counter()
         recipe = _recipe(data, seed=seed, epochs=epochs)
@@ -106,7 +106,7 @@ def demo(
         checkpoint = _train(
             (training, held_out), recipe, path, 0, "pytorch", resolve_device(device), False, ()
         )
-        subject = Subject(checkpoint, held_out, chosen_number(held_out, None, None))
+        subject = FigureContext(checkpoint, held_out, choose_image(held_out, None, None))
         draw(subject, out, (None, None), ("png",))
         atlases = [_atlas(checkpoint, held_out, out)]
         best = max(one["held_out"] for one in checkpoint.history)
@@ -140,7 +140,7 @@ def _atlas(checkpoint: "Checkpoint", images: "ArrayDataset", out: Path) -> Path:
     path = out / "two-layer.atlas"
     path.unlink(missing_ok=True)  # of an earlier run, perhaps of other weights
     with scan(checkpoint, images, path) as atlas:
-        echo(f"Written: {path}  ({atlas.layout.features} features over {atlas.images} images)")
+        echo(f"Written: {path}  ({atlas.index.features} features over {atlas.images} images)")
         for page in patches(atlas, "conv2", checkpoint, name="9-patches"):
             echo(f"Written: {page.save(out)[0]}  ({page.title})")
     return path
@@ -172,7 +172,7 @@ def _imagenet_atlas(out: Path, device: str) -> list[Path]:
     path.unlink(missing_ok=True)  # of an earlier run, perhaps of other photographs
     with ProgressBar("scanning") as bar:
 
-        def progress(going: "Going") -> None:
+        def progress(going: "ScanProgress") -> None:
             bar(going.done, going.total)
             if going.doing != "scanning":
                 bar.note(f"{going.doing}: {going.done} of {going.total} layers")
@@ -180,7 +180,7 @@ def _imagenet_atlas(out: Path, device: str) -> list[Path]:
         atlas = scan(named, crops, path, progress=progress)
     with atlas:
         echo(
-            f"Written: {path}  ({atlas.layout.features} features of {len(atlas)} layers over "
+            f"Written: {path}  ({atlas.index.features} features of {len(atlas)} layers over "
             f"{atlas.images} images, in {time.perf_counter() - started:.0f} s)"
         )
     return [path]
@@ -254,6 +254,6 @@ def _sets(
     data: str, size: tuple[int, int], channels: int, on_bad_image: str
 ) -> "tuple[ArrayDataset, ArrayDataset]":
     return (
-        decoded_with_bar(data, "train", size, channels, on_bad_image),
-        decoded_with_bar(data, "test", size, channels, on_bad_image),
+        decode_with_progress(data, "train", size, channels, on_bad_image),
+        decode_with_progress(data, "test", size, channels, on_bad_image),
     )

@@ -21,7 +21,7 @@ from rot180.projection.rules import Rules
 
 
 @dataclass
-class Subject:
+class FigureContext:
     """A network and the images that it is shown.
 
     Attributes:
@@ -62,7 +62,7 @@ class Subject:
         return list(self.network.layers.values())[number]
 
     @cached_property
-    def large(self) -> list[int]:
+    def large_batch(self) -> list[int]:
         """The numbers of the images of the large batch."""
         return list(range(min(self.batch, len(self.data))))
 
@@ -106,22 +106,22 @@ class Subject:
         return self.data.describe(image) if len(self.data) == 1 else f"image {image}"
 
     @property
-    def way(self) -> str:
+    def method_caption(self) -> str:
         """The method and unpooling in words, for captions."""
-        return way_words(self.method, self.unpool)
+        return describe_method(self.method, self.unpool)
 
     @property
-    def origin(self) -> str:
+    def source_caption(self) -> str:
         """The network and the images in words, for captions."""
         return f"{self.named.caption}; images of {self.data.name}"
 
 
-def way_words(method: str, unpool: str) -> str:
+def describe_method(method: str, unpool: str) -> str:
     """Return a method and an unpooling in words."""
     return f"method {method.replace('_', ' ')}, unpooling by {unpool}"
 
 
-def most_varied(data: ArrayDataset, among: int = 50) -> int:
+def most_colourful(data: ArrayDataset, among: int = 50) -> int:
     """Return the number of the image, of the first ones, that has the most different colours.
 
     It is a good image to look at: one of few colours excites few features.

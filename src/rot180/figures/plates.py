@@ -2,7 +2,7 @@
 
 After figure 2 of Zeiler & Fergus, Visualizing and understanding convolutional networks, ECCV 2014:
 for each feature the parts of images that its strongest units see, and beside them these units
-carried back to the pixels.
+projected back to the pixels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,13 +14,13 @@ import numpy as np
 from jaxtyping import UInt8
 
 from rot180.atlas.atlas import Atlas
-from rot180.atlas.describe import feature_words, firing_words
+from rot180.atlas.describe import describe_feature, describe_firing
 from rot180.atlas.feature import AtlasLayer, Example, Feature
 from rot180.atlas.images import AtlasImages
-from rot180.atlas.model import Scanned
-from rot180.atlas.sorting import checked_order
+from rot180.atlas.model import ScannedModel
+from rot180.atlas.sorting import sort_order
 from rot180.errors import Rot180Error, as_int
-from rot180.figures.projector import Carrying
+from rot180.figures.projector import LayerProjector
 from rot180.figures.sheet import MARGIN, Sheet, drawable, shortened
 from rot180.figures.tiles import Tile, Tiles
 from rot180.projection.pictures import scale_of
@@ -51,7 +51,7 @@ def patches(
     data: Any = None,
     name: Any = "patches",
 ) -> Iterator[Sheet]:
-    """Draw the strongest patches of a layer's features, and these units carried back to pixels.
+    """Draw the strongest patches of a layer's features, and these units projected back to pixels.
 
     Features that never fire are left out, and the caption says how many. The ``numbers`` of each
     sheet hold ``page`` and ``pages``, so that the first tells how many are to come.
@@ -61,7 +61,8 @@ def patches(
         layer: name of one of its layers.
         model: the model that was scanned, as :func:`rot180.load` gives it; None: patches alone.
         features: their numbers, in the order in which to show them; None: all.
-        sort: an order by a statistic, as "strongest" (see :data:`rot180.atlas.sorting.ORDERS`).
+        sort: an order by a statistic, such as "strongest"; see
+            :data:`rot180.atlas.sorting.SORT_ORDERS`.
         most: show so many features at most.
         method, unpool: see :func:`rot180.project`.
         masked: whether patches fade where the projection has no energy; with a model only.
@@ -92,7 +93,11 @@ def patches(
     which = f"{len(alive)} features" if len(alive) <= limit else f"{limit} of {len(alive)} features"
     which += "" if sort is None else f", sorted as {sort},"
     source, rules = AtlasImages(atlas, data), named_rules(method, unpool)
-    carrying = None if model is None else Carrying(Scanned.of(atlas, model), part.name, rules)
+    carrying = (
+        None
+        if model is None
+        else LayerProjector(ScannedModel.for_atlas(atlas, model), part.name, rules)
+    )
     shown, silent = tuple(alive[:limit]), len(chosen) - len(alive)
     if masked and carrying is None:
         raise Rot180Error("Masked patches are made by projections, for which the model is needed.")
@@ -118,7 +123,7 @@ def _chosen(atlas: Atlas, layer: AtlasLayer, features: Any, sort: Any) -> list[F
     found = [layer[one] for one in numbers]
     if sort is None:
         return found
-    column, direction = checked_order(sort)
+    column, direction = sort_order(sort)
     known = [one for one in found if one.statistics[column] is not None]
     if not known:
         raise Rot180Error(
@@ -221,7 +226,7 @@ class _Plates:
     atlas: Atlas
     layer: AtlasLayer
     source: AtlasImages
-    carrying: Carrying | None
+    carrying: LayerProjector | None
     features: tuple[Feature, ...]
     silent: int
     which: str
@@ -231,7 +236,9 @@ class _Plates:
         """Draw page after page."""
         most = max(len(one.firing[:MOST]) for one in self.features)
         pairs = self.carrying is not None
-        lines = (1 if pairs else 2) + any(feature_words(self.atlas, one) for one in self.features)
+        lines = (1 if pairs else 2) + any(
+            describe_feature(self.atlas, one) for one in self.features
+        )
         block = _Block(Tiles(self.layer, self.atlas.size), most, pairs, lines)
         each = block.page[0] * block.page[1]
         pages = -(-len(self.features) // each)
@@ -257,7 +264,7 @@ class _Plates:
         units = [(one.channel, example) for one in features for example in one.firing[:MOST]]
         images = sorted({one.image for _, one in units})
         pixels = {image: self.source.pixels(image) for image in images}
-        back = None if self.carrying is None else self.carrying.back(units, pixels)
+        back = None if self.carrying is None else self.carrying.project(units, pixels)
         found = []
         for place, feature in enumerate(features):
             (x, y), shown = block.corner(place), feature.firing[:MOST]
@@ -276,8 +283,8 @@ class _Plates:
             sheet.picture(x, y, block.together(tiles), 1 / _FINE)
             self._write(sheet, block, place, feature)
             words = {
-                "words": drawable(feature_words(self.atlas, feature)),
-                "fires": firing_words(self.atlas, feature),
+                "words": drawable(describe_feature(self.atlas, feature)),
+                "fires": describe_firing(self.atlas, feature),
             }
             statistics = feature.statistics
             called = {"channel": feature.channel, "title": feature.title}
@@ -297,7 +304,7 @@ class _Plates:
             number = shortened(feature.name, room, 12, "bold") + behind
         sheet.text(x, line, number, 12, weight="bold")
         sheet.text(x + block.whole, line, f"{feature.firing[0].activation:.3g}", _SMALL, ha="right")
-        fires, says = firing_words(self.atlas, feature), feature_words(self.atlas, feature)
+        fires, says = describe_firing(self.atlas, feature), describe_feature(self.atlas, feature)
         if block.pairs:
             sheet.text(x + 9 * len(number) + 6, line, fires, _SMALL)
             sheet.text(x, line + _LINE, shortened(says, block.whole, _SMALL), _SMALL)
@@ -314,7 +321,9 @@ class _Plates:
         below = "Below: the feature's number, where it fires, its largest activation."
         if self.carrying is None:
             return [f"Of each feature {seen}", below]
-        left = f"Left: {seen} Right: these units carried back to pixels; zero is grey, own scales."
+        left = (
+            f"Left: {seen} Right: these units projected back to pixels; zero is grey, own scales."
+        )
         if not self.carrying.depends_on_image(self.carrying.rules.method):
             below += " Nothing on this way back depends on the image, only on the feature."
         elif any(unit["scale"] == 0 for one in sheet.numbers["features"] for unit in one["units"]):
@@ -353,9 +362,9 @@ class _Plates:
         if carrying is not None:
             method, unpooling = carrying.rules.method, carrying.rules.unpooling
             found += (
-                f" On the right these units carried back to pixels (method {method}, unpooling by "
-                f"{unpooling}); zero is mid-grey, each on its own scale, the 99.5th percentile of "
-                "its absolute values."
+                f" On the right these units projected back to pixels (method {method}, unpooling "
+                f"by {unpooling}); zero is mid-grey, each on its own scale, the 99.5th percentile "
+                "of its absolute values."
             )
             if not carrying.depends_on_image(method):
                 found += (
@@ -364,7 +373,7 @@ class _Plates:
                 )
                 other = method != "guided" and carrying.depends_on_image("guided")
                 found += "; the method guided shows what made each fire." if other else "."
-            if not carrying.scanned.prepared_alike:
+            if not carrying.scanned.same_preprocessing:
                 found += " The images are normalised otherwise than they were in the scan."
         if self.source.compressed:
             found += " The pictures in the atlas are compressed, and so not quite those scanned."

@@ -1,6 +1,6 @@
 """One projection beside its image."""
 
-from rot180.figures.context import Subject, way_words
+from rot180.figures.context import FigureContext, describe_method
 from rot180.figures.sheet import MARGIN, Sheet
 from rot180.projection.pictures import scale_of, signed_picture
 from rot180.projection.project import Position, project
@@ -12,8 +12,8 @@ _LARGEST = 640
 """The longer side of a picture, in pixels of the sheet."""
 
 
-def one_projection(subject: Subject, layer: str, channel: int, position: Position) -> Sheet:
-    """Draw the chosen image, and one feature of it carried back to pixels.
+def projection_sheet(subject: FigureContext, layer: str, channel: int, position: Position) -> Sheet:
+    """Draw the chosen image, and one feature of it projected back to pixels.
 
     Raises:
         Rot180Error: the layer, the feature or the position does not exist.
@@ -29,7 +29,7 @@ def one_projection(subject: Subject, layer: str, channel: int, position: Positio
         unpool=subject.unpool,
     )
     assert isinstance(found, Projection)
-    way = way_words(found.rules.method, found.rules.unpooling)
+    way = describe_method(found.rules.method, found.rules.unpooling)
     if subject.method == AUTO:
         way += ", measured to be the most faithful here"
     height, width = found.image_size
@@ -53,8 +53,8 @@ def one_projection(subject: Subject, layer: str, channel: int, position: Positio
     sheet.text(MARGIN, sheet.foot, f"{way}; grey is zero".capitalize(), 11)
     sheet.caption = (
         f"{title} for image {subject.image} "
-        f"({subject.label(subject.image)}): {unit}, activation {found.activation:.4g}, carried "
-        f"back to pixels ({way}). Zero is mid-grey. {subject.origin}."
+        f"({subject.label(subject.image)}): {unit}, activation {found.activation:.4g}, projected "
+        f"back to pixels ({way}). Zero is mid-grey. {subject.source_caption}."
     )
     answer = subject.named.top_class(image)
     if answer is not None:

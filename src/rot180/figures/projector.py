@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from rot180.atlas.feature import Example
 from rot180.atlas.images import Pixels, PreparedImages
-from rot180.atlas.model import Scanned
+from rot180.atlas.model import ScannedModel
 from rot180.graph.operators.operator import Looks
 from rot180.projection.automatic import rules_at
 from rot180.projection.result import Projection
@@ -12,10 +12,10 @@ from rot180.projection.rules import Rules
 from rot180.projection.units import project_units
 
 
-class Carrying:
+class LayerProjector:
     """How units of a layer are carried back: by the network of the atlas, and by rules."""
 
-    def __init__(self, scanned: Scanned, layer: str, rules: Rules) -> None:
+    def __init__(self, scanned: ScannedModel, layer: str, rules: Rules) -> None:
         self.scanned, self.network, self.rules = scanned, scanned.network, rules
         self.layer = self.network.layer(layer)
         self.rules = rules_at(self.network, self.layer, rules.method, rules.unpooling)
@@ -30,10 +30,10 @@ class Carrying:
             one.looks_at(backward) != Looks() or (one.switches and by_switches) for one in below
         )
 
-    def back(
+    def project(
         self, examples: Sequence[tuple[int, Example]], pixels: dict[int, Pixels]
     ) -> Iterator[Projection]:
-        """Carry units of features back; the images are given by their numbers."""
+        """Project units of features; the images are given by their numbers."""
         units = [(one.image, self.layer.name, channel, one.position) for channel, one in examples]
         return project_units(
             self.network,

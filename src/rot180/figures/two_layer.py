@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from rot180.figures.context import Subject
+from rot180.figures.context import FigureContext
 from rot180.figures.features import of_one_image, over_many_images, strongest
 from rot180.figures.overview import kernels_and_correlation, the_image, two_features
 from rot180.figures.sheet import Sheet
@@ -12,7 +12,7 @@ FORMATS = ("png", "svg", "pdf")
 
 
 def figures(
-    subject: Subject, channels: tuple[int | None, int | None] = (None, None)
+    subject: FigureContext, channels: tuple[int | None, int | None] = (None, None)
 ) -> Iterator[Sheet]:
     """Make the figures one after the other.
 
@@ -39,7 +39,7 @@ def figures(
 
 
 def draw(
-    subject: Subject,
+    subject: FigureContext,
     directory: str | Path,
     *,
     channels: tuple[int | None, int | None] = (None, None),

@@ -119,7 +119,7 @@ def network_view(book: Book) -> NetworkView:
         atlas.images,
         atlas.scanned,
         atlas.finished,
-        atlas.layout.features,
+        atlas.index.features,
         atlas.size,
         list(atlas.classes),
         layer_rows(book),
