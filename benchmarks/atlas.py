@@ -64,7 +64,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-class ScannedModel:
+class ScannedNetwork:
     """A scan's loop over pictures, without files."""
 
     def __init__(self, model: nn.Module, pictures: np.ndarray) -> None:
@@ -73,25 +73,25 @@ class ScannedModel:
         network = rot180.capture(model, first[:1])
         layers = [one for one in network.layers.values() if "convolution" in one.kind]
         fields = {k: ReceptiveFields(*v) for k, v in receptive_fields(network, layers).items()}
-        self.watching = ActivationRecorder(network, layers, fields, BATCH)
-        self.state = ScanState(FeatureIndex(self.watching.scaled(first), classes=10))
+        self.recorder = ActivationRecorder(network, layers, fields, BATCH)
+        self.state = ScanState(FeatureIndex(self.recorder.measure_scales(first), classes=10))
 
     def inputs(self, at: int) -> Tensor:
         """Prepare a batch, as a scan does."""
         values = torch.from_numpy(self.pictures[at : at + BATCH])
         return normalise(values, *classifiers.IMAGENET).permute(0, 3, 1, 2)
 
-    def _observed(self, number: int) -> BatchObservation:
+    def _observe(self, number: int) -> BatchObservation:
         numbers, at = np.arange(number, number + BATCH), number % len(self.pictures)
         pictures = self.pictures[at : at + BATCH]
-        return self.watching.observed(numbers, numbers % 10, pictures, self.inputs(at))
+        return self.recorder.observe(numbers, numbers % 10, pictures, self.inputs(at))
 
     def batches(self, count: int) -> None:
         """Scan the next batches of the pictures, which come round and round."""
         first = self.number
         self.number += count * BATCH
         numbers = range(first, self.number, BATCH)
-        for _, observed in ordered_map(self._observed, numbers, torch.device("cpu")):
+        for _, observed in ordered_map(self._observe, numbers, torch.device("cpu")):
             self.state.update(observed)
 
 
@@ -110,7 +110,7 @@ def networks(chosen: Sequence[str], batches: int) -> None:
     for name in chosen:
         eager = NETWORKS[name]().eval()
         bare = NETWORKS[name]().eval().to(memory_format=torch.channels_last)
-        scanned = ScannedModel(NETWORKS[name]().eval(), pictures)
+        scanned = ScannedNetwork(NETWORKS[name]().eval(), pictures)
         last = [scanned.inputs(at) for at in range(0, len(pictures), BATCH)]
         plain = [one.contiguous() for one in last]
         times: dict[str, list[float]] = {"bare": [], "eager": [], "scan": []}
@@ -202,7 +202,7 @@ def zennit(images_in_all: int) -> None:
         with quiet[0], quiet[1]:
             composite = EpsilonPlusFlat([VGGCanonizer()])
             _, theirs = timed(lambda: visualization.run(composite, 0, len(images), BATCH, 100))
-    scanned = ScannedModel(classifiers.vgg16(), pictures_of(len(images)))
+    scanned = ScannedNetwork(classifiers.vgg16(), pictures_of(len(images)))
     scanned.batches(2)
     _, mine = timed(lambda: scanned.batches(len(images) // BATCH))
     with torch.no_grad():

@@ -192,8 +192,8 @@ def test_maps_no_larger_than_the_grid_are_sampled_whole() -> None:
 def test_layers_of_many_features_are_sampled_at_fewer_positions() -> None:
     grids = {c: LayerSlice("x", c, 9, 9).sample_grid for c in (1, 256, 257, 512, 513, 4096)}
     assert list(grids.values()) == [(4, 4), (4, 4), (2, 2), (2, 2), (1, 1), (1, 1)]
-    assert LayerSlice("x", 4096, 9, 9).correlation_matrix
-    assert not LayerSlice("x", 4097, 9, 9).correlation_matrix
+    assert LayerSlice("x", 4096, 9, 9).is_correlated
+    assert not LayerSlice("x", 4097, 9, 9).is_correlated
 
 
 def test_a_scale_is_the_next_power_of_two() -> None:

@@ -3,9 +3,9 @@
 import importlib
 
 import pytest
-from rot180.graph.lowerings.index import SPLITS
 
 from rot180.graph.lowerings import TABLE
+from rot180.graph.lowerings.layout import SPLITS
 from rot180.graph.lowerings.spatial import FIRST_OF_SEVERAL
 
 pytestmark = pytest.mark.slow

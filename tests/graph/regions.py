@@ -2,7 +2,6 @@
 
 import torch
 from hypothesis import strategies as st
-from rot180.graph.operators.index import Concatenation
 from torch import Tensor
 
 from rot180.graph.box import Box, Window
@@ -10,6 +9,7 @@ from rot180.graph.network import Layer, Network
 from rot180.graph.operators.arithmetic import Sum
 from rot180.graph.operators.convolution import Convolution, TransposedConvolution
 from rot180.graph.operators.fallback import Derived
+from rot180.graph.operators.layout import Concatenation
 from rot180.graph.operators.operator import MAPS, Axes, Operator, Part
 from rot180.graph.operators.pooling import MaxPool, Separable
 from rot180.graph.plan import Plan, cut_of

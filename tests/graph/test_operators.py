@@ -4,7 +4,6 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from rot180.graph.operators.index import Channels, Concatenation, Permute, Reshape
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,6 +15,7 @@ from rot180.graph.operators.convolution import (
     Linear,
     TransposedConvolution,
 )
+from rot180.graph.operators.layout import Channels, Concatenation, Permute, Reshape
 from rot180.graph.operators.operator import MAPS, NO_MARGINS, Kept, Operator, Part
 from rot180.graph.operators.pooling import Along, Separable, matrix_of
 from rot180.projection.rules import Rules

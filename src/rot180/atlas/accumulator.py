@@ -40,9 +40,9 @@ class ScanState:
         index: the features, and their scales.
         images: number of images.
         class_images: (classes + 1), images of each class; the last: those without one.
-        best, best_strength, best_image, best_position: (features, examples), the peaks of the images
-            that excite each feature most, what they are ranked by (see :class:`MapSummary`), the
-            images (-1: none yet) and the positions, best first.
+        best, best_strength, best_image, best_position: (features, examples), best first: for the
+            images that excite each feature most, their peaks, the values that rank them (see
+            :class:`MapSummary`), their numbers (-1: none yet) and the positions of the peaks.
         mean: (features), sum of the mean activations of the images, in units.
         peaks: (classes + 1, features), sum of the peaks of each class, in units.
         fired, fired_images: (features), positions and images where the feature fired.

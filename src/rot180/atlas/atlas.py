@@ -287,7 +287,7 @@ class Atlas(Mapping[str, AtlasLayer]):
             Rot180Error: it is no example, or its picture is damaged.
         """
         number = as_int(image, "The number of an image")
-        name, label = self.named(number)
+        name, label = self.image_info(number)
         data = self.picture_file(number)
         return Picture(number, name, label, None if data is None else self._decoded(number, data))
 
@@ -328,7 +328,7 @@ class Atlas(Mapping[str, AtlasLayer]):
             pixels, self.size, self.channels
         )  # WebP stores grey as three channels
 
-    def named(self, image: int) -> tuple[str, int | None]:
+    def image_info(self, image: int) -> tuple[str, int | None]:
         """Return the name and the class of an image that is an example of some feature.
 
         Raises:

@@ -87,7 +87,7 @@ def _write(parts: Sequence[Atlas], path: Path) -> None:
     def named(number: int) -> tuple[str, int | None]:
         if number not in homes:
             raise Rot180Error(f"One of the parts is damaged: none of them names image {number}.")
-        return homes[number].named(number)
+        return homes[number].image_info(number)
 
     def pictures(numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         for number in numbers:

@@ -48,7 +48,7 @@ class ActivationRecorder:
         )
         self._index = FeatureIndex(self.parts)
 
-    def scaled(self, inputs: Float[Tensor, "n c h w"]) -> tuple[LayerSlice, ...]:
+    def measure_scales(self, inputs: Float[Tensor, "n c h w"]) -> tuple[LayerSlice, ...]:
         """Return the layers with the scale of their activations on some images.
 
         Raises:
@@ -68,7 +68,7 @@ class ActivationRecorder:
             for number, part in enumerate(self.parts)
         )
 
-    def observed(
+    def observe(
         self,
         numbers: Int64[np.ndarray, " n"],
         labels: Int64[np.ndarray, " n"],

@@ -155,7 +155,7 @@ class _Scan:
             name: ReceptiveFields(*spans)
             for name, spans in receptive_fields(self.network, self.layers).items()
         }
-        self.watching = ActivationRecorder(self.network, self.layers, self.fields, self.batch)
+        self.recorder = ActivationRecorder(self.network, self.layers, self.fields, self.batch)
         self.skipped: dict[int, tuple[str, str]] = {}
 
     def run(self, progress: Progress | None) -> Atlas:
@@ -254,7 +254,7 @@ class _Scan:
             first = next((one for one in loading if len(one.indices)), None)
         if first is None:
             raise Rot180Error(f"No image of {self.data.name} ({self.data.split}) can be read.")
-        parts = self.watching.scaled(self.subject.prepared(first.images))
+        parts = self.recorder.measure_scales(self.subject.prepared(first.images))
         classes = len(self.data.classes)
         return FeatureIndex(parts, classes, channels, self.settings.examples, self.settings.sample)
 
@@ -329,7 +329,7 @@ class _Scan:
             ) as loading,
         ):
             apart = size[0] * size[1] >= _SMALL
-            taken = ordered_map(self._observed, loading, self.network.device, apart)
+            taken = ordered_map(self._observe, loading, self.network.device, apart)
             for batch, observed in taken:
                 self._take(batch, observed, state)
                 after, done = batch.stop, done + batch.stop - after
@@ -359,12 +359,12 @@ class _Scan:
         if stopping.is_set() and after < stop:
             raise KeyboardInterrupt
 
-    def _observed(self, batch: Batch) -> BatchObservation | None:
+    def _observe(self, batch: Batch) -> BatchObservation | None:
         """Run a batch; None if all its images are broken."""
         if not len(batch.indices):
             return None
         inputs = self.subject.prepared(batch.images)
-        return self.watching.observed(batch.indices, batch.labels, batch.images, inputs)
+        return self.recorder.observe(batch.indices, batch.labels, batch.images, inputs)
 
     def _take(self, batch: Batch, observed: BatchObservation | None, state: ScanState) -> None:
         for number, _, reason in batch.bad:

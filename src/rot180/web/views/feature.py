@@ -116,7 +116,7 @@ def feature_view(
     rules = Rules(method, unpool)
     examples = []
     for rank, one in enumerate(feature.firing):
-        name, label = atlas.named(one.image)
+        name, label = atlas.image_info(one.image)
         kind = None if label is None else atlas.classes[label]
         tiles = book.tiles(layer)
         pixel, shown = tiles.middle(one.position), tiles.box(one)

@@ -161,7 +161,7 @@ def image_view(book: Book, image: str) -> ImageView:
     rows = layer_rows(book)
     name, label, examples = "your picture", None, []
     if image.isdecimal():
-        name, label = book.atlas.named(int(image))
+        name, label = book.atlas.image_info(int(image))
         examples = _example_of(book.atlas, int(image))
     kind = None if label is None else book.atlas.classes[label]
     return ImageView(

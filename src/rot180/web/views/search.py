@@ -154,7 +154,7 @@ def _images(links: Links, book: Book, words: str, numbers: list[int]) -> list[Im
     hits = []
     for (number,) in found:
         atlas.check(isinstance(number, int), "image")
-        name, label = atlas.named(number)
+        name, label = atlas.image_info(number)
         kind = None if label is None else atlas.classes[label]
         hits.append(ImageHit(number, name, kind, links.image(book.name, number)))
     return hits
