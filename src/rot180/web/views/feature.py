@@ -153,7 +153,7 @@ def feature_view(
         feature.statistics,
         examples,
         list(feature.histogram),
-        list(feature.responses),
+        list(feature.class_responses),
         list(feature.correlated_features),
         None if best is None else atlas.classes[best],
         rules.method,
