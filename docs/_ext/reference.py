@@ -38,10 +38,10 @@ _NAMES = {
     "ForwardPass": "rot180.graph.forward_pass.ForwardPass",
     "Model": "rot180.models.model.Model",
     "Picture": "rot180.atlas.atlas.Picture",
-    "Going": "rot180.atlas.scan.Going",
     "PadWidth": "rot180.equations.padding.PadWidth",
     "Progress": "rot180.atlas.scan.Progress",
     "Report": "rot180.graph.report.Report",
+    "ScanProgress": "rot180.atlas.scan.ScanProgress",
     "Rules": "rot180.projection.rules.Rules",
     **{name: f"rot180.{name}" for name in rot180.__all__},
 }

@@ -77,7 +77,7 @@ def test_wrong_arguments_get_a_sentence_and_leave_no_file(
 
 def test_a_named_model_knows_its_own_normalisation(tmp_path: Path) -> None:
     model = rot180.load("two-layer")
-    with pytest.raises(Rot180Error, match="two-layer knows its own mean and std"):
+    with pytest.raises(Rot180Error, match="two-layer has its own mean and std"):
         rot180.scan(model, small_data(), tmp_path / "a", mean=(0.5, 0.5, 0.5))
 
 

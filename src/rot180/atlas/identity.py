@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rot180.atlas.feature import is_number
+from rot180.atlas.options import ScanModel, ScanOptions
 from rot180.datasets import Dataset
 from rot180.errors import Rot180Error
 from rot180.graph.fingerprint import fingerprint
-from rot180.graph.network import Network
 
 if TYPE_CHECKING:
     from rot180.atlas.atlas import Atlas
@@ -44,6 +44,28 @@ class ScanIdentity:
         return asdict(self)
 
     @classmethod
+    def for_scan(
+        cls,
+        model: ScanModel,
+        data: Dataset,
+        layers: Sequence[str],
+        options: ScanOptions,
+        batch: int,
+    ) -> "ScanIdentity":
+        """Return the identity of a scan that is to be made."""
+        size = tuple(map(float, model.network.input_shape))
+        return cls(
+            fingerprint(model.network),
+            data.fingerprint,
+            (model.mean, model.std, size),
+            tuple(layers),
+            options.examples,
+            options.sample,
+            options.images,
+            batch,
+        )
+
+    @classmethod
     def for_atlas(cls, atlas: "Atlas") -> "ScanIdentity":
         """Return the identity that an atlas tells.
 
@@ -73,31 +95,6 @@ def _can_be(given: dict[str, Any]) -> bool:
 
 def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def for_scan(
-    network: Network,
-    data: Dataset,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    layers: Sequence[str],
-    examples: int,
-    sample: int,
-    pictures: str,
-    batch: int,
-) -> ScanIdentity:
-    """Return the identity of a scan that is to be made."""
-    size = tuple(map(float, network.input_shape))
-    return ScanIdentity(
-        fingerprint(network),
-        data.fingerprint,
-        (mean, std, size),
-        tuple(layers),
-        examples,
-        sample,
-        pictures,
-        batch,
-    )
 
 
 _WORDS = {

@@ -7,7 +7,7 @@ from typing import Any
 
 from rot180.atlas.atlas import Atlas, open_atlas
 from rot180.atlas.identity import ScanIdentity, check_same
-from rot180.atlas.scan import utc_now
+from rot180.atlas.scan_plan import utc_now
 from rot180.atlas.writer import create, create_atomically
 from rot180.errors import Rot180Error
 

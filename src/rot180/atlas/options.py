@@ -1,8 +1,9 @@
-"""What :func:`rot180.scan` is asked to do: its arguments, checked."""
+"""The arguments of :func:`rot180.scan`, checked: its options, its model, its data and its file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,57 +21,52 @@ from rot180.models.preprocessing import check_channels, per_channel
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How a scan is made; see :func:`rot180.scan`, whose arguments these are.
+class ScanOptions:
+    """How a scan is made: the options of :func:`rot180.scan`, which documents them.
 
     Attributes:
-        layers: names and patterns; None: all.
-        batch: None: chosen by the size of the images.
+        layers: names and patterns of layers; None: all layers.
+        examples: number of strongest images stored for each feature.
+        sample: number of images whose peaks are stored for all features.
+        images: form of the stored pictures, one of :data:`rot180.atlas.imaging.IMAGES`.
+        batch: number of images in a batch; None: chosen by their size.
+        shard: (i, n): the i-th of n parts of the data set, from 1.
+        on_bad_image: "skip" or "fail".
+        checkpoint_seconds: minimal number of seconds between two checkpoints.
+        methods: whether the faithfulness of the methods is measured.
     """
 
-    layers: tuple[str, ...] | None
-    examples: int
-    sample: int
-    images: str
-    batch: int | None
-    shard: tuple[int, int]
-    on_bad_image: str
-    checkpoint_seconds: float
-    methods: bool
+    layers: tuple[str, ...] | None = None
+    examples: int = 9
+    sample: int = 1000
+    images: str = "lossless"
+    batch: int | None = None
+    shard: tuple[int, int] = (1, 1)
+    on_bad_image: str = "skip"
+    checkpoint_seconds: float = 30.0
+    methods: bool = True
 
+    @classmethod
+    def checked(cls, **arguments: Any) -> "ScanOptions":
+        """Return options of arguments of any type; those left out have their defaults.
 
-def settings(
-    layers: Any,
-    examples: Any,
-    sample: Any,
-    images: Any,
-    batch: Any,
-    shard: Any,
-    on_bad_image: Any,
-    checkpoint_seconds: Any,
-    methods: Any,
-) -> Settings:
-    """Check the settings of a scan.
-
-    Raises:
-        Rot180Error: one is out of range, or of another kind.
-    """
-    return Settings(
-        layer_patterns(layers),
-        _at_least(examples, 1, "The number of examples"),
-        _at_least(sample, 0, "The number of sampled images"),
-        _kind_of_images(images),
-        None if batch is None else _at_least(batch, 1, "The batch"),
-        _checked_shard(shard),
-        bad_image_policy(on_bad_image),
-        _seconds(checkpoint_seconds),
-        bool(methods),
-    )
+        Raises:
+            Rot180Error: an argument is of the wrong type, or out of range.
+        """
+        return cls(**{name: _CHECKS[name](value) for name, value in arguments.items()})
 
 
 @dataclass(frozen=True)
-class FigureContext:
-    """A network, and how pictures become its input."""
+class ScanModel:
+    """A network to scan, and how pictures become its input.
+
+    Attributes:
+        network: captured network.
+        name: name of the model; "" where it has none.
+        classes: names of the model's classes; empty where it has none.
+        mean, std: mean and standard deviation of each channel, for values from 0 to 1.
+        weights: name of the file of weights; "" where none was given.
+    """
 
     network: Network
     name: str
@@ -84,24 +80,25 @@ class FigureContext:
         """(height, width) of the images."""
         return self.network.input_shape[1:]
 
-    def prepared(self, images: UInt8[np.ndarray, "n h w c"]) -> Float[Tensor, "n c h w"]:
-        """Return pictures as the network takes them, on its device."""
+    def prepare(self, images: UInt8[np.ndarray, "n h w c"]) -> Float[Tensor, "n c h w"]:
+        """Return pictures as input of the network, on its device."""
         values = normalise(torch.from_numpy(images).to(self.network.device), self.mean, self.std)
         return torch.movedim(values, -1, -3).to(self.network.dtype)
 
 
-def resolve_model(model: Any, mean: Any, std: Any) -> FigureContext:
-    """Take a model as :func:`rot180.scan` does.
+def resolve_model(model: Any, mean: Any, std: Any) -> ScanModel:
+    """Return the model of a scan: what ``rot180.load`` returned, or a captured network.
 
     Raises:
-        Rot180Error: it is none, or says too little or too much about its images.
+        Rot180Error: ``model`` is neither of them, or ``mean`` and ``std`` are missing for a network
+            or given for a model that has its own.
     """
     if isinstance(model, Model):
         if mean is not None or std is not None:
             raise Rot180Error(
-                f"{model.name or 'The model'} knows its own mean and std: leave them out."
+                f"{model.name or 'The model'} has its own mean and std: leave them out."
             )
-        return FigureContext(
+        return ScanModel(
             model.network(), model.name, model.classes, model.mean, model.std, model.weights
         )
     if not isinstance(model, Network):
@@ -113,70 +110,69 @@ def resolve_model(model: Any, mean: Any, std: Any) -> FigureContext:
             "A captured network does not say how its images are normalised: give mean and std, as "
             "mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)."
         )
-    given = {what: per_channel(one, what) for what, one in (("mean", mean), ("std", std))}
-    for what, values in given.items():
-        check_channels(values, model.input_shape[0], what)
-    if model.input_shape[0] not in (1, 3):
-        raise Rot180Error(
-            f"The network takes {model.input_shape[0]} channels; pictures have 1 or 3."
-        )
-    return FigureContext(model, "", (), given["mean"], given["std"])
+    channels = model.input_shape[0]
+    mean, std = per_channel(mean, "mean"), per_channel(std, "std")
+    check_channels(mean, channels, "mean")
+    check_channels(std, channels, "std")
+    if channels not in (1, 3):
+        raise Rot180Error(f"The network takes {channels} channels; pictures have 1 or 3.")
+    return ScanModel(model, "", (), mean, std)
 
 
 def resolve_dataset(data: Any, split: Any) -> Dataset:
-    """Take data as :func:`rot180.scan` does.
+    """Return the data set of a scan: one that is given, named, or made of an array of images.
 
     Raises:
-        Rot180Error: these are none, or there are no images.
+        Rot180Error: ``data`` is none of these, or holds no images.
     """
     if isinstance(data, str | Path):
         return open_dataset(str(data), str(split))
-    found = ArrayDataset(data) if isinstance(data, np.ndarray) else data
-    if not isinstance(found, Dataset):
+    dataset = ArrayDataset(data) if isinstance(data, np.ndarray) else data
+    if not isinstance(dataset, Dataset):
         raise Rot180Error(
             "The data are the name of a data set, a data set of rot180.open_dataset, or an array "
             f"of images (n, h, w, c); not {type(data).__name__}."
         )
-    if not len(found):
-        raise Rot180Error(f"There are no images in {found.name} ({found.split}).")
-    return found
+    if not len(dataset):
+        raise Rot180Error(f"There are no images in {dataset.name} ({dataset.split}).")
+    return dataset
 
 
 def check_output(path: Any) -> Path:
-    """Return the path of an atlas that can be written.
+    """Return the path of an atlas to write.
 
     Raises:
-        Rot180Error: it is a directory, or in none.
+        Rot180Error: the path is a directory, or its directory does not exist.
     """
-    found = Path(path)
-    if found.is_dir():
-        raise Rot180Error(f"Cannot write {found}: it is a directory; name a file in it.")
-    if not found.parent.is_dir():
-        raise Rot180Error(f"Cannot write {found}: there is no directory {found.parent}.")
-    return found
+    file = Path(path)
+    if file.is_dir():
+        raise Rot180Error(f"Cannot write {file}: it is a directory; name a file in it.")
+    if not file.parent.is_dir():
+        raise Rot180Error(f"Cannot write {file}: there is no directory {file.parent}.")
+    return file
 
 
 def layer_patterns(layers: Any) -> tuple[str, ...] | None:
-    """Check the names and patterns of layers; None: all layers.
+    """Return names and patterns of layers as a tuple; None stands for all layers.
 
     Raises:
-        Rot180Error: they are no strings, or there are none.
+        Rot180Error: they are not strings, or there are none.
     """
     if layers is None:
         return None
-    found = (layers,) if isinstance(layers, str) else layers
-    if not isinstance(found, list | tuple) or not all(isinstance(one, str) for one in found):
+    patterns = (layers,) if isinstance(layers, str) else layers
+    if not isinstance(patterns, list | tuple) or not all(isinstance(p, str) for p in patterns):
         raise Rot180Error(f"Layers are named by strings, as net.layers does; not by {layers!r}.")
-    if not found:
+    if not patterns:
         raise Rot180Error("No layer is named; leave the layers out to scan all.")
-    return tuple(found)
+    return tuple(patterns)
 
 
 def select_layers(network: Network, patterns: tuple[str, ...] | None) -> list[Layer]:
-    """Return the layers that any of the patterns fits, in the order of the network.
+    """Return the layers that match any of the patterns, in the order of the network.
 
     Raises:
-        Rot180Error: one fits none.
+        Rot180Error: a pattern matches no layer.
     """
     if patterns is None:
         return list(network.layers.values())
@@ -184,20 +180,20 @@ def select_layers(network: Network, patterns: tuple[str, ...] | None) -> list[La
 
 
 def match_layers(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
-    """Return the names of layers that any of the patterns fits, in their order.
+    """Return the names of layers that match any of the patterns, in their order.
 
     Raises:
-        Rot180Error: a pattern fits none.
+        Rot180Error: a pattern matches no name.
     """
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise Rot180Error(
                 f"There is no layer '{pattern}' in this network. It has: {suggest(names, pattern)}."
             )
-    return [name for name in names if any(fnmatchcase(name, one) for one in patterns)]
+    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
-def _seconds(seconds: Any) -> float:
+def _checked_seconds(seconds: Any) -> float:
     if isinstance(seconds, int | float) and seconds >= 0:
         return float(seconds)
     raise Rot180Error(f"The seconds between checkpoints are a number from 0 on, not {seconds!r}.")
@@ -210,25 +206,42 @@ def _at_least(value: Any, least: int, what: str) -> int:
     return number
 
 
-def _kind_of_images(name: Any) -> str:
-    check_choice(str(name), "way to store images", IMAGES)
-    return str(name)
-
-
 def _checked_shard(shard: Any) -> tuple[int, int]:
     if not isinstance(shard, list | tuple) or len(shard) != 2:
         raise Rot180Error(f"A part is (i, n), the i-th of n; this one is {shard!r}.")
-    number, parts = (as_int(one, "The number of a part, and of parts,") for one in shard)
+    number, parts = (as_int(value, "The number of a part, and of parts,") for value in shard)
     if not 1 <= number <= parts:
         raise Rot180Error(f"There is no part {number} of {parts}: parts go from 1 to {parts}.")
     return number, parts
 
 
-_PIXELS, _FEWEST, _MOST = 2**20, 16, 256
+def _checked_images(name: Any) -> str:
+    check_choice(str(name), "way to store images", IMAGES)
+    return str(name)
+
+
+def _checked_batch(batch: Any) -> int | None:
+    return None if batch is None else _at_least(batch, 1, "The batch")
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "layers": layer_patterns,
+    "examples": partial(_at_least, least=1, what="The number of examples"),
+    "sample": partial(_at_least, least=0, what="The number of sampled images"),
+    "images": _checked_images,
+    "batch": _checked_batch,
+    "shard": _checked_shard,
+    "on_bad_image": bad_image_policy,
+    "checkpoint_seconds": _checked_seconds,
+    "methods": bool,
+}
+"""What checks and converts each option."""
+
+_BATCH_PIXELS, _SMALLEST_BATCH, _LARGEST_BATCH = 2**20, 16, 256
 """Pixels in a batch, and the bounds of its number of images."""
 
 
 def default_batch_size(size: tuple[int, int]) -> int:
-    """Return how many images of a size go through a network together, a power of two."""
-    images = max(_FEWEST, min(_MOST, _PIXELS // (size[0] * size[1])))
+    """Return how many images of a size are run together by default, a power of two."""
+    images = max(_SMALLEST_BATCH, min(_LARGEST_BATCH, _BATCH_PIXELS // (size[0] * size[1])))
     return int(2 ** (images.bit_length() - 1))

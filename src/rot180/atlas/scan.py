@@ -1,7 +1,6 @@
 """``rot180.scan``: one pass of a network over a data set, into an atlas."""
 
 import os
-import platform
 import signal
 import threading
 import time
@@ -10,45 +9,38 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from rot180 import __version__
-from rot180.atlas import identity, methods, options
 from rot180.atlas.accumulator import ScanState
 from rot180.atlas.atlas import Atlas, open_atlas
-from rot180.atlas.feature_index import FeatureIndex
-from rot180.atlas.identity import ScanIdentity
+from rot180.atlas.identity import ScanIdentity, check_same
 from rot180.atlas.imaging import encode
-from rot180.atlas.model import portable_model_name
+from rot180.atlas.methods import KEY, measure_methods
 from rot180.atlas.observation import BatchObservation
-from rot180.atlas.outputs import named_outputs
+from rot180.atlas.options import (
+    ScanModel,
+    ScanOptions,
+    check_output,
+    resolve_dataset,
+    resolve_model,
+)
 from rot180.atlas.parallel import ordered_map
-from rot180.atlas.recorder import ActivationRecorder
-from rot180.atlas.tables import ReceptiveFields
-from rot180.atlas.writer import AtlasWriter, FileBusy, create, create_atomically, roll_back
+from rot180.atlas.scan_plan import Range, ScanPlan, utc_now
+from rot180.atlas.writer import AtlasWriter, FileBusy, roll_back
 from rot180.datasets import BadImage, Dataset, resize_and_crop
 from rot180.datasets.base import image_name
 from rot180.datasets.loader import Batch, BatchLoader
 from rot180.errors import Rot180Error, Rot180Warning
-from rot180.graph.layer_graph import connections
-from rot180.graph.receptive_field import receptive_fields
-
-Range = tuple[int, int, int]
-"""First image, the one after the last, and the next one to be scanned."""
 
 
 @dataclass(frozen=True)
 class ScanProgress:
-    """How a scan goes on.
+    """How far a scan has come.
 
     Attributes:
-        done, total: images scanned, and to be scanned, here.
-        images_per_second: since the scan was started or resumed.
+        done, total: numbers of images that were scanned, and that this part of the scan has.
+        images_per_second: rate since the scan was started or resumed.
         waiting: share of that time spent waiting for images.
         left: seconds until the end, at this rate.
         doing: "scanning", where images are counted, or "testing methods", where layers are.
@@ -107,7 +99,8 @@ def scan(
             smaller ones.
         shard: (i, n): scan the i-th of n parts, i from 1; :func:`rot180.merge` joins them.
         on_bad_image: "skip" (leave out and name in the atlas) or "fail".
-        checkpoint_seconds: seconds between checkpoints, at least; more where one takes long.
+        checkpoint_seconds: minimal number of seconds between two checkpoints; there are more where
+            a checkpoint takes long.
         methods: whether to test at the end, at up to twelve layers and on images of the data, which
             method's pictures are the most faithful (see ``rot180.projection.faithfulness``).
             That takes a minute or two for a large network.
@@ -133,246 +126,157 @@ def scan(
         (32, 32, 3)
         >>> atlas.close()
     """
-    settings = options.settings(
-        layers, examples, sample, images, batch, shard, on_bad_image, checkpoint_seconds, methods
+    options = ScanOptions.checked(
+        layers=layers,
+        examples=examples,
+        sample=sample,
+        images=images,
+        batch=batch,
+        shard=shard,
+        on_bad_image=on_bad_image,
+        checkpoint_seconds=checkpoint_seconds,
+        methods=methods,
     )
-    subject = options.resolve_model(model, mean, std)
-    found = options.resolve_dataset(data, split)
-    return _Scan(subject, found, options.check_output(path), settings).run(progress)
+    scan_model = resolve_model(model, mean, std)
+    dataset = resolve_dataset(data, split)
+    return run_scan(scan_model, dataset, check_output(path), options, progress)
+
+
+def run_scan(
+    model: ScanModel,
+    data: Dataset,
+    path: Path,
+    options: ScanOptions,
+    progress: Progress | None = None,
+) -> Atlas:
+    """Begin a scan, or resume it, with arguments that were checked; see :func:`scan`."""
+    return _Scan(ScanPlan(model, data, options), path, progress).run()
 
 
 class _Scan:
     """One scan, or one part of it, from opening the file to its last picture."""
 
-    def __init__(
-        self, subject: options.FigureContext, data: Dataset, path: Path, settings: options.Settings
-    ) -> None:
-        self.subject, self.data, self.path, self.settings = subject, data, path, settings
-        self.network = subject.network
-        self.batch = settings.batch or options.default_batch_size(self.subject.size)
-        self.layers = options.select_layers(self.network, settings.layers)
-        self.fields = {
-            name: ReceptiveFields(*spans)
-            for name, spans in receptive_fields(self.network, self.layers).items()
-        }
-        self.recorder = ActivationRecorder(self.network, self.layers, self.fields, self.batch)
+    def __init__(self, plan: ScanPlan, path: Path, progress: Progress | None) -> None:
+        self.plan, self.path, self.progress = plan, path, progress
+        self.data, self.options = plan.data, plan.options
         self.skipped: dict[int, tuple[str, str]] = {}
 
-    def run(self, progress: Progress | None) -> Atlas:
-        """Begin or go on, to the end."""
-        who = self._identity()
+    def run(self) -> Atlas:
+        """Begin or resume the scan, and run it to the end."""
         if self.path.exists() and self.path.stat().st_size:
             with open_atlas(self.path) as atlas:
-                identity.check_same(ScanIdentity.for_atlas(atlas), who, self.path)
+                check_same(ScanIdentity.for_atlas(atlas), self.plan.identity, self.path)
                 self._check_shard(atlas)
-                named_anew = self._named_anew(atlas)
+                has_new_names = self._has_new_names(atlas)
                 if atlas.finished:
                     roll_back(self.path)
-                    if named_anew:
+                    if has_new_names:
                         with AtlasWriter(self.path) as writer:
                             self._rename(writer)
                     return open_atlas(self.path)
                 atlas.check_pages()
                 state = atlas.state()
-                saved = atlas.progress  # of the same moment
+                saved = atlas.progress  # read in the same transaction as the state
             writer = AtlasWriter(self.path)
-            if named_anew:
+            if has_new_names:
                 self._rename(writer)
         else:
-            index = self._make_index()
-            saved, state = self._ranges(), ScanState(index)
-            writer = self._created(who, index)
+            index = self.plan.make_index()
+            saved, state = self.plan.ranges(), ScanState(index)
+            writer = self.plan.create(self.path, index)
         with writer:
-            self._scanned(writer, state, saved, progress)
-            self._pictures(writer)
-            self._methods(writer, progress)
-            whole = _covers(writer.progress(), len(self.data))
-            writer.finish({"finished": utc_now()}, keep_state=not whole)
+            self._scan_images(writer, state, saved)
+            self._store_pictures(writer)
+            self._measure_methods(writer)
+            is_whole = _covers(writer.progress(), len(self.data))
+            writer.finish({"finished": utc_now()}, keep_state=not is_whole)
         return open_atlas(self.path)
 
-    def _names(self) -> dict[str, Any]:
-        """Return what an atlas says of names: of the network's outputs, and of class folders."""
-        found: dict[str, Any] = {}
-        outputs = named_outputs(self.network, self.subject.classes, self.data)
-        if outputs is not None and outputs.layer in self.fields:
-            found["outputs"] = outputs.to_json()
-        folders = getattr(self.data, "folders", ())
-        if folders and folders != self.data.classes:
-            found["folders"] = list(folders)
-        return found
-
-    def _named_anew(self, atlas: Atlas) -> bool:
-        """Say whether names are given that the atlas does not have."""
-        other = any(atlas.metadata.get(key) != value for key, value in self._names().items())
-        return other or atlas.classes != self.data.classes
+    def _has_new_names(self, atlas: Atlas) -> bool:
+        """Return whether the data or the model give names that the atlas does not have."""
+        names = self.plan.names()
+        differ = any(atlas.metadata.get(key) != value for key, value in names.items())
+        return differ or atlas.classes != self.data.classes
 
     def _rename(self, writer: AtlasWriter) -> None:
-        """Take the names that are given now: nothing has to be scanned again for them."""
-        writer.rename(self._names(), self.data.classes)
-
-    def _identity(self) -> ScanIdentity:
-        return identity.for_scan(
-            self.network,
-            self.data,
-            self.subject.mean,
-            self.subject.std,
-            [one.name for one in self.layers],
-            self.settings.examples,
-            self.settings.sample,
-            self.settings.images,
-            self.batch,
-        )
+        """Store the present names; no image has to be scanned again for them."""
+        writer.rename(self.plan.names(), self.data.classes)
 
     def _check_shard(self, atlas: Atlas) -> None:
-        there = [(first, stop) for first, stop, _ in atlas.progress]
-        if there != [(first, stop) for first, stop, _ in self._ranges()]:
-            shown = ", ".join(f"{first} to {stop - 1}" for first, stop in there)
+        stored = [(first, stop) for first, stop, _ in atlas.progress]
+        if stored != [(first, stop) for first, stop, _ in self.plan.ranges()]:
+            shown = ", ".join(f"{first} to {stop - 1}" for first, stop in stored)
             raise Rot180Error(
                 f"{self.path} holds another part of this scan (images {shown}): give each part a "
                 "file of its own, and join them with 'rot180 merge'."
             )
 
-    def _ranges(self) -> list[Range]:
-        """Return the images of the part that is scanned here; it begins with a whole batch."""
-        batch, total = self.batch, len(self.data)
-        batches, (number, parts) = -(-total // batch), self.settings.shard
-        first, last = batches * (number - 1) // parts, batches * number // parts
-        if first == last:
-            raise Rot180Error(
-                f"Part {number} of {parts} is empty: {total} images are {batches} batches of "
-                f"{batch}. Use fewer parts, or a smaller batch."
-            )
-        return [(first * batch, min(last * batch, total), first * batch)]
-
-    def _make_index(self) -> FeatureIndex:
-        """Find the scale of each layer, on the data's first images: the same in every part."""
-        size, batch = self.subject.size, self.batch
-        channels = self.network.input_shape[0]
-        with BatchLoader(
-            self.data, [range(len(self.data))], batch, size, channels, on_bad_image="skip", ahead=1
-        ) as loading:
-            first = next((one for one in loading if len(one.indices)), None)
-        if first is None:
-            raise Rot180Error(f"No image of {self.data.name} ({self.data.split}) can be read.")
-        parts = self.recorder.measure_scales(self.subject.prepared(first.images))
-        classes = len(self.data.classes)
-        return FeatureIndex(parts, classes, channels, self.settings.examples, self.settings.sample)
-
-    def _created(self, who: ScanIdentity, index: FeatureIndex) -> AtlasWriter:
-        about = {
-            "identity": who.to_json(),
-            "model": portable_model_name(self.subject.name, self.path.parent),
-            "weights": self.subject.weights,
-            **self._names(),
-            "data": {"name": self.data.name, "split": self.data.split},
-            "images": len(self.data),
-            "network": {
-                "input": list(self.network.input_shape),
-                "error": self.network.error,
-                "connections": connections(self.network, self.layers),
-            },
-            "versions": {
-                "rot180": __version__,
-                "torch": torch.__version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-            },
-            "started": utc_now(),
-            "seconds": 0.0,
-        }
-        layers = [
-            (
-                one.name,
-                number,
-                one.kind,
-                one.rectifier,
-                one.channels,
-                one.height,
-                one.width,
-                *one.receptive_field,
-                *map(float, one.stride),
-                part.sample_grid[0] * part.sample_grid[1],
-            )
-            for number, (one, part) in enumerate(zip(self.layers, index.layers, strict=True))
-        ]
-        ranges = self._ranges()
-        classes = self.data.classes
-        with (
-            create_atomically(self.path) as new,
-            create(new, about, layers, self.fields, classes, index, ranges) as writer,
-        ):
-            writer.save(ScanState(index), self.fields, self._named, ranges, None, ())
-        return AtlasWriter(self.path)
-
-    def _named(self, number: int) -> tuple[str, int | None]:
-        return image_name(self.data, number), self.data.label(number)
-
-    def _scanned(
-        self, writer: AtlasWriter, state: ScanState, saved: list[Range], progress: Progress | None
-    ) -> None:
+    def _scan_images(self, writer: AtlasWriter, state: ScanState, saved: list[Range]) -> None:
         """Run the batches after ``saved``, which is how far the state has come."""
         ((first, stop, after),) = saved
         if after >= stop:
             return
-        size, channels = self.subject.size, self.network.input_shape[0]
-        started = last = kept = time.perf_counter()
+        size = self.plan.model.size
+        started = last_try = last_save = time.perf_counter()
         cost, done, put_off = 0.0, 0, False
         with (
-            _stopped_softly() as stopping,
+            _interrupt_after_batch() as stopping,
             BatchLoader(
                 self.data,
                 [range(after, stop)],
-                self.batch,
+                self.plan.batch,
                 size,
-                channels,
-                on_bad_image=self.settings.on_bad_image,
-            ) as loading,
+                self.plan.channels,
+                on_bad_image=self.options.on_bad_image,
+            ) as loader,
         ):
-            apart = size[0] * size[1] >= _SMALL
-            taken = ordered_map(self._observe, loading, self.network.device, apart)
-            for batch, observed in taken:
-                self._take(batch, observed, state)
+            one_thread_each = size[0] * size[1] >= _SMALL
+            device = self.plan.network.device
+            observations = ordered_map(self._observe, loader, device, one_thread_each)
+            for batch, observation in observations:
+                self._update(state, batch, observation)
                 after, done = batch.stop, done + batch.stop - after
                 now = time.perf_counter()
-                if progress is not None:
-                    rate = done / max(now - started, 1e-9)
-                    waiting = loading.waited / max(now - started, 1e-9)
-                    left = (stop - after) / rate
-                    progress(ScanProgress(after - first, stop - first, rate, waiting, left))
+                seconds = max(now - started, 1e-9)
+                self._report(after - first, stop - first, done / seconds, loader.waited / seconds)
                 if stopping.is_set():
                     break
-                if after < stop and now - last > max(
-                    self.settings.checkpoint_seconds, _SHARE * cost
-                ):
+                pause = max(self.options.checkpoint_seconds, _SHARE * cost)
+                if after < stop and now - last_try > pause:
                     try:
-                        saved = self._saved(writer, state, saved, after, now - kept, patience=0)
-                        kept = now
-                    except FileBusy:  # all is in memory still
+                        saved = self._save(writer, state, saved, after, now - last_save, patience=0)
+                        last_save = now
+                    except FileBusy:  # the state is still in memory: a later checkpoint saves it
                         if not put_off:
-                            warnings.warn(_PUT_OFF.format(self.path), Rot180Warning, stacklevel=4)
+                            warnings.warn(_PUT_OFF.format(self.path), Rot180Warning, stacklevel=5)
                         put_off = True
-                    last = time.perf_counter()
-                    cost = last - now
-            taken.close()
+                    last_try = time.perf_counter()
+                    cost = last_try - now
+            observations.close()
             # After an error or a second interrupt the state may be half updated: it is not saved.
-            self._saved(writer, state, saved, after, time.perf_counter() - kept)
+            self._save(writer, state, saved, after, time.perf_counter() - last_save)
         if stopping.is_set() and after < stop:
             raise KeyboardInterrupt
 
+    def _report(self, done: int, total: int, rate: float, waiting: float) -> None:
+        if self.progress is not None:
+            left = (total - done) / rate
+            self.progress(ScanProgress(done, total, rate, waiting, left))
+
     def _observe(self, batch: Batch) -> BatchObservation | None:
-        """Run a batch; None if all its images are broken."""
+        """Run a batch; return None if all its images are broken."""
         if not len(batch.indices):
             return None
-        inputs = self.subject.prepared(batch.images)
-        return self.recorder.observe(batch.indices, batch.labels, batch.images, inputs)
+        inputs = self.plan.model.prepare(batch.images)
+        return self.plan.recorder.observe(batch.indices, batch.labels, batch.images, inputs)
 
-    def _take(self, batch: Batch, observed: BatchObservation | None, state: ScanState) -> None:
+    def _update(self, state: ScanState, batch: Batch, observation: BatchObservation | None) -> None:
         for number, _, reason in batch.bad:
             self.skipped[number] = (image_name(self.data, number), reason)
-        if observed is not None:
-            state.update(observed)
+        if observation is not None:
+            state.update(observation)
 
-    def _saved(
+    def _save(
         self,
         writer: AtlasWriter,
         state: ScanState,
@@ -381,49 +285,60 @@ class _Scan:
         seconds: float,
         patience: float | None = None,
     ) -> list[Range]:
-        """Make a checkpoint, and return the progress that it says."""
+        """Make a checkpoint, and return the progress that it stores."""
         ((first, stop, _),) = before
         progress = [(first, stop, after)]
-        skipped = [(number, *about) for number, about in self.skipped.items()]
-        writer.save(state, self.fields, self._named, progress, before, skipped, seconds, patience)
+        skipped = [(number, *name_and_reason) for number, name_and_reason in self.skipped.items()]
+        writer.save(
+            state,
+            self.plan.fields,
+            self.plan.image_info,
+            progress,
+            before,
+            skipped,
+            seconds,
+            patience,
+        )
         self.skipped.clear()
         return progress
 
-    def _methods(self, writer: AtlasWriter, progress: Progress | None) -> None:
-        """Test the methods, unless that was done before an interrupt."""
+    def _measure_methods(self, writer: AtlasWriter) -> None:
+        """Measure the faithfulness of the methods, unless that was done before an interrupt."""
         with open_atlas(self.path) as atlas:
-            done = methods.KEY in atlas.metadata
-        if done or not self.settings.methods:
+            done = KEY in atlas.metadata
+        if done or not self.options.methods:
             return
         started = time.perf_counter()
 
-        def went(tested: int, of: int) -> None:
-            seconds = time.perf_counter() - started
-            if progress is not None:
-                rate = tested / max(seconds, 1e-9)
-                progress(
-                    ScanProgress(tested, of, rate, 0.0, (of - tested) / rate, "testing methods")
-                )
+        def on_layer(tested: int, layers: int) -> None:
+            if self.progress is not None:
+                rate = tested / max(time.perf_counter() - started, 1e-9)
+                left = (layers - tested) / rate
+                self.progress(ScanProgress(tested, layers, rate, 0.0, left, "testing methods"))
 
-        size, layers = self.subject.size, list(self.layers)
-        facts = methods.measure_methods(
-            self.network, layers, self.data, size, self.subject.prepared, went
+        model = self.plan.model
+        facts = measure_methods(
+            self.plan.network,
+            list(self.plan.layers),
+            self.data,
+            model.size,
+            model.prepare,
+            on_layer,
         )
         writer.set_metadata(facts)
 
-    def _pictures(self, writer: AtlasWriter) -> None:
+    def _store_pictures(self, writer: AtlasWriter) -> None:
         """Store the pictures of the examples."""
-        kind = self.settings.images
+        kind, size, channels = self.options.images, self.plan.model.size, self.plan.channels
         if kind == "none":
             return
-        size, channels = self.subject.size, self.network.input_shape[0]
 
         def picture(number: int) -> tuple[int, bytes]:
             return number, encode(resize_and_crop(self.data.image(number), size, channels), kind)
 
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             try:
-                writer.add_pictures(lambda some: pool.map(picture, some))
+                writer.add_pictures(lambda numbers: pool.map(picture, numbers))
             except BadImage as error:
                 raise Rot180Error(
                     f"{error.description} was read during the scan and cannot be read now: "
@@ -437,14 +352,14 @@ _PUT_OFF = (
 )
 
 _SHARE = 50
-"""Checkpoints take no more than one part in so many of the time."""
+"""Checkpoints take at most one part in this many of the time."""
 
 _SMALL = 2**14
-"""Pixels below which batches are worked on in shared threads."""
+"""Pixels of an image below which several batches share all threads."""
 
 
 @contextmanager
-def _stopped_softly() -> Iterator[threading.Event]:
+def _interrupt_after_batch() -> Iterator[threading.Event]:
     """Let an interrupt (Ctrl-C) end the scan after its batch; a second one ends it at once."""
     stopping = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -464,10 +379,5 @@ def _stopped_softly() -> Iterator[threading.Event]:
 
 
 def _covers(progress: Sequence[Range], images: int) -> bool:
-    """Say whether all images have been scanned."""
+    """Return whether all images have been scanned."""
     return [(first, after) for first, _, after in progress] == [(0, images)]
-
-
-def utc_now() -> str:
-    """Return the time, in words that sort."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -82,11 +82,28 @@ def scan(
     again.
     """
     with report_errors():
-        from rot180.atlas.scan import scan as run
+        from rot180.atlas.options import (
+            ScanOptions,
+            check_output,
+            resolve_dataset,
+            resolve_model,
+        )
+        from rot180.atlas.scan import run_scan
 
         part = _shard(shard)
+        options = ScanOptions.checked(
+            layers=_patterns(layers),
+            examples=examples,
+            sample=sample,
+            images=images,
+            batch=batch,
+            shard=part,
+            on_bad_image=on_bad_image,
+            methods=methods,
+        )
+        path = check_output(out)
         named = load_model_option(model, weights, size, mean, std, output_classes, device)
-        found = _opened(data, split, classes, output_classes)
+        found = resolve_dataset(_opened(data, split, classes, output_classes), split)
         echo(
             f"Scanning {len(found)} images of {found.name} ({found.split}) with {model} on "
             f"{named.device}{'' if part == (1, 1) else f', part {part[0]} of {part[1]}'}."
@@ -107,20 +124,7 @@ def scan(
                 )
 
             try:
-                atlas = run(
-                    named,
-                    found,
-                    out,
-                    layers=None if layers is None else [one.strip() for one in layers.split(",")],
-                    examples=examples,
-                    sample=sample,
-                    images=images,
-                    batch=batch,
-                    shard=part,
-                    on_bad_image=on_bad_image,
-                    methods=methods,
-                    progress=progress,
-                )
+                atlas = run_scan(resolve_model(named, None, None), found, path, options, progress)
             except KeyboardInterrupt:
                 if not out.is_file() or not last:
                     raise
@@ -260,7 +264,7 @@ def fields(
                 atlas,
                 named,
                 examples=examples,
-                layers=None if layers is None else [one.strip() for one in layers.split(",")],
+                layers=_patterns(layers),
                 data=None if data is None else open_dataset(data, split),
                 progress=bar,
             )
@@ -270,6 +274,11 @@ def fields(
             )
         typical = f", {side:.0f} pixels wide on average" if measured else ""
         echo(f"{atlas} holds the effective fields of {measured} examples{typical}.")
+
+
+def _patterns(layers: str | None) -> list[str] | None:
+    """Return the patterns in words like 'layer4.*,fc'."""
+    return None if layers is None else [pattern.strip() for pattern in layers.split(",")]
 
 
 def _shard(words: str) -> tuple[int, int]:
