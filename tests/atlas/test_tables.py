@@ -7,7 +7,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from rot180.atlas import statistics, tables
+from rot180.atlas import colour_fit, correlation, statistics, tables
 from rot180.atlas.accumulator import ScanState
 from rot180.atlas.feature_index import FeatureIndex
 from rot180.atlas.schema import TABLES
@@ -35,7 +35,7 @@ def named(table: str, found: tables.Rows) -> list[dict]:
 def test_a_feature_s_row_holds_its_statistics() -> None:
     images = drawn(40, parts=WIDE[:4])
     state = scanned(images)
-    fit, means = statistics.fit_colours(state), statistics.class_means(state)
+    fit, means = colour_fit.fit_colours(state), statistics.class_means(state)
     expected = {
         "max": images.peaks.max(0),
         "mean": statistics.mean(state),
@@ -167,7 +167,7 @@ def test_partners_are_named_by_their_numbers_through_all_layers() -> None:
     found = named("correlation", tables.correlation_rows(state))
     expected = []
     for part, sums in enumerate(state.moments):
-        partners = statistics.most_correlated(sums)
+        partners = correlation.most_correlated(sums)
         first = images.index.starts[part]
         for channel, rank in np.argwhere(partners.numbers >= 0).tolist():
             other = first + int(partners.numbers[channel, rank])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rot180.atlas import html
+from rot180.atlas.statistics import BY_NAME
 from rot180.atlas.tables import ReceptiveFields
 from rot180.errors import as_int
 from rot180.graph.box import Box
@@ -90,43 +91,8 @@ def _is_inside(box: Box, other: Box) -> bool:
     return rows and other.left <= box.left < box.right <= other.right
 
 
-STATISTICS = (
-    "max",
-    "mean",
-    "mean_peak",
-    "firing_positions",
-    "firing_images",
-    "dead",
-    "class_selectivity",
-    "best_class",
-    "colour_r2",
-    "brightness_r2",
-    "red",
-    "green",
-    "blue",
-    "brightness",
-)
-"""The columns of the statistics of a feature; see :mod:`rot180.atlas.statistics`."""
-
-_SHARES = ("firing_positions", "firing_images")
-
-
-def can_be(name: str, values: Sequence[Any], classes: int) -> bool:
-    """Say whether a statistic of features can have the values that a file holds.
-
-    Args:
-        name: of the statistic.
-        values: as SQLite gives them, one for each feature.
-        classes: how many classes there are.
-    """
-    there = [one for one in values if one is not None]
-    if name in ("best_class", "dead"):
-        count = classes if name == "best_class" else 2
-        return all(isinstance(one, int) and 0 <= one < count for one in there)
-    if not all(isinstance(one, int | float) for one in there):
-        return False
-    least, most = (0.0, 1.0) if name in _SHARES else (-float_info.max, float_info.max)
-    return all(least <= one <= most for one in there)
+_COLUMNS = ", ".join(BY_NAME)
+"""The columns of the statistics, as a query names them."""
 
 
 class Feature:
@@ -162,20 +128,20 @@ class Feature:
         Their formulas are in :mod:`rot180.atlas.statistics`.
         """
         found = self._atlas.rows(
-            f"SELECT layer, channel, {', '.join(STATISTICS)} FROM feature WHERE id = ?", self.number
+            f"SELECT layer, channel, {_COLUMNS} FROM feature WHERE id = ?", self.number
         )
         whose = [row[:2] for row in found]
         self._atlas.check(whose == [(self.layer, self.channel)], "feature")
-        statistics = dict(zip(STATISTICS, found[0][2:], strict=True))
+        statistics = dict(zip(BY_NAME, found[0][2:], strict=True))
         for name, value in statistics.items():
-            good = can_be(name, (value,), len(self._atlas.classes))
-            self._atlas.check(good, f"feature.{name}")
+            allowed = BY_NAME[name].allows((value,), len(self._atlas.classes))
+            self._atlas.check(allowed, f"feature.{name}")
         dead = statistics["dead"]
         statistics["dead"] = None if dead is None else bool(dead)
         return statistics
 
     def __getattr__(self, name: str) -> Any:
-        if name in STATISTICS:
+        if name in BY_NAME:
             return self.statistics[name]
         raise AttributeError(f"a feature has no '{name}'")
 
@@ -330,17 +296,17 @@ class AtlasLayer(Sequence[Feature]):
     def statistics(self) -> dict[str, list[Any]]:
         """The statistics of all features, a list for each name; ``dead`` is 0 or 1."""
         found = self._atlas.rows(
-            f"SELECT {', '.join(STATISTICS)} FROM feature WHERE layer = ? ORDER BY channel",
+            f"SELECT {_COLUMNS} FROM feature WHERE layer = ? ORDER BY channel",
             self.name,
         )
         self._atlas.check(len(found) == len(self), "feature")
         columns = {
             name: list(values)
-            for name, values in zip(STATISTICS, zip(*found, strict=True), strict=True)
+            for name, values in zip(BY_NAME, zip(*found, strict=True), strict=True)
         }
         classes = len(self._atlas.classes)
         for name, values in columns.items():
-            self._atlas.check(can_be(name, values, classes), f"feature.{name}")
+            self._atlas.check(BY_NAME[name].allows(values, classes), f"feature.{name}")
         return columns
 
     @property

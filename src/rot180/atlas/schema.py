@@ -7,12 +7,14 @@ it, and the views ``examples``, ``histograms``, ``class_responses`` and
 ``correlations`` name them by layer and channel.
 """
 
+from rot180.atlas.statistics import STATISTICS
+
 APPLICATION_ID = 0x72313830
 """The letters r180."""
 
 VERSION = 4
 
-TABLES = """
+_TABLES = """
 -- What was scanned, and how: one fact a row, values in JSON.
 CREATE TABLE metadata (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
@@ -48,20 +50,7 @@ CREATE TABLE feature (
   id INTEGER PRIMARY KEY,
   layer TEXT NOT NULL REFERENCES layer (name),
   channel INTEGER NOT NULL,
-  max REAL,                      -- largest activation
-  mean REAL,                     -- over all positions of all images
-  mean_peak REAL,                -- over the images, of the largest activation on each
-  firing_positions REAL,         -- share of positions with an activation above 0
-  firing_images REAL,            -- share of images with any
-  dead INTEGER,                  -- 1: fires nowhere
-  class_selectivity REAL,        -- 0 to 1: Morcos et al. 2018, of mean peaks
-  best_class INTEGER REFERENCES class (number),  -- of the largest mean peak
-  colour_r2 REAL,                -- share of the variance explained by local colour
-  brightness_r2 REAL,            -- by local brightness alone
-  red REAL,                      -- activation for the full range of each colour
-  green REAL,
-  blue REAL,
-  brightness REAL,               -- for all of them together
+  @STATISTICS@
   UNIQUE (layer, channel)
 );
 
@@ -159,3 +148,14 @@ CREATE VIEW correlations AS SELECT one.layer, one.channel, rank, two.channel AS 
 CREATE VIEW histograms AS SELECT layer, channel, low, high, images FROM histogram JOIN feature
   ON feature = id;
 """
+
+
+def _statistic_columns() -> str:
+    """Return the columns of the statistics, each with its comment."""
+    return "\n".join(
+        f"  {statistic.column + ',':<30} -- {statistic.note}" for statistic in STATISTICS
+    )
+
+
+TABLES = _TABLES.replace("  @STATISTICS@", _statistic_columns())
+"""The statements that make an empty atlas."""

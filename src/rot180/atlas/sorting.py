@@ -1,26 +1,22 @@
-"""The orders in which features are suggest, each by one of their statistics."""
+"""The orders in which features are listed, each by one of their statistics."""
 
 from typing import Any, NamedTuple
 
+from rot180.atlas.statistics import STATISTICS
 from rot180.errors import Rot180Error, check_choice
 
 
 class SortOrder(NamedTuple):
-    """A column of the features' statistics, and whether it goes up (ASC) or down (DESC)."""
+    """A column of the table ``feature``, and a direction: ASC (ascending) or DESC."""
 
     column: str
     direction: str
 
 
 SORT_ORDERS = {
-    "strongest": SortOrder("max", "DESC"),
-    "weakest": SortOrder("max", "ASC"),
-    "rarest": SortOrder("firing_images", "ASC"),
-    "most-common": SortOrder("firing_images", "DESC"),
-    "class": SortOrder("class_selectivity", "DESC"),
-    "colour": SortOrder("colour_r2", "DESC"),
-    "bright": SortOrder("brightness", "DESC"),
-    "dark": SortOrder("brightness", "ASC"),
+    name: SortOrder(statistic.name, direction)
+    for statistic in STATISTICS
+    for name, direction in statistic.orders.items()
 }
 
 
@@ -28,7 +24,7 @@ def sort_order(name: Any) -> SortOrder:
     """Return the order of this name.
 
     Raises:
-        Rot180Error: there is none; the message says which there are.
+        Rot180Error: there is no such order; the message lists those that there are.
     """
     if not isinstance(name, str):
         raise Rot180Error(f"An order is a word, as 'strongest', not {name!r}.")

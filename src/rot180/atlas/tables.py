@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from rot180.atlas import statistics
 from rot180.atlas.accumulator import ScanState, bin_edges
-from rot180.atlas.feature_index import FeatureIndex
+from rot180.atlas.correlation import most_correlated
+from rot180.atlas.statistics import STATISTICS, StatisticInputs, class_means
 from rot180.graph.box import Box, Span
 
 RESPONSES = 16
@@ -36,54 +36,20 @@ class ReceptiveFields(NamedTuple):
 
 
 def feature_rows(state: ScanState) -> Rows:
-    """Give every feature with its statistics, in the order of the table's columns."""
-    index = state.index
-    scanned = state.images > 0
-    means = statistics.class_means(state)
-    fit = statistics.fit_colours(state)
-    colour: dict[str, Any] = dict.fromkeys(("red", "green", "blue"), _nothing(index))
-    if index.colours == 3:
-        colour = dict(zip(colour, fit.coefficients, strict=True))
-    best = _nothing(index)
-    if index.classes and not np.isnan(means).all():
-        best = np.where(np.isnan(means), -np.inf, means).argmax(0).astype(np.float64)
-        best[statistics.dead(state)] = np.nan
+    """Yield every feature with its statistics, in the order of the table's columns."""
+    inputs = StatisticInputs(state)
     columns = [
-        np.where(state.best_image[:, 0] >= 0, state.best[:, 0], np.nan).astype(np.float64),
-        statistics.mean(state),
-        statistics.mean_peak(state),
-        statistics.firing_positions(state),
-        statistics.firing_images(state),
-        statistics.dead(state),
-        statistics.class_selectivity(means),
-        best,
-        fit.explained,
-        fit.by_brightness,
-        *colour.values(),
-        fit.coefficients.sum(0),
+        [statistic.stored(value) for value in statistic.compute(inputs).tolist()]
+        if state.images
+        else [None] * state.index.features
+        for statistic in STATISTICS
     ]
-    values = [column.tolist() if scanned else [None] * len(column) for column in columns]
+    rows = zip(*columns, strict=True)
     number = 0
-    for part in index.layers:
-        for channel in range(part.channels):
-            statistic = [_value(place, column[number]) for place, column in enumerate(values)]
-            yield (number, part.name, channel, *statistic)
+    for layer in state.index.layers:
+        for channel in range(layer.channels):
+            yield (number, layer.name, channel, *next(rows))
             number += 1
-
-
-_DEAD, _BEST_CLASS = 5, 7
-"""The places of these columns among the statistics."""
-
-
-def _value(place: int, value: Any) -> Any:
-    """Return a statistic as it is stored: NaN is nothing, flags and classes are whole numbers."""
-    if value is None or value != value:
-        return None
-    return int(value) if place in (_DEAD, _BEST_CLASS) else float(value)
-
-
-def _nothing(index: FeatureIndex) -> np.ndarray:
-    return np.full(index.features, np.nan)
 
 
 def example_rows(state: ScanState, fields: dict[str, ReceptiveFields]) -> Rows:
@@ -133,7 +99,7 @@ def class_response_rows(state: ScanState) -> Rows:
     """Give the classes on which each feature is strongest."""
     if not state.index.classes or not state.images:
         return
-    means = statistics.class_means(state)
+    means = class_means(state)
     known = np.flatnonzero(~np.isnan(means).any(1))
     order = np.argsort(-means[known], axis=0, kind="stable")[:RESPONSES]
     values = np.take_along_axis(means[known], order, axis=0)
@@ -147,7 +113,7 @@ def class_response_rows(state: ScanState) -> Rows:
 def correlation_rows(state: ScanState) -> Rows:
     """Give the features that are most and least correlated with each."""
     for number, moments in enumerate(state.moments):
-        found = statistics.most_correlated(moments)
+        found = most_correlated(moments)
         if found is None:
             continue
         first = state.index.starts[number]
