@@ -442,7 +442,7 @@ def test_trace_of_errors_and_projections() -> None:
     for what, layer, index in (("delta", "pool1", "3,5,5"), ("weight", "conv1", "3,1,2,2")):
         status, printed = run("trace", what, layer, index)
         assert status == 0, printed
-        assert "what the network takes it for" in printed
+        assert "Errors for the predicted class" in printed
     assert run("trace", "bias", "head", "3")[0] == 0
 
 

@@ -61,7 +61,7 @@ def test_what_it_is_to_python(whole: Path) -> None:
             atlas.sample("tow")
         with pytest.raises(AttributeError, match="no 'strength'"):
             repr(layer[0].strength)
-        with pytest.raises(Rot180Error, match="holds no state to go on from"):
+        with pytest.raises(Rot180Error, match="holds no state to continue from"):
             atlas.state()
     with pytest.raises(Rot180Error, match="was closed; open it again"):
         repr(layer[0].examples)

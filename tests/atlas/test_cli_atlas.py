@@ -67,7 +67,7 @@ def test_scan_says_what_it_did(scanned: tuple[Path, str], folder: Path) -> None:
         assert atlas.classes == ("bright", "dark")
     status, printed = run("scan", "two-layer", folder, "--out", path, "--batch", 8)
     assert status == 0
-    assert "All of it had been scanned before." in printed
+    assert "All images had been scanned before." in printed
 
 
 @pytest.mark.slow
@@ -83,7 +83,7 @@ def test_parts_by_the_command_are_the_whole(
         )
         assert status == 0, printed
         assert f"part {number} of 3" in printed
-        assert "It is a part: join it with the others by 'rot180 merge'." in printed
+        assert "This is one part of a scan: join the parts with 'rot180 merge'." in printed
     out = tmp_path / "all.atlas"
     status, printed = run("merge", *parts[::-1], "--out", out)
     assert status == 0, printed

@@ -73,7 +73,7 @@ def test_each_figure_has_a_picture_a_caption_and_numbers(drawn: Path) -> None:
 def test_the_strongest_activations_are_those_of_a_plain_search(subject, drawn) -> None:
     with torch.no_grad():
         x = (torch.from_numpy(subject.data.images).float() / 255 - 0.5) / 0.25
-        maps = torch.relu(subject.named.model.conv1(x.permute(0, 3, 1, 2)))
+        maps = torch.relu(subject.model.model.conv1(x.permute(0, 3, 1, 2)))
     for one in numbers(drawn, "4-strongest")["strongest"]:
         of_feature = maps[:, one["channel"]]
         y, x_ = one["position"]
@@ -86,8 +86,8 @@ def test_the_strongest_activations_are_those_of_a_plain_search(subject, drawn) -
 
 @pytest.mark.slow
 def test_the_tiles_are_the_projections(subject, drawn) -> None:
-    net = subject.named.network()
-    x = subject.named.prepare(subject.data.image(4))
+    net = subject.model.network()
+    x = subject.model.prepare(subject.data.image(4))
     sheet = np.asarray(Image.open(drawn / "2-first-layer.png"))
     scales = numbers(drawn, "2-first-layer")["tile_scale"]
     for channel in (0, 9, 31):
@@ -132,8 +132,8 @@ def test_words_can_be_read_on_white_and_on_black() -> None:
 
 @pytest.mark.slow
 def test_the_probabilities_are_those_of_the_model(subject, drawn) -> None:
-    x = subject.named.prepare(subject.data.image(4))[None]
-    wanted = subject.named.model(x).softmax(1)[0].tolist()
+    x = subject.model.prepare(subject.data.image(4))[None]
+    wanted = subject.model.model(x).softmax(1)[0].tolist()
     found = numbers(drawn, "1-image")["probabilities"]
     assert list(found.values()) == pytest.approx(wanted, abs=1e-5)
 
@@ -208,7 +208,7 @@ def test_the_image_to_look_at_is_one_with_much_in_it(subject) -> None:
 
 def test_images_and_classes_that_do_not_exist(subject) -> None:
     with pytest.raises(Rot180Error, match="no image 30: the data set has 30 images, 0 to 29"):
-        FigureContext(subject.named, subject.data, image=30)
+        FigureContext(subject.model, subject.data, image=30)
     with pytest.raises(Rot180Error, match=r"no class 'cot' in noise. There are: cat, dog"):
         first_of_class(subject.data, "cot")
     assert subject.data.labels[first_of_class(subject.data, "dog")] == 1

@@ -89,7 +89,7 @@ def test_the_page_of_an_image_offers_every_method_first_the_most_faithful(
 def test_an_image_and_its_pixels(address: str, shelf: Shelf) -> None:
     book = shelf["late"]
     number = book.atlas["conv2"][40].examples[0].image
-    image = book.live.scanned.named.prepare(book.atlas.picture(number).pixels)
+    image = book.live.scanned.model.prepare(book.atlas.picture(number).pixels)
     maps = rot180.feature_maps(book.live.network, image, "conv2")[0].numpy()
     found = ask(address, f"/atlas/late/images/{number}/layers/conv2.json?order=strongest").json
     peaks = found["peaks"]
@@ -102,7 +102,7 @@ def test_an_image_and_its_pixels(address: str, shelf: Shelf) -> None:
         assert maps[one["channel"]].max() == pytest.approx(one["activation"], rel=1e-5)
     chances = [one["probability"] for one in found["answers"]]
     assert chances == sorted(chances, reverse=True)
-    name, chance = book.live.scanned.named.answer(image)
+    name, chance = book.live.scanned.model.answer(image)
     assert found["answers"][0] == {"name": name, "probability": pytest.approx(chance, rel=1e-4)}
 
     for y, x in ((0, 0), (20, 9), (31, 31)):

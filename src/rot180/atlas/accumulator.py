@@ -1,9 +1,9 @@
 """The running state of a scan: one value, into which batches and other states can be merged.
 
-``update`` and ``merge`` give the same whatever way the images were split and in whatever order the
-parts come: largest values with ties broken by the number of the image, a sample of the images by a
-hash of their numbers, and sums of whole numbers. What is summed (means, peaks) is rounded once, to
-2^-30 of the layer's scale, and added in 64-bit integers.
+``update`` and ``merge`` give the same result however the images are split, and in whatever order
+the parts come. The state consists of largest values, with ties broken by the number of the image,
+of a sample of the images, by a hash of their numbers, and of sums of whole numbers. Means and peaks
+are rounded once, to 2^-30 of the layer's scale, and added as 64-bit integers.
 """
 
 from math import frexp
@@ -19,7 +19,7 @@ from rot180.atlas.observation import BatchObservation
 from rot180.errors import Rot180Error
 
 UNIT = 2.0**-30
-"""What means and peaks are rounded to, in scales of their layer."""
+"""Means and peaks are rounded to multiples of this, in scales of their layer."""
 
 OCTAVES_BELOW, OCTAVES_ABOVE, IN_OCTAVE = 10, 4, 4
 BINS_A_SIDE = 1 + (OCTAVES_BELOW + OCTAVES_ABOVE) * IN_OCTAVE
@@ -34,7 +34,7 @@ _LARGEST_SUM = 2**62
 
 
 class ScanState:
-    """What is known after some images.
+    """Sums, extremes and samples over the images scanned so far.
 
     Attributes:
         index: the features, and their scales.
@@ -73,7 +73,7 @@ class ScanState:
         self._largest = 0
 
     def update(self, observed: BatchObservation) -> None:
-        """Take in a batch of images, which this state has not seen yet.
+        """Add a batch of images, none of which was added before.
 
         Raises:
             Rot180Error: an activation is so much larger than those of the first images that sums
@@ -112,9 +112,9 @@ class ScanState:
             moments.add(some, colours)
 
     def _check_sums(self, more: list[float]) -> None:
-        """Add up what the sums may have grown by, in units: by whole numbers, in any order."""
+        """Keep a bound of all sums, in units, as a whole number: the order does not matter."""
         largest = self._largest
-        if all(one < _LARGEST_SUM for one in more):  # false for what is not a number
+        if all(one < _LARGEST_SUM for one in more):  # False for NaN
             largest += sum(map(int, more))
         else:
             largest = _LARGEST_SUM
@@ -137,7 +137,7 @@ class ScanState:
         )
 
     def merge(self, other: "ScanState") -> "ScanState":
-        """Return the state after the images of both, of which none is in the other.
+        """Return the state of both sets of images together; the sets must be disjoint.
 
         Raises:
             Rot180Error: the states are not of one scan: their indices of features differ.
@@ -162,7 +162,7 @@ class ScanState:
         found.sample_images, found.sample_peaks = _smallest(
             self.index.sample,
             np.concatenate([self.sample_images, other.sample_images]),
-            self.sample_peaks.copy(),  # which may be changed in place, and becomes the new state's
+            self.sample_peaks.copy(),  # _smallest may change it in place
             other.sample_peaks,
         )
         found.moments = tuple(
@@ -202,7 +202,9 @@ class ScanState:
             shape = (sampled, *like.shape[1:]) if name.startswith("sample_") else like.shape
             one = given.get(name)
             if one is None or one.dtype != like.dtype or one.shape != shape:
-                raise Rot180Error(f"The state of the scan is damaged: '{name}' is not as it was.")
+                raise Rot180Error(
+                    f"The state of the scan is damaged: '{name}' is not as it was written."
+                )
         for name in _ARRAYS:
             setattr(found, name, given[name].copy())
         found.images, found._largest = int(given["images"][0]), int(given["largest"][0])
@@ -320,9 +322,9 @@ def _update(
     fired_images,
     histogram,
 ):
-    """Take in the summaries of a batch, feature by feature, so that its numbers stay in the cache.
+    """Add the summaries of a batch, feature by feature, so that a feature's numbers stay cached.
 
-    Scales and units are powers of two, so that to multiply with one over them is exact.
+    Scales and units are powers of two, so multiplying by their inverses is exact.
     """
     images, features = peak.shape
     last = best.shape[1] - 1

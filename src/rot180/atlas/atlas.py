@@ -18,6 +18,7 @@ from jaxtyping import Float16, UInt8
 
 from rot180.atlas import html, methods
 from rot180.atlas.accumulator import ScanState
+from rot180.atlas.arrow import read_table
 from rot180.atlas.feature import AtlasLayer, Feature, is_number
 from rot180.atlas.feature_index import FeatureIndex
 from rot180.atlas.file import (
@@ -29,22 +30,10 @@ from rot180.atlas.file import (
     reason_of,
 )
 from rot180.atlas.imaging import header_size
-from rot180.atlas.writer import unpack_array
+from rot180.atlas.saved_state import restore_state
 from rot180.datasets import BadImage, decode, resize_and_crop
 from rot180.errors import Rot180Error, as_int, suggest
 from rot180.titles import feature_label, feature_title
-
-TABLES = (
-    "layer",
-    "feature",
-    "example",
-    "histogram",
-    "class_response",
-    "correlation",
-    "class",
-    "skipped",
-)
-"""The tables that :meth:`Atlas.table` gives; and ``image`` without its pictures."""
 
 _LARGEST_SIDE, _MOST_IMAGES = 2**20, 2**53
 """Of pictures, in pixels, and in a data set: no network takes larger ones, no float counts more."""
@@ -365,35 +354,7 @@ class Atlas(Mapping[str, AtlasLayer]):
         Raises:
             Rot180Error: there is no such table or kind, or pandas is not installed.
         """
-        if name not in (*TABLES, "image"):
-            raise Rot180Error(
-                f"There is no table '{name}'. There are: {suggest((*TABLES, 'image'), name)}."
-            )
-        if kind not in ("arrow", "pandas"):
-            raise Rot180Error(f"A table is 'arrow' or 'pandas', not '{kind}'.")
-        import pyarrow
-
-        source = _VIEWS.get(name, name)
-        kinds = {one: kind for _, one, kind, *_ in self.rows(f"PRAGMA table_info({source})")}
-        kinds.pop("picture", None)
-        quoted = ", ".join(f'"{one}"' for one in kinds)
-        found = self.rows(f"SELECT {quoted} FROM {source}")
-        values = list(zip(*found, strict=True)) or [()] * len(kinds)
-        try:
-            table = pyarrow.table(
-                {
-                    one: pyarrow.array(of, _ARROW[kinds[one]])
-                    for one, of in zip(kinds, values, strict=True)
-                }
-            )
-        except (pyarrow.ArrowException, OverflowError, UnicodeError) as error:
-            raise self.damaged(name) from error
-        if kind == "arrow":
-            return table
-        try:
-            return table.to_pandas()
-        except ImportError as error:
-            raise Rot180Error("pandas is not installed: 'pip install pandas'.") from error
+        return read_table(self, name, kind)
 
     def sample(self, layer: str) -> tuple[list[int], Float16[np.ndarray, "images channels"]]:
         """Return what atlases are compared by.
@@ -450,31 +411,16 @@ class Atlas(Mapping[str, AtlasLayer]):
         self.rows("BEGIN")  # both as of one moment, if another process is writing
         try:
             self.progress = self._read_progress()
-            found = self.rows("SELECT name, type, shape, numbers FROM state")
+            rows = self.rows("SELECT name, type, shape, numbers FROM state")
         finally:
             with self._one_query:
                 self._connection.rollback()
-        if not found:
+        if not rows:
             raise Rot180Error(
-                f"{self.path} holds no state to go on from: it covers its whole data set, or "
+                f"{self.path} holds no state to continue from: it covers its whole data set, or "
                 "another process has just finished it."
             )
-        arrays = {str(name): unpack_array(str(name), *one) for name, *one in found}
-        # So that sizes that cannot be are found before room is made for them.
-        features, examples = self.index.features, self.index.examples
-        best = arrays.get("best_image", np.empty(0))
-        self.check(best.shape == (features, examples), "state")
-        state = ScanState.from_arrays(self.index, arrays)
-        there = state.best_image[state.best_image >= 0]
-        for numbers in (there, state.sample_images):
-            inside = np.zeros(numbers.shape, bool)
-            for first, _, after in self.progress:
-                inside |= (first <= numbers) & (numbers < after)
-            self.check(bool(inside.all()), "state")
-        positions = self.index.per_feature([one.height * one.width for one in self.index.layers])
-        where = (state.best_position >= 0) & (state.best_position < positions[:, None])
-        self.check(bool(where.all()), "state")
-        return state
+        return restore_state(self, rows)
 
     def check_pages(self) -> None:
         """See that every page and row of the file is where it should be; all of it is read.
@@ -525,15 +471,6 @@ def _is_shallow(value: Any, levels: int) -> bool:
     if not isinstance(value, dict | list):
         return True
     return levels > 0 and all(_is_shallow(one, levels - 1) for one in inner)
-
-
-_ARROW = {"INTEGER": "int64", "REAL": "float64", "TEXT": "string"}
-_VIEWS = {
-    "example": "examples",
-    "histogram": "histograms",
-    "class_response": "class_responses",
-    "correlation": "correlations",
-}
 
 
 def open_atlas(path: Any) -> Atlas:

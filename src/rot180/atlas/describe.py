@@ -1,4 +1,4 @@
-"""Statistics in words."""
+"""Sentences about the statistics of features."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

@@ -82,7 +82,7 @@ def measure_effective_fields(
         scanned = ScannedModel.for_atlas(
             atlas, load_scanned_model(atlas) if model is None else model
         )
-        images = PreparedImages(scanned.named, AtlasImages(atlas, data).pixels)
+        images = PreparedImages(scanned.model, AtlasImages(atlas, data).pixels)
         chosen = [
             name
             for name in match_layers(list(atlas), layer_patterns(layers) or ("*",))

@@ -1,4 +1,4 @@
-"""Which features a scan looks at, and on what scale: what parts of one scan have in common."""
+"""The features of a scan, numbered through all layers, and their scales."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from rot180.errors import Rot180Error
 
 _MOST_POSITIONS = 4
 _MOST_PRODUCTS = 2**20
-"""A layer's sampled positions times the square of its features is no more than this: what they add
-to the correlations of an image then costs little beside the network."""
+"""Upper bound of a layer's sampled positions times the square of its features: within it, what an
+image adds to the correlations costs little beside the network."""
 
 _MOST_CORRELATED = 4096
-"""Layers of more features have no correlations: there would be more of them than of anything."""
+"""Correlations are not computed for layers with more features: they would dominate the file."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class LayerSlice:
     Attributes:
         name: of the layer.
         channels, height, width: of its maps.
-        scale: a power of two, about the layer's largest activation. What is summed is rounded to
+        scale: a power of two, about the layer's largest activation. Summands are rounded to
             multiples of a tiny part of it, so that sums are exact whatever their order.
     """
 
@@ -67,14 +67,14 @@ class LayerSlice:
 
 @dataclass(frozen=True)
 class FeatureIndex:
-    """The layers of a scan, their features counted through, and what is kept of them.
+    """The layers of a scan, and the numbers of their features through all layers.
 
     Attributes:
         layers: the layers.
         classes: number of classes of the images.
         colours: number of channels of the images: 3, or 1 for brightness alone.
-        examples: how many of the strongest images are kept of each feature.
-        sample: of how many images the peaks of all features are kept.
+        examples: number of strongest images stored for each feature.
+        sample: number of images whose peaks are stored for all features.
     """
 
     layers: tuple[LayerSlice, ...]
@@ -85,7 +85,7 @@ class FeatureIndex:
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
-        """The first feature of each layer, and at last the number of features in all."""
+        """Number of the first feature of each layer; at the end, the number of all features."""
         return (0, *np.cumsum([one.channels for one in self.layers]).tolist())
 
     @property
@@ -107,7 +107,7 @@ class FeatureIndex:
         return np.repeat(np.asarray(values, np.float64), [one.channels for one in self.layers])
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as what JSON holds."""
+        """Return it as JSON values."""
         parts = [[p.name, p.channels, p.height, p.width, p.scale] for p in self.layers]
         return {
             "layers": parts,
@@ -122,7 +122,7 @@ class FeatureIndex:
         """Return what :meth:`to_json` described.
 
         Raises:
-            Rot180Error: it describes nothing of the kind.
+            Rot180Error: the description is damaged.
         """
         try:
             parts = tuple(

@@ -1,4 +1,4 @@
-"""What makes two scans the same: then one goes on with the other, and parts can be joined."""
+"""What makes two scans the same, so that one can resume the other, and parts can be joined."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -40,7 +40,7 @@ class ScanIdentity:
     batch: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as what JSON holds."""
+        """Return the identity as JSON values."""
         return asdict(self)
 
     @classmethod
@@ -67,10 +67,10 @@ class ScanIdentity:
 
     @classmethod
     def for_atlas(cls, atlas: "Atlas") -> "ScanIdentity":
-        """Return the identity that an atlas tells.
+        """Return the identity that an atlas holds.
 
         Raises:
-            Rot180Error: it tells none.
+            Rot180Error: the atlas holds none, or a damaged one.
         """
         given = atlas.metadata.get("identity")
         names = {one.name for one in fields(cls)}
@@ -84,7 +84,7 @@ class ScanIdentity:
 
 
 def _can_be(given: dict[str, Any]) -> bool:
-    """Say whether the values of an identity are of the right kinds."""
+    """Return whether the values of an identity are of the right types."""
     words = all(isinstance(given[one], str) for one in ("network", "data", "pictures"))
     counts = all(isinstance(given[one], int) for one in ("examples", "sample", "batch"))
     layers, rows = given["layers"], given["preprocessing"]

@@ -66,8 +66,8 @@ class AtlasImages:
 class PreparedImages:
     """Normalised images (c, h, w) by their number, as ``project_units`` takes them."""
 
-    def __init__(self, named: Model, pixels: Callable[[int], Pixels]) -> None:
-        self.named, self.pixels = named, pixels
+    def __init__(self, model: Model, pixels: Callable[[int], Pixels]) -> None:
+        self.model, self.pixels = model, pixels
 
     def __getitem__(self, image: int) -> Tensor:
-        return self.named.prepare(self.pixels(image))
+        return self.model.prepare(self.pixels(image))

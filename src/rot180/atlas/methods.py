@@ -1,4 +1,4 @@
-"""The methods that a scan tests, and what an atlas tells of them.
+"""Measures the faithfulness of the methods during a scan, and reads it from an atlas.
 
 The images are some of the data set's own, evenly spaced and the same in every part of a scan, so
 that parts agree. What was found stands under ``about.methods``: for each layer which method marks
@@ -18,17 +18,17 @@ from rot180.projection.automatic import measured_all, use_sample
 from rot180.projection.faithfulness import Faithfulness
 
 KEY = "methods"
-"""The fact of an atlas that holds the measurements."""
+"""The key of the measurements in the metadata."""
 
 IMAGES, LAYERS = 8, 12
-"""Images on which the methods are tested, and layers at most; those between take what the nearest
-one found."""
+"""Number of test images, and maximal number of tested layers; the other layers take the measurement
+of the nearest tested one."""
 
 
 def test_images(
     data: Dataset, size: tuple[int, int], channels: int
 ) -> UInt8[np.ndarray, "n h w c"] | None:
-    """Return some images of a data set; broken ones are passed over. None: there is no good one."""
+    """Return some images of a data set that can be read, or None if there are none."""
     found: dict[int, np.ndarray] = {}
     for turn in range(IMAGES):
         first = (2 * turn + 1) * len(data) // (2 * IMAGES)
@@ -51,7 +51,7 @@ def measure_methods(
     prepare: Callable[[np.ndarray], Any],
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, Any]:
-    """Test the methods on images of a data set, and return the facts for the atlas."""
+    """Measure the methods on images of a data set; return the metadata for the atlas."""
     images = test_images(data, size, network.input_shape[0])
     if images is None or not LAYERS:
         return {}
@@ -63,10 +63,10 @@ def measure_methods(
 def stored_measurements(
     about: Mapping[str, Any], layers: Mapping[str, Any]
 ) -> dict[str, Faithfulness]:
-    """Read the facts of an atlas.
+    """Return the measurements in the metadata of an atlas.
 
     Raises:
-        Rot180Error: they are none.
+        Rot180Error: they are damaged.
     """
     given = about.get(KEY, {})
     if not isinstance(given, dict) or not set(given) <= set(layers):

@@ -1,4 +1,4 @@
-"""The network that an atlas is a scan of: found again by its name, known by its fingerprint."""
+"""The model of an atlas: loaded by the name in the atlas, and checked by its fingerprint."""
 
 from dataclasses import dataclass
 from math import isclose
@@ -33,7 +33,7 @@ def load_scanned_model(
     classes: Any = None,
     device: Any = "auto",
 ) -> Model:
-    """Load the model that was scanned; what is not given is as the atlas says.
+    """Load the model that was scanned; arguments left out are taken from the atlas.
 
     A checkpoint that is not where it was is looked for beside the atlas. Weights that only the
     atlas names are not downloaded: they are used if they are on this machine already.
@@ -164,12 +164,12 @@ class ScannedModel:
     """The network of an atlas, at hand.
 
     Attributes:
-        named: the model, and how images are prepared for it.
+        model: the model, and how images are prepared for it.
         network: captured.
         prepared_alike: whether images are normalised as they were in the scan.
     """
 
-    named: Model
+    model: Model
     network: Network
     same_preprocessing: bool
 

@@ -23,7 +23,7 @@ class Outputs:
     source: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as what JSON holds."""
+        """Return it as JSON values."""
         return {**asdict(self), "names": list(self.names)}
 
 

@@ -1,9 +1,8 @@
-"""Work on several batches at once, handed on in order.
+"""Run several batches at once, and yield the results in order.
 
-On a processor, one batch in one thread on each core is faster than all cores on one batch, because
-nobody waits for anybody after every step, and what else has to run (reading images, say) delays one
-batch only. Small images are different: their steps are so short that a core would often be idle,
-so their batches share all threads.
+On a CPU, one batch per core is faster than all cores on one batch: the cores need not wait for each
+other after every step, and other work, such as reading images, delays a single batch only. Batches
+of small images share all threads instead: their steps are so short that a core would often be idle.
 """
 
 from collections import deque
@@ -15,27 +14,27 @@ from typing import TypeVar
 import torch
 
 _MOST = 4
-"""Batches at once, at most: each takes the memory of a forward pass."""
+"""Maximal number of batches at once: each takes the memory of a forward pass."""
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 def ordered_map(
-    call: Callable[[Item], Made],
+    call: Callable[[Item], Result],
     items: Iterable[Item],
     device: torch.device,
     apart: bool = True,
-) -> Generator[tuple[Item, Made], None, None]:
-    """Call with each item, several at once on a processor, and give item and result in order.
+) -> Generator[tuple[Item, Result], None, None]:
+    """Call a function with each item, several at once on a CPU; yield (item, result) in order.
 
-    An exception of a call is raised in its place; what was begun after it is dropped.
+    An exception is raised when its item's turn comes; the results of later calls are discarded.
 
     Args:
-        call: what to do with an item; it is called in threads.
-        items: they are taken in this thread, few ahead of what is handed on.
-        device: where the work is; elsewhere than on a processor it is done one by one.
-        apart: whether each call has threads of PyTorch to itself, or all share them.
+        call: function of one item; it is called in other threads.
+        items: the items; they are drawn in this thread, few ahead of the results.
+        device: device that the calls use; calls run one at a time unless it is a CPU.
+        apart: whether each call has its own share of PyTorch's threads, or all share them.
     """
     threads = torch.get_num_threads()
     workers = min(threads, _MOST) if device.type == "cpu" else 1
@@ -48,24 +47,24 @@ def ordered_map(
     def begin() -> None:
         if apart:
             torch.set_num_threads(max(1, threads // workers))
-            torch.get_num_threads()  # from now on this thread keeps its number
+            torch.get_num_threads()  # fixes the number for this thread
         begun.wait()
 
-    waiting: deque[tuple[Item, Future[Made]]] = deque()
+    pending: deque[tuple[Item, Future[Result]]] = deque()
     with ThreadPoolExecutor(workers, "rot180-scan", begin) as pool:
         for _ in range(workers):
             pool.submit(int)  # starts a thread
         begun.wait()
-        torch.set_num_threads(threads)  # of this thread and others to come
+        torch.set_num_threads(threads)  # for this thread and later ones
         try:
             for item in items:
-                waiting.append((item, pool.submit(call, item)))
-                if len(waiting) > workers:
-                    first, made = waiting.popleft()
+                pending.append((item, pool.submit(call, item)))
+                if len(pending) > workers:
+                    first, made = pending.popleft()
                     yield first, made.result()
-            while waiting:
-                first, made = waiting.popleft()
+            while pending:
+                first, made = pending.popleft()
                 yield first, made.result()
         finally:
-            for _, made in waiting:
+            for _, made in pending:
                 made.cancel()

@@ -37,21 +37,21 @@ _BUSY = {"SQLITE_BUSY", "SQLITE_BUSY_SNAPSHOT", "SQLITE_LOCKED"}
 
 
 class FileBusy(Rot180Error):
-    """Another program holds the file: whoever reads it keeps others from writing meanwhile."""
+    """Another program holds a lock on the file, as every program does while it reads it."""
 
 
 class AtlasWriter:
-    """An atlas that is being made.
+    """Writes one atlas.
 
     Args:
-        path: of the file, which exists (see :func:`create`).
+        path: the file; it exists already (see :func:`create`).
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._said = False
+        self._warned = False
         check_side_files(path)
-        with self._told():
+        with self._errors_as_sentences():
             self.connection = sqlite3.connect(path, isolation_level=None)
             # Full synchronisation is SQLite's default; it stands here because all rests on it.
             self.connection.execute("PRAGMA synchronous = FULL")
@@ -63,7 +63,7 @@ class AtlasWriter:
         self.connection.close()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _errors_as_sentences(self) -> Iterator[None]:
         """Turn the database's errors into sentences."""
         try:
             yield
@@ -71,23 +71,22 @@ class AtlasWriter:
             kind = FileBusy if getattr(error, "sqlite_errorname", "") in _BUSY else Rot180Error
             if not is_file(self.path):
                 raise Rot180Error(
-                    f"Cannot write {self.path}: it is not there any more. Something has moved or "
-                    "removed it meanwhile."
+                    f"Cannot write {self.path}: it has been moved or removed during the scan."
                 ) from error
             if not is_curable(error):
                 raise Rot180Error(
-                    f"Cannot go on with {self.path}: it is damaged ({reason_of(error)}). Use a "
-                    "copy from before, or scan again."
+                    f"Cannot continue {self.path}: it is damaged ({reason_of(error)}). Use an "
+                    "earlier copy, or scan again."
                 ) from error
             raise kind(
                 f"Cannot write {self.path}: {reason_of(error)}. What was saved before is "
-                "intact; give the same command again to go on from there."
+                "intact; give the same command again to continue from there."
             ) from error
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Change the file whole or not at all."""
-        with self._told():
+        """Run changes as one transaction: all of them are made, or none."""
+        with self._errors_as_sentences():
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self.connection
@@ -103,8 +102,8 @@ class AtlasWriter:
         """Make a change in one transaction, as soon as no other program holds the file.
 
         Args:
-            change: is called again where the file could not be written.
-            patience: seconds to wait, :data:`PATIENCE` by default.
+            change: makes the change; it is called again after the file was busy.
+            patience: maximal number of seconds to wait; :data:`PATIENCE` by default.
         """
         until = time.monotonic() + (PATIENCE if patience is None else patience)
         while True:
@@ -115,11 +114,11 @@ class AtlasWriter:
             except FileBusy:
                 if time.monotonic() >= until:
                     raise
-            if not self._said:
-                self._said = True
+            if not self._warned:
+                self._warned = True
                 warnings.warn(
-                    f"Another program holds {self.path}, as one does that reads it: waiting for "
-                    f"it, for {PATIENCE / 60:.0f} minutes at most.",
+                    f"Another program is reading {self.path} or writing to it: waiting for it, for "
+                    f"at most {PATIENCE / 60:.0f} minutes.",
                     Rot180Warning,
                     stacklevel=2,
                 )
@@ -136,30 +135,30 @@ class AtlasWriter:
         seconds: float = 0.0,
         patience: float | None = None,
     ) -> None:
-        """Write the state, all that follows from it, and how far the scan has come.
+        """Write a checkpoint: the state, the rows computed from it, and the progress of the scan.
 
         Args:
             state: the state after the images of ``progress``.
             fields: the receptive fields of each layer.
-            names: called with an image's number gives its name and class.
+            names: returns the name and the class of an image, by its number.
             progress: (first, stop, next) of each range of images.
-            before: what the progress was in the file; None: whatever it is.
+            before: progress that the file must hold; None: any.
             skipped: (image, name, reason) of images that could not be read.
-            seconds: that were spent since the last time.
-            patience: how many seconds to wait for other programs that hold the file,
+            seconds: time spent since the last checkpoint.
+            patience: maximal number of seconds to wait for other programs that hold the file;
                 :data:`PATIENCE` by default.
 
         Raises:
-            Held: another program held it for longer.
-            Rot180Error: the file cannot be written, or another process has gone on with the scan.
+            FileBusy: another program held it for longer.
+            Rot180Error: the file cannot be written, or another process continues the scan.
         """
         skipped = list(skipped)
 
         def change(file: sqlite3.Connection) -> None:
             if before is not None and self.progress() != list(before):
                 raise Rot180Error(
-                    f"{self.path} was changed by another process, which scans into it as well. "
-                    "Let that one go on."
+                    f"{self.path} was changed by another process, which is scanning into it. This "
+                    "process stops; the other continues."
                 )
             for table in _RESULTS:
                 file.execute(f"DELETE FROM {table}")
@@ -190,7 +189,7 @@ class AtlasWriter:
     def _images(
         self, file: sqlite3.Connection, names: Callable[[int], tuple[str, int | None]]
     ) -> None:
-        """Keep rows for the images that are examples, and no others."""
+        """Insert rows for images that became examples, and delete those of others."""
         file.execute("DELETE FROM image WHERE number NOT IN (SELECT image FROM example)")
         new = file.execute(
             "SELECT DISTINCT image FROM example WHERE image NOT IN (SELECT number FROM image) "
@@ -200,7 +199,7 @@ class AtlasWriter:
 
     def progress(self) -> list[tuple[int, int, int]]:
         """Return (first, stop, next) of each range of images."""
-        with self._told():
+        with self._errors_as_sentences():
             return list(self.connection.execute("SELECT * FROM progress ORDER BY first"))
 
     def missing_pictures(self) -> list[int]:
@@ -209,16 +208,16 @@ class AtlasWriter:
         return sorted(number for (number,) in found)
 
     def add_pictures(
-        self, picture_of: Callable[[Sequence[int]], Iterable[tuple[int, bytes]]]
+        self, pictures_of: Callable[[Sequence[int]], Iterable[tuple[int, bytes]]]
     ) -> None:
-        """Store the pictures that are missing, in parts, so that an interrupt loses few.
+        """Store the missing pictures in several transactions, so that an interrupt loses few.
 
         Args:
-            picture_of: called with the numbers of some images gives number and picture of each.
+            pictures_of: returns the number and the picture of each of some images.
         """
         missing = self.missing_pictures()
         for start in range(0, len(missing), _PICTURES):
-            found = picture_of(missing[start : start + _PICTURES])
+            found = pictures_of(missing[start : start + _PICTURES])
             self._put_pictures([(data, number) for number, data in found])
 
     def _put_pictures(self, some: list[tuple[bytes, int]]) -> None:
@@ -231,11 +230,11 @@ class AtlasWriter:
         self._change(lambda file: _insert(file, "effective_field", rows, "OR REPLACE "))
 
     def set_metadata(self, facts: Mapping[str, Any]) -> None:
-        """Add to what the file says about itself."""
+        """Add metadata, or replace it."""
         self._change(lambda file: _insert(file, "metadata", _as_json(facts), "OR REPLACE "))
 
     def rename(self, facts: Mapping[str, Any], classes: Sequence[str]) -> None:
-        """Call the classes otherwise, and change what the file says about itself."""
+        """Change the names of the classes, and metadata."""
 
         def change(file: sqlite3.Connection) -> None:
             _insert(file, "metadata", _as_json(facts), "OR REPLACE ")
@@ -247,7 +246,7 @@ class AtlasWriter:
         self._change(change)
 
     def finish(self, facts: Mapping[str, Any], keep_state: bool) -> None:
-        """Say that the scan is over, and give back the room that its state took."""
+        """Mark the scan as finished, and free the space that its state took."""
 
         def change(file: sqlite3.Connection) -> None:
             if not keep_state:
@@ -257,12 +256,14 @@ class AtlasWriter:
         self._change(change)
         try:
             self.connection.execute("VACUUM")
-        except sqlite3.Error:  # no room for a second copy, or read: it is complete all the same
+        except (
+            sqlite3.Error
+        ):  # no space for a second copy, or another reader: the file is complete anyway
             return
 
 
 def roll_back(path: Path) -> None:
-    """Let SQLite take back what a killed scan has left half written, if it has.
+    """Let SQLite roll back a transaction that a killed scan has left unfinished, if any.
 
     Raises:
         Rot180Error: the file cannot be written.
@@ -274,22 +275,22 @@ def roll_back(path: Path) -> None:
 
 @contextmanager
 def create_atomically(path: Path) -> Iterator[Path]:
-    """Yield a path to make an atlas at; when all went well, it appears at its own, whole.
+    """Yield a temporary path for a new atlas; when the block ends well, move the file to ``path``.
 
     Raises:
-        Rot180Error: the directory cannot be written to, or another file has appeared meanwhile.
+        Rot180Error: the directory cannot be written to, or another file appeared there meanwhile.
     """
     try:
         with private_folder(path) as directory:
             new = directory / path.name
             yield new
             try:
-                # Unlike a renaming, a link takes no other's place.
+                # A hard link, unlike a rename, never replaces an existing file.
                 os.link(new, path)
             except FileExistsError:
                 if path.stat().st_size:
                     raise Rot180Error(
-                        f"{path} was made by another process meanwhile. Let that one go on."
+                        f"{path} was made by another process meanwhile, which continues the scan."
                     ) from None
                 os.replace(new, path)
             except OSError:  # a file system without links
@@ -308,7 +309,7 @@ def create(
     index: FeatureIndex,
     progress: Sequence[tuple[int, int, int]],
 ) -> AtlasWriter:
-    """Make a new atlas without any image.
+    """Make a new atlas that holds no images yet.
 
     Raises:
         Rot180Error: the file cannot be made.
@@ -338,7 +339,7 @@ def _as_json(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _insert(
     file: sqlite3.Connection, table: str, found: Iterable[tuple[Any, ...]], how: str = ""
 ) -> None:
-    """Insert rows with a value for each column."""
+    """Insert rows, each with a value for every column."""
     width = len(file.execute(f"PRAGMA table_info({table})").fetchall())
     marks = ", ".join("?" * width)
     file.executemany(f"INSERT {how}INTO {table} VALUES ({marks})", found)
@@ -351,7 +352,7 @@ def _packed(arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str, str, str, b
 
 
 def unpack_array(name: str, kind: Any, shape: Any, numbers: Any) -> np.ndarray:
-    """Return an array of the state as it was written.
+    """Return an array of the state from its columns in the file.
 
     Raises:
         Rot180Error: these are not the bytes of such an array.
@@ -365,5 +366,5 @@ def unpack_array(name: str, kind: Any, shape: Any, numbers: Any) -> np.ndarray:
         return np.frombuffer(numbers, np.dtype(kind).newbyteorder("<")).reshape(sizes).astype(kind)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise Rot180Error(
-            f"The state of the scan is damaged: '{name}' is not as it was."
+            f"The state of the scan is damaged: '{name}' is not as it was written."
         ) from error

@@ -1,4 +1,4 @@
-"""The commands that make atlases, and add to them."""
+"""The commands that write atlases: scan, merge and fields."""
 
 import shlex
 import time
@@ -44,16 +44,18 @@ def scan(
             "Parquet files), or a Parquet file."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The atlas to write, or to go on with.")] = Path(
+    out: Annotated[Path, typer.Option(help="The atlas to write, or to resume.")] = Path(
         "scan.atlas"
     ),
     split: Annotated[str, typer.Option(help="Images to scan: train, test or all.")] = "all",
     layers: Annotated[
-        str | None, typer.Option(help="Names or patterns, as 'layer4.*,fc'; else all.")
+        str | None, typer.Option(help="Names or patterns, as 'layer4.*,fc'; by default all.")
     ] = None,
-    examples: Annotated[int, typer.Option(help="Strongest images to keep of each feature.")] = 9,
+    examples: Annotated[
+        int, typer.Option(help="Number of strongest images stored for each feature.")
+    ] = 9,
     sample: Annotated[
-        int, typer.Option(help="Images of which all peaks are kept, to compare atlases.")
+        int, typer.Option(help="Number of images whose peaks are stored, to compare atlases.")
     ] = 1000,
     images: Annotated[
         str, typer.Option(help="Pictures of the examples: lossless, compact or none.")
@@ -76,9 +78,9 @@ def scan(
         bool, typer.Option(help="Test which method's pictures are the most faithful, by layer.")
     ] = True,
 ) -> None:
-    """Pass a network over a data set once, and keep what excites each of its features.
+    """Scan a data set with a network, and store which images excite each feature.
 
-    A scan that was interrupted goes on from its last checkpoint when the same command is given
+    A scan that was interrupted continues from its last checkpoint when the same command is given
     again.
     """
     with report_errors():
@@ -103,7 +105,7 @@ def scan(
         )
         path = check_output(out)
         named = load_model_option(model, weights, size, mean, std, output_classes, device)
-        found = resolve_dataset(_opened(data, split, classes, output_classes), split)
+        found = resolve_dataset(_open_data(data, split, classes, output_classes), split)
         echo(
             f"Scanning {len(found)} images of {found.name} ({found.split}) with {model} on "
             f"{named.device}{'' if part == (1, 1) else f', part {part[0]} of {part[1]}'}."
@@ -112,15 +114,15 @@ def scan(
         last: list[ScanProgress] = []
         with ProgressBar("scanning") as bar:
 
-            def progress(going: "ScanProgress") -> None:
-                if going.doing != "scanning":
-                    bar(going.done, going.total)
-                    bar.note(f"{going.doing}: {going.done} of {going.total} layers")
+            def progress(done: "ScanProgress") -> None:
+                if done.doing != "scanning":
+                    bar(done.done, done.total)
+                    bar.note(f"{done.doing}: {done.done} of {done.total} layers")
                     return
-                last[:] = [going]
-                bar(going.done, going.total)
+                last[:] = [done]
+                bar(done.done, done.total)
                 bar.note(
-                    f"{going.images_per_second:.0f} images/s, {going.waiting:.0%} waiting for them"
+                    f"{done.images_per_second:.0f} images/s, {done.waiting:.0%} waiting for them"
                 )
 
             try:
@@ -130,16 +132,18 @@ def scan(
                     raise
                 raise Rot180Error(
                     f"Interrupted: {out} holds {last[-1].done} of {last[-1].total} images; the "
-                    "same command goes on from there."
+                    "same command continues from there."
                 ) from None
         with atlas:
-            _tell(atlas, last, time.perf_counter() - started)
+            _print_summary(atlas, last, time.perf_counter() - started)
             if atlas.complete:
                 echo(f"Next: rot180 features {shlex.quote(str(out))}, or in the browser:")
-                echo(_serving(atlas, model, weights, data, split))
+                echo(_serve_command(atlas, model, weights, data, split))
 
 
-def _opened(data: str, split: str, classes: Path | None, output_classes: Path | None) -> "Dataset":
+def _open_data(
+    data: str, split: str, classes: Path | None, output_classes: Path | None
+) -> "Dataset":
     """Open the data; a table of the model's classes names their folders where nothing else does."""
     from rot180.datasets import open_dataset
     from rot180.datasets.class_names import read_class_file
@@ -154,7 +158,7 @@ def _opened(data: str, split: str, classes: Path | None, output_classes: Path | 
     return found
 
 
-def _serving(atlas: "Atlas", model: str, weights: Path | None, data: str, split: str) -> str:
+def _serve_command(atlas: "Atlas", model: str, weights: Path | None, data: str, split: str) -> str:
     """Return the command that shows an atlas, as a shell takes it.
 
     It has the options for what the atlas does not hold: where the model's code and weights are, and
@@ -173,8 +177,8 @@ def _serving(atlas: "Atlas", model: str, weights: Path | None, data: str, split:
     return shlex.join(words)
 
 
-def _tell(atlas: "Atlas", last: "list[ScanProgress]", seconds: float) -> None:
-    """Say what a scan found."""
+def _print_summary(atlas: "Atlas", last: "list[ScanProgress]", seconds: float) -> None:
+    """Print what a scan found."""
     skipped = atlas.skipped
     if skipped:
         shown = "; ".join(f"{name}: {reason}" for _, name, reason in skipped[:5])
@@ -185,16 +189,16 @@ def _tell(atlas: "Atlas", last: "list[ScanProgress]", seconds: float) -> None:
             f"waiting for images; {seconds:.0f} s in all."
         )
     else:
-        echo("All of it had been scanned before.")
+        echo("All images had been scanned before.")
     ((dead,),) = atlas.rows("SELECT COUNT(*) FROM feature WHERE dead")
     ((pictures, size),) = atlas.rows("SELECT COUNT(picture), SUM(LENGTH(picture)) FROM image")
     echo(
         f"{atlas.index.features} features of {len(atlas)} layers, {dead} of them dead, over "
         f"{atlas.scanned} of {atlas.images} images."
     )
-    parse_int = atlas.path.stat().st_size
+    total = _format_bytes(atlas.path.stat().st_size)
     echo(
-        f"Written: {atlas.path}, {_size(parse_int)}, of which {_size(size or 0)} are {pictures} "
+        f"Written: {atlas.path}, {total}, of which {_format_bytes(size or 0)} are {pictures} "
         "pictures of examples."
     )
     if atlas.outputs:
@@ -204,7 +208,7 @@ def _tell(atlas: "Atlas", last: "list[ScanProgress]", seconds: float) -> None:
             f"{atlas.title(atlas.output_layer, 0)}."
         )
     if not atlas.complete:
-        echo("It is a part: join it with the others by 'rot180 merge'.")
+        echo("This is one part of a scan: join the parts with 'rot180 merge'.")
 
 
 def merge(
@@ -217,15 +221,15 @@ def merge(
 
         with run(parts, out) as atlas:
             echo(
-                f"Written: {out}, {_size(out.stat().st_size)}, {atlas.scanned} of {atlas.images} "
-                "images."
+                f"Written: {out}, {_format_bytes(out.stat().st_size)}, {atlas.scanned} of "
+                f"{atlas.images} images."
             )
 
 
 def fields(
     atlas: AtlasFile,
     layers: Annotated[
-        str | None, typer.Option(help="Names or patterns, as 'layer4.*,fc'; else all.")
+        str | None, typer.Option(help="Names or patterns, as 'layer4.*,fc'; by default all.")
     ] = None,
     examples: Annotated[
         int, typer.Option(min=1, help="Examples of each feature, the strongest first.")
@@ -233,9 +237,9 @@ def fields(
     data: Annotated[
         str | None, typer.Option(help="The data that was scanned, if the atlas has no pictures.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Of these data: train, test or all.")] = "all",
+    split: Annotated[str, typer.Option(help="Split of these data: train, test or all.")] = "all",
     model: Annotated[
-        str | None, typer.Option(help="The model that was scanned, if named otherwise now.")
+        str | None, typer.Option(help="The model that was scanned, if its name has changed.")
     ] = None,
     weights: Weights = None,
     size: Size = None,
@@ -246,9 +250,9 @@ def fields(
 ) -> None:
     """Measure the effective receptive field of each feature's strongest examples.
 
-    Sheets and the explorer then cut these examples to what matters to the unit, and not to what is
-    typical of the layer. The atlas can be used meanwhile, and the command can be interrupted: given
-    again, it goes on.
+    Sheets and the explorer then crop these examples to the pixels that matter to the unit, instead
+    of to the size that is typical of the layer. The atlas can be used meanwhile. A command that was
+    interrupted continues when it is given again.
     """
     with report_errors():
         from rot180.atlas.atlas import open_atlas
@@ -289,6 +293,6 @@ def _shard(words: str) -> tuple[int, int]:
     return number, parts
 
 
-def _size(count: int) -> str:
-    """Write a number of bytes."""
+def _format_bytes(count: int) -> str:
+    """Return a number of bytes as MB or GB."""
     return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.2f} GB"

@@ -47,7 +47,7 @@ def figures(
     model: TwoLayerModel = "two-layer",
     data: Data = "photos",
     out: Annotated[Path, typer.Option(help="Directory to write to.")] = Path("figures"),
-    image: Annotated[int | None, typer.Option(help="Number of the image to look at.")] = None,
+    image: Annotated[int | None, typer.Option(help="Number of the image to show.")] = None,
     image_class: ImageClass = None,
     feature1: Annotated[
         int | None, typer.Option(help="Feature of the first layer for many images.")
@@ -132,10 +132,11 @@ def sheet(
     atlas: AtlasFile,
     layer: Annotated[str, typer.Option(help="Name of the layer whose features to draw.")],
     features: Annotated[
-        str | None, typer.Option(help="Their numbers, as 3,17,40-47; else all that fire.")
+        str | None,
+        typer.Option(help="Numbers of features, as 3,17,40-47; by default all that fire."),
     ] = None,
-    sort: Annotated[str | None, typer.Option(help=f"{SORTS} Else by number.")] = None,
-    most: Annotated[int | None, typer.Option(min=1, help="Features to draw at most.")] = None,
+    sort: Annotated[str | None, typer.Option(help=f"{SORTS} By default by number.")] = None,
+    most: Annotated[int | None, typer.Option(min=1, help="Maximal number of features.")] = None,
     projections: Annotated[
         bool,
         typer.Option(
@@ -146,7 +147,7 @@ def sheet(
     method: Method = "auto",
     unpool: Unpool = "switches",
     masked: Annotated[
-        bool, typer.Option("--masked", help="Let patches fade where the projection has no energy.")
+        bool, typer.Option("--masked", help="Fade patches where the projection has no energy.")
     ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Name of the files; by default the layer's.")
@@ -158,9 +159,9 @@ def sheet(
     data: Annotated[
         str | None, typer.Option(help="The data that was scanned, if the atlas has no pictures.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Of these data: train, test or all.")] = "all",
+    split: Annotated[str, typer.Option(help="Split of these data: train, test or all.")] = "all",
     model: Annotated[
-        str | None, typer.Option(help="The model that was scanned, if named otherwise now.")
+        str | None, typer.Option(help="The model that was scanned, if its name has changed.")
     ] = None,
     weights: Weights = None,
     size: Size = None,

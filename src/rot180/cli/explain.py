@@ -1,4 +1,4 @@
-"""The commands that show the arithmetic."""
+"""The commands that show the arithmetic: explain and trace."""
 
 import re
 from pathlib import Path
@@ -36,12 +36,13 @@ _TITLE = "Back-propagation through a convolution"
 
 def explain(
     image: Annotated[
-        str | None, typer.Option(help='Its numbers, as "1 2 3; 4 5 6", or a text file of them.')
+        str | None,
+        typer.Option(help='Numbers of the image, as "1 2 3; 4 5 6", or a text file of them.'),
     ] = None,
-    kernel: Annotated[str | None, typer.Option(help="Likewise.")] = None,
-    size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of an image that is drawn.")] = "3x3",
-    kernel_size: Annotated[str, typer.Option(help="Of a kernel that is drawn.")] = "2x2",
-    stride: Annotated[int, typer.Option(help="Distance of the windows.")] = 1,
+    kernel: Annotated[str | None, typer.Option(help="Numbers of the kernel, likewise.")] = None,
+    size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of a random image.")] = "3x3",
+    kernel_size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of a random kernel.")] = "2x2",
+    stride: Annotated[int, typer.Option(help="Distance between neighbouring windows.")] = 1,
     padding: Annotated[
         str, typer.Option(help="valid, same, full, or a number of rows and columns of zeros.")
     ] = "valid",
@@ -49,12 +50,16 @@ def explain(
         str, typer.Option(help="correlation (as PyTorch's layers) or convolution.")
     ] = "correlation",
     activation: Annotated[
-        str, typer.Option(help="Of the output: none, relu, sigmoid or tanh.")
+        str, typer.Option(help="Activation function of the output: none, relu, sigmoid or tanh.")
     ] = "none",
-    seed: Annotated[int, typer.Option(help="Of what is drawn at random.")] = 0,
-    svg: Annotated[Path | None, typer.Option(help="Write it as an SVG picture, too.")] = None,
-    latex: Annotated[Path | None, typer.Option(help="Write it as a LaTeX document, too.")] = None,
-    json: Annotated[Path | None, typer.Option(help="Write it as JSON, too.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 0,
+    svg: Annotated[
+        Path | None, typer.Option(help="Also write an SVG picture to this file.")
+    ] = None,
+    latex: Annotated[
+        Path | None, typer.Option(help="Also write a LaTeX document to this file.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Also write JSON to this file.")] = None,
 ) -> None:
     """Walk through one convolution, forward and back: why the weights are rotated."""
     with report_errors():
@@ -107,9 +112,11 @@ def trace(
         ),
     ],
     feature: Annotated[
-        int | None, typer.Option(help="The feature of the layer that a projection is of.")
+        int | None, typer.Option(help="Feature that is projected; for projections only.")
     ] = None,
-    position: Annotated[str, typer.Option(help="Of the projection: map, peak, or Y,X.")] = "map",
+    position: Annotated[
+        str, typer.Option(help="Unit that is projected: map, peak, or Y,X.")
+    ] = "map",
     method: BasicMethod = "deconvnet",
     unpool: Unpool = "switches",
     picture: Annotated[
@@ -172,7 +179,7 @@ def _trace(checkpoint: "Checkpoint", images: "ArrayDataset", number: int, what: 
     if label is None or not named:
         label = int(network.scores(x).argmax())
         taken = checkpoint.classes[label]
-        echo(f"Errors as if the image were what the network takes it for: {taken}.")
+        echo(f"Errors for the predicted class: {taken}.")
     else:
         echo(f"Errors for the image's own class, {checkpoint.classes[label]}.")
     return Trace(network, x, [label])
@@ -188,7 +195,10 @@ def _print(found: "Sum", most: int) -> None:
     order = sorted(range(len(sizes)), key=lambda k: -abs(sizes[k]))
     head = Factor(found.name, found.index, 0).symbol
     if not sizes:
-        echo(f"{head} = 0: nothing above takes it. At a maximum another entry of its window won.")
+        echo(
+            f"{head} = 0: nothing above depends on it, since another entry of its pooling window "
+            "was larger."
+        )
         return
     echo(f"{head} = {found.value + 0.0:.9g}, the sum of {len(sizes)} products")
     products = found.products()

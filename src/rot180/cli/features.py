@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 def features(
     atlas: AtlasFile,
-    layer: Annotated[str | None, typer.Option(help="Of this layer only.")] = None,
+    layer: Annotated[str | None, typer.Option(help="List features of this layer only.")] = None,
     sort: Annotated[str, typer.Option(help=SORTS)] = "strongest",
     dead: Annotated[bool, typer.Option("--dead", help="Only features that never fire.")] = False,
     pairs: Annotated[
-        bool, typer.Option("--pairs", help="The most redundant pairs of features instead.")
+        bool, typer.Option("--pairs", help="List the most correlated pairs of features instead.")
     ] = False,
-    most: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 20,
+    most: Annotated[int, typer.Option(min=1, help="Maximal number of rows.")] = 20,
 ) -> None:
     """List the features of an atlas with their statistics, sorted."""
     with report_errors():
@@ -82,7 +82,7 @@ def _features(
 
 
 def _responds(explained: float | None, colours: list[float | None]) -> str:
-    """Say what colour a feature goes with, where colour explains some of it."""
+    """Return the colours that a feature responds to, where colour explains some of it."""
     from rot180.atlas.describe import describe_colour
 
     if explained is None or explained < 0.1:
@@ -117,11 +117,17 @@ def _pairs(atlas: "Atlas", names: list[str], most: int) -> Any:
 def compare(
     first: AtlasFile,
     second: Annotated[Path, typer.Argument(help="Another, over the same data.")],
-    layer: Annotated[str | None, typer.Option(help="Of the first; else all in common.")] = None,
-    other: Annotated[str | None, typer.Option(help="Of the second, if named otherwise.")] = None,
-    most: Annotated[int, typer.Option(min=0, help="Features to list of each layer.")] = 10,
+    layer: Annotated[
+        str | None, typer.Option(help="Layer of the first atlas; by default all common ones.")
+    ] = None,
+    other: Annotated[
+        str | None, typer.Option(help="Layer of the second atlas, if it has another name.")
+    ] = None,
+    most: Annotated[
+        int, typer.Option(min=0, help="Maximal number of features listed for each layer.")
+    ] = 10,
 ) -> None:
-    """Say which features of two networks, or two checkpoints, correspond."""
+    """Find which features of two networks, or of two checkpoints, correspond."""
     with report_errors():
         from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""The command that looks into a model."""
+"""The command that describes a model."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def inspect(
     std: Std = None,
     output_classes: OutputClasses = None,
     out: Annotated[
-        Path | None, typer.Option("--json", help="Write the report to this file, too.")
+        Path | None, typer.Option("--json", help="Also write the report to this file.")
     ] = None,
     faithfulness: Annotated[
         bool,
@@ -46,9 +46,9 @@ def inspect(
     ] = False,
     device: Device = "auto",
 ) -> None:
-    """Say what a model is made of, what each method does there, and whether it was captured right.
+    """Describe a model: its layers, what each method does there, and whether it was captured right.
 
-    With a table of its layers and their receptive fields.
+    The table lists the layers with their receptive fields.
     """
     from rot180.graph.report import report as make_report
 

@@ -1,4 +1,4 @@
-"""What several commands share: their options, and how words become what the library takes."""
+"""Options that several commands share, and functions that parse their values."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,13 +43,15 @@ Weights = Annotated[
 ]
 Size = Annotated[
     str | None,
-    typer.Option(help="HEIGHTxWIDTH, or a number for a square, that the model takes."),
+    typer.Option(help="Size of the model's images: HEIGHTxWIDTH, or a number for a square."),
 ]
 Mean = Annotated[
     str | None,
-    typer.Option(help="Of each channel, as 0.485,0.456,0.406, for values from 0 to 1."),
+    typer.Option(help="Mean of each channel, as 0.485,0.456,0.406, for values from 0 to 1."),
 ]
-Std = Annotated[str | None, typer.Option(help="Likewise, as 0.229,0.224,0.225.")]
+Std = Annotated[
+    str | None, typer.Option(help="Standard deviation of each channel, as 0.229,0.224,0.225.")
+]
 OutputClasses = Annotated[
     Path | None,
     typer.Option(
@@ -62,8 +64,8 @@ DataClasses = Annotated[
     Path | None,
     typer.Option(
         "--classes",
-        help="A file that says what class folders are called, as n01440764 and tench; by default "
-        "classes.txt or classes.json among them.",
+        help="A file of names for class folders, such as tench for n01440764; by default "
+        "classes.txt or classes.json in the data folder.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto: the GPU where there is one.")]
@@ -94,7 +96,7 @@ def draw(
     channels: tuple[int | None, int | None],
     formats: tuple[str, ...],
 ) -> None:
-    """Draw all figures, and say where each is."""
+    """Draw all figures, and print the path of each."""
     from rot180.figures.two_layer import draw as draw_all
 
     def told(sheet: Any, path: Path) -> None:
@@ -106,7 +108,7 @@ def draw(
 def decode_with_progress(
     data: str, split: str, size: tuple[int, int], channels: int, on_bad_image: str
 ) -> "ArrayDataset":
-    """Open a data set, decode it with a bar, and say which images were left out."""
+    """Open a data set and decode it with a progress bar; print which images were left out."""
     from rot180.datasets import decode_all, open_dataset
 
     with ProgressBar(f"reading {data}") as bar:
@@ -121,7 +123,7 @@ def decode_with_progress(
 
 
 def choose_image(images: "ArrayDataset", number: int | None, image_class: str | None) -> int:
-    """Return the number of the image to look at: if nothing is said, one with much in it."""
+    """Return the number of the image to show: by default the most colourful of the first ones."""
     from rot180.figures.context import first_of_class, most_colourful
 
     if image_class is None:
@@ -140,31 +142,31 @@ def load_model_option(
     classes: Path | None,
     device: str,
 ) -> "Model":
-    """Load the model that the options name, and say what was assumed about it."""
+    """Load the model that the options name, and print its notices."""
     from rot180.models.load import load_model
 
     found = load_model(name, weights, **model_options(size, mean, std, classes, device))
-    for remark in found.notices:
-        echo(remark)
+    for notice in found.notices:
+        echo(notice)
     return found
 
 
 def load_scanned_model_option(
     atlas: "Atlas", model: str | None, weights: Path | None, *given: Any
 ) -> "Model":
-    """Load the model that an atlas is a scan of, and say what was assumed about it."""
+    """Load the model of an atlas, and print its notices."""
     from rot180.atlas.model import load_scanned_model
 
     found = load_scanned_model(atlas, model, weights, **model_options(*given))
-    for remark in found.notices:
-        echo(remark)
+    for notice in found.notices:
+        echo(notice)
     return found
 
 
 def model_options(
     size: str | None, mean: str | None, std: str | None, classes: Path | None, device: str
 ) -> dict[str, Any]:
-    """Return what the options say of a model, by the names that the library has for it."""
+    """Return the options of a model as keyword arguments of ``load_model``."""
     return {
         "size": _side_or_size(size),
         "mean": _numbers_of(mean, "mean"),
@@ -175,7 +177,7 @@ def model_options(
 
 
 def read_image(path: Path, named: "Model") -> "ArrayDataset":
-    """Read an image file as a data set of one, at the size that the network takes."""
+    """Read an image file as a data set of one image, at the size of the model's images."""
     from rot180.datasets import ArrayDataset, decode_file
 
     if not is_file(path):
@@ -185,7 +187,7 @@ def read_image(path: Path, named: "Model") -> "ArrayDataset":
 
 
 def parse_size(words: str) -> tuple[int, int]:
-    """Return (height, width) of words like 32x32."""
+    """Return (height, width) from text like 32x32."""
     height, cross, width = words.lower().partition("x")
     sides = parse_int(height), parse_int(width)
     if cross and sides[0] and sides[1]:
@@ -194,13 +196,13 @@ def parse_size(words: str) -> tuple[int, int]:
 
 
 def parse_int(words: str) -> int | None:
-    """Return the whole number that a word is; None if it is none, or one of over 18 digits."""
+    """Return text as a whole number; None if it is none, or has more than 18 digits."""
     words = words.strip()
     return int(words) if words.isascii() and words.isdecimal() and len(words) <= 18 else None
 
 
 def _side_or_size(words: str | None) -> int | tuple[int, int] | None:
-    """Return the side of a square of words like 224, and (height, width) of words like 224x256."""
+    """Return the side of a square from text like 224, or (height, width) from 224x256."""
     if words is None:
         return None
     side = parse_int(words)
@@ -217,7 +219,7 @@ def _side_or_size(words: str | None) -> int | tuple[int, int] | None:
 
 
 def _numbers_of(words: str | None, what: str) -> tuple[float, ...] | None:
-    """Return the numbers in words like 0.485,0.456,0.406."""
+    """Return the numbers in text like 0.485,0.456,0.406."""
     if words is None:
         return None
     try:
@@ -229,7 +231,7 @@ def _numbers_of(words: str | None, what: str) -> tuple[float, ...] | None:
 
 
 def parse_position(words: str) -> Any:
-    """Return None of "map", "peak" of itself, and (y, x) of words like 3,5."""
+    """Return None for "map", "peak" for "peak", and (y, x) for text like 3,5."""
     if words in ("map", "peak"):
         return None if words == "map" else "peak"
     first, comma, second = words.partition(",")
@@ -240,7 +242,7 @@ def parse_position(words: str) -> Any:
 
 
 def parse_formats(words: str) -> tuple[str, ...]:
-    """Return the endings in words like png,pdf."""
+    """Return the formats in text like png,pdf."""
     from rot180.figures.two_layer import FORMATS
 
     chosen = tuple(one.strip() for one in words.split(","))

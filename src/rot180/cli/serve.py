@@ -45,7 +45,7 @@ AllWeights = Annotated[
 ScannedData = Annotated[
     str | None, typer.Option(help="The data that was scanned, if the atlas has no pictures.")
 ]
-DataSplit = Annotated[str, typer.Option(help="Of these data: train, test or all.")]
+DataSplit = Annotated[str, typer.Option(help="Split of these data: train, test or all.")]
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -55,23 +55,27 @@ def serve(
     ] = None,
     host: Annotated[
         str,
-        typer.Option(help="Interface to listen at. Others than this machine's need the token."),
+        typer.Option(help="Interface to listen at. Requests from other machines need the token."),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8180,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen at; 0: any free one.")
+    ] = 8180,
     token: Annotated[
         str | None,
-        typer.Option(help="That requests have to show; drawn by chance where others can ask."),
+        typer.Option(
+            help="Token that requests must carry; random by default if other machines can connect."
+        ),
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="Another name by which browsers may ask for this server."),
+        typer.Option(help="Another host name by which browsers may reach this server."),
     ] = None,
     show: Annotated[
         bool,
         typer.Option("--open/--no-open", help="Whether to open a browser, if there is a screen."),
     ] = True,
     memory: Annotated[
-        int, typer.Option(min=64, help="MB to keep pictures and forward passes in.")
+        int, typer.Option(min=64, help="Memory for pictures and forward passes, in MB.")
     ] = 1024,
     model: Models = None,
     weights: AllWeights = None,
@@ -83,7 +87,7 @@ def serve(
     split: DataSplit = "all",
     device: Device = "auto",
 ) -> None:
-    """Show atlases in the browser, live; without any, the lessons."""
+    """Show atlases in the browser; without any, the lessons."""
     with report_errors():
         from rot180.atlas.atlas import open_atlas
         from rot180.datasets import open_dataset
@@ -108,17 +112,19 @@ def serve(
         echo(f"Open {address} (Ctrl-C ends)")
         if show and _has_a_screen():
             webbrowser.open(address)
-        run(application(shelf, known, token, _tell_of_absence), listening)
+        run(application(shelf, known, token, _print_missing_model), listening)
 
 
 def export(
     atlas: AtlasFile,
-    site: Annotated[Path, typer.Argument(help="The folder to write: new, or an earlier export.")],
+    site: Annotated[
+        Path, typer.Argument(help="The folder to write: a new one, or an earlier export.")
+    ],
     layers: Annotated[
         str | None, typer.Option(help="Names or patterns, as 'layer4.*,fc'; else all.")
     ] = None,
     methods: Annotated[
-        str, typer.Option(help="Of projections: deconvnet,gradient,guided, or fewer.")
+        str, typer.Option(help="Methods of the projections: deconvnet,gradient,guided, or fewer.")
     ] = "deconvnet,gradient,guided",
     unpoolings: Annotated[str, typer.Option(help="switches,repeat, or one.")] = "switches,repeat",
     projections: Annotated[
@@ -129,7 +135,7 @@ def export(
         ),
     ] = True,
     lessons: Annotated[
-        bool, typer.Option("--lessons/--no-lessons", help="Whether to write the lessons, too.")
+        bool, typer.Option("--lessons/--no-lessons", help="Whether to write the lessons.")
     ] = True,
     model: Models = None,
     weights: AllWeights = None,
@@ -175,8 +181,8 @@ def export(
         echo(f"Written: {page}, {len(files)} files, {size_of_all / 1e6:.1f} MB")
 
 
-def _tell_of_absence(book: "Book") -> None:
-    """Say why an atlas is shown without projections, if it is."""
+def _print_missing_model(book: "Book") -> None:
+    """Print why an atlas is shown without projections, if it is."""
     if book.live.state == "absent":
         echo(f"{book.name}: there is no network to project with. {book.live.reason}")
 

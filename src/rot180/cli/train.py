@@ -1,4 +1,4 @@
-"""The commands that train."""
+"""The commands that train: train and demo."""
 
 import shlex
 import sys
@@ -47,15 +47,13 @@ def train(
     hidden: Annotated[
         int, typer.Option(help="Neurons of a hidden fully connected layer (0: none).")
     ] = 0,
-    size: Annotated[str, typer.Option(help="HEIGHTxWIDTH that images are brought to.")] = "32x32",
+    size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of the images after resizing.")] = "32x32",
     grey: Annotated[bool, typer.Option("--grey", help="Train on brightness alone.")] = False,
     engine: Annotated[
         str, typer.Option(help="pytorch, or equations: rot180's own back-propagation in NumPy.")
     ] = "pytorch",
-    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run.")
-    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")] = False,
     tensorboard: Annotated[
         Path | None, typer.Option(help="Directory for TensorBoard event files.")
     ] = None,
@@ -85,7 +83,7 @@ def demo(
     data: Data = "photos",
     out: Annotated[Path, typer.Option(help="Directory to write to.")] = Path("demo"),
     epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
-    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 0,
     device: Device = "auto",
     imagenet: Annotated[
         bool, typer.Option(help="Then scan EfficientNet-Lite0, if its packages are installed.")

@@ -1,4 +1,4 @@
-"""What the figures are drawn from: a network, a data set, and one image of it."""
+"""The inputs of the figures: a network, a data set, and one of its images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,21 +22,21 @@ from rot180.projection.rules import Rules
 
 @dataclass
 class FigureContext:
-    """A network and the images that it is shown.
+    """A network, and the images that the figures show.
 
     Attributes:
-        named: the network and its preprocessing.
+        model: the network and its preprocessing.
         data: images of the size that the network takes.
-        image: number of the image that most figures look at.
-        many: how many images "many images" are.
-        batch: how many images "a large batch" is, at most.
+        image: number of the image that most figures show.
+        many: number of images on the sheets of many images.
+        batch: maximal number of images in the large batch.
         method, unpool: see :func:`rot180.project`.
 
     Raises:
         Rot180Error: the image, the method or the unpooling does not exist.
     """
 
-    named: Model
+    model: Model
     data: ArrayDataset
     image: int = 0
     many: int = 24
@@ -45,7 +45,7 @@ class FigureContext:
     unpool: str = "switches"
 
     def __post_init__(self) -> None:
-        Rules(self.method, self.unpool)  # says now, not after the first figure, what is wrong
+        Rules(self.method, self.unpool)  # so that errors come before the first figure
         if not 0 <= self.image < len(self.data):
             raise Rot180Error(
                 f"There is no image {self.image}: the data set has {len(self.data)} images, 0 to "
@@ -55,7 +55,7 @@ class FigureContext:
     @property
     def network(self) -> Network:
         """The captured network."""
-        return self.named.network()
+        return self.model.network()
 
     def layer(self, number: int) -> Layer:
         """Return the first (0) or second (1) convolution."""
@@ -67,11 +67,11 @@ class FigureContext:
         return list(range(min(self.batch, len(self.data))))
 
     def inputs(self, images: Sequence[int]) -> Float[Tensor, "n c h w"]:
-        """Return images as the network takes them."""
-        return self.named.prepare(self.data.images[list(images)])
+        """Return images as input of the network."""
+        return self.model.prepare(self.data.images[list(images)])
 
     def maps(self, layer: Layer, images: Sequence[int]) -> Float[np.ndarray, "n c h w"]:
-        """Return the feature maps of a layer for images, in parts that fit into memory."""
+        """Return the feature maps of a layer for images; they are computed in batches."""
         parts = [
             feature_maps(self.network, self.inputs(images[first : first + 250]), layer.name).cpu()
             for first in range(0, len(images), 250)
@@ -113,7 +113,7 @@ class FigureContext:
     @property
     def source_caption(self) -> str:
         """The network and the images in words, for captions."""
-        return f"{self.named.caption}; images of {self.data.name}"
+        return f"{self.model.caption}; images of {self.data.name}"
 
 
 def describe_method(method: str, unpool: str) -> str:
@@ -124,7 +124,7 @@ def describe_method(method: str, unpool: str) -> str:
 def most_colourful(data: ArrayDataset, among: int = 50) -> int:
     """Return the number of the image, of the first ones, that has the most different colours.
 
-    It is a good image to look at: one of few colours excites few features.
+    An image with few colours excites few features.
     """
     return int(np.argmax([colour_entropy(image) for image in data.images[:among]]))
 

@@ -20,7 +20,7 @@ def the_image(subject: FigureContext) -> Sheet:
     """Draw the chosen image, as it is and as the network sees it, and the network's answer."""
     x = subject.inputs([subject.image])
     with torch.no_grad():
-        chances = torch.softmax(subject.named.model(x)[0].float(), 0).cpu().numpy()
+        chances = torch.softmax(subject.model.model(x)[0].float(), 0).cpu().numpy()
     signal = x[0].cpu().numpy()
     sheet = Sheet("1-image", "One image, as the network sees it", 856, 226)
     factor = 192 / max(signal.shape[1:])
@@ -31,7 +31,7 @@ def the_image(subject: FigureContext) -> Sheet:
     sheet.text(MARGIN + 208, 204, "less the mean, over the deviation", 11)
     best = chances.argsort()[::-1][:5]
     axes = sheet.axes(560, 4, 256, 168)
-    names = [subject.named.classes[one] for one in best]
+    names = [subject.model.classes[one] for one in best]
     axes.barh(range(len(best)), chances[best], color=INK, height=0.6)
     axes.set_yticks(range(len(best)), names)
     axes.invert_yaxis()
@@ -44,7 +44,7 @@ def the_image(subject: FigureContext) -> Sheet:
     sheet.numbers = {
         "image": subject.image,
         "class": subject.label(subject.image),
-        "probabilities": dict(zip(subject.named.classes, chances.tolist(), strict=True)),
+        "probabilities": dict(zip(subject.model.classes, chances.tolist(), strict=True)),
     }
     return sheet
 
@@ -116,7 +116,7 @@ def _coefficients(sheet: Sheet, x: float, y: float, response: ColourResponse) ->
 def kernels_and_correlation(subject: FigureContext) -> Sheet:
     """Draw the kernels of the first layer, and how alike the features of each layer are."""
     first, second = subject.layer(0), subject.layer(1)
-    weights = subject.named.model.get_parameter(f"{first.name}.weight")
+    weights = subject.model.model.get_parameter(f"{first.name}.weight")
     kernels = weights.detach().cpu().numpy()
     correlations = [
         correlation(subject.maps(layer, subject.large_batch[:250])) for layer in (first, second)

@@ -1,8 +1,8 @@
-"""Plates of a layer's features: the patches that excite each most, and what of them does.
+"""Plates of a layer's features: the patches that excite each most, beside their projections.
 
 After figure 2 of Zeiler & Fergus, Visualizing and understanding convolutional networks, ECCV 2014:
-for each feature the parts of images that its strongest units see, and beside them these units
-projected back to the pixels.
+for each feature, the patches of images that its strongest units see, and beside them the
+projections of these units to pixels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from rot180.projection.pictures import scale_of
 from rot180.projection.rules import rules as named_rules
 
 MOST = 9
-"""So many examples of a feature are shown at most."""
+"""Maximal number of examples shown for each feature."""
 _GAP, _FINE = 4, 2
 """Between tiles and around them, in pixels of a picture, of which so many make one of the sheet."""
 _BETWEEN, _APART, _WORDS = 6, 28, 52
@@ -93,15 +93,15 @@ def patches(
     which = f"{len(alive)} features" if len(alive) <= limit else f"{limit} of {len(alive)} features"
     which += "" if sort is None else f", sorted as {sort},"
     source, rules = AtlasImages(atlas, data), named_rules(method, unpool)
-    carrying = (
+    projector = (
         None
         if model is None
         else LayerProjector(ScannedModel.for_atlas(atlas, model), part.name, rules)
     )
     shown, silent = tuple(alive[:limit]), len(chosen) - len(alive)
-    if masked and carrying is None:
+    if masked and projector is None:
         raise Rot180Error("Masked patches are made by projections, for which the model is needed.")
-    plates = _Plates(atlas, part, source, carrying, shown, silent, which, bool(masked))
+    plates = _Plates(atlas, part, source, projector, shown, silent, which, bool(masked))
     return plates.sheets(str(name))
 
 
@@ -217,7 +217,7 @@ class _Plates:
     Attributes:
         atlas, layer: whose features these are.
         source: of the images.
-        carrying: None for patches alone.
+        projector: None for patches alone.
         features: those to show, with their examples.
         silent: how many of those that were asked for never fire.
         which: features these are, in words.
@@ -226,7 +226,7 @@ class _Plates:
     atlas: Atlas
     layer: AtlasLayer
     source: AtlasImages
-    carrying: LayerProjector | None
+    projector: LayerProjector | None
     features: tuple[Feature, ...]
     silent: int
     which: str
@@ -235,7 +235,7 @@ class _Plates:
     def sheets(self, name: str) -> Iterator[Sheet]:
         """Draw page after page."""
         most = max(len(one.firing[:MOST]) for one in self.features)
-        pairs = self.carrying is not None
+        pairs = self.projector is not None
         lines = (1 if pairs else 2) + any(
             describe_feature(self.atlas, one) for one in self.features
         )
@@ -264,7 +264,7 @@ class _Plates:
         units = [(one.channel, example) for one in features for example in one.firing[:MOST]]
         images = sorted({one.image for _, one in units})
         pixels = {image: self.source.pixels(image) for image in images}
-        back = None if self.carrying is None else self.carrying.project(units, pixels)
+        back = None if self.projector is None else self.projector.project(units, pixels)
         found = []
         for place, feature in enumerate(features):
             (x, y), shown = block.corner(place), feature.firing[:MOST]
@@ -319,15 +319,15 @@ class _Plates:
         border = "" if inside else " (less at the image's border)"
         seen = f"what the units that fire strongest see, best first{border}."
         below = "Below: the feature's number, where it fires, its largest activation."
-        if self.carrying is None:
+        if self.projector is None:
             return [f"Of each feature {seen}", below]
         left = (
             f"Left: {seen} Right: these units projected back to pixels; zero is grey, own scales."
         )
-        if not self.carrying.depends_on_image(self.carrying.rules.method):
-            below += " Nothing on this way back depends on the image, only on the feature."
+        if not self.projector.depends_on_image(self.projector.rules.method):
+            below += " These projections do not depend on the image, only on the feature."
         elif any(unit["scale"] == 0 for one in sheet.numbers["features"] for unit in one["units"]):
-            below += " All grey: nothing comes back."
+            below += " All grey: the projection is zero."
         return [left, below]
 
     def _caption(self, block: _Block) -> str:
@@ -358,37 +358,39 @@ class _Plates:
             found += " That is all of the image."
         elif block.tiles.effective is None:
             found += " A tile is empty where that reaches over the border of the image."
-        carrying = self.carrying
-        if carrying is not None:
-            method, unpooling = carrying.rules.method, carrying.rules.unpooling
+        projector = self.projector
+        if projector is not None:
+            method, unpooling = projector.rules.method, projector.rules.unpooling
             found += (
                 f" On the right these units projected back to pixels (method {method}, unpooling "
                 f"by {unpooling}); zero is mid-grey, each on its own scale, the 99.5th percentile "
                 "of its absolute values."
             )
-            if not carrying.depends_on_image(method):
+            if not projector.depends_on_image(method):
                 found += (
-                    " Nothing on this way back depends on the image, so the projections of a "
-                    "feature differ in strength alone, and at the border"
+                    " These projections do not depend on the image: those of a feature differ "
+                    "only in strength, and at the border"
                 )
-                other = method != "guided" and carrying.depends_on_image("guided")
+                other = method != "guided" and projector.depends_on_image("guided")
                 found += "; the method guided shows what made each fire." if other else "."
-            if not carrying.scanned.same_preprocessing:
-                found += " The images are normalised otherwise than they were in the scan."
+            if not projector.scanned.same_preprocessing:
+                found += " The images are normalised differently than in the scan."
         if self.source.compressed:
-            found += " The pictures in the atlas are compressed, and so not quite those scanned."
+            found += (
+                " The pictures in the atlas are compressed, and differ slightly from those scanned."
+            )
         return drawable(found)
 
     def _about(self) -> dict[str, Any]:
-        carrying = self.carrying
+        projector = self.projector
         return {
             "layer": self.layer.name,
             "model": self.atlas.model,
             "data": self.atlas.data,
             "images": self.atlas.scanned,
             "receptive_field": self.layer.receptive_field,
-            "method": None if carrying is None else carrying.rules.method,
-            "unpooling": None if carrying is None else carrying.rules.unpooling,
+            "method": None if projector is None else projector.rules.method,
+            "unpooling": None if projector is None else projector.rules.unpooling,
             "silent": self.silent,
         }
 

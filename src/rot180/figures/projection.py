@@ -37,7 +37,7 @@ def projection_sheet(subject: FigureContext, layer: str, channel: int, position:
     factor = max(1, 320 // longer) if longer <= _LARGEST else _LARGEST / longer
     wide, high = round(factor * width), round(factor * height)
     right = MARGIN + wide + 8
-    title = feature_title(layer, channel, subject.named.output_name(layer, channel))
+    title = feature_title(layer, channel, subject.model.output_name(layer, channel))
     sheet = Sheet("projection", title, max(2 * wide + 8, 480) + 2 * MARGIN, high + 62)
     sheet.picture(MARGIN, 0, subject.picture(subject.image), factor)
     sheet.picture(right, 0, signed_picture(found.full().cpu().numpy()), factor)
@@ -56,9 +56,9 @@ def projection_sheet(subject: FigureContext, layer: str, channel: int, position:
         f"({subject.label(subject.image)}): {unit}, activation {found.activation:.4g}, projected "
         f"back to pixels ({way}). Zero is mid-grey. {subject.source_caption}."
     )
-    answer = subject.named.top_class(image)
+    answer = subject.model.top_class(image)
     if answer is not None:
-        sheet.caption += f" The network takes the image for '{answer[0]}' ({answer[1]:.1%})."
+        sheet.caption += f" Prediction: {answer[0]} ({answer[1]:.1%})."
     sheet.numbers = {
         "layer": layer,
         "channel": channel,

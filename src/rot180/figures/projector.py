@@ -13,7 +13,7 @@ from rot180.projection.units import project_units
 
 
 class LayerProjector:
-    """How units of a layer are carried back: by the network of the atlas, and by rules."""
+    """Projects units of one layer, by the network of an atlas and by rules."""
 
     def __init__(self, scanned: ScannedModel, layer: str, rules: Rules) -> None:
         self.scanned, self.network, self.rules = scanned, scanned.network, rules
@@ -21,7 +21,7 @@ class LayerProjector:
         self.rules = rules_at(self.network, self.layer, rules.method, rules.unpooling)
 
     def depends_on_image(self, method: str) -> bool:
-        """Whether the way back depends on the image, and not on the activation alone."""
+        """Return whether the projection depends on the image, and not on the activation alone."""
         steps, linear = self.network.steps, self.layer.linear
         below = [steps[one].operator for one in self.network.needed(linear) if one != linear]
         backward = Rules(method).backward
@@ -33,11 +33,11 @@ class LayerProjector:
     def project(
         self, examples: Sequence[tuple[int, Example]], pixels: dict[int, Pixels]
     ) -> Iterator[Projection]:
-        """Project units of features; the images are given by their numbers."""
+        """Project the units of examples, each given with its channel; pixels are by image."""
         units = [(one.image, self.layer.name, channel, one.position) for channel, one in examples]
         return project_units(
             self.network,
-            PreparedImages(self.scanned.named, pixels.__getitem__),
+            PreparedImages(self.scanned.model, pixels.__getitem__),
             units,
             self.rules.method,
             self.rules.unpooling,

@@ -139,7 +139,7 @@ class Live:
         found = self._opened.get(whole)
         if found is None:
             shown = pixels()
-            prepared = self.scanned.named.prepare(shown)
+            prepared = self.scanned.model.prepare(shown)
             found = Opened(shown, open_image(network, prepared))
         return self._opened.put(whole, found)
 
@@ -189,7 +189,7 @@ class Live:
         """Return the classes that the network names for an open image, with probabilities."""
         with torch.no_grad():
             scores = opened.passed.value(self.network.outputs[0])
-        return self.scanned.named.top_classes(scores, most)
+        return self.scanned.model.top_classes(scores, most)
 
 
 def bytes_of(opened: Opened) -> int:
