@@ -34,13 +34,13 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import rot180
-from rot180.atlas.crew import in_order
-from rot180.atlas.layout import Layout, Part
-from rot180.atlas.observed import Observed
-from rot180.atlas.rows import Fields
-from rot180.atlas.state import State
-from rot180.atlas.summary import Summary
-from rot180.atlas.watching import Watching
+from rot180.atlas.accumulator import ScanState
+from rot180.atlas.feature_index import FeatureIndex, LayerSlice
+from rot180.atlas.map_summary import MapSummary
+from rot180.atlas.observation import BatchObservation
+from rot180.atlas.parallel import ordered_map
+from rot180.atlas.recorder import ActivationRecorder
+from rot180.atlas.tables import ReceptiveFields
 from rot180.datasets import ArrayDataset, decode_all, open_dataset
 from rot180.graph.receptive_field import receptive_fields
 from rot180.models.model import normalise
@@ -64,7 +64,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-class Scanned:
+class ScannedNetwork:
     """A scan's loop over pictures, without files."""
 
     def __init__(self, model: nn.Module, pictures: np.ndarray) -> None:
@@ -72,26 +72,26 @@ class Scanned:
         first = self.inputs(0)
         network = rot180.capture(model, first[:1])
         layers = [one for one in network.layers.values() if "convolution" in one.kind]
-        fields = {k: Fields(*v) for k, v in receptive_fields(network, layers).items()}
-        self.watching = Watching(network, layers, fields, BATCH)
-        self.state = State(Layout(self.watching.scaled(first), classes=10))
+        fields = {k: ReceptiveFields(*v) for k, v in receptive_fields(network, layers).items()}
+        self.recorder = ActivationRecorder(network, layers, fields, BATCH)
+        self.state = ScanState(FeatureIndex(self.recorder.measure_scales(first), classes=10))
 
     def inputs(self, at: int) -> Tensor:
         """Prepare a batch, as a scan does."""
         values = torch.from_numpy(self.pictures[at : at + BATCH])
         return normalise(values, *classifiers.IMAGENET).permute(0, 3, 1, 2)
 
-    def _observed(self, number: int) -> Observed:
+    def _observe(self, number: int) -> BatchObservation:
         numbers, at = np.arange(number, number + BATCH), number % len(self.pictures)
         pictures = self.pictures[at : at + BATCH]
-        return self.watching.observed(numbers, numbers % 10, pictures, self.inputs(at))
+        return self.recorder.observe(numbers, numbers % 10, pictures, self.inputs(at))
 
     def batches(self, count: int) -> None:
         """Scan the next batches of the pictures, which come round and round."""
         first = self.number
         self.number += count * BATCH
         numbers = range(first, self.number, BATCH)
-        for _, observed in in_order(self._observed, numbers, torch.device("cpu")):
+        for _, observed in ordered_map(self._observe, numbers, torch.device("cpu")):
             self.state.update(observed)
 
 
@@ -110,7 +110,7 @@ def networks(chosen: Sequence[str], batches: int) -> None:
     for name in chosen:
         eager = NETWORKS[name]().eval()
         bare = NETWORKS[name]().eval().to(memory_format=torch.channels_last)
-        scanned = Scanned(NETWORKS[name]().eval(), pictures)
+        scanned = ScannedNetwork(NETWORKS[name]().eval(), pictures)
         last = [scanned.inputs(at) for at in range(0, len(pictures), BATCH)]
         plain = [one.contiguous() for one in last]
         times: dict[str, list[float]] = {"bare": [], "eager": [], "scan": []}
@@ -202,7 +202,7 @@ def zennit(images_in_all: int) -> None:
         with quiet[0], quiet[1]:
             composite = EpsilonPlusFlat([VGGCanonizer()])
             _, theirs = timed(lambda: visualization.run(composite, 0, len(images), BATCH, 100))
-    scanned = Scanned(classifiers.vgg16(), pictures_of(len(images)))
+    scanned = ScannedNetwork(classifiers.vgg16(), pictures_of(len(images)))
     scanned.batches(2)
     _, mine = timed(lambda: scanned.batches(len(images) // BATCH))
     with torch.no_grad():
@@ -226,18 +226,20 @@ def state() -> None:
     """Time batches of made-up summaries of 960 features in four layers."""
     rng = np.random.default_rng(0)
     channels = [64, 128, 256, 512]
-    layout = Layout(tuple(Part(f"{n}", c, 14, 14, 4.0) for n, c in enumerate(channels)), 1000)
-    features, batches = layout.features, 16
+    index = FeatureIndex(
+        tuple(LayerSlice(f"{n}", c, 14, 14, 4.0) for n, c in enumerate(channels)), 1000
+    )
+    features, batches = index.features, 16
 
-    def observed(numbers: np.ndarray, made: Sequence[Any]) -> Observed:
+    def observed(numbers: np.ndarray, made: Sequence[Any]) -> BatchObservation:
         peak, samples, colours = made[int(numbers[0]) // BATCH % batches]
         fired = np.full(peak.shape, 9, np.int32)
-        summary = Summary(peak, fired, peak * 0.25, fired, peak)
-        return Observed(numbers, numbers % 1000, summary, samples, colours)
+        summary = MapSummary(peak, fired, peak * 0.25, fired, peak)
+        return BatchObservation(numbers, numbers % 1000, summary, samples, colours)
 
     made = []
     for _ in range(batches):
-        grids = [one.grid[0] * one.grid[1] for one in layout.parts]
+        grids = [one.sample_grid[0] * one.sample_grid[1] for one in index.layers]
         made.append(
             (
                 rng.exponential(size=(BATCH, features)).astype(np.float32),
@@ -250,7 +252,7 @@ def state() -> None:
         )
     print("The state of 960 features and 1,000 classes, without a network")
     print("images     update, us an image   merge of two, ms   memory of the process, MB")
-    whole = State(layout)
+    whole = ScanState(index)
     whole.update(observed(np.arange(BATCH), made))  # loads what was compiled
     done = whole.images
     for count in (1_000, 10_000, 100_000, 1_000_000):
@@ -263,7 +265,7 @@ def state() -> None:
                 done += BATCH
 
         seconds = timed(go)[1]
-        other = State(layout)
+        other = ScanState(index)
         other.update(observed(np.arange(done, done + BATCH), made))
         merging = min(timed(lambda other=other: whole.merge(other))[1] for _ in range(3))
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

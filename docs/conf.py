@@ -25,6 +25,7 @@ extensions = [
     "reference",
     "commands",
     "operators",
+    "atlas_page",
 ]
 exclude_patterns = ["_build", "_ext", "_static", "pictures/README.md"]
 nitpicky = True

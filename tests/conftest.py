@@ -31,14 +31,14 @@ def imagenet_sample() -> Path:
 def methods_untested() -> Iterator[None]:
     """Let scans test no methods, which takes longer than the scans, unless a test asks for it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rot180.atlas.choosing.LAYERS", 0)
+        patch.setattr("rot180.atlas.methods.LAYERS", 0)
         yield
 
 
 @pytest.fixture
 def methods_tested(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let scans test the methods, as they do by default."""
-    monkeypatch.setattr("rot180.atlas.choosing.LAYERS", 12)
+    monkeypatch.setattr("rot180.atlas.methods.LAYERS", 12)
 
 
 _CHECKED: set[str] = set()

@@ -16,8 +16,8 @@ from skimage import data
 from typer.testing import CliRunner
 
 import rot180
-from rot180.atlas.scanned import model_of
-from rot180.cli import app, training
+from rot180.atlas.model import load_scanned_model
+from rot180.cli import app, train
 from rot180.models import published
 from tests import zoo
 from tests.models.test_published import NAME as EFFICIENTNET
@@ -143,7 +143,7 @@ def test_the_demo(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with rot180.open(second) as atlas:
         assert atlas.complete
         assert atlas.images > 100
-        assert model_of(atlas).name == EFFICIENTNET
+        assert load_scanned_model(atlas).name == EFFICIENTNET
     assert len(list((tmp_path / "demo").glob("[1-8]-*.png"))) == 8
     assert list((tmp_path / "demo").glob("9-patches-*.png"))
     with rot180.open(tmp_path / "demo" / "two-layer.atlas") as atlas:
@@ -155,9 +155,9 @@ def test_the_demo(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_demo_ends_after_the_first_network_where(
     told: bool, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "_train", lambda *given: rot180.load("two-layer"))
-    monkeypatch.setattr(training, "draw", lambda *given: None)
-    monkeypatch.setattr(training, "_atlas", lambda *given: tmp_path / "two-layer.atlas")
+    monkeypatch.setattr(train, "_train", lambda *given: rot180.load("two-layer"))
+    monkeypatch.setattr(train, "draw", lambda *given: None)
+    monkeypatch.setattr(train, "_atlas", lambda *given: tmp_path / "two-layer.atlas")
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     words = ("demo", "--data", folder, "--out", tmp_path)
     status, printed = run(*words, *(("--no-imagenet",) if told else ()))
@@ -442,7 +442,7 @@ def test_trace_of_errors_and_projections() -> None:
     for what, layer, index in (("delta", "pool1", "3,5,5"), ("weight", "conv1", "3,1,2,2")):
         status, printed = run("trace", what, layer, index)
         assert status == 0, printed
-        assert "what the network takes it for" in printed
+        assert "Errors for the predicted class" in printed
     assert run("trace", "bias", "head", "3")[0] == 0
 
 

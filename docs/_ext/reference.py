@@ -37,11 +37,11 @@ _NAMES = {
     "Dataset": "rot180.datasets.Dataset",
     "ForwardPass": "rot180.graph.forward_pass.ForwardPass",
     "Model": "rot180.models.model.Model",
-    "Picture": "rot180.atlas.reading.Picture",
-    "Going": "rot180.atlas.scan.Going",
+    "Picture": "rot180.atlas.atlas.Picture",
     "PadWidth": "rot180.equations.padding.PadWidth",
     "Progress": "rot180.atlas.scan.Progress",
     "Report": "rot180.graph.report.Report",
+    "ScanProgress": "rot180.atlas.scan.ScanProgress",
     "Rules": "rot180.projection.rules.Rules",
     **{name: f"rot180.{name}" for name in rot180.__all__},
 }

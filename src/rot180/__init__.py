@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from rot180.errors import Rot180Error
 
 if TYPE_CHECKING:
+    from rot180.atlas.atlas import Atlas
+    from rot180.atlas.atlas import open_atlas as open
     from rot180.atlas.compare import compare
     from rot180.atlas.effective_fields import measure_effective_fields
     from rot180.atlas.merge import merge
-    from rot180.atlas.reading import Atlas
-    from rot180.atlas.reading import open_atlas as open
     from rot180.atlas.scan import scan
     from rot180.datasets import open_dataset
     from rot180.graph.capture import capture
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "Atlas": "rot180.atlas.reading",
+    "Atlas": "rot180.atlas.atlas",
     "capture": "rot180.graph.capture",
     "compare": "rot180.atlas.compare",
     "feature_maps": "rot180.graph.forward_pass",
@@ -77,7 +77,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "open":
-        return import_module("rot180.atlas.reading").open_atlas
+        return import_module("rot180.atlas.atlas").open_atlas
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'rot180' has no attribute '{name}'")

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 import rot180
-from rot180.atlas import scan as scanning
-from rot180.atlas import writing
+from rot180.atlas import scan as scan_module
+from rot180.atlas import writer
 from rot180.cli import app
 from rot180.errors import Rot180Error
 from tests.atlas.scans import Odd, normalisation, small_data, small_network
@@ -36,7 +36,7 @@ def arguments(seconds: float) -> dict[str, Any]:
         "batch": BATCH,
         "examples": 9,
         "sample": 60,
-        "every": 0,
+        "checkpoint_seconds": 0,
         "methods": False,
         **normalisation(),
     }
@@ -44,8 +44,8 @@ def arguments(seconds: float) -> dict[str, Any]:
 
 def prepare(order: dict[str, Any]) -> None:
     """Change what the order says should be otherwise in this process."""
-    scanning._SHARE = order.get("share", 0)
-    writing._PICTURES = 16
+    scan_module._SHARE = order.get("share", 0)
+    writer._PICTURES = 16
     if "file_size" in order:
         limit = order["file_size"]
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))

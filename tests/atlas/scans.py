@@ -95,7 +95,7 @@ def rows_of(path: Path) -> dict[str, list[Any]]:
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as file:
         found = file.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
         rows = {name: file.execute(f"SELECT * FROM {name}").fetchall() for (name,) in found}
-    rows["about"] = [row for row in rows["about"] if row[0] not in TIMES]
+    rows["metadata"] = [row for row in rows["metadata"] if row[0] not in TIMES]
     return rows
 
 
@@ -123,7 +123,7 @@ def read_everything(path: Path) -> None:
             atlas.sample(layer.name)
             for feature in layer:
                 repr((feature, feature.statistics, feature.histogram))
-                repr((feature.responses, feature.partners))
+                repr((feature.class_responses, feature.correlated_features))
                 for example in feature.examples:
                     atlas.picture(example.image)
         for name in TABLES:
@@ -138,9 +138,9 @@ TABLES = (
     "layer",
     "feature",
     "example",
-    "peak",
-    "response",
-    "partner",
+    "histogram",
+    "class_response",
+    "correlation",
     "class",
     "skipped",
     "image",

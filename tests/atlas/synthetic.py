@@ -9,15 +9,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rot180.atlas.layout import Layout, Part
-from rot180.atlas.observed import Observed
-from rot180.atlas.rows import Fields
-from rot180.atlas.summary import Summary
+from rot180.atlas.feature_index import FeatureIndex, LayerSlice
+from rot180.atlas.map_summary import MapSummary
+from rot180.atlas.observation import BatchObservation
+from rot180.atlas.tables import ReceptiveFields
 
-SMALL = (Part("a", 3, 7, 6, 4.0), Part("b", 1, 1, 1, 0.5), Part("c", 2, 3, 2, 1.0))
+SMALL = (
+    LayerSlice("a", 3, 7, 6, 4.0),
+    LayerSlice("b", 1, 1, 1, 0.5),
+    LayerSlice("c", 2, 3, 2, 1.0),
+)
 """Few features, a map of a single position, and maps smaller than the grid of samples."""
 
-WIDE = (*SMALL, Part("d", 257, 9, 5, 2.0), Part("e", 513, 5, 4, 1.0))
+WIDE = (*SMALL, LayerSlice("d", 257, 9, 5, 2.0), LayerSlice("e", 513, 5, 4, 1.0))
 """And layers of so many features that fewer positions of them are sampled."""
 
 CLASSES = 4
@@ -30,18 +34,18 @@ class Images:
     """A data set, as a network sees it.
 
     Attributes:
-        layout: of the scan.
+        index: features of the scan.
         labels: -1 to CLASSES - 1.
         pictures: (n, SIDE, SIDE, colours), bytes.
         maps: for each layer (n, c, h, w), float32.
         fields: the receptive fields of each layer.
     """
 
-    layout: Layout
+    index: FeatureIndex
     labels: np.ndarray
     pictures: np.ndarray
     maps: tuple[np.ndarray, ...]
-    fields: dict[str, Fields]
+    fields: dict[str, ReceptiveFields]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -51,22 +55,24 @@ class Images:
         """The largest activation of each feature on each image (n, features)."""
         return np.concatenate([one.max((2, 3)) for one in self.maps], axis=1)
 
-    def observed(self) -> Observed:
+    def observed(self) -> BatchObservation:
         """What all images show."""
         numbers = np.arange(len(self))
         samples, colours = [], []
-        for part, maps in zip(self.layout.parts, self.maps, strict=True):
-            positions = part.sampled(numbers)
+        for part, maps in zip(self.index.layers, self.maps, strict=True):
+            positions = part.sample_positions(numbers)
             y, x = np.divmod(positions, part.width)
             samples.append(maps[numbers[:, None], :, y, x])
             colours.append(local_means(self.pictures, positions, self.fields[part.name]))
-        return Observed(numbers, self.labels, summary_of(self.maps), tuple(samples), tuple(colours))
+        return BatchObservation(
+            numbers, self.labels, summary_of(self.maps), tuple(samples), tuple(colours)
+        )
 
 
-def summary_of(maps: Sequence[np.ndarray]) -> Summary:
+def summary_of(maps: Sequence[np.ndarray]) -> MapSummary:
     """The summary of the maps of all layers."""
     flat = [one.reshape(*one.shape[:2], -1) for one in maps]
-    return Summary(
+    return MapSummary(
         np.concatenate([one.max(2) for one in flat], axis=1).astype(np.float32),
         np.concatenate([one.argmax(2) for one in flat], axis=1),
         np.concatenate([one.astype(np.float64).mean(2) for one in flat], axis=1),
@@ -75,7 +81,7 @@ def summary_of(maps: Sequence[np.ndarray]) -> Summary:
     )
 
 
-def local_means(pictures: np.ndarray, positions: np.ndarray, fields: Fields) -> np.ndarray:
+def local_means(pictures: np.ndarray, positions: np.ndarray, fields: ReceptiveFields) -> np.ndarray:
     """The mean colour, from 0 to 1, that each of some positions (n, s) sees."""
     found = np.empty((*positions.shape, pictures.shape[3]))
     for i, j in np.ndindex(positions.shape):
@@ -92,14 +98,14 @@ def spans(places: int) -> np.ndarray:
     return np.stack([np.maximum(start - 1, 0), np.minimum(stop + 1, SIDE)], axis=1)
 
 
-def fields_of(parts: Sequence[Part]) -> dict[str, Fields]:
-    return {one.name: Fields(spans(one.height), spans(one.width)) for one in parts}
+def fields_of(parts: Sequence[LayerSlice]) -> dict[str, ReceptiveFields]:
+    return {one.name: ReceptiveFields(spans(one.height), spans(one.width)) for one in parts}
 
 
 def drawn(
     images: int,
     seed: int = 0,
-    parts: Sequence[Part] = SMALL,
+    parts: Sequence[LayerSlice] = SMALL,
     *,
     ties: bool = False,
     colours: int = 3,
@@ -117,7 +123,7 @@ def drawn(
         values = rng.integers(-2, 3, shape) / 4 if ties else rng.normal(0.0, 0.3, shape)
         maps.append((values * part.scale).astype(np.float32))
     return Images(
-        Layout(tuple(parts), CLASSES, colours, examples, sample),
+        FeatureIndex(tuple(parts), CLASSES, colours, examples, sample),
         rng.integers(-1, CLASSES, images),
         rng.integers(0, 256, (images, SIDE, SIDE, colours), dtype=np.uint8),
         tuple(maps),
@@ -141,27 +147,27 @@ def planted(
     Maps as large as the pictures see a pixel at each position.
     """
     n, channels, height, width = maps.shape
-    part = Part("planted", channels, height, width, scale)
+    part = LayerSlice("planted", channels, height, width, scale)
     whole = (height, width) == (SIDE, SIDE)
     pictures = pixels(n) if pictures is None else pictures
     own = np.stack([np.arange(SIDE), np.arange(SIDE) + 1], axis=1)
     return Images(
-        Layout((part,), CLASSES, pictures.shape[3]),
+        FeatureIndex((part,), CLASSES, pictures.shape[3]),
         np.full(n, -1) if labels is None else labels,
         pictures,
         (maps.astype(np.float32),),
-        {"planted": Fields(own, own)} if whole else fields_of([part]),
+        {"planted": ReceptiveFields(own, own)} if whole else fields_of([part]),
     )
 
 
-def take(observed: Observed, which: Sequence[int]) -> Observed:
+def take(observed: BatchObservation, which: Sequence[int]) -> BatchObservation:
     """Some of the images, in this order."""
     at = np.asarray(which, np.int64)
     return replace(
         observed,
         numbers=observed.numbers[at],
         labels=observed.labels[at],
-        summary=Summary(*(one[at] for one in observed.summary)),
+        summary=MapSummary(*(one[at] for one in observed.summary)),
         samples=tuple(one[at] for one in observed.samples),
         colours=tuple(one[at] for one in observed.colours),
     )

@@ -67,7 +67,7 @@ def test_scan_says_what_it_did(scanned: tuple[Path, str], folder: Path) -> None:
         assert atlas.classes == ("bright", "dark")
     status, printed = run("scan", "two-layer", folder, "--out", path, "--batch", 8)
     assert status == 0
-    assert "All of it had been scanned before." in printed
+    assert "All images had been scanned before." in printed
 
 
 @pytest.mark.slow
@@ -83,7 +83,7 @@ def test_parts_by_the_command_are_the_whole(
         )
         assert status == 0, printed
         assert f"part {number} of 3" in printed
-        assert "It is a part: join it with the others by 'rot180 merge'." in printed
+        assert "This is one part of a scan: join the parts with 'rot180 merge'." in printed
     out = tmp_path / "all.atlas"
     status, printed = run("merge", *parts[::-1], "--out", out)
     assert status == 0, printed
@@ -162,7 +162,11 @@ def test_features_are_sorted_and_chosen(scanned: tuple[Path, str]) -> None:
 def test_dead_features_and_pairs(scanned: tuple[Path, str]) -> None:
     with rot180.open(scanned[0]) as atlas:
         dead = sum(one.dead for one in atlas.features())
-        first = max(one.partners[0].correlation for one in atlas["conv2"] if one.partners)
+        first = max(
+            one.correlated_features[0].correlation
+            for one in atlas["conv2"]
+            if one.correlated_features
+        )
     status, printed = run("features", scanned[0], "--dead", "--most", 200)
     assert status == 0, printed
     assert sum(line.startswith(("conv", "head")) for line in printed.splitlines()) == dead
@@ -185,7 +189,7 @@ def test_wrong_looks(scanned: tuple[Path, str], tmp_path: Path) -> None:
         (
             "UPDATE feature SET max = 'text'",
             "UPDATE feature SET red = 'text', colour_r2 = 1",
-            "UPDATE partner SET correlation = 'text'",
+            "UPDATE correlation SET correlation = 'text'",
         )
     ):
         path = tmp_path / f"{number}.atlas"
@@ -264,7 +268,7 @@ def test_what_cannot_be_compared(scanned: tuple[Path, str], tmp_path: Path) -> N
         rot180.compare(str(a), str(a))
     for number, statement in enumerate(
         (
-            "UPDATE about SET value = '[]' WHERE key = 'identity'",
+            "UPDATE metadata SET value = '[]' WHERE key = 'identity'",
             "UPDATE feature SET layer = 'head', channel = channel + 99 WHERE id = 7",
             "UPDATE sample SET peaks = x'00'",
         )

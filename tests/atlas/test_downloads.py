@@ -9,7 +9,7 @@ import pytest
 import torch.hub
 
 import rot180
-from rot180.atlas.scanned import model_of
+from rot180.atlas.model import load_scanned_model
 from rot180.errors import Rot180Error
 from rot180.web.shelf import Shelf
 from tests.atlas.scans import change
@@ -38,7 +38,7 @@ NAMED = [
 
 
 def named(path: Path, model: str) -> Path:
-    change(path, ("UPDATE about SET value = ? WHERE key = 'model'", (json.dumps(model),)))
+    change(path, ("UPDATE metadata SET value = ? WHERE key = 'model'", (json.dumps(model),)))
     return path
 
 
@@ -63,7 +63,7 @@ def test_whoever_names_the_weights_wants_them(copy: Path, asked: list[Any]) -> N
         rot180.open(named(copy, model)) as atlas,
         pytest.raises(Rot180Error, match="no connection"),
     ):
-        model_of(atlas, model, device="cpu")
+        load_scanned_model(atlas, model, device="cpu")
     assert len(asked) == 1
 
 
@@ -78,7 +78,9 @@ def test_weights_that_are_here_already_are_used(
     place.parent.mkdir(parents=True)
     torch.save(models.resnet18().state_dict(), place)
     with rot180.open(named(copy, "torchvision:resnet18:DEFAULT")) as atlas:
-        assert model_of(atlas, size=32, device="cpu").name == "torchvision:resnet18:DEFAULT"
+        assert (
+            load_scanned_model(atlas, size=32, device="cpu").name == "torchvision:resnet18:DEFAULT"
+        )
     assert asked == []
 
 
@@ -88,5 +90,5 @@ def test_names_that_no_model_has(copy: Path, model: str) -> None:
         rot180.open(named(copy, model)) as atlas,
         pytest.raises(Rot180Error, match="names a model that cannot be") as caught,
     ):
-        model_of(atlas, device="cpu")
+        load_scanned_model(atlas, device="cpu")
     assert "\n" not in str(caught.value)

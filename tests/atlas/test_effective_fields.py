@@ -159,7 +159,7 @@ def test_what_cannot_be_measured_is_said(path: Path, model: Model, tmp_path: Pat
         rot180.measure_effective_fields(path, model, examples=0)
     with pytest.raises(Rot180Error, match="no layer 'x'"):
         rot180.measure_effective_fields(path, model, layers="x")
-    change(path, "DELETE FROM about WHERE key = 'finished'")
+    change(path, "DELETE FROM metadata WHERE key = 'finished'")
     with pytest.raises(Rot180Error, match="unfinished"):
         rot180.measure_effective_fields(path, model)
     bare = tmp_path / "bare.atlas"

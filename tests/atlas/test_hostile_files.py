@@ -12,7 +12,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 import rot180
-from rot180.atlas import connecting, merge
+from rot180.atlas import file as atlas_file
+from rot180.atlas import merge
 from rot180.errors import Rot180Error
 from rot180.web.app import application
 from rot180.web.shelf import Shelf
@@ -25,7 +26,7 @@ SCHEMAS = [
     "CREATE TABLE more (a, b AS (a * 2))",
     "ALTER TABLE class ADD COLUMN more AS (number * 2)",
     "CREATE INDEX i ON class (abs(number))",
-    "DROP VIEW peaks",
+    "DROP VIEW histograms",
 ]
 
 
@@ -47,7 +48,7 @@ def test_a_view_in_the_place_of_a_table_is_refused(copy: Path) -> None:
 
 
 def test_limits_of_a_connection_are_low(copy: Path) -> None:
-    with closing(connecting.connected(copy)) as connection:
+    with closing(atlas_file.open_readonly(copy)) as connection:
         with pytest.raises(sqlite3.DataError, match="too big"):
             connection.execute("SELECT zeroblob(200000000)").fetchone()
         with pytest.raises(sqlite3.Error):
@@ -79,7 +80,7 @@ def test_damage_is_found_when_a_small_file_is_opened(copy: Path) -> None:
 def test_damage_of_a_large_file_is_found_before_it_is_merged(
     part: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connecting, "_CHECKED_WHOLE", 0)
+    monkeypatch.setattr(atlas_file, "_CHECKED_WHOLE", 0)
     bad, good = Path(shutil.copy(part, tmp_path / "bad.atlas")), tmp_path / "good.atlas"
     scanned(good, shard=(1, 3))
     _damaged(bad)
@@ -103,18 +104,18 @@ PAGES = (
     "/images/0.json",
 )
 VALUES = [
-    "UPDATE peak SET high = -1 WHERE feature = 7",
+    "UPDATE histogram SET high = -1 WHERE feature = 7",
     "UPDATE feature SET class_selectivity = '' WHERE best_class = 0",
     "UPDATE feature SET channel = x'ff' WHERE id = 7",
     "UPDATE feature SET dead = 1e308",
     "UPDATE feature SET max = 1.7976931348623157e308",
     "UPDATE feature SET red = 1.7976931348623157e308, green = -1.7976931348623157e308",
-    "UPDATE response SET mean_peak = 1.7976931348623157e308",
+    "UPDATE class_response SET mean_peak = 1.7976931348623157e308",
     "UPDATE example SET activation = 'strong'",
     "UPDATE example SET x = 0",
     "UPDATE example SET rank = rank - 5",
-    "UPDATE about SET value = '\"\\ud800\"' WHERE key = 'model'",
-    "UPDATE about SET value = '{\"name\": \"\\ud800\"}' WHERE key = 'data'",
+    "UPDATE metadata SET value = '\"\\ud800\"' WHERE key = 'model'",
+    "UPDATE metadata SET value = '{\"name\": \"\\ud800\"}' WHERE key = 'data'",
 ]
 SECONDS = 8.0
 LONGEST = 10.0  # of processor time; a page that loops takes a minute. Other threads count, too
@@ -134,11 +135,11 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("checked", [connecting._CHECKED_WHOLE, 0])
+@pytest.mark.parametrize("checked", [atlas_file._CHECKED_WHOLE, 0])
 def test_flipped_bytes_get_a_sentence_or_do_nothing(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: None, checked: int
 ) -> None:
-    monkeypatch.setattr(connecting, "_CHECKED_WHOLE", checked)
+    monkeypatch.setattr(atlas_file, "_CHECKED_WHOLE", checked)
     chance, end = random.Random(checked), time.monotonic() + SECONDS
     path = tmp_path / "flipped.atlas"
     while time.monotonic() < end:

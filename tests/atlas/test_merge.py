@@ -108,9 +108,9 @@ def test_the_time_is_that_of_all_parts(parts: list[Path], tmp_path: Path) -> Non
     seconds = []
     for path in parts:
         with rot180.open(path) as atlas:
-            seconds.append(float(atlas.about["seconds"]))
+            seconds.append(float(atlas.metadata["seconds"]))
     with rot180.merge(parts, tmp_path / "m") as atlas:
-        assert float(atlas.about["seconds"]) == pytest.approx(sum(seconds))
+        assert float(atlas.metadata["seconds"]) == pytest.approx(sum(seconds))
 
 
 @pytest.mark.slow
@@ -228,24 +228,27 @@ def test_unfinished_parts(parts: list[Path], tmp_path: Path) -> None:
 def test_parts_in_other_units(parts: list[Path], tmp_path: Path) -> None:
     path = tmp_path / "copy"
     path.write_bytes(parts[1].read_bytes())
-    change(path, "UPDATE about SET value = replace(value, '4.0]', '8.0]') WHERE key = 'layout'")
+    change(
+        path,
+        "UPDATE metadata SET value = replace(value, '4.0]', '8.0]') WHERE key = 'index'",
+    )
     refused("was scanned in other units", [parts[0], path], tmp_path / "m")
 
 
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE about SET value = '\"long\"' WHERE key = 'seconds'",
-        "DELETE FROM about WHERE key = 'identity'",
-        "UPDATE about SET value = '[]' WHERE key = 'identity'",
+        "UPDATE metadata SET value = '\"long\"' WHERE key = 'seconds'",
+        "DELETE FROM metadata WHERE key = 'identity'",
+        "UPDATE metadata SET value = '[]' WHERE key = 'identity'",
         "DELETE FROM state WHERE name = 'best'",
         "DELETE FROM state",
         "UPDATE state SET numbers = zeroblob(length(numbers)) WHERE name = 'best_image'",
-        "UPDATE state SET numbers = randomblob(length(numbers)) WHERE name = 'best_where'",
+        "UPDATE state SET numbers = randomblob(length(numbers)) WHERE name = 'best_position'",
         "UPDATE state SET numbers = randomblob(length(numbers)) WHERE name = 'best_image'",
         "DELETE FROM image",
         "UPDATE skipped SET reason = x'ff00'",
-        "DELETE FROM field WHERE place = 3",
+        "DELETE FROM receptive_field WHERE position = 3",
     ],
 )
 def test_damaged_parts(parts: list[Path], statement: str, tmp_path: Path) -> None:

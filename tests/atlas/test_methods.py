@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import rot180
-from rot180.atlas import choosing
-from rot180.atlas.scan import Going
+from rot180.atlas import methods
+from rot180.atlas.scan import ScanProgress
 from rot180.errors import Rot180Error
 from rot180.models.model import Model
 from rot180.projection import automatic
@@ -49,7 +49,7 @@ def test_every_layer_has_a_method_and_how_faithful_it_is(path: Path, model: Mode
             assert found.layer == name
             assert found.method in found.scores
             assert atlas[name].faithfulness is found
-        images = choosing.sample_of(
+        images = methods.test_images(
             rot180.datasets.ArrayDataset(pictures(60), None, ()), (SIZE, SIZE), 3
         )
     network = named().network()
@@ -62,7 +62,7 @@ def test_every_layer_has_a_method_and_how_faithful_it_is(path: Path, model: Mode
 
 
 def test_auto_is_what_the_atlas_tells(path: Path) -> None:
-    from rot180.atlas.scanned import Scanned
+    from rot180.atlas.model import ScannedModel
 
     told = {
         "measured_at": "one",
@@ -72,10 +72,10 @@ def test_auto_is_what_the_atlas_tells(path: Path) -> None:
         "scores": {"guided": [0.1, 0.9], "map": [0.2, 0.5], "chance": [0.8, 0.1]},
     }
     words = json.dumps({"one": told, "two": told})
-    change(path, f"UPDATE about SET value = '{words}' WHERE key = 'methods'")
+    change(path, f"UPDATE metadata SET value = '{words}' WHERE key = 'methods'")
     model = named()
     with rot180.open(path) as atlas:
-        Scanned.of(atlas, model)
+        ScannedModel.for_atlas(atlas, model)
     p = rot180.project(model.network(), model.prepare(pictures(1)[0]), "two", 1, "peak")
     assert p.rules.method == "guided"
 
@@ -87,11 +87,11 @@ def test_parts_agree_and_their_whole_tells_the_same(
     for n, part in enumerate(parts, 1):
         rot180.scan(named(), data, part, batch=4, shard=(n, 2)).close()
     with rot180.merge(parts, tmp_path / "whole.atlas") as whole, rot180.open(path) as once:
-        assert whole.about["methods"] == once.about["methods"]
+        assert whole.metadata["methods"] == once.metadata["methods"]
 
 
 def test_a_scan_may_leave_it_out(data: np.ndarray, tmp_path: Path) -> None:
-    went: list[Going] = []
+    went: list[ScanProgress] = []
     with rot180.scan(
         named(), data, tmp_path / "a.atlas", methods=False, progress=went.append
     ) as atlas:
@@ -105,7 +105,7 @@ def test_a_scan_may_leave_it_out(data: np.ndarray, tmp_path: Path) -> None:
 def test_layers_between_those_that_are_measured_take_the_nearest(
     monkeypatch: pytest.MonkeyPatch, data: np.ndarray, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(choosing, "LAYERS", 1)
+    monkeypatch.setattr(methods, "LAYERS", 1)
     with rot180.scan(named(), data, tmp_path / "a.atlas") as atlas:
         where = {name: one.layer for name, one in atlas.faithfulness.items()}
     assert where == {"one": "head", "two": "head", "head": "head"}
@@ -119,9 +119,9 @@ def test_broken_images_are_not_in_the_sample() -> None:
             return super().image(index)
 
     made = Broken(pictures(60), None, ())
-    found = choosing.sample_of(made, (SIZE, SIZE), 3)
+    found = methods.test_images(made, (SIZE, SIZE), 3)
     wanted = [n for n in range(60) if n % 3 == 0]
-    assert len(found) == choosing.IMAGES
+    assert len(found) == methods.IMAGES
     for one in found:
         assert any(np.array_equal(one, made.images[n]) for n in wanted)
 
@@ -143,8 +143,8 @@ def test_broken_images_are_not_in_the_sample() -> None:
 )
 def test_what_cannot_be_a_measurement_is_damage(path: Path, tmp_path: Path, told: str) -> None:
     bad = Path(shutil.copy(path, tmp_path / "bad.atlas"))
-    change(bad, f"UPDATE about SET value = '{told}' WHERE key = 'methods'")
-    with pytest.raises(Rot180Error, match=r"damaged: its about\.methods"):
+    change(bad, f"UPDATE metadata SET value = '{told}' WHERE key = 'methods'")
+    with pytest.raises(Rot180Error, match=r"damaged: its metadata\.methods"):
         read_everything(bad)
 
 
@@ -153,7 +153,7 @@ def test_an_interrupt_while_methods_are_tested_loses_no_image(
 ) -> None:
     again = tmp_path / "again.atlas"
 
-    def stop(going: Going) -> None:
+    def stop(going: ScanProgress) -> None:
         if going.doing == "testing methods" and going.done == 2:
             raise KeyboardInterrupt
 
@@ -162,10 +162,10 @@ def test_an_interrupt_while_methods_are_tested_loses_no_image(
     with rot180.open(again) as atlas:
         assert not atlas.finished
         assert atlas.scanned == len(data)
-    went: list[Going] = []
+    went: list[ScanProgress] = []
     with (
         rot180.scan(named(), data, again, batch=4, progress=went.append) as atlas,
         rot180.open(path) as once,
     ):
         assert {one.doing for one in went} == {"testing methods"}
-        assert atlas.about["methods"] == once.about["methods"]
+        assert atlas.metadata["methods"] == once.metadata["methods"]

@@ -11,8 +11,8 @@ import torch
 from typer.testing import CliRunner
 
 import rot180
+from rot180.atlas.model import load_scanned_model, portable_model_name
 from rot180.atlas.outputs import named_outputs
-from rot180.atlas.scanned import model_of, portable_model
 from rot180.cli import app
 from rot180.datasets import ArrayDataset
 from rot180.errors import Rot180Error
@@ -54,7 +54,7 @@ def folders(root: Path, keys: list[str] = KEYS, table: str = TABLE) -> Path:
     return root
 
 
-def made(data: Path, path: Path, **others: Any) -> rot180.atlas.reading.Atlas:
+def made(data: Path, path: Path, **others: Any) -> rot180.atlas.atlas.Atlas:
     given = {"batch": 8, "examples": 3, **normalisation(), **others}
     return rot180.scan(small_network(), str(data), path, **given)
 
@@ -118,7 +118,7 @@ def test_names_that_come_later_are_taken_without_another_scan(tmp_path: Path) ->
         assert atlas.classes == ("tench", "shark", "cock")
         assert atlas.title("head", 0) == "head · tench (0)"
     after = rows_of(tmp_path / "a.atlas")
-    assert [table for table in before if before[table] != after[table]] == ["about", "class"]
+    assert [table for table in before if before[table] != after[table]] == ["metadata", "class"]
 
 
 @pytest.fixture(scope="module")
@@ -140,22 +140,22 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 )
 def test_outputs_that_cannot_be_are_damage(tmp_path: Path, plain: bytes, outputs: Any) -> None:
     path = put(tmp_path / "a.atlas", plain)
-    change(path, ("INSERT INTO about VALUES ('outputs', ?)", [json.dumps(outputs)]))
-    refused(path, "its about.outputs holds")
+    change(path, ("INSERT INTO metadata VALUES ('outputs', ?)", [json.dumps(outputs)]))
+    refused(path, "its metadata.outputs holds")
 
 
 @pytest.mark.parametrize("given", [7, ["a"], [1, 2, 3, 4]])
 def test_folders_that_cannot_be_are_damage(tmp_path: Path, plain: bytes, given: Any) -> None:
     path = put(tmp_path / "a.atlas", plain)
-    change(path, ("INSERT INTO about VALUES ('folders', ?)", [json.dumps(given)]))
-    refused(path, "its about.folders holds")
+    change(path, ("INSERT INTO metadata VALUES ('folders', ?)", [json.dumps(given)]))
+    refused(path, "its metadata.folders holds")
 
 
 @pytest.mark.slow
 def test_names_of_outputs_do_nothing_on_a_terminal(tmp_path: Path, plain: bytes) -> None:
     path = put(tmp_path / "a.atlas", plain)
     outputs = {"layer": "head", "names": ["a\x1b[2J", "b", "c", "d", "e"]}
-    change(path, ("INSERT INTO about VALUES ('outputs', ?)", [json.dumps(outputs)]))
+    change(path, ("INSERT INTO metadata VALUES ('outputs', ?)", [json.dumps(outputs)]))
     read_everything(path)
     printed = run("features", path, "--layer", "head")
     assert "a\\x1b[2J (0)" in printed
@@ -187,21 +187,21 @@ def test_an_atlas_names_no_directory_of_its_maker(tmp_path: Path) -> None:
         assert atlas.data == "folder birds (all)"
         assert [name for _, name, _ in atlas.skipped] == [f"{KEYS[0]}/broken.png"]
         with pytest.raises(Rot180Error, match=r"--model PATH/nets\.py:net --weights PATH/w\.pth"):
-            model_of(atlas, device="cpu")
-        named = model_of(atlas, f"{code}:net", home / "code" / "w.pth", device="cpu")
+            load_scanned_model(atlas, device="cpu")
+        named = load_scanned_model(atlas, f"{code}:net", home / "code" / "w.pth", device="cpu")
         assert named.classes == tuple(WORDS)
         assert named.mean == (0.5, 0.5, 0.5)
 
 
 def test_a_model_is_named_by_what_lies_beside_its_atlas(tmp_path: Path) -> None:
     inside = tmp_path / "runs" / "x.safetensors"
-    assert portable_model(str(inside), tmp_path) == "runs/x.safetensors"
-    assert portable_model(str(inside), tmp_path / "atlases") == "x.safetensors"
-    assert portable_model(f"{tmp_path}/nets.py:make", tmp_path) == "nets.py:make"
+    assert portable_model_name(str(inside), tmp_path) == "runs/x.safetensors"
+    assert portable_model_name(str(inside), tmp_path / "atlases") == "x.safetensors"
+    assert portable_model_name(f"{tmp_path}/nets.py:make", tmp_path) == "nets.py:make"
     for one in ("two-layer", "torchvision:resnet18:DEFAULT", "package.module:make"):
-        assert portable_model(one, tmp_path) == one
-    assert portable_model("timm:hf-hub:owner/name", tmp_path) == "timm:hf-hub:owner/name"
-    assert portable_model("timm:local-dir:/home/me/x", tmp_path) == "timm:local-dir:x"
+        assert portable_model_name(one, tmp_path) == one
+    assert portable_model_name("timm:hf-hub:owner/name", tmp_path) == "timm:hf-hub:owner/name"
+    assert portable_model_name("timm:local-dir:/home/me/x", tmp_path) == "timm:local-dir:x"
 
 
 @pytest.mark.slow
@@ -216,10 +216,10 @@ def test_a_checkpoint_below_its_atlas_is_found_from_anywhere(
     rot180.scan(trained, data, tmp_path / "a.atlas").close()
     monkeypatch.chdir("/")
     with rot180.open(tmp_path / "a.atlas") as atlas:
-        assert model_of(atlas, device="cpu").classes == model.classes
+        assert load_scanned_model(atlas, device="cpu").classes == model.classes
         (tmp_path / "runs" / "x.safetensors").unlink()
         with pytest.raises(Rot180Error, match=r"--model PATH/x\.safetensors"):
-            model_of(atlas, device="cpu")
+            load_scanned_model(atlas, device="cpu")
 
 
 @pytest.mark.slow
@@ -241,7 +241,7 @@ def test_a_table_of_the_model_names_the_folders_too(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_sheets_say_the_class_of_a_score(tmp_path: Path) -> None:
-    from rot180.figures.patches import patches
+    from rot180.figures.plates import patches
 
     with made(folders(tmp_path / "data"), tmp_path / "a.atlas") as atlas:
         (page,) = patches(atlas, "head")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import rot180
-from rot180.atlas import connecting
-from rot180.atlas.writing import Writer
+from rot180.atlas import file as atlas_file
+from rot180.atlas.writer import AtlasWriter
 from rot180.errors import Rot180Error
 from tests.atlas.scans import read_everything
 from tests.atlas.test_side_files import left_half_written
@@ -56,9 +56,9 @@ def test_a_writer_tells_damage_from_what_is_in_the_way(whole: Path, tmp_path: Pa
         sqlite3.SQLITE_READONLY_DIRECTORY: "it may not be written to. What was saved before",
         sqlite3.SQLITE_FULL: "the disk is full. What was saved before is intact",
     }
-    with Writer(path) as writer:
+    with AtlasWriter(path) as writer:
         for number, words in errors.items():
-            error = sqlite3.OperationalError("UNIQUE constraint failed: about.key")
+            error = sqlite3.OperationalError("UNIQUE constraint failed: metadata.key")
             error.sqlite_errorcode = number
             with pytest.raises(Rot180Error) as said, writer.transaction():
                 raise error
@@ -76,7 +76,7 @@ def test_the_copy_of_a_reader_that_was_killed_is_removed_by_the_next(
     left_half_written(whole, path)
     child = os.fork()
     if not child:
-        connecting._read_only = lambda path: os._exit(1) if place in path.parents else _fails()
+        atlas_file._read_only = lambda path: os._exit(1) if place in path.parents else _fails()
         rot180.open(path)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1

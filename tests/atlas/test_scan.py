@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import rot180
-from rot180.atlas.scan import Going
+from rot180.atlas.scan import ScanProgress
 from rot180.datasets import ArrayDataset, open_dataset
 from rot180.errors import Rot180Error
 from rot180.models.model import Model
@@ -131,10 +131,10 @@ def test_statistics_are_those_of_all_maps(
                 assert feature.class_selectivity == pytest.approx(expected, abs=1e-5)
             else:
                 assert feature.class_selectivity is None
-            assert [one.mean_peak for one in feature.responses] == pytest.approx(
+            assert [one.mean_peak for one in feature.class_responses] == pytest.approx(
                 np.sort(means)[::-1], abs=1e-6 * size
             )
-            for one in feature.responses:
+            for one in feature.class_responses:
                 assert one.name == photos.classes[one.number]
                 assert one.mean_peak == pytest.approx(means[one.number], abs=1e-6 * size)
 
@@ -164,9 +164,9 @@ def sampled(
     """Activations (samples, channels) and mean colours (samples, 3) at the sampled positions."""
     network = model.network()
     layer = network.layer(name)
-    part = atlas.layout.parts[atlas.place_of(name)]
+    part = atlas.index.layers[atlas.layer_index(name)]
     activations, colours = [], []
-    for number, places in enumerate(part.sampled(np.arange(IMAGES))):
+    for number, places in enumerate(part.sample_positions(np.arange(IMAGES))):
         for place in places.tolist():
             y, x = divmod(place, layer.width)
             top, left, bottom, right = network.receptive_field(layer, (y, x))
@@ -207,9 +207,9 @@ def test_colours_and_partners_are_those_of_the_sampled_positions(
                 given = [feature.red, feature.green, feature.blue]
                 assert given == pytest.approx(solution[1:], abs=1e-2 * np.abs(solution[1:]).max())
                 assert feature.brightness == pytest.approx(sum(given))
-        values = [one.correlation for one in feature.partners]
+        values = [one.correlation for one in feature.correlated_features]
         assert values == sorted(values, reverse=True)
-        for one in feature.partners:
+        for one in feature.correlated_features:
             assert one.channel != k
             if varies[one.channel]:
                 assert one.correlation == pytest.approx(correlations[k, one.channel], abs=2e-3)
@@ -222,7 +222,7 @@ def test_samples_are_peaks(atlas: rot180.Atlas, maps: dict[str, np.ndarray]) -> 
         numbers, peaks = atlas.sample(name)
         assert len(set(numbers)) == 100
         assert numbers == sorted(numbers)
-        scale = atlas.layout.parts[atlas.place_of(name)].scale
+        scale = atlas.index.layers[atlas.layer_index(name)].scale
         expected = peaks_of(maps[name])[numbers]
         np.testing.assert_allclose(peaks.astype(float) * scale, expected, rtol=1e-3, atol=1e-4)
 
@@ -303,7 +303,7 @@ def test_a_captured_network_with_mean_and_std(tmp_path: Path, dtype: torch.dtype
 
 @pytest.mark.slow
 def test_progress_is_told_after_each_batch(tmp_path: Path) -> None:
-    told: list[Going] = []
+    told: list[ScanProgress] = []
     data = small_data(100)
     rot180.scan(
         small_network(), data, tmp_path / "a", batch=8, progress=told.append, **normalisation()
@@ -355,7 +355,7 @@ def test_arrays_are_data_without_classes(tmp_path: Path) -> None:
     with rot180.scan(small_network(), images, tmp_path / "a", **normalisation()) as atlas:
         assert atlas.classes == ()
         feature = atlas["two"][3]
-        assert feature.responses == ()
+        assert feature.class_responses == ()
         assert feature.best_class is None
         assert feature.class_selectivity is None
         assert atlas.picture(feature.examples[0].image).label is None
@@ -372,7 +372,7 @@ def test_images_without_a_class_count_for_all_but_classes(tmp_path: Path) -> Non
     bare = ArrayDataset(data.images, np.full(len(data), -1), data.classes)
     with rot180.scan(network, bare, tmp_path / "b", batch=8, **normalisation()) as atlas:
         assert atlas["one"][0].best_class is None
-        assert atlas["one"][0].responses == ()
+        assert atlas["one"][0].class_responses == ()
 
 
 @pytest.mark.slow

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import rot180
-from rot180.atlas import scan, writing
-from rot180.atlas.scan import Going
+from rot180.atlas import scan, writer
+from rot180.atlas.scan import ScanProgress
 from rot180.errors import Rot180Error
 from tests.atlas.scans import same_rows, scanned
 
@@ -27,10 +27,10 @@ def read_by_another(path: Path) -> Iterator[Callable[[], None]]:
 def impatient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Let writers wait that long only, and scans save after each batch."""
     monkeypatch.setattr(scan, "_SHARE", 0)
-    monkeypatch.setattr(writing, "PATIENCE", seconds)
+    monkeypatch.setattr(writer, "PATIENCE", seconds)
     connect = sqlite3.connect
     monkeypatch.setattr(
-        writing.sqlite3, "connect", lambda *given, **named: connect(*given, timeout=0.01, **named)
+        writer.sqlite3, "connect", lambda *given, **named: connect(*given, timeout=0.01, **named)
     )
 
 
@@ -44,7 +44,7 @@ def test_a_reader_puts_checkpoints_off_and_the_scan_goes_on(
     released = False
     with ExitStack() as stack:
 
-        def progress(going: Going) -> None:
+        def progress(going: ScanProgress) -> None:
             nonlocal released
             if not release:
                 release.append(stack.enter_context(read_by_another(path)))
@@ -54,7 +54,7 @@ def test_a_reader_puts_checkpoints_off_and_the_scan_goes_on(
                 released = True
 
         with pytest.warns(UserWarning, match="this checkpoint is put off"):
-            scanned(path, progress=progress, every=0)
+            scanned(path, progress=progress, checkpoint_seconds=0)
     assert released
     same_rows(path, whole)
 
@@ -67,7 +67,7 @@ def test_the_end_of_a_scan_waits_for_a_reader(
     path = tmp_path / "a.atlas"
     with ExitStack() as stack:
 
-        def progress(going: Going) -> None:
+        def progress(going: ScanProgress) -> None:
             if going.done == going.total:
                 release = stack.enter_context(read_by_another(path))
                 timer = threading.Timer(1.0, release)
@@ -87,7 +87,7 @@ def test_a_reader_that_never_ends_costs_no_more_than_what_was_not_saved(
     path = tmp_path / "a.atlas"
     with ExitStack() as stack:
 
-        def progress(going: Going) -> None:
+        def progress(going: ScanProgress) -> None:
             if going.done == going.total:
                 stack.enter_context(read_by_another(path))
 
@@ -95,7 +95,7 @@ def test_a_reader_that_never_ends_costs_no_more_than_what_was_not_saved(
             pytest.warns(UserWarning, match="Another program holds"),
             pytest.raises(Rot180Error, match=r"another program reads it.*the same command"),
         ):
-            scanned(path, progress=progress, every=0)
+            scanned(path, progress=progress, checkpoint_seconds=0)
     before = checkpoint(path)
     assert before > 0
     scanned(path)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import rot180
-from rot180.atlas.scan import Going
+from rot180.atlas.scan import ScanProgress
 from rot180.datasets import ArrayDataset
 from rot180.errors import Rot180Error
 from tests.atlas.scans import (
@@ -53,9 +53,9 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
     ({"shard": (1.5, 3)}, "whole number"),
     ({"shard": (1, 9), "batch": 30}, "Part 1 of 9 is empty: 40 images are 2 batches of 30"),
     ({"on_bad_image": "weep"}, "'weep' says nothing about bad images"),
-    ({"every": "often"}, "seconds between checkpoints"),
-    ({"every": -1}, "seconds between checkpoints"),
-    ({"every": float("nan")}, "seconds between checkpoints"),
+    ({"checkpoint_seconds": "often"}, "seconds between checkpoints"),
+    ({"checkpoint_seconds": -1}, "seconds between checkpoints"),
+    ({"checkpoint_seconds": float("nan")}, "seconds between checkpoints"),
     ({"mean": None}, "give mean and std"),
     ({"std": None}, "give mean and std"),
     ({"mean": (0.5,)}, "channels"),
@@ -77,7 +77,7 @@ def test_wrong_arguments_get_a_sentence_and_leave_no_file(
 
 def test_a_named_model_knows_its_own_normalisation(tmp_path: Path) -> None:
     model = rot180.load("two-layer")
-    with pytest.raises(Rot180Error, match="two-layer knows its own mean and std"):
+    with pytest.raises(Rot180Error, match="two-layer has its own mean and std"):
         rot180.scan(model, small_data(), tmp_path / "a", mean=(0.5, 0.5, 0.5))
 
 
@@ -92,7 +92,7 @@ def test_a_finished_scan_is_not_made_again(tmp_path: Path) -> None:
     scanned(path).close()
     before, when = path.read_bytes(), path.stat().st_mtime_ns
 
-    def never(_: Going) -> None:
+    def never(_: ScanProgress) -> None:
         raise AssertionError
 
     with scanned(path, progress=never) as atlas:
@@ -141,13 +141,13 @@ def interrupted(path: Path, batches: int, **others: Any) -> None:
     """Scan so many batches, with a checkpoint before the last, and stop in the way of an error."""
     left = [batches]
 
-    def progress(_: Going) -> None:
+    def progress(_: ScanProgress) -> None:
         left[0] -= 1
         if left[0] == 0:
             raise Stop
 
     with pytest.raises(Stop):
-        scanned(path, progress=progress, every=0, **others)
+        scanned(path, progress=progress, checkpoint_seconds=0, **others)
 
 
 @pytest.mark.slow
@@ -213,7 +213,7 @@ def test_broken_images_can_end_the_scan(tmp_path: Path) -> None:
     path = tmp_path / "a.atlas"
     odd = Odd(small_data(), broken=[50])
     with pytest.raises(Rot180Error, match="Cannot read blots, image 50: it is torn"):
-        scanned(path, data=odd, on_bad_image="fail", every=0)
+        scanned(path, data=odd, on_bad_image="fail", checkpoint_seconds=0)
     read_everything(path)
     with rot180.open(path) as atlas:
         assert not atlas.finished
@@ -234,7 +234,7 @@ def test_data_all_of_which_is_broken(tmp_path: Path) -> None:
 def test_an_image_that_went_away_between_scan_and_pictures(tmp_path: Path) -> None:
     path, odd = tmp_path / "a.atlas", Odd(small_data())
 
-    def progress(going: Going) -> None:
+    def progress(going: ScanProgress) -> None:
         if going.done == going.total:
             odd._broken = frozenset(range(120))
 
@@ -262,7 +262,12 @@ def test_a_network_that_gives_no_numbers_is_refused(tmp_path: Path) -> None:
     network = rot180.capture(Hungry().eval(), torch.rand(1, 3, 12, 12))
     images = pictures(80)
     images[50] = 0
-    given: dict[str, Any] = {"mean": (0.001,) * 3, "std": (1.0,) * 3, "batch": 8, "every": 0}
+    given: dict[str, Any] = {
+        "mean": (0.001,) * 3,
+        "std": (1.0,) * 3,
+        "batch": 8,
+        "checkpoint_seconds": 0,
+    }
     path = tmp_path / "a.atlas"
     bright = np.maximum(images, 1)
     for wrong in (images, Odd(ArrayDataset(images))):
@@ -290,7 +295,7 @@ def test_no_numbers_on_the_first_images_leave_no_file(tmp_path: Path) -> None:
 def test_a_file_of_another_scan_whose_identity_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "a.atlas"
     interrupted(path, 3)
-    change(path, "DELETE FROM about WHERE key = 'identity'")
+    change(path, "DELETE FROM metadata WHERE key = 'identity'")
     with pytest.raises(Rot180Error, match="does not say what it is a scan of"):
         scanned(path)
 

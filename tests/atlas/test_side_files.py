@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import rot180
-from rot180.atlas.writing import Writer
+from rot180.atlas.writer import AtlasWriter
 from rot180.errors import Rot180Error
 from tests.atlas.scans import become_nobody, read_everything, same_rows, scanned
 
@@ -25,7 +25,7 @@ def left_half_written(whole: Path, path: Path) -> None:
         file.execute("BEGIN")
         file.execute("UPDATE image SET picture = zeroblob(5000)")
         file.execute("UPDATE feature SET max = 0")
-        file.execute("DELETE FROM peak")
+        file.execute("DELETE FROM histogram")
         shutil.copy(made, path)
         shutil.copy(f"{made}-journal", f"{path}-journal")
         file.execute("ROLLBACK")
@@ -45,10 +45,10 @@ def test_what_a_killed_writer_left_is_read_as_it_was_before(whole: Path, tmp_pat
     assert set(before) == {"a.atlas", "a.atlas-journal"}
     read_everything(path)
     with rot180.open(path) as atlas, rot180.open(whole) as other:
-        assert atlas.rows("SELECT * FROM peak") == other.rows("SELECT * FROM peak")
+        assert atlas.rows("SELECT * FROM histogram") == other.rows("SELECT * FROM histogram")
         assert atlas.rows("SELECT * FROM image") == other.rows("SELECT * FROM image")
     assert contents(tmp_path) == before  # a reader writes nothing
-    with Writer(path) as writer:  # who goes on with it takes the transaction back
+    with AtlasWriter(path) as writer:  # who goes on with it takes the transaction back
         writer.progress()
     same_rows(path, whole)
     assert [one.name for one in tmp_path.iterdir()] == ["a.atlas"]
@@ -107,7 +107,7 @@ def test_the_journal_of_this_test_makes_sqlite_delete_a_file(whole: Path, tmp_pa
 
 
 def _goes_on(path: Path) -> None:
-    with Writer(path) as writer:
+    with AtlasWriter(path) as writer:
         writer.progress()
 
 
@@ -171,7 +171,7 @@ def test_a_query_ends(whole: Path) -> None:
         assert atlas.rows("SELECT COUNT(*) FROM feature")  # and the next one starts anew
         refused = {
             "ATTACH ':memory:' AS b": "asks for what no atlas has",
-            "DELETE FROM peak": "is read-only: no query changes it",
+            "DELETE FROM histogram": "is read-only: no query changes it",
             "SELECT zeroblob(2000000000)": r"is damaged \(a value in it is too long\)",
         }
         for query, words in refused.items():
@@ -194,11 +194,11 @@ def test_an_atlas_that_was_removed_while_it_was_written_is_not_called_intact(
 ) -> None:
     path = tmp_path / "a.atlas"
     shutil.copy(whole, path)
-    with Writer(path) as writer:
+    with AtlasWriter(path) as writer:
         path.unlink()
         with (
-            pytest.raises(Rot180Error, match="it is not there any more") as caught,
+            pytest.raises(Rot180Error, match="has been moved or removed") as caught,
             writer.transaction() as file,
         ):
-            file.execute("DELETE FROM peak")
+            file.execute("DELETE FROM histogram")
         assert "intact" not in str(caught.value)

@@ -11,16 +11,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from rot180.atlas import moments, state, statistics
-from rot180.atlas.compare import correlated
-from rot180.atlas.layout import Layout, Part
+from rot180.atlas import accumulator, colour_fit, correlation, moments, statistics
+from rot180.atlas.accumulator import ScanState
+from rot180.atlas.compare import correlation_matrix
+from rot180.atlas.feature_index import FeatureIndex, LayerSlice
 from rot180.atlas.moments import Moments
-from rot180.atlas.state import State
 from tests.atlas.synthetic import CLASSES, SIDE, SMALL, WIDE, Images, drawn, pixels, planted
 
 
-def scanned(images: Images) -> State:
-    found = State(images.layout)
+def scanned(images: Images) -> ScanState:
+    found = ScanState(images.index)
     found.update(images.observed())
     return found
 
@@ -45,7 +45,11 @@ def flat(images: Images) -> list[np.ndarray]:
 @pytest.mark.parametrize("ties", [False, True])
 def test_means_and_shares_are_direct_ones(ties: bool) -> None:
     images = drawn(60, parts=WIDE[:4], ties=ties)
-    found, features, unit = scanned(images), flat(images), images.layout.scales * state.UNIT
+    found, features, unit = (
+        scanned(images),
+        flat(images),
+        images.index.scales * accumulator.UNIT,
+    )
     for name, direct in (
         ("mean", lambda a: a.mean()),
         ("mean_peak", lambda a: a.max(1).mean()),
@@ -58,16 +62,16 @@ def test_means_and_shares_are_direct_ones(ties: bool) -> None:
 
 
 def test_before_any_image_nothing_is_known() -> None:
-    found = State(Layout(SMALL, CLASSES))
+    found = ScanState(FeatureIndex(SMALL, CLASSES))
     assert not statistics.mean(found).any()
     assert statistics.dead(found).all()
     assert np.isnan(statistics.class_means(found)).all()
-    fit = statistics.colours(found)
+    fit = colour_fit.fit_colours(found)
     assert np.isnan(fit.explained).all()
     assert np.isnan(fit.by_brightness).all()
     assert not fit.coefficients.any()
     for one in found.moments:
-        correlations = statistics.correlations(one)
+        correlations = correlation.correlations(one)
         assert correlations is not None
         assert np.isnan(correlations).all()
 
@@ -88,7 +92,7 @@ def test_class_means_and_selectivity_are_direct_ones(ties: bool) -> None:
     found = statistics.class_selectivity(means)
     for feature, a in enumerate(flat(images)):
         direct = [a[images.labels == label].max(1).mean() for label in range(CLASSES)]
-        unit = images.layout.scales[feature] * state.UNIT
+        unit = images.index.scales[feature] * accumulator.UNIT
         assert means[:, feature] == pytest.approx(direct, abs=unit)
         assert found[feature] == pytest.approx(selectivity(np.maximum(direct, 0).tolist()), 1e-7)
 
@@ -133,12 +137,12 @@ def rounded(a: np.ndarray, scale: float = 1.0) -> np.ndarray:
     return np.rint(a / (scale * moments.UNIT)) * (scale * moments.UNIT)
 
 
-def check_colours(images: Images) -> statistics.Colours:
+def check_colours(images: Images) -> colour_fit.ColourFit:
     """The fit is that of the rounded numbers, and near that of those that were not rounded."""
-    found = statistics.colours(scanned(images))
-    for part in range(len(images.layout.parts)):
+    found = colour_fit.fit_colours(scanned(images))
+    for part in range(len(images.index.layers)):
         a, colours = samples_of(images, part)
-        of, scale = images.layout.of(part), images.layout.parts[part].scale
+        of, scale = images.index.slice_of(part), images.index.layers[part].scale
         for x, f, tolerance in ((rounded(a, scale), rounded(colours), 1e-9), (a, colours, 1e-3)):
             coefficients, explained = fitted(x, f)
             _, by_brightness = fitted(x, f.mean(1, keepdims=True))
@@ -202,10 +206,10 @@ def test_grey_pictures_share_the_coefficient_among_their_equal_channels() -> Non
     assert fit.explained[0] == pytest.approx(1, abs=1e-7)
 
 
-def many_times(of: State, times: int) -> State:
+def many_times(of: ScanState, times: int) -> ScanState:
     """The state after so many scans of the same images: sums beyond what float64 holds exactly."""
     for one in of.moments:
-        one.settle()
+        one.flush()
         one.inputs *= times
         one.squares *= times
         one.products *= times
@@ -217,7 +221,7 @@ def many_times(of: State, times: int) -> State:
 def test_pictures_of_one_colour_explain_nothing(value: int, times: int) -> None:
     pictures = np.full((77, SIDE, SIDE, 3), value, np.uint8)
     maps = np.random.default_rng(0).normal(3, 1, (77, 4, SIDE, SIDE))
-    fit = statistics.colours(many_times(scanned(planted(maps, 8.0, pictures)), times))
+    fit = colour_fit.fit_colours(many_times(scanned(planted(maps, 8.0, pictures)), times))
     assert not fit.explained.any()
     assert not fit.by_brightness.any()
     assert not fit.coefficients.any()
@@ -231,7 +235,7 @@ def test_brightness_that_is_the_same_everywhere_explains_nothing(count: int) -> 
     pictures[..., 2] = 200 - pictures[..., 0]
     total = rounded(pictures / 255).sum(-1)
     pictures[total != total[0, 0, 0]] = pictures[0, 0, 0]
-    fit = statistics.colours(scanned(planted(pictures[:, None, :, :, 0] / 64, 4.0, pictures)))
+    fit = colour_fit.fit_colours(scanned(planted(pictures[:, None, :, :, 0] / 64, 4.0, pictures)))
     assert fit.explained[0] == pytest.approx(1, abs=1e-6)
     assert fit.by_brightness[0] == 0
     red, green, blue = fit.coefficients[:, 0]
@@ -244,15 +248,15 @@ def test_a_feature_that_never_varies_goes_with_nothing(value: float) -> None:
     maps = np.random.default_rng(0).normal(2, 1, (77, 3, SIDE, SIDE))
     maps[:, 1] = value
     found = scanned(planted(maps, 8.0))
-    fit = statistics.colours(found)
+    fit = colour_fit.fit_colours(found)
     assert np.isnan(fit.explained).tolist() == [False, True, False]
     assert np.isnan(fit.by_brightness).tolist() == [False, True, False]
     assert np.abs(fit.coefficients[:, 1]).max() < 1e-9
-    correlations = statistics.correlations(found.moments[0])
+    correlations = correlation.correlations(found.moments[0])
     assert np.isnan(correlations[1]).all()
     assert np.isnan(correlations[:, 1]).all()
     assert not np.isnan(correlations[[[0, 2]], [[0], [2]]]).any()
-    partners = statistics.partners(found.moments[0])
+    partners = correlation.most_correlated(found.moments[0])
     assert partners.numbers.tolist() == [[2, -1, -1, -1], [-1, -1, -1, -1], [0, -1, -1, -1]]
     assert statistics.dead(found).tolist() == [False, value <= 0, False]
 
@@ -264,15 +268,15 @@ def test_correlations_are_those_of_the_sampled_positions(part: int, rectified: b
     if rectified:
         for maps in images.maps:
             np.maximum(maps, 0, out=maps)
-    found = statistics.correlations(scanned(images).moments[part])
+    found = correlation.correlations(scanned(images).moments[part])
     a, _ = samples_of(images, part)
-    units = a.std(0).min() / (images.layout.parts[part].scale * moments.UNIT)
+    units = a.std(0).min() / (images.index.layers[part].scale * moments.UNIT)
     chance = 1 / (units * np.sqrt(6 * len(a)))
     assert np.abs(found - np.corrcoef(a.T)).max() < 6 * chance < 1e-4
     # Of what is rounded already, nothing is lost.
-    for maps, one in zip(images.maps, images.layout.parts, strict=True):
+    for maps, one in zip(images.maps, images.index.layers, strict=True):
         maps[:] = rounded(maps, one.scale)
-    found = statistics.correlations(scanned(images).moments[part])
+    found = correlation.correlations(scanned(images).moments[part])
     a, _ = samples_of(images, part)
     assert np.abs(found - np.corrcoef(a.T)).max() < 1e-12
     assert np.abs(found - found.T).max() < 1e-15
@@ -283,10 +287,10 @@ def test_a_feature_and_its_copy_correlate_by_one_and_with_its_negative_by_minus_
     a = rng.normal(0, 1, (30, 1, SIDE, SIDE))
     maps = np.concatenate([a, rng.normal(0, 1, a.shape), a, -a], axis=1)
     found = scanned(planted(maps, 4.0))
-    correlations = statistics.correlations(found.moments[0])
+    correlations = correlation.correlations(found.moments[0])
     assert correlations[0, [0, 2, 3]] == pytest.approx([1, 1, -1], abs=1e-12)
     assert np.abs(correlations).max() <= 1
-    partners = statistics.partners(found.moments[0])
+    partners = correlation.most_correlated(found.moments[0])
     assert partners.numbers[0, :3].tolist() == [2, 1, 3]
     assert partners.numbers[3, :3].tolist() == [1, 0, 2]  # 0 and 2 are equal: the lower one first
 
@@ -296,12 +300,12 @@ def test_partners_are_the_most_and_the_least_correlated_in_order(channels: int) 
     maps = np.random.default_rng(channels).normal(0, 1, (20, channels, 5, 4))
     maps[:, 1:] += maps[:, :1] * np.linspace(-2, 2, channels)[1:, None, None]
     found = scanned(planted(maps, 8.0))
-    partners = statistics.partners(found.moments[0])
-    correlations = statistics.correlations(found.moments[0])
+    partners = correlation.most_correlated(found.moments[0])
+    correlations = correlation.correlations(found.moments[0])
     for channel in range(channels):
         others = [one for one in range(channels) if one != channel]
         others.sort(key=lambda one, c=channel: (-correlations[c, one], one))
-        most = statistics.PARTNERS
+        most = correlation.MOST_CORRELATED
         expected = others if len(others) <= 2 * most else others[:most] + others[-most:]
         there = partners.numbers[channel] >= 0
         assert partners.numbers[channel][there].tolist() == expected
@@ -315,7 +319,7 @@ def test_partners_are_the_most_and_the_least_correlated_in_order(channels: int) 
 def test_partners_pass_over_many_features_that_never_vary() -> None:
     maps = np.random.default_rng(0).normal(0, 1, (30, 40, 5, 4))
     maps[:, 3:24] = 0
-    partners = statistics.partners(scanned(planted(maps, 8.0)).moments[0])
+    partners = correlation.most_correlated(scanned(planted(maps, 8.0)).moments[0])
     varying = {0, 1, 2, *range(24, 40)}
     for channel in range(40):
         named = partners.numbers[channel][partners.numbers[channel] >= 0].tolist()
@@ -324,17 +328,17 @@ def test_partners_pass_over_many_features_that_never_vary() -> None:
 
 
 def test_large_layers_have_no_partners() -> None:
-    sums = Moments(Part("x", 4097, 1, 1), 3)
-    assert statistics.correlations(sums) is None
-    assert statistics.partners(sums) is None
+    sums = Moments(LayerSlice("x", 4097, 1, 1), 3)
+    assert correlation.correlations(sums) is None
+    assert correlation.most_correlated(sums) is None
 
 
 def close(sums: Moments, a: np.ndarray, colours: np.ndarray) -> tuple[float, float]:
     """By how much correlations, and R^2 of colours, differ from those of what was not rounded."""
-    found = statistics.correlations(sums)
-    holder = State(Layout((sums.part,), 0, colours.shape[1]))
+    found = correlation.correlations(sums)
+    holder = ScanState(FeatureIndex((sums.part,), 0, colours.shape[1]))
     holder.moments = (sums,)
-    explained = statistics.colours(holder).explained
+    explained = colour_fit.fit_colours(holder).explained
     return (
         float(np.abs(found - np.corrcoef(a.T)).max()),
         float(np.abs(explained - fitted(a, colours)[1]).max()),
@@ -344,7 +348,7 @@ def close(sums: Moments, a: np.ndarray, colours: np.ndarray) -> tuple[float, flo
 def test_a_large_mean_takes_no_more_than_the_rounding_does() -> None:
     """Deviation 1 about 1000 is 32 units: all is 1 / (12 32^2) short, and no more."""
     rng = np.random.default_rng(0)
-    part = Part("x", 4, 1, 1, 1024.0)
+    part = LayerSlice("x", 4, 1, 1, 1024.0)
     colours = rng.random((50_000, 3))
     a = rng.normal(0, 1, (50_000, 4))
     a[:, 1] = 0.8 * a[:, 0] + 0.6 * a[:, 1]
@@ -373,7 +377,7 @@ def test_a_weak_feature_of_a_strong_layer_keeps_its_correlations(rectified: bool
     a /= a.max(0)
     a *= [1, 1, 1, 2.0**-8, 2.0**-8, 2.0**-8]
     colours = np.concatenate([common, rng.normal(0, 1, (n, 2))], axis=1) / 10 + 0.5
-    sums = Moments(Part("x", 6, 1, 1, 1.0), 3)
+    sums = Moments(LayerSlice("x", 6, 1, 1, 1.0), 3)
     sums.add(a.astype(np.float32)[:, None], colours[:, None])
     correlation_error, colour_error = close(sums, a, colours)
     assert correlation_error < 1e-3
@@ -386,11 +390,11 @@ def test_features_of_two_networks_are_correlated_over_images() -> None:
     b = np.concatenate([a[:, ::-1], -2 * a[:, :1], rng.normal(0, 1, (50, 2))], axis=1)
     b = b.astype(np.float16)
     direct = np.corrcoef(a.T.astype(np.float64), b.T.astype(np.float64))[:4, 4:]
-    assert correlated(a, b) == pytest.approx(direct, abs=1e-12)
-    assert correlated(a, b)[[0, 3, 0], [3, 0, 4]] == pytest.approx([1, 1, -1])
+    assert correlation_matrix(a, b) == pytest.approx(direct, abs=1e-12)
+    assert correlation_matrix(a, b)[[0, 3, 0], [3, 0, 4]] == pytest.approx([1, 1, -1])
     a[:, 1] = 0.1
     b[:, [0, 5]] = 0
-    found = np.isnan(correlated(a, b))
+    found = np.isnan(correlation_matrix(a, b))
     assert found[1].all()
     assert found[:, [0, 5]].all()
     assert found.sum() == 7 + 3 * 2

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 import rot180
-from rot180.atlas import reading
-from rot180.atlas.identity import Identity
+from rot180.atlas import atlas as atlas_module
+from rot180.atlas.identity import ScanIdentity
 from rot180.errors import Rot180Error
 from tests.atlas.scans import (
     change,
@@ -33,21 +33,21 @@ WRONG = [
     ),
     "UPDATE layer SET samples = -1",
     "UPDATE layer SET samples = 'many'",
-    "UPDATE layer SET sees_height = 'far'",
-    "UPDATE layer SET every_y = 9e999",
-    "UPDATE layer SET every_x = 'far'",
+    "UPDATE layer SET field_height = 'far'",
+    "UPDATE layer SET stride_y = 9e999",
+    "UPDATE layer SET stride_x = 'far'",
     "UPDATE layer SET kind = x'ff'",
     "UPDATE layer SET name = x'ff' WHERE name = 'two'",
     "UPDATE layer SET name = 'three' WHERE name = 'two'",
     "UPDATE layer SET number = 'first' WHERE name = 'one'",
     "DELETE FROM layer WHERE name = 'two'",
     "DELETE FROM layer",
-    "UPDATE field SET start = -1 WHERE layer = 'two'",
-    "UPDATE field SET stop = 13 WHERE layer = 'two'",
-    "UPDATE field SET stop = 'end' WHERE layer = 'two'",
-    "UPDATE field SET start = 1.5 WHERE layer = 'two'",
-    "UPDATE field SET place = 99 WHERE layer = 'two' AND place = 1",
-    "DELETE FROM field WHERE axis = 1",
+    "UPDATE receptive_field SET start = -1 WHERE layer = 'two'",
+    "UPDATE receptive_field SET stop = 13 WHERE layer = 'two'",
+    "UPDATE receptive_field SET stop = 'end' WHERE layer = 'two'",
+    "UPDATE receptive_field SET start = 1.5 WHERE layer = 'two'",
+    "UPDATE receptive_field SET position = 99 WHERE layer = 'two' AND position = 1",
+    "DELETE FROM receptive_field WHERE axis = 1",
     *(
         f"UPDATE feature SET {column} = {value} WHERE id = 7"
         for column in ("max", "mean", "firing_images", "class_selectivity", "red")
@@ -90,23 +90,23 @@ WRONG = [
             f"image = {2**62}",
         )
     ),
-    "UPDATE peak SET low = 'low' WHERE feature = 7",
-    "UPDATE peak SET high = -9e999 WHERE feature = 7",
-    "UPDATE peak SET high = -1 WHERE feature = 7",
-    "UPDATE peak SET low = 1e308, high = 5e-324 WHERE feature = 7",
-    "UPDATE peak SET low = 1 WHERE feature = 7",
-    "UPDATE peak SET low = NULL WHERE feature = 7",
-    "UPDATE peak SET images = -1 WHERE feature = 7",
-    "UPDATE peak SET images = 1.5 WHERE feature = 7",
-    "UPDATE response SET class = 4 WHERE feature = 7 AND rank = 0",
-    "UPDATE response SET class = -1 WHERE feature = 7 AND rank = 0",
-    "UPDATE response SET class = 'north' WHERE feature = 7 AND rank = 0",
-    "UPDATE response SET mean_peak = 'high' WHERE feature = 7",
-    "UPDATE response SET mean_peak = 9e999 WHERE feature = 7",
-    "UPDATE partner SET other = 3 WHERE feature = 7 AND rank = 0",
-    "UPDATE partner SET other = 'two' WHERE feature = 7 AND rank = 0",
-    "UPDATE partner SET correlation = 1.5 WHERE feature = 7 AND rank = 0",
-    "UPDATE partner SET correlation = 'close' WHERE feature = 7 AND rank = 0",
+    "UPDATE histogram SET low = 'low' WHERE feature = 7",
+    "UPDATE histogram SET high = -9e999 WHERE feature = 7",
+    "UPDATE histogram SET high = -1 WHERE feature = 7",
+    "UPDATE histogram SET low = 1e308, high = 5e-324 WHERE feature = 7",
+    "UPDATE histogram SET low = 1 WHERE feature = 7",
+    "UPDATE histogram SET low = NULL WHERE feature = 7",
+    "UPDATE histogram SET images = -1 WHERE feature = 7",
+    "UPDATE histogram SET images = 1.5 WHERE feature = 7",
+    "UPDATE class_response SET class = 4 WHERE feature = 7 AND rank = 0",
+    "UPDATE class_response SET class = -1 WHERE feature = 7 AND rank = 0",
+    "UPDATE class_response SET class = 'north' WHERE feature = 7 AND rank = 0",
+    "UPDATE class_response SET mean_peak = 'high' WHERE feature = 7",
+    "UPDATE class_response SET mean_peak = 9e999 WHERE feature = 7",
+    "UPDATE correlation SET other = 3 WHERE feature = 7 AND rank = 0",
+    "UPDATE correlation SET other = 'two' WHERE feature = 7 AND rank = 0",
+    "UPDATE correlation SET correlation = 1.5 WHERE feature = 7 AND rank = 0",
+    "UPDATE correlation SET correlation = 'close' WHERE feature = 7 AND rank = 0",
     "UPDATE class SET number = 9 WHERE number = 3",
     "UPDATE class SET name = x'ff' WHERE number = 3",
     "UPDATE class SET images = -1",
@@ -123,8 +123,8 @@ WRONG = [
     "DELETE FROM image WHERE number = (SELECT MAX(number) FROM image)",
     "INSERT INTO skipped VALUES (1, x'ff', 'why')",
     "INSERT INTO skipped VALUES (1, 'name', x'ff')",
-    "UPDATE sample_image SET image = 'first' WHERE place = 0",
-    "DELETE FROM sample_image WHERE place = 0",
+    "UPDATE sample_image SET image = 'first' WHERE position = 0",
+    "DELETE FROM sample_image WHERE position = 0",
     "INSERT INTO sample_image VALUES (99, 0)",
     "UPDATE sample SET peaks = 'peaks'",
     "UPDATE sample SET peaks = x'00'",
@@ -182,18 +182,18 @@ def test_a_picture_of_another_size_is_not_decoded(
     def decode(*given: Any) -> None:
         raise AssertionError("decoded")
 
-    monkeypatch.setattr(reading, "decode", decode)
+    monkeypatch.setattr(atlas_module, "decode", decode)
     change(copy, ("UPDATE image SET picture = ?", (picture(900, 900, "1", kind),)))
     with rot180.open(copy) as atlas, pytest.raises(Rot180Error, match=r"image\.picture"):
         atlas.picture(atlas["one"][0].examples[0].image)
 
 
 ABOUT: list[tuple[str, str]] = [
-    *((key, value) for key in ("layout", "network", "images") for value in ("null", "[]", "5.5")),
-    *((key, value) for key in ("layout", "network") for value in ("{}", '"text"', "[[1]]")),
-    ("layout", "[" * 100_000),
-    ("layout", "{"),
-    ("layout", "NaN"),
+    *((key, value) for key in ("index", "network", "images") for value in ("null", "[]", "5.5")),
+    *((key, value) for key in ("index", "network") for value in ("{}", '"text"', "[[1]]")),
+    ("index", "[" * 100_000),
+    ("index", "{"),
+    ("index", "NaN"),
     ("images", "-1"),
     ("images", "59"),
     ("images", '"60"'),
@@ -201,7 +201,7 @@ ABOUT: list[tuple[str, str]] = [
     ("images", "Infinity"),
     ("images", "1" * 5000),
     ("images", "1" + "0" * 400),
-    ("about", "[" * 40 + "]" * 40),
+    ("metadata", "[" * 40 + "]" * 40),
     ("network", '{"input": [3, 12, 1' + "0" * 400 + "]}"),
     ("network", '{"input": [5, 12, 12]}'),
     ("seconds", "1" + "0" * 400),
@@ -215,7 +215,7 @@ ABOUT: list[tuple[str, str]] = [
 
 @pytest.mark.parametrize(("key", "value"), ABOUT)
 def test_facts_of_the_wrong_shape(copy: Path, key: str, value: str) -> None:
-    change(copy, ("INSERT OR REPLACE INTO about VALUES (?, ?)", (key, value)))
+    change(copy, ("INSERT OR REPLACE INTO metadata VALUES (?, ?)", (key, value)))
     refused(copy)
 
 
@@ -236,11 +236,11 @@ IDENTITY: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(("name", "value"), IDENTITY)
 def test_identities_that_cannot_be(copy: Path, name: str, value: Any) -> None:
     with closing(sqlite3.connect(copy)) as file:
-        ((told,),) = file.execute("SELECT value FROM about WHERE key = 'identity'").fetchall()
+        ((told,),) = file.execute("SELECT value FROM metadata WHERE key = 'identity'").fetchall()
     who = json.dumps(json.loads(told) | {name: value})
-    change(copy, ("UPDATE about SET value = ? WHERE key = 'identity'", (who,)))
+    change(copy, ("UPDATE metadata SET value = ? WHERE key = 'identity'", (who,)))
     with rot180.open(copy) as atlas, pytest.raises(Rot180Error, match="damaged"):
-        Identity.of(atlas)
+        ScanIdentity.for_atlas(atlas)
 
 
 @pytest.fixture
@@ -264,21 +264,21 @@ def loose(copy: Path) -> Copy:
     return changed
 
 
-LAYOUT: list[Callable[[dict[str, Any]], Any]] = [
-    lambda it: it.pop("parts"),
-    lambda it: it["parts"].clear(),
-    lambda it: it["parts"].pop(),
-    lambda it: it["parts"][0].pop(),
-    lambda it: it["parts"][0].__setitem__(1, float("inf")),
-    lambda it: it["parts"][0].__setitem__(1, float("nan")),
-    lambda it: it["parts"][0].__setitem__(1, 10**15),
-    lambda it: it["parts"][0].__setitem__(2, 10**400),
-    lambda it: it["parts"][0].__setitem__(4, 0),
-    lambda it: it["parts"][0].__setitem__(4, -1.0),
-    lambda it: it["parts"][0].__setitem__(4, float("nan")),
-    lambda it: it["parts"][0].__setitem__(4, 10**400),
-    lambda it: it.update(parts={"a": 1}),
-    lambda it: it.update(parts=5),
+INDEX: list[Callable[[dict[str, Any]], Any]] = [
+    lambda it: it.pop("layers"),
+    lambda it: it["layers"].clear(),
+    lambda it: it["layers"].pop(),
+    lambda it: it["layers"][0].pop(),
+    lambda it: it["layers"][0].__setitem__(1, float("inf")),
+    lambda it: it["layers"][0].__setitem__(1, float("nan")),
+    lambda it: it["layers"][0].__setitem__(1, 10**15),
+    lambda it: it["layers"][0].__setitem__(2, 10**400),
+    lambda it: it["layers"][0].__setitem__(4, 0),
+    lambda it: it["layers"][0].__setitem__(4, -1.0),
+    lambda it: it["layers"][0].__setitem__(4, float("nan")),
+    lambda it: it["layers"][0].__setitem__(4, 10**400),
+    lambda it: it.update(layers={"a": 1}),
+    lambda it: it.update(layers=5),
     lambda it: it.update(classes=-1),
     lambda it: it.update(classes=10**15),
     lambda it: it.update(classes=None),
@@ -288,13 +288,13 @@ LAYOUT: list[Callable[[dict[str, Any]], Any]] = [
 ]
 
 
-@pytest.mark.parametrize("number", range(len(LAYOUT)))
-def test_layouts_that_cannot_be(copy: Path, number: int) -> None:
+@pytest.mark.parametrize("number", range(len(INDEX)))
+def test_impossible_indices_of_features_are_refused(copy: Path, number: int) -> None:
     with closing(sqlite3.connect(copy)) as file:
-        ((value,),) = file.execute("SELECT value FROM about WHERE key = 'layout'").fetchall()
-    layout = json.loads(value)
-    LAYOUT[number](layout)
-    change(copy, ("UPDATE about SET value = ? WHERE key = 'layout'", (json.dumps(layout),)))
+        ((value,),) = file.execute("SELECT value FROM metadata WHERE key = 'index'").fetchall()
+    index = json.loads(value)
+    INDEX[number](index)
+    change(copy, ("UPDATE metadata SET value = ? WHERE key = 'index'", (json.dumps(index),)))
     refused(copy)
 
 
@@ -302,12 +302,12 @@ LOOSE = [
     *(
         f"UPDATE {table} SET {column} = NULL WHERE {which}"
         for table, columns, which in (
-            ("layer", ("kind", "channels", "sees_width", "every_y"), "name = 'two'"),
-            ("field", ("start", "stop"), "layer = 'two'"),
+            ("layer", ("kind", "channels", "field_width", "stride_y"), "name = 'two'"),
+            ("receptive_field", ("start", "stop"), "layer = 'two'"),
             ("example", ("image", "activation", "y", "top"), "feature = 7"),
-            ("peak", ("images",), "feature = 7"),
-            ("response", ("class", "mean_peak"), "feature = 7"),
-            ("partner", ("other", "correlation"), "feature = 7"),
+            ("histogram", ("images",), "feature = 7"),
+            ("class_response", ("class", "mean_peak"), "feature = 7"),
+            ("correlation", ("other", "correlation"), "feature = 7"),
             ("class", ("name", "images"), "number = 3"),
             ("image", ("name",), "1"),
             ("sample", ("peaks",), "layer = 'two'"),
@@ -340,12 +340,12 @@ STATE = [
     "UPDATE state SET name = x'ff' WHERE name = 'mean'",
     "UPDATE state SET numbers = zeroblob(length(numbers)) WHERE name = 'best_image'",
     "UPDATE state SET numbers = randomblob(length(numbers)) WHERE name = 'best_image'",
-    "UPDATE state SET numbers = randomblob(length(numbers)) WHERE name = 'best_where'",
+    "UPDATE state SET numbers = randomblob(length(numbers)) WHERE name = 'best_position'",
     "UPDATE state SET numbers = randomblob(length(numbers)) WHERE name = 'sample_images'",
-    "UPDATE about SET value = replace(value, '\"examples\": 3', '\"examples\": 1000000000000') "
-    "WHERE key = 'layout'",
-    "UPDATE about SET value = replace(value, '\"sample\": 20', '\"sample\": 2') "
-    "WHERE key = 'layout'",
+    "UPDATE metadata SET value = replace(value, '\"examples\": 3', '\"examples\": 1000000000000') "
+    "WHERE key = 'index'",
+    "UPDATE metadata SET value = replace(value, '\"sample\": 20', '\"sample\": 2') "
+    "WHERE key = 'index'",
 ]
 
 

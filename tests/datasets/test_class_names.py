@@ -11,7 +11,7 @@ from rot180.datasets import decode_all, open_dataset
 from rot180.datasets.base import image_name
 from rot180.datasets.class_names import LARGEST_FILE, read_class_file
 from rot180.errors import Rot180Error, Rot180Warning
-from rot180.figures.subject import first_of_class
+from rot180.figures.context import first_of_class
 from tests.datasets.dataset_files import put, put_images
 
 FOLDERS = ("n01440764", "n01484850", "n02012849")

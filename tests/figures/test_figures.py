@@ -16,11 +16,11 @@ import rot180
 from rot180 import Rot180Error
 from rot180.datasets import ArrayDataset
 from rot180.figures.colour import ColourResponse, colour_response, local_means
-from rot180.figures.draw import draw
+from rot180.figures.context import FigureContext, first_of_class, most_colourful
 from rot180.figures.overview import correlation, learning_curve
+from rot180.figures.projection import projection_sheet
 from rot180.figures.sheet import INK, Sheet
-from rot180.figures.single import one_projection
-from rot180.figures.subject import Subject, first_of_class, most_varied
+from rot180.figures.two_layer import draw
 from rot180.graph.box import Box, Span
 from rot180.models.checkpoint import Checkpoint
 from rot180.models.model import Model
@@ -29,7 +29,7 @@ from rot180.projection.imaging import scale_of
 
 
 @pytest.fixture(scope="module")
-def subject() -> Subject:
+def subject() -> FigureContext:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (30, 16, 16, 3), dtype=np.uint8)
     data = ArrayDataset(images, rng.integers(0, 2, 30), ("cat", "dog"), name="noise")
@@ -41,11 +41,11 @@ def subject() -> Subject:
     checkpoint = Checkpoint(
         model, ("cat", "dog"), (0.5,) * 3, (0.25,) * 3, (16, 16), {"name": "noise"}
     )
-    return Subject(checkpoint, data, image=4)
+    return FigureContext(checkpoint, data, image=4)
 
 
 @pytest.fixture(scope="module")
-def drawn(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def drawn(subject: FigureContext, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("figures")
     draw(subject, out, formats=("png", "svg"))
     return out
@@ -73,7 +73,7 @@ def test_each_figure_has_a_picture_a_caption_and_numbers(drawn: Path) -> None:
 def test_the_strongest_activations_are_those_of_a_plain_search(subject, drawn) -> None:
     with torch.no_grad():
         x = (torch.from_numpy(subject.data.images).float() / 255 - 0.5) / 0.25
-        maps = torch.relu(subject.named.model.conv1(x.permute(0, 3, 1, 2)))
+        maps = torch.relu(subject.model.model.conv1(x.permute(0, 3, 1, 2)))
     for one in numbers(drawn, "4-strongest")["strongest"]:
         of_feature = maps[:, one["channel"]]
         y, x_ = one["position"]
@@ -86,8 +86,8 @@ def test_the_strongest_activations_are_those_of_a_plain_search(subject, drawn) -
 
 @pytest.mark.slow
 def test_the_tiles_are_the_projections(subject, drawn) -> None:
-    net = subject.named.network()
-    x = subject.named.prepare(subject.data.image(4))
+    net = subject.model.network()
+    x = subject.model.prepare(subject.data.image(4))
     sheet = np.asarray(Image.open(drawn / "2-first-layer.png"))
     scales = numbers(drawn, "2-first-layer")["tile_scale"]
     for channel in (0, 9, 31):
@@ -132,8 +132,8 @@ def test_words_can_be_read_on_white_and_on_black() -> None:
 
 @pytest.mark.slow
 def test_the_probabilities_are_those_of_the_model(subject, drawn) -> None:
-    x = subject.named.prepare(subject.data.image(4))[None]
-    wanted = subject.named.model(x).softmax(1)[0].tolist()
+    x = subject.model.prepare(subject.data.image(4))[None]
+    wanted = subject.model.model(x).softmax(1)[0].tolist()
     found = numbers(drawn, "1-image")["probabilities"]
     assert list(found.values()) == pytest.approx(wanted, abs=1e-5)
 
@@ -170,7 +170,7 @@ def test_correlation_is_numpys(seed: int, c: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("position", [None, "peak", (1, 2)])
 def test_a_single_projection(subject, tmp_path: Path, position) -> None:
-    sheet = one_projection(subject, "conv2", 7, position)
+    sheet = projection_sheet(subject, "conv2", 7, position)
     written = sheet.save(tmp_path, ("png", "pdf"))
     assert [one.suffix for one in written] == [".png", ".pdf", ".json"]
     about = json.loads(written[-1].read_text())
@@ -186,7 +186,7 @@ def test_a_large_image_is_drawn_smaller() -> None:
     named = Model(model, (), (0.5,) * 3, (0.5,) * 3, (400, 1600), name="mine")
     data = ArrayDataset(np.zeros((1, 400, 1600, 3), np.uint8), name="black")
     layer = next(iter(named.network().layers))
-    sheet = one_projection(Subject(named, data), layer, 1, None)
+    sheet = projection_sheet(FigureContext(named, data), layer, 1, None)
     assert sheet.width == 2 * 640 + 8 + 2 * 16
     assert sheet.height < 300
     assert "mine; images of black." in sheet.caption
@@ -203,12 +203,12 @@ def test_the_learning_curve_keeps_the_history(tmp_path: Path) -> None:
 def test_the_image_to_look_at_is_one_with_much_in_it(subject) -> None:
     images = np.asarray(subject.data.images) // 8 + 100
     images[11] = subject.data.images[11]
-    assert most_varied(ArrayDataset(images)) == 11
+    assert most_colourful(ArrayDataset(images)) == 11
 
 
 def test_images_and_classes_that_do_not_exist(subject) -> None:
     with pytest.raises(Rot180Error, match="no image 30: the data set has 30 images, 0 to 29"):
-        Subject(subject.named, subject.data, image=30)
+        FigureContext(subject.model, subject.data, image=30)
     with pytest.raises(Rot180Error, match=r"no class 'cot' in noise. There are: cat, dog"):
         first_of_class(subject.data, "cot")
     assert subject.data.labels[first_of_class(subject.data, "dog")] == 1

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 import rot180
-from rot180.atlas import scan as scanning
-from rot180.atlas import writing
+from rot180.atlas import scan as scan_module
+from rot180.atlas import writer
 from rot180.models.checkpoint import Checkpoint
 from rot180.training.loop import train
 from rot180.training.recipe import Recipe
@@ -167,5 +167,5 @@ JOBS = {
 
 def small() -> None:
     """Let scans write as often as they can, and little at a time."""
-    scanning._SHARE = 0
-    writing._PICTURES = 16
+    scan_module._SHARE = 0
+    writer._PICTURES = 16

@@ -12,7 +12,7 @@ from torch import nn
 
 import rot180
 from rot180 import Rot180Error
-from rot180.atlas.scanned import found_again, is_code, model_of
+from rot180.atlas.model import is_code, is_found_again, load_scanned_model
 from rot180.datasets import resize_and_crop
 from rot180.models import published
 from rot180.models.load import load_model
@@ -77,12 +77,12 @@ def test_an_atlas_that_names_such_a_network_needs_nothing_else(
     with rot180.scan(named, images, tmp_path / "x.atlas", methods=False) as atlas:
         assert atlas.model == NAME
         assert atlas.outputs == tuple("abcde")
-        assert found_again(atlas, NAME)
+        assert is_found_again(atlas, NAME)
         assert not is_code(NAME)
-        again = model_of(atlas, device="cpu")
+        again = load_scanned_model(atlas, device="cpu")
         assert torch.equal(again.model[0].weight, named.model[0].weight)
         # Where its packages are missing, the sentence says so and not that something be downloaded.
         monkeypatch.undo()
         monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
         with pytest.raises(published.NotInstalled, match="pip install"):
-            model_of(atlas, device="cpu")
+            load_scanned_model(atlas, device="cpu")

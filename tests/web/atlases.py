@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 import rot180
-from rot180.atlas.reading import Atlas
-from rot180.atlas.scanned import model_of
+from rot180.atlas.atlas import Atlas
+from rot180.atlas.model import load_scanned_model
 from rot180.models.model import Model
 
 
@@ -45,7 +45,7 @@ def opened(paths: Sequence[Path]) -> list[Atlas]:
 
 
 def loader(atlas: Atlas) -> Model:
-    return model_of(atlas, device="cpu")
+    return load_scanned_model(atlas, device="cpu")
 
 
 class Answer(NamedTuple):

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rot180.atlas.identity import Identity
-from rot180.atlas.layout import Layout, Part, scale_of
-from rot180.atlas.pictures import encoded
-from rot180.atlas.rows import Fields
-from rot180.atlas.state import BINS, UNIT, State, bin_edges
-from rot180.atlas.writing import create
+from rot180.atlas.accumulator import BINS, UNIT, ScanState, bin_edges
+from rot180.atlas.feature_index import FeatureIndex, LayerSlice, scale_of
+from rot180.atlas.identity import ScanIdentity
+from rot180.atlas.imaging import encode
+from rot180.atlas.tables import ReceptiveFields
+from rot180.atlas.writer import create
 
 IMAGES, CLASSES, SIZE = 500, 40, 64
 FEATURES = 22_008
@@ -66,22 +66,22 @@ def large_atlas(path: Path) -> Path:
     rng, found = np.random.default_rng(0), layers()
     peaks = [np.maximum(rng.gamma(2, 1, (IMAGES, one.channels)) - 1, 0) for one in found]
     parts = [
-        Part(one.name, one.channels, one.side, one.side, scale_of(float(values.max())))
+        LayerSlice(one.name, one.channels, one.side, one.side, scale_of(float(values.max())))
         for one, values in zip(found, peaks, strict=True)
     ]
-    layout = Layout(tuple(parts), CLASSES, 3, 9, 200)
-    assert layout.features == FEATURES
+    index = FeatureIndex(tuple(parts), CLASSES, 3, 9, 200)
+    assert index.features == FEATURES
     labels = np.arange(IMAGES) % CLASSES
     rows = [
         (one.name, n, one.kind, "ReLU6" * (one.kind != "linear"), one.channels, one.side, one.side,
          *(min(one.sees, SIZE),) * 2, float(one.every), float(one.every), 1)
         for n, one in enumerate(found)
     ]  # fmt: skip
-    fields = {one.name: Fields(*(_spans(one),) * 2) for one in found}
+    fields = {one.name: ReceptiveFields(*(_spans(one),) * 2) for one in found}
     names = tuple(f"kind {n}" for n in range(CLASSES))
     done, ranges = [(0, IMAGES, IMAGES)], [(0, IMAGES, 0)]
-    with create(path, _about(found), rows, fields, names, layout, ranges) as writer:
-        state = _state(layout, np.concatenate(peaks, axis=1), labels, rng)
+    with create(path, _about(found), rows, fields, names, index, ranges) as writer:
+        state = _state(index, np.concatenate(peaks, axis=1), labels, rng)
         writer.save(state, fields, lambda n: (f"{n:03}.png", int(labels[n])), done, None, ())
         writer.add_pictures(lambda numbers: _pictures(list(numbers), rng))
         writer.finish({"finished": "2024-01-01T00:00:00+00:00"}, keep_state=False)
@@ -97,7 +97,7 @@ def _spans(layer: LargeLayer) -> np.ndarray:
 def _about(found: list[LargeLayer]) -> dict[str, object]:
     kinds = ((0.5,) * 3, (0.5,) * 3, (3.0, float(SIZE), float(SIZE)))
     names = tuple(one.name for one in found)
-    identity = Identity("none", "none", kinds, names, 9, 200, "lossless", 1)
+    identity = ScanIdentity("none", "none", kinds, names, 9, 200, "lossless", 1)
     return {
         "identity": identity.as_numbers(),
         "model": "a network as large as EfficientNet-Lite0",
@@ -116,12 +116,12 @@ def _about(found: list[LargeLayer]) -> dict[str, object]:
 
 
 def _state(
-    layout: Layout, peaks: np.ndarray, labels: np.ndarray, rng: np.random.Generator
-) -> State:
+    index: FeatureIndex, peaks: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+) -> ScanState:
     """Return the state after images with these peaks (images, features)."""
-    state, scales = State(layout), layout.scales
+    state, scales = ScanState(index), index.scales
     peaks = peaks.astype(np.float32)
-    order = np.argpartition(-peaks, layout.examples, axis=0)[: layout.examples]
+    order = np.argpartition(-peaks, index.examples, axis=0)[: index.examples]
     values = np.take_along_axis(peaks, order, axis=0)
     rank = np.argsort(-values, axis=0, kind="stable")
     state.images = IMAGES
@@ -129,8 +129,8 @@ def _state(
     state.best[:] = np.take_along_axis(values, rank, axis=0).T
     state.best_strength[:] = state.best
     state.best_image[:] = np.take_along_axis(order, rank, axis=0).T
-    positions = layout.spread([one.height * one.width for one in layout.parts])[:, None]
-    state.best_where[:] = (rng.random(state.best.shape) * positions).astype(np.int64)
+    positions = index.per_feature([one.height * one.width for one in index.layers])[:, None]
+    state.best_position[:] = (rng.random(state.best.shape) * positions).astype(np.int64)
     units = scales * UNIT
     for label in range(CLASSES):
         state.peaks[label] = np.rint(peaks[labels == label].sum(0) / units)
@@ -139,16 +139,16 @@ def _state(
     state.fired[:] = state.fired_images * positions[:, 0] // 2
     bins = np.searchsorted(bin_edges().astype(np.float64), peaks / scales, side="right") - 1
     bins = np.where(peaks == 0, BINS // 2, bins)
-    places = np.arange(layout.features) * BINS + bins
-    state.histogram[:] = np.bincount(places.ravel(), minlength=layout.features * BINS).reshape(
-        layout.features, BINS
+    places = np.arange(index.features) * BINS + bins
+    state.histogram[:] = np.bincount(places.ravel(), minlength=index.features * BINS).reshape(
+        index.features, BINS
     )
-    state.sample_images = np.arange(layout.sample)
-    state.sample_peaks = (peaks[: layout.sample] / scales).astype(np.float16)
+    state.sample_images = np.arange(index.sample)
+    state.sample_peaks = (peaks[: index.sample] / scales).astype(np.float16)
     for number, moments in enumerate(state.moments):
-        some = peaks[:100, layout.of(number), None].transpose(0, 2, 1)
+        some = peaks[:100, index.slice_of(number), None].transpose(0, 2, 1)
         moments.add(some, rng.random((100, 1, 3)))
-        moments.settle()
+        moments.flush()
     return state
 
 
@@ -157,4 +157,4 @@ def _pictures(numbers: list[int], rng: np.random.Generator) -> Iterator[tuple[in
         coarse = rng.random((8, 8, 3))
         soft = np.kron(coarse, np.ones((SIZE // 8, SIZE // 8, 1)))
         pixels = (200 * soft + 55 * rng.random(soft.shape)).astype(np.uint8)
-        yield number, encoded(pixels, "lossless")
+        yield number, encode(pixels, "lossless")

@@ -38,7 +38,7 @@ def click_pixel(page: Page, y: int, x: int, size: int = 32) -> None:
 def test_a_click_on_a_pixel_and_on_a_unit(page: Page, address: str, shelf: Shelf) -> None:
     book = shelf["late"]
     number = book.atlas["conv2"][40].examples[0].image
-    image = book.live.scanned.named.prepare(book.atlas.picture(number).pixels)
+    image = book.live.scanned.model.prepare(book.atlas.picture(number).pixels)
     maps = rot180.feature_maps(book.live.network, image, "conv2")[0].numpy()
     page.goto(f"{address}/atlas/late/images/{number}?layer=conv2&order=strongest")
     shown = page.locator("#all-features button")

@@ -55,7 +55,9 @@ def test_a_feature(address: str, shelf: Shelf) -> None:
     assert [one["image"] for one in found["examples"]] == [one.image for one in feature.examples]
     assert [tuple(one["box"]) for one in found["examples"]] == [one.box for one in feature.examples]
     assert [one[2] for one in found["histogram"]] == [one.images for one in feature.histogram]
-    assert [one[0] for one in found["partners"]] == [one.channel for one in feature.partners]
+    assert [one[0] for one in found["partners"]] == [
+        one.channel for one in feature.correlated_features
+    ]
     assert (found["before"], found["after"], found["method"]) == (39, 41, "guided")
     assert set(found["image_matters"].values()) == {True}
     assert {"auto", "deconvnet", "gradient", "guided"} <= set(found["image_matters"])
@@ -87,7 +89,7 @@ def test_the_page_of_an_image_offers_every_method_first_the_most_faithful(
 def test_an_image_and_its_pixels(address: str, shelf: Shelf) -> None:
     book = shelf["late"]
     number = book.atlas["conv2"][40].examples[0].image
-    image = book.live.scanned.named.prepare(book.atlas.picture(number).pixels)
+    image = book.live.scanned.model.prepare(book.atlas.picture(number).pixels)
     maps = rot180.feature_maps(book.live.network, image, "conv2")[0].numpy()
     found = ask(address, f"/atlas/late/images/{number}/layers/conv2.json?order=strongest").json
     peaks = found["peaks"]
@@ -100,7 +102,7 @@ def test_an_image_and_its_pixels(address: str, shelf: Shelf) -> None:
         assert maps[one["channel"]].max() == pytest.approx(one["activation"], rel=1e-5)
     chances = [one["probability"] for one in found["answers"]]
     assert chances == sorted(chances, reverse=True)
-    name, chance = book.live.scanned.named.top_class(image)
+    name, chance = book.live.scanned.model.top_class(image)
     assert found["answers"][0] == {"name": name, "probability": pytest.approx(chance, rel=1e-4)}
 
     for y, x in ((0, 0), (20, 9), (31, 31)):

@@ -68,12 +68,12 @@ def test_usual_names_are_their_own_words() -> None:
 def _called(path: Path, name: str) -> Path:
     """Give layer 'two' of an atlas another name."""
     with closing(sqlite3.connect(path)) as file, file:
-        ((told,),) = file.execute("SELECT value FROM about WHERE key = 'layout'").fetchall()
-        layout = json.loads(told)
-        layout["parts"][1][0] = name
-        file.execute("UPDATE about SET value = ? WHERE key = 'layout'", (json.dumps(layout),))
+        ((told,),) = file.execute("SELECT value FROM metadata WHERE key = 'index'").fetchall()
+        index = json.loads(told)
+        index["layers"][1][0] = name
+        file.execute("UPDATE metadata SET value = ? WHERE key = 'index'", (json.dumps(index),))
         file.execute("UPDATE layer SET name = ? WHERE name = 'two'", (name,))
-        for table in ("field", "feature", "sample"):
+        for table in ("receptive_field", "feature", "sample"):
             file.execute(f"UPDATE {table} SET layer = ? WHERE layer = 'two'", (name,))
     return path
 

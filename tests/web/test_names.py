@@ -87,7 +87,7 @@ def test_what_is_more_than_is_listed_is_said(tmp_path: Path) -> None:
     outputs = {"layer": "one", "names": ["same"] * 6}
     change(
         path,
-        ("INSERT INTO about VALUES ('outputs', ?)", [json.dumps(outputs)]),
+        ("INSERT INTO metadata VALUES ('outputs', ?)", [json.dumps(outputs)]),
         "UPDATE image SET name = 'same'",
         "DELETE FROM image WHERE number >= 40",
         *(f"INSERT INTO image VALUES ({n}, 'same', NULL, NULL)" for n in range(100, 160)),
@@ -206,7 +206,8 @@ def test_what_is_given_for_one_atlas_leaves_the_others_alone(
     assert CliRunner().invoke(app, [str(one) for one in scan]).exit_code == 0
     (tmp_path / "gone.atlas").write_bytes(late_path.read_bytes())
     change(
-        tmp_path / "gone.atlas", "UPDATE about SET value = '\"x.safetensors\"' WHERE key = 'model'"
+        tmp_path / "gone.atlas",
+        "UPDATE metadata SET value = '\"x.safetensors\"' WHERE key = 'model'",
     )
     serve = ["rot180", "serve", str(late_path), "a.atlas", "gone.atlas", "--model", f"{code}:net"]
     serve += ["--mean", "0.1,0.2,0.3", "--size", "12", "--data", str(data)]

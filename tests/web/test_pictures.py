@@ -32,7 +32,7 @@ def test_a_projection_is_what_project_returns(
     address: str, shelf: Shelf, layer: str, method: str, unpool: str
 ) -> None:
     book = shelf["late"]
-    atlas, named = book.atlas, book.live.scanned.named
+    atlas, named = book.atlas, book.live.scanned.model
     tiles = Tiles(atlas[layer], atlas.size)
     example = atlas[layer][3].examples[2]
     image = named.prepare(atlas.picture(example.image).pixels)
@@ -48,7 +48,7 @@ def test_a_unit_of_an_open_image_is_what_project_returns(
     address: str, shelf: Shelf, method: str, unpool: str
 ) -> None:
     book = shelf["late"]
-    named, number = book.live.scanned.named, book.atlas["conv2"][40].examples[0].image
+    named, number = book.live.scanned.model, book.atlas["conv2"][40].examples[0].image
     pixels = book.atlas.picture(number).pixels
     image, network = named.prepare(pixels), named.network()
     start = f"/atlas/late/images/{number}/features/conv2/40"
@@ -70,7 +70,7 @@ def test_a_unit_of_an_open_image_is_what_project_returns(
 def test_maps_are_the_layers_activations(address: str, shelf: Shelf) -> None:
     book = shelf["late"]
     number = book.atlas["conv1"][0].examples[0].image
-    image = book.live.scanned.named.prepare(book.atlas.picture(number).pixels)
+    image = book.live.scanned.model.prepare(book.atlas.picture(number).pixels)
     maps = rot180.feature_maps(book.live.network, image, "conv1")[0].numpy()
     for channel in (0, 17):
         answer = ask(address, f"/atlas/late/images/{number}/features/conv1/{channel}/map.png")

@@ -74,13 +74,13 @@ def test_a_checkpoint_beside_its_atlas_is_found(early_path: Path, tmp_path: Path
     for name in ("early.atlas", "early.safetensors"):
         (tmp_path / name).write_bytes((early_path.parent / name).read_bytes())
     with rot180.open(tmp_path / "early.atlas") as atlas:
-        from rot180.atlas.scanned import Scanned, model_of
+        from rot180.atlas.model import ScannedModel, load_scanned_model
 
         gone = str(tmp_path / "gone" / "early.safetensors")
-        atlas.about["model"] = gone
-        found = model_of(atlas, device="cpu")
+        atlas.metadata["model"] = gone
+        found = load_scanned_model(atlas, device="cpu")
         assert found.name == str(tmp_path / "early.safetensors")
-        assert Scanned.of(atlas, found).prepared_alike
+        assert ScannedModel.of(atlas, found).same_preprocessing
 
 
 @pytest.mark.parametrize(

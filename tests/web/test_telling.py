@@ -82,7 +82,7 @@ def test_tiles_are_of_different_features_images_and_classes(tmp_path: Path) -> N
         assert len({one.channel for one in tiles}) == len(tiles) == min(alive, STRIP)
         for one in tiles:
             assert layer[one.channel].firing[one.rank].image == one.image
-        classes = [book.atlas.named(one.image)[1] for one in tiles[:3]]
+        classes = [book.atlas.image_info(one.image)[1] for one in tiles[:3]]
         known = [one for one in classes if one is not None]
         assert len(set(known)) == len(known)
 

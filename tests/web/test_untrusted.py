@@ -42,8 +42,8 @@ def evil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         ("UPDATE class SET name = ? || number", [EVIL]),
         ("UPDATE image SET name = ? || number", [EVIL]),
         ("UPDATE layer SET kind = ?, rectifier = ?", [EVIL, EVIL]),
-        ("UPDATE about SET value = json_quote(?) WHERE key = 'model'", [EVIL]),
-        ("UPDATE about SET value = json_set(value, '$.name', ?) WHERE key = 'data'", [EVIL]),
+        ("UPDATE metadata SET value = json_quote(?) WHERE key = 'model'", [EVIL]),
+        ("UPDATE metadata SET value = json_set(value, '$.name', ?) WHERE key = 'data'", [EVIL]),
     )
     with running(application(shown(path))) as address:
         yield address
@@ -145,8 +145,8 @@ def test_a_feature_that_never_fires_is_shown_as_that(page: Page, tmp_path: Path)
         "firing_images = 0, dead = 1, class_selectivity = NULL, best_class = NULL, "
         "colour_r2 = NULL, brightness_r2 = NULL WHERE layer = 'one' AND channel = 0",
         "UPDATE example SET activation = 0 WHERE feature = 0",
-        "DELETE FROM partner WHERE feature = 0",
-        "DELETE FROM response WHERE feature = 0",
+        "DELETE FROM correlation WHERE feature = 0",
+        "DELETE FROM class_response WHERE feature = 0",
     )
     with running(application(shown(path))) as address:
         page.goto(f"{address}/atlas/dead/features/one/0")

@@ -91,6 +91,6 @@ def test_features_come_in_the_order_of_how_unusual_they_are(shelf: Shelf) -> Non
 )
 def test_a_damaged_histogram_is_a_sentence(tmp_path: Path, wrong: str) -> None:
     path = scanned(tmp_path / "small.atlas")
-    change(path, f"UPDATE peak SET {wrong} WHERE feature = 0 AND low > 0")
+    change(path, f"UPDATE histogram SET {wrong} WHERE feature = 0 AND low > 0")
     with pytest.raises(Rot180Error, match="damaged: its peak"):
         peak_counts(book_of(path), "one")

@@ -12,11 +12,11 @@ def wide_atlas(path: Path, features: int) -> Path:
     """Scan a small network, and give its layer 'head' that many features."""
     scanned(path)
     with closing(sqlite3.connect(path)) as file, file:
-        ((told,),) = file.execute("SELECT value FROM about WHERE key = 'layout'").fetchall()
-        layout = json.loads(told)
-        before = layout["parts"][2][1]
-        layout["parts"][2][1] = features
-        file.execute("UPDATE about SET value = ? WHERE key = 'layout'", (json.dumps(layout),))
+        ((told,),) = file.execute("SELECT value FROM metadata WHERE key = 'index'").fetchall()
+        index = json.loads(told)
+        before = index["layers"][2][1]
+        index["layers"][2][1] = features
+        file.execute("UPDATE metadata SET value = ? WHERE key = 'index'", (json.dumps(index),))
         file.execute("UPDATE layer SET channels = ? WHERE name = 'head'", (features,))
         ((columns,),) = file.execute("SELECT COUNT(*) FROM pragma_table_info('feature')").fetchall()
         ((first,),) = file.execute("SELECT MAX(id) + 1 FROM feature").fetchall()

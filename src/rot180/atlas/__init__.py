@@ -1,1 +1,1 @@
-"""The atlas: what excites every feature of a network, over a whole data set, in one file."""
+"""The atlas: one file that says which images of a data set excite each feature of a network."""

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from rot180.atlas.identity import Identity
-from rot180.atlas.reading import Atlas
+from rot180.atlas.atlas import Atlas
+from rot180.atlas.identity import ScanIdentity
 from rot180.errors import Rot180Error
 
 _FEW = 8
@@ -65,12 +65,16 @@ class Comparison:
         )
 
 
-LIKE = 0.5
+MATCH_THRESHOLD = 0.5
 """A correlation below which a feature has no partner."""
 
 
 def compare(
-    first: Any, second: Any, layer: Any = None, other_layer: Any = None, like: float = LIKE
+    first: Any,
+    second: Any,
+    layer: Any = None,
+    other_layer: Any = None,
+    like: float = MATCH_THRESHOLD,
 ) -> list[Comparison]:
     """Find for each feature of an atlas the one of another that it goes with.
 
@@ -90,7 +94,7 @@ def compare(
     for one in (first, second):
         if not isinstance(one, Atlas):
             raise Rot180Error(f"compare takes atlases of rot180.open, not {type(one).__name__}.")
-    if Identity.of(first).data != Identity.of(second).data:
+    if ScanIdentity.for_atlas(first).data != ScanIdentity.for_atlas(second).data:
         raise Rot180Error(
             f"{first.path} and {second.path} are scans of different data ({first.data}; "
             f"{second.data}): features are compared over the same images."
@@ -109,8 +113,8 @@ def compare(
 
 
 def _compared(first: Atlas, second: Atlas, one: str, two: str, like: float) -> Comparison:
-    a, b = shared_peaks(first, second, one, two)
-    found = correlated(a, b)
+    a, b = common_peaks(first, second, one, two)
+    found = correlation_matrix(a, b)
     fires = [np.array([not x for (x,) in _dead(*where)]) for where in ((first, one), (second, two))]
     known = np.where(np.isnan(found), -np.inf, found)
     best, best_back = known.argmax(1), known.argmax(0)
@@ -134,7 +138,7 @@ def _compared(first: Atlas, second: Atlas, one: str, two: str, like: float) -> C
     )
 
 
-def shared_peaks(first: Atlas, second: Atlas, one: str, two: str) -> tuple[np.ndarray, np.ndarray]:
+def common_peaks(first: Atlas, second: Atlas, one: str, two: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the peaks (images, features) of two layers on the images that both have sampled.
 
     Raises:
@@ -162,7 +166,7 @@ def _numbers(chosen: Bool[np.ndarray, " c"]) -> tuple[int, ...]:
     return tuple(np.flatnonzero(chosen).tolist())
 
 
-def correlated(a: np.ndarray, b: np.ndarray) -> Float64[np.ndarray, "c d"]:
+def correlation_matrix(a: np.ndarray, b: np.ndarray) -> Float64[np.ndarray, "c d"]:
     """Return the correlation of each column of a (n, c) with each of b (n, d); NaN of flat ones."""
     standard = []
     for one in (a, b):

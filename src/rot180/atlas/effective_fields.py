@@ -12,11 +12,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rot180.atlas.asked import layer_patterns, matching
+from rot180.atlas.atlas import Atlas, open_atlas
 from rot180.atlas.images import AtlasImages, PreparedImages
-from rot180.atlas.reading import Atlas, open_atlas
-from rot180.atlas.scanned import Scanned, model_of
-from rot180.atlas.writing import Writer
+from rot180.atlas.model import ScannedModel, load_scanned_model
+from rot180.atlas.options import layer_patterns, match_layers
+from rot180.atlas.writer import AtlasWriter
 from rot180.errors import Rot180Error, as_int
 from rot180.projection.units import project_units
 
@@ -79,16 +79,18 @@ def measure_effective_fields(
                 f"{path} is unfinished: give the command that scans it again, then measure."
             )
         atlas.check_pages()
-        scanned = Scanned.of(atlas, model_of(atlas) if model is None else model)
-        images = PreparedImages(scanned.named, AtlasImages(atlas, data).pixels)
+        scanned = ScannedModel.for_atlas(
+            atlas, load_scanned_model(atlas) if model is None else model
+        )
+        images = PreparedImages(scanned.model, AtlasImages(atlas, data).pixels)
         chosen = [
             name
-            for name in matching(list(atlas), layer_patterns(layers) or ("*",))
+            for name in match_layers(list(atlas), layer_patterns(layers) or ("*",))
             if max(atlas.layers[name].receptive_field) >= SMALLEST_FIELD
         ]
         units = _unmeasured(atlas, chosen, count)
         if units:
-            with Writer(path) as writer:
+            with AtlasWriter(path) as writer:
                 _measure(scanned, images, units, writer, progress)
     return open_atlas(path)
 
@@ -97,7 +99,7 @@ def _unmeasured(atlas: Atlas, layers: list[str], examples: int) -> list[_Unit]:
     """Return the examples whose fields are not stored yet, by image."""
     found = []
     for name in layers:
-        first, part = atlas.layout.starts[atlas.place_of(name)], atlas.layers[name]
+        first, part = atlas.index.starts[atlas.layer_index(name)], atlas.layers[name]
         rows = atlas.rows(
             "SELECT feature, rank, image, y, x FROM example WHERE feature BETWEEN ? AND ? "
             "AND rank < ? AND activation > 0 AND NOT EXISTS (SELECT 1 FROM effective_field "
@@ -117,10 +119,10 @@ def _unmeasured(atlas: Atlas, layers: list[str], examples: int) -> list[_Unit]:
 
 
 def _measure(
-    scanned: Scanned,
+    scanned: ScannedModel,
     images: PreparedImages,
     units: list[_Unit],
-    writer: Writer,
+    writer: AtlasWriter,
     progress: Callable[[int, int], None] | None,
 ) -> None:
     requests = ((one.image, one.layer, one.channel, one.position) for one in units)

@@ -1,22 +1,22 @@
-"""What makes two scans the same: then one goes on with the other, and parts can be joined."""
+"""What makes two scans the same, so that one can resume the other, and parts can be joined."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rot180.atlas.features import is_number
+from rot180.atlas.feature import is_number
+from rot180.atlas.options import ScanModel, ScanOptions
 from rot180.datasets import Dataset
 from rot180.errors import Rot180Error
 from rot180.graph.fingerprint import fingerprint
-from rot180.graph.network import Network
 
 if TYPE_CHECKING:
-    from rot180.atlas.reading import Atlas
+    from rot180.atlas.atlas import Atlas
 
 
 @dataclass(frozen=True)
-class Identity:
+class ScanIdentity:
     """Network, data and settings of a scan; two atlases of equal identity hold the same numbers.
 
     Attributes:
@@ -39,18 +39,40 @@ class Identity:
     pictures: str
     batch: int
 
-    def as_numbers(self) -> dict[str, Any]:
-        """Return it as what JSON holds."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the identity as JSON values."""
         return asdict(self)
 
     @classmethod
-    def of(cls, atlas: "Atlas") -> "Identity":
-        """Return the identity that an atlas tells.
+    def for_scan(
+        cls,
+        model: ScanModel,
+        data: Dataset,
+        layers: Sequence[str],
+        options: ScanOptions,
+        batch: int,
+    ) -> "ScanIdentity":
+        """Return the identity of a scan that is to be made."""
+        size = tuple(map(float, model.network.input_shape))
+        return cls(
+            fingerprint(model.network),
+            data.fingerprint,
+            (model.mean, model.std, size),
+            tuple(layers),
+            options.examples,
+            options.sample,
+            options.images,
+            batch,
+        )
+
+    @classmethod
+    def for_atlas(cls, atlas: "Atlas") -> "ScanIdentity":
+        """Return the identity that an atlas holds.
 
         Raises:
-            Rot180Error: it tells none.
+            Rot180Error: the atlas holds none, or a damaged one.
         """
-        given = atlas.about.get("identity")
+        given = atlas.metadata.get("identity")
         names = {one.name for one in fields(cls)}
         if not isinstance(given, dict) or set(given) != names or not _can_be(given):
             raise Rot180Error(f"{atlas.path} does not say what it is a scan of: it is damaged.")
@@ -62,7 +84,7 @@ class Identity:
 
 
 def _can_be(given: dict[str, Any]) -> bool:
-    """Say whether the values of an identity are of the right kinds."""
+    """Return whether the values of an identity are of the right types."""
     words = all(isinstance(given[one], str) for one in ("network", "data", "pictures"))
     counts = all(isinstance(given[one], int) for one in ("examples", "sample", "batch"))
     layers, rows = given["layers"], given["preprocessing"]
@@ -73,31 +95,6 @@ def _can_be(given: dict[str, Any]) -> bool:
 
 def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def of_scan(
-    network: Network,
-    data: Dataset,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    layers: Sequence[str],
-    examples: int,
-    sample: int,
-    pictures: str,
-    batch: int,
-) -> Identity:
-    """Return the identity of a scan that is to be made."""
-    size = tuple(map(float, network.input_shape))
-    return Identity(
-        fingerprint(network),
-        data.fingerprint,
-        (mean, std, size),
-        tuple(layers),
-        examples,
-        sample,
-        pictures,
-        batch,
-    )
 
 
 _WORDS = {
@@ -112,7 +109,7 @@ _WORDS = {
 }
 
 
-def check_same(there: Identity, wanted: Identity, path: Path) -> None:
+def check_same(there: ScanIdentity, wanted: ScanIdentity, path: Path) -> None:
     """Raise Rot180Error if a file holds another scan than the one that is wanted."""
     different = [name for name in _WORDS if getattr(there, name) != getattr(wanted, name)]
     if different:

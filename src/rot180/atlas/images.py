@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
 
-from rot180.atlas.identity import Identity
-from rot180.atlas.reading import Atlas
+from rot180.atlas.atlas import Atlas
+from rot180.atlas.identity import ScanIdentity
 from rot180.datasets import BadImage, Dataset, resize_and_crop
 from rot180.errors import Rot180Error
 from rot180.models.model import Model
@@ -21,7 +21,7 @@ class AtlasImages:
 
     def __init__(self, atlas: Atlas, data: Any) -> None:
         self.atlas, self.data = atlas, data
-        self.stored = Identity.of(atlas).pictures
+        self.stored = ScanIdentity.for_atlas(atlas).pictures
         if data is None:
             if self.stored == "none":
                 raise Rot180Error(
@@ -33,7 +33,7 @@ class AtlasImages:
             raise Rot180Error(
                 f"The data is what rot180.open_dataset returns, not {type(data).__name__}."
             )
-        elif data.fingerprint != Identity.of(atlas).data:
+        elif data.fingerprint != ScanIdentity.for_atlas(atlas).data:
             raise Rot180Error(
                 f"These are other images than those of {atlas.path}, which is a scan of "
                 f"{atlas.data}: give that data and that split."
@@ -66,8 +66,8 @@ class AtlasImages:
 class PreparedImages:
     """Normalised images (c, h, w) by their number, as ``project_units`` takes them."""
 
-    def __init__(self, named: Model, pixels: Callable[[int], Pixels]) -> None:
-        self.named, self.pixels = named, pixels
+    def __init__(self, model: Model, pixels: Callable[[int], Pixels]) -> None:
+        self.model, self.pixels = model, pixels
 
     def __getitem__(self, image: int) -> Tensor:
-        return self.named.prepare(self.pixels(image))
+        return self.model.prepare(self.pixels(image))

@@ -5,10 +5,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from rot180.atlas.identity import Identity, check_same
-from rot180.atlas.reading import Atlas, open_atlas
-from rot180.atlas.scan import now
-from rot180.atlas.writing import appearing, create
+from rot180.atlas.atlas import Atlas, open_atlas
+from rot180.atlas.identity import ScanIdentity, check_same
+from rot180.atlas.scan_plan import utc_now
+from rot180.atlas.writer import create, create_atomically
 from rot180.errors import Rot180Error
 
 
@@ -50,7 +50,7 @@ def merge(parts: Any, path: Any) -> Atlas:
 
 def _check(parts: Sequence[Atlas]) -> None:
     first = parts[0]
-    who = Identity.of(first)
+    who = ScanIdentity.for_atlas(first)
     for one in parts:
         if not one.finished:
             raise Rot180Error(
@@ -58,8 +58,8 @@ def _check(parts: Sequence[Atlas]) -> None:
             )
         if one.complete:
             raise Rot180Error(f"{one.path} covers the whole data set: there is nothing to join.")
-        check_same(Identity.of(one), who, one.path)
-        if one.layout != first.layout:
+        check_same(ScanIdentity.for_atlas(one), who, one.path)
+        if one.index != first.index:
             raise Rot180Error(
                 f"{one.path} was scanned in other units than {first.path}: the network's results "
                 "on the first images differ between the machines that scanned them by more than "
@@ -87,7 +87,7 @@ def _write(parts: Sequence[Atlas], path: Path) -> None:
     def named(number: int) -> tuple[str, int | None]:
         if number not in homes:
             raise Rot180Error(f"One of the parts is damaged: none of them names image {number}.")
-        return homes[number].named(number)
+        return homes[number].image_info(number)
 
     def pictures(numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         for number in numbers:
@@ -97,8 +97,8 @@ def _write(parts: Sequence[Atlas], path: Path) -> None:
 
     about = {
         key: value
-        for key, value in first.about.items()
-        if key not in ("finished", "layout", "seconds")
+        for key, value in first.metadata.items()
+        if key not in ("finished", "index", "seconds")
     }
     about["seconds"] = 0.0
     layers = first.rows("SELECT * FROM layer ORDER BY number")
@@ -106,12 +106,12 @@ def _write(parts: Sequence[Atlas], path: Path) -> None:
     skipped = [one for part in parts for one in part.skipped]
     seconds = sum(part.seconds for part in parts)
     with (
-        appearing(path) as new,
-        create(new, about, layers, fields, first.classes, first.layout, progress) as writer,
+        create_atomically(path) as new,
+        create(new, about, layers, fields, first.classes, first.index, progress) as writer,
     ):
         writer.save(state, fields, named, progress, None, skipped, seconds)
         writer.add_pictures(pictures)
-        writer.finish({"finished": now()}, keep_state=not complete)
+        writer.finish({"finished": utc_now()}, keep_state=not complete)
 
 
 def _joined(ranges: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int]]:

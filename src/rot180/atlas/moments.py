@@ -1,9 +1,8 @@
 """Exact sums over sampled positions: of a layer's activations, of colours, and of products.
 
-Activations and colours are rounded to whole multiples of a unit, small enough for what they are
-used for. Products of whole numbers of this size, added up by a matrix product in float64, are whole
-numbers that float64 holds exactly, and go into 64-bit integers. So the sums do not depend on the
-order in which images came, and parts of a scan can be merged without any difference.
+Activations and colours are rounded to whole multiples of a small unit. A matrix product in float64
+adds products of such numbers exactly, and the results are added as 64-bit integers. So the order of
+the images makes no difference, and merged parts of a scan have exactly the sums of the whole.
 """
 
 from typing import Any
@@ -12,11 +11,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 
-from rot180.atlas.layout import Part
+from rot180.atlas.feature_index import LayerSlice
 from rot180.errors import Rot180Error
 
 UNIT = 2.0**-15
-"""Of activations, in scales of their layer; and of colours, in full ranges."""
+"""Unit of activations, in scales of their layer, and of colours, in full ranges."""
 
 _LARGEST = 2**21
 """Activations beyond so many units (64 scales) count as that many in correlations."""
@@ -37,7 +36,7 @@ class Moments:
         products: (channels, channels), of activations; None where they are not correlated.
     """
 
-    def __init__(self, part: Part, colours: int) -> None:
+    def __init__(self, part: LayerSlice, colours: int) -> None:
         self.part = part
         channels = part.channels
         self.inputs: Int64[np.ndarray, "k m"] = np.zeros(
@@ -45,37 +44,37 @@ class Moments:
         )
         self.squares: Int64[np.ndarray, " c"] = np.zeros(channels, np.int64)
         self.products: Int64[np.ndarray, "c c"] | None = None
-        if part.correlated:
+        if part.is_correlated:
             self.products = np.zeros((channels, channels), np.int64)
-        self._waiting: list[np.ndarray] = []
+        self._buffer: list[np.ndarray] = []
         self._count = 0
 
     def add(
         self, activations: Float[np.ndarray, "n s c"], colours: Float64[np.ndarray, "n s k"]
     ) -> None:
-        """Add samples; they wait until there are enough for a matrix product."""
-        # In float64, in which the unit of no scale is 0.
+        """Add samples; they are buffered until there are enough for a matrix product."""
+        # In float64 no scale times the unit underflows to 0.
         exact = activations.reshape(-1, activations.shape[-1]).astype(np.float64)
         x = np.rint(exact / (self.part.scale * UNIT))
         f = np.rint(colours.reshape(-1, colours.shape[-1]) / UNIT)
         rows = np.concatenate(
             [np.ones((len(x), 1)), f, np.clip(x, -_LARGEST, _LARGEST)], axis=1, dtype=np.float64
         )
-        self._waiting.append(rows)
+        self._buffer.append(rows)
         self._count += len(rows)
         if self._count >= _AT_ONCE:
-            self.settle()
+            self.flush()
 
-    def settle(self) -> None:
-        """Add up what waits.
+    def flush(self) -> None:
+        """Add the buffered samples to the sums.
 
         Raises:
             Rot180Error: the sums would overflow.
         """
-        if not self._waiting:
+        if not self._buffer:
             return
-        rows = torch.from_numpy(np.concatenate(self._waiting))
-        self._waiting, self._count = [], 0
+        rows = torch.from_numpy(np.concatenate(self._buffer))
+        self._buffer, self._count = [], 0
         first = len(self.inputs)
         for some in torch.split(rows, _AT_ONCE):
             x = some[:, first:]
@@ -86,7 +85,7 @@ class Moments:
             self._check()
 
     def _check(self) -> None:
-        """Refuse sums that one addition more could overflow: no product's is above all squares'."""
+        """Refuse sums that one more addition could overflow; the squares bound the products."""
         if self.squares.max() >= _LARGEST_SUM:
             raise Rot180Error(
                 f"Activations of layer {self.part.name} are many times larger on most images than "
@@ -97,8 +96,8 @@ class Moments:
     def merged(self, other: "Moments") -> "Moments":
         """Return the sums of both."""
         found = Moments(self.part, len(self.inputs) - 1)
-        self.settle()
-        other.settle()
+        self.flush()
+        other.flush()
         found.inputs = self.inputs + other.inputs
         found.squares = self.squares + other.squares
         if self.products is not None and other.products is not None:
@@ -107,15 +106,15 @@ class Moments:
         return found
 
     def arrays(self) -> dict[str, Int64[np.ndarray, "..."]]:
-        """Return the sums by name; of the products, which are symmetric, one triangle."""
-        self.settle()
+        """Return the sums by name; the products are symmetric, so only one triangle."""
+        self.flush()
         found: dict[str, Any] = {"inputs": self.inputs, "squares": self.squares}
         if self.products is not None:
             found["products"] = self.products[np.tril_indices(len(self.products))]
         return found
 
-    def set_arrays(self, given: dict[str, np.ndarray]) -> None:
-        """Take the sums that :meth:`arrays` returned; their shapes are the caller's to check."""
+    def load_arrays(self, given: dict[str, np.ndarray]) -> None:
+        """Set the sums to those that :meth:`arrays` returned; the caller checks their shapes."""
         self.inputs, self.squares = given["inputs"].copy(), given["squares"].copy()
         if self.products is not None:
             lower = np.tril_indices(len(self.products))

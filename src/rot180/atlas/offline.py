@@ -17,7 +17,7 @@ _LOCK = Lock()
 """What is switched off is switched off for the whole process, so it is for one model at a time."""
 
 
-class NotHere(Exception):
+class DownloadNeeded(Exception):
     """Something would have to be downloaded."""
 
 
@@ -25,7 +25,7 @@ class NotHere(Exception):
 def offline() -> Iterator[None]:
     """Let downloads by PyTorch, torchvision and timm fail meanwhile; what is cached is found.
 
-    PyTorch's raise :class:`NotHere`, those of the Hugging Face Hub what it raises without a
+    PyTorch's raise :class:`DownloadNeeded`, those of the Hugging Face Hub what it raises without a
     connection; see :func:`is_missing`.
     """
     changes: list[tuple[Any, str, Any]] = [(torch.hub, "urlopen", _refuse)]
@@ -45,14 +45,16 @@ def offline() -> Iterator[None]:
 
 
 def _refuse(*given: Any, **options: Any) -> NoReturn:
-    raise NotHere("it would have to be downloaded")
+    raise DownloadNeeded("it would have to be downloaded")
 
 
 def is_missing(error: BaseException | None) -> bool:
     """Say whether an error came about because something is not on this machine."""
     names = {"LocalEntryNotFoundError", "OfflineModeIsEnabled"}
     while error is not None:
-        if isinstance(error, NotHere) or names & {one.__name__ for one in type(error).__mro__}:
+        if isinstance(error, DownloadNeeded) or names & {
+            one.__name__ for one in type(error).__mro__
+        }:
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -79,4 +81,4 @@ def check_torchvision(name: str) -> None:
         return
     file = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(weights.url).path).name)
     if not file.exists():
-        raise NotHere(f"there is no {file}")
+        raise DownloadNeeded(f"there is no {file}")

@@ -22,8 +22,8 @@ class Outputs:
     names: tuple[str, ...]
     source: str
 
-    def as_numbers(self) -> dict[str, Any]:
-        """Return it as what JSON holds."""
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
         return {**asdict(self), "names": list(self.names)}
 
 

@@ -1,7 +1,6 @@
 """``rot180.scan``: one pass of a network over a data set, into an atlas."""
 
 import os
-import platform
 import signal
 import threading
 import time
@@ -10,45 +9,38 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from rot180 import __version__
-from rot180.atlas import asked, choosing, identity
-from rot180.atlas.crew import in_order
-from rot180.atlas.identity import Identity
-from rot180.atlas.layout import Layout
-from rot180.atlas.observed import Observed
-from rot180.atlas.outputs import named_outputs
-from rot180.atlas.pictures import encoded
-from rot180.atlas.reading import Atlas, open_atlas
-from rot180.atlas.rows import Fields
-from rot180.atlas.scanned import portable_model
-from rot180.atlas.state import State
-from rot180.atlas.watching import Watching
-from rot180.atlas.writing import Held, Writer, appearing, create, take_back
+from rot180.atlas.accumulator import ScanState
+from rot180.atlas.atlas import Atlas, open_atlas
+from rot180.atlas.identity import ScanIdentity, check_same
+from rot180.atlas.imaging import encode
+from rot180.atlas.methods import KEY, measure_methods
+from rot180.atlas.observation import BatchObservation
+from rot180.atlas.options import (
+    ScanModel,
+    ScanOptions,
+    check_output,
+    resolve_dataset,
+    resolve_model,
+)
+from rot180.atlas.parallel import ordered_map
+from rot180.atlas.scan_plan import Range, ScanPlan, utc_now
+from rot180.atlas.writer import AtlasWriter, FileBusy, roll_back
 from rot180.datasets import BadImage, Dataset, resize_and_crop
 from rot180.datasets.base import image_name
 from rot180.datasets.loader import Batch, BatchLoader
 from rot180.errors import Rot180Error, Rot180Warning
-from rot180.graph.layer_graph import layer_edges
-from rot180.graph.receptive_field import receptive_fields
-
-Range = tuple[int, int, int]
-"""First image, the one after the last, and the next one to be scanned."""
 
 
 @dataclass(frozen=True)
-class Going:
-    """How a scan goes on.
+class ScanProgress:
+    """How far a scan has come.
 
     Attributes:
-        done, total: images scanned, and to be scanned, here.
-        images_per_second: since the scan was started or resumed.
+        done, total: numbers of images that were scanned, and that this part of the scan has.
+        images_per_second: rate since the scan was started or resumed.
         waiting: share of that time spent waiting for images.
         left: seconds until the end, at this rate.
         doing: "scanning", where images are counted, or "testing methods", where layers are.
@@ -62,7 +54,7 @@ class Going:
     doing: str = "scanning"
 
 
-Progress = Callable[[Going], None]
+Progress = Callable[[ScanProgress], None]
 
 
 def scan(
@@ -78,7 +70,7 @@ def scan(
     batch: Any = None,
     shard: Any = (1, 1),
     on_bad_image: Any = "skip",
-    every: Any = 30.0,
+    checkpoint_seconds: Any = 30.0,
     methods: Any = True,
     mean: Any = None,
     std: Any = None,
@@ -107,12 +99,13 @@ def scan(
             smaller ones.
         shard: (i, n): scan the i-th of n parts, i from 1; :func:`rot180.merge` joins them.
         on_bad_image: "skip" (leave out and name in the atlas) or "fail".
-        every: seconds between checkpoints, at least; more where one takes long.
+        checkpoint_seconds: minimal number of seconds between two checkpoints; there are more where
+            a checkpoint takes long.
         methods: whether to test at the end, at up to twelve layers and on images of the data, which
             method's pictures are the most faithful (see ``rot180.projection.faithfulness``).
             That takes a minute or two for a large network.
         mean, std: of each channel, for values from 0 to 1; with a bare network only.
-        progress: called after each batch with a :class:`Going`, and after each tested layer.
+        progress: called after each batch with a :class:`ScanProgress`, and after each tested layer.
 
     Returns:
         The atlas, opened.
@@ -133,291 +126,219 @@ def scan(
         (32, 32, 3)
         >>> atlas.close()
     """
-    settings = asked.settings(
-        layers, examples, sample, images, batch, shard, on_bad_image, every, methods
+    options = ScanOptions.checked(
+        layers=layers,
+        examples=examples,
+        sample=sample,
+        images=images,
+        batch=batch,
+        shard=shard,
+        on_bad_image=on_bad_image,
+        checkpoint_seconds=checkpoint_seconds,
+        methods=methods,
     )
-    subject = asked.subject_of(model, mean, std)
-    found = asked.dataset_of(data, split)
-    return _Scan(subject, found, asked.file_of(path), settings).run(progress)
+    scan_model = resolve_model(model, mean, std)
+    dataset = resolve_dataset(data, split)
+    return run_scan(scan_model, dataset, check_output(path), options, progress)
+
+
+def run_scan(
+    model: ScanModel,
+    data: Dataset,
+    path: Path,
+    options: ScanOptions,
+    progress: Progress | None = None,
+) -> Atlas:
+    """Begin a scan, or resume it, with arguments that were checked; see :func:`scan`."""
+    return _Scan(ScanPlan(model, data, options), path, progress).run()
 
 
 class _Scan:
     """One scan, or one part of it, from opening the file to its last picture."""
 
-    def __init__(
-        self, subject: asked.Subject, data: Dataset, path: Path, settings: asked.Settings
-    ) -> None:
-        self.subject, self.data, self.path, self.settings = subject, data, path, settings
-        self.network = subject.network
-        self.batch = settings.batch or asked.usual_batch(self.subject.size)
-        self.layers = asked.chosen_layers(self.network, settings.layers)
-        self.fields = {
-            name: Fields(*spans)
-            for name, spans in receptive_fields(self.network, self.layers).items()
-        }
-        self.watching = Watching(self.network, self.layers, self.fields, self.batch)
+    def __init__(self, plan: ScanPlan, path: Path, progress: Progress | None) -> None:
+        self.plan, self.path, self.progress = plan, path, progress
+        self.data, self.options = plan.data, plan.options
         self.skipped: dict[int, tuple[str, str]] = {}
 
-    def run(self, progress: Progress | None) -> Atlas:
-        """Begin or go on, to the end."""
-        who = self._identity()
+    def run(self) -> Atlas:
+        """Begin or resume the scan, and run it to the end."""
         if self.path.exists() and self.path.stat().st_size:
             with open_atlas(self.path) as atlas:
-                identity.check_same(Identity.of(atlas), who, self.path)
+                check_same(ScanIdentity.for_atlas(atlas), self.plan.identity, self.path)
                 self._check_shard(atlas)
-                named_anew = self._named_anew(atlas)
+                has_new_names = self._has_new_names(atlas)
                 if atlas.finished:
-                    take_back(self.path)
-                    if named_anew:
-                        with Writer(self.path) as writer:
+                    roll_back(self.path)
+                    if has_new_names:
+                        with AtlasWriter(self.path) as writer:
                             self._rename(writer)
                     return open_atlas(self.path)
                 atlas.check_pages()
                 state = atlas.state()
-                saved = atlas.progress  # of the same moment
-            writer = Writer(self.path)
-            if named_anew:
+                saved = atlas.progress  # read in the same transaction as the state
+            writer = AtlasWriter(self.path)
+            if has_new_names:
                 self._rename(writer)
         else:
-            layout = self._layout()
-            saved, state = self._ranges(), State(layout)
-            writer = self._created(who, layout)
+            index = self.plan.make_index()
+            saved, state = self.plan.ranges(), ScanState(index)
+            writer = self.plan.create(self.path, index)
         with writer:
-            self._scanned(writer, state, saved, progress)
-            self._pictures(writer)
-            self._methods(writer, progress)
-            whole = _covers(writer.progress(), len(self.data))
-            writer.finish({"finished": now()}, keep_state=not whole)
+            self._scan_images(writer, state, saved)
+            self._store_pictures(writer)
+            self._measure_methods(writer)
+            is_whole = _covers(writer.progress(), len(self.data))
+            writer.finish({"finished": utc_now()}, keep_state=not is_whole)
         return open_atlas(self.path)
 
-    def _names(self) -> dict[str, Any]:
-        """Return what an atlas says of names: of the network's outputs, and of class folders."""
-        found: dict[str, Any] = {}
-        outputs = named_outputs(self.network, self.subject.classes, self.data)
-        if outputs is not None and outputs.layer in self.fields:
-            found["outputs"] = outputs.as_numbers()
-        folders = getattr(self.data, "folders", ())
-        if folders and folders != self.data.classes:
-            found["folders"] = list(folders)
-        return found
+    def _has_new_names(self, atlas: Atlas) -> bool:
+        """Return whether the data or the model give names that the atlas does not have."""
+        names = self.plan.names()
+        differ = any(atlas.metadata.get(key) != value for key, value in names.items())
+        return differ or atlas.classes != self.data.classes
 
-    def _named_anew(self, atlas: Atlas) -> bool:
-        """Say whether names are given that the atlas does not have."""
-        other = any(atlas.about.get(key) != value for key, value in self._names().items())
-        return other or atlas.classes != self.data.classes
-
-    def _rename(self, writer: Writer) -> None:
-        """Take the names that are given now: nothing has to be scanned again for them."""
-        writer.rename(self._names(), self.data.classes)
-
-    def _identity(self) -> Identity:
-        return identity.of_scan(
-            self.network,
-            self.data,
-            self.subject.mean,
-            self.subject.std,
-            [one.name for one in self.layers],
-            self.settings.examples,
-            self.settings.sample,
-            self.settings.images,
-            self.batch,
-        )
+    def _rename(self, writer: AtlasWriter) -> None:
+        """Store the present names; no image has to be scanned again for them."""
+        writer.rename(self.plan.names(), self.data.classes)
 
     def _check_shard(self, atlas: Atlas) -> None:
-        there = [(first, stop) for first, stop, _ in atlas.progress]
-        if there != [(first, stop) for first, stop, _ in self._ranges()]:
-            shown = ", ".join(f"{first} to {stop - 1}" for first, stop in there)
+        stored = [(first, stop) for first, stop, _ in atlas.progress]
+        if stored != [(first, stop) for first, stop, _ in self.plan.ranges()]:
+            shown = ", ".join(f"{first} to {stop - 1}" for first, stop in stored)
             raise Rot180Error(
                 f"{self.path} holds another part of this scan (images {shown}): give each part a "
                 "file of its own, and join them with 'rot180 merge'."
             )
 
-    def _ranges(self) -> list[Range]:
-        """Return the images of the part that is scanned here; it begins with a whole batch."""
-        batch, total = self.batch, len(self.data)
-        batches, (number, parts) = -(-total // batch), self.settings.shard
-        first, last = batches * (number - 1) // parts, batches * number // parts
-        if first == last:
-            raise Rot180Error(
-                f"Part {number} of {parts} is empty: {total} images are {batches} batches of "
-                f"{batch}. Use fewer parts, or a smaller batch."
-            )
-        return [(first * batch, min(last * batch, total), first * batch)]
-
-    def _layout(self) -> Layout:
-        """Find the scale of each layer, on the data's first images: the same in every part."""
-        size, batch = self.subject.size, self.batch
-        channels = self.network.input_shape[0]
-        with BatchLoader(
-            self.data, [range(len(self.data))], batch, size, channels, on_bad_image="skip", ahead=1
-        ) as loading:
-            first = next((one for one in loading if len(one.indices)), None)
-        if first is None:
-            raise Rot180Error(f"No image of {self.data.name} ({self.data.split}) can be read.")
-        parts = self.watching.scaled(self.subject.prepared(first.images))
-        classes = len(self.data.classes)
-        return Layout(parts, classes, channels, self.settings.examples, self.settings.sample)
-
-    def _created(self, who: Identity, layout: Layout) -> Writer:
-        about = {
-            "identity": who.as_numbers(),
-            "model": portable_model(self.subject.name, self.path.parent),
-            "weights": self.subject.weights,
-            **self._names(),
-            "data": {"name": self.data.name, "split": self.data.split},
-            "images": len(self.data),
-            "network": {
-                "input": list(self.network.input_shape),
-                "error": self.network.error,
-                "connections": layer_edges(self.network, self.layers),
-            },
-            "versions": {
-                "rot180": __version__,
-                "torch": torch.__version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-            },
-            "started": now(),
-            "seconds": 0.0,
-        }
-        layers = [
-            (
-                one.name,
-                number,
-                one.kind,
-                one.rectifier,
-                one.channels,
-                one.height,
-                one.width,
-                *one.receptive_field,
-                *map(float, one.stride),
-                part.grid[0] * part.grid[1],
-            )
-            for number, (one, part) in enumerate(zip(self.layers, layout.parts, strict=True))
-        ]
-        ranges = self._ranges()
-        classes = self.data.classes
-        with (
-            appearing(self.path) as new,
-            create(new, about, layers, self.fields, classes, layout, ranges) as writer,
-        ):
-            writer.save(State(layout), self.fields, self._named, ranges, None, ())
-        return Writer(self.path)
-
-    def _named(self, number: int) -> tuple[str, int | None]:
-        return image_name(self.data, number), self.data.label(number)
-
-    def _scanned(
-        self, writer: Writer, state: State, saved: list[Range], progress: Progress | None
-    ) -> None:
+    def _scan_images(self, writer: AtlasWriter, state: ScanState, saved: list[Range]) -> None:
         """Run the batches after ``saved``, which is how far the state has come."""
         ((first, stop, after),) = saved
         if after >= stop:
             return
-        size, channels = self.subject.size, self.network.input_shape[0]
-        started = last = kept = time.perf_counter()
+        size = self.plan.model.size
+        started = last_try = last_save = time.perf_counter()
         cost, done, put_off = 0.0, 0, False
         with (
-            _stopped_softly() as stopping,
+            _interrupt_after_batch() as stopping,
             BatchLoader(
                 self.data,
                 [range(after, stop)],
-                self.batch,
+                self.plan.batch,
                 size,
-                channels,
-                on_bad_image=self.settings.on_bad_image,
-            ) as loading,
+                self.plan.channels,
+                on_bad_image=self.options.on_bad_image,
+            ) as loader,
         ):
-            apart = size[0] * size[1] >= _SMALL
-            taken = in_order(self._observed, loading, self.network.device, apart)
-            for batch, observed in taken:
-                self._take(batch, observed, state)
+            one_thread_each = size[0] * size[1] >= _SMALL
+            device = self.plan.network.device
+            observations = ordered_map(self._observe, loader, device, one_thread_each)
+            for batch, observation in observations:
+                self._update(state, batch, observation)
                 after, done = batch.stop, done + batch.stop - after
                 now = time.perf_counter()
-                if progress is not None:
-                    rate = done / max(now - started, 1e-9)
-                    waiting = loading.waited / max(now - started, 1e-9)
-                    left = (stop - after) / rate
-                    progress(Going(after - first, stop - first, rate, waiting, left))
+                seconds = max(now - started, 1e-9)
+                self._report(after - first, stop - first, done / seconds, loader.waited / seconds)
                 if stopping.is_set():
                     break
-                if after < stop and now - last > max(self.settings.every, _SHARE * cost):
+                pause = max(self.options.checkpoint_seconds, _SHARE * cost)
+                if after < stop and now - last_try > pause:
                     try:
-                        saved = self._saved(writer, state, saved, after, now - kept, patience=0)
-                        kept = now
-                    except Held:  # all is in memory still
+                        saved = self._save(writer, state, saved, after, now - last_save, patience=0)
+                        last_save = now
+                    except FileBusy:  # the state is still in memory: a later checkpoint saves it
                         if not put_off:
-                            warnings.warn(_PUT_OFF.format(self.path), Rot180Warning, stacklevel=4)
+                            warnings.warn(_PUT_OFF.format(self.path), Rot180Warning, stacklevel=5)
                         put_off = True
-                    last = time.perf_counter()
-                    cost = last - now
-            taken.close()
+                    last_try = time.perf_counter()
+                    cost = last_try - now
+            observations.close()
             # After an error or a second interrupt the state may be half updated: it is not saved.
-            self._saved(writer, state, saved, after, time.perf_counter() - kept)
+            self._save(writer, state, saved, after, time.perf_counter() - last_save)
         if stopping.is_set() and after < stop:
             raise KeyboardInterrupt
 
-    def _observed(self, batch: Batch) -> Observed | None:
-        """Run a batch; None if all its images are broken."""
+    def _report(self, done: int, total: int, rate: float, waiting: float) -> None:
+        if self.progress is not None:
+            left = (total - done) / rate
+            self.progress(ScanProgress(done, total, rate, waiting, left))
+
+    def _observe(self, batch: Batch) -> BatchObservation | None:
+        """Run a batch; return None if all its images are broken."""
         if not len(batch.indices):
             return None
-        inputs = self.subject.prepared(batch.images)
-        return self.watching.observed(batch.indices, batch.labels, batch.images, inputs)
+        inputs = self.plan.model.prepare(batch.images)
+        return self.plan.recorder.observe(batch.indices, batch.labels, batch.images, inputs)
 
-    def _take(self, batch: Batch, observed: Observed | None, state: State) -> None:
+    def _update(self, state: ScanState, batch: Batch, observation: BatchObservation | None) -> None:
         for number, _, reason in batch.bad:
             self.skipped[number] = (image_name(self.data, number), reason)
-        if observed is not None:
-            state.update(observed)
+        if observation is not None:
+            state.update(observation)
 
-    def _saved(
+    def _save(
         self,
-        writer: Writer,
-        state: State,
+        writer: AtlasWriter,
+        state: ScanState,
         before: list[Range],
         after: int,
         seconds: float,
         patience: float | None = None,
     ) -> list[Range]:
-        """Make a checkpoint, and return the progress that it says."""
+        """Make a checkpoint, and return the progress that it stores."""
         ((first, stop, _),) = before
         progress = [(first, stop, after)]
-        skipped = [(number, *about) for number, about in self.skipped.items()]
-        writer.save(state, self.fields, self._named, progress, before, skipped, seconds, patience)
+        skipped = [(number, *name_and_reason) for number, name_and_reason in self.skipped.items()]
+        writer.save(
+            state,
+            self.plan.fields,
+            self.plan.image_info,
+            progress,
+            before,
+            skipped,
+            seconds,
+            patience,
+        )
         self.skipped.clear()
         return progress
 
-    def _methods(self, writer: Writer, progress: Progress | None) -> None:
-        """Test the methods, unless that was done before an interrupt."""
+    def _measure_methods(self, writer: AtlasWriter) -> None:
+        """Measure the faithfulness of the methods, unless that was done before an interrupt."""
         with open_atlas(self.path) as atlas:
-            done = choosing.KEY in atlas.about
-        if done or not self.settings.methods:
+            done = KEY in atlas.metadata
+        if done or not self.options.methods:
             return
         started = time.perf_counter()
 
-        def went(tested: int, of: int) -> None:
-            seconds = time.perf_counter() - started
-            if progress is not None:
-                rate = tested / max(seconds, 1e-9)
-                progress(Going(tested, of, rate, 0.0, (of - tested) / rate, "testing methods"))
+        def on_layer(tested: int, layers: int) -> None:
+            if self.progress is not None:
+                rate = tested / max(time.perf_counter() - started, 1e-9)
+                left = (layers - tested) / rate
+                self.progress(ScanProgress(tested, layers, rate, 0.0, left, "testing methods"))
 
-        size, layers = self.subject.size, list(self.layers)
-        facts = choosing.tested(self.network, layers, self.data, size, self.subject.prepared, went)
-        writer.tell(facts)
+        model = self.plan.model
+        facts = measure_methods(
+            self.plan.network,
+            list(self.plan.layers),
+            self.data,
+            model.size,
+            model.prepare,
+            on_layer,
+        )
+        writer.set_metadata(facts)
 
-    def _pictures(self, writer: Writer) -> None:
+    def _store_pictures(self, writer: AtlasWriter) -> None:
         """Store the pictures of the examples."""
-        kind = self.settings.images
+        kind, size, channels = self.options.images, self.plan.model.size, self.plan.channels
         if kind == "none":
             return
-        size, channels = self.subject.size, self.network.input_shape[0]
 
         def picture(number: int) -> tuple[int, bytes]:
-            return number, encoded(resize_and_crop(self.data.image(number), size, channels), kind)
+            return number, encode(resize_and_crop(self.data.image(number), size, channels), kind)
 
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             try:
-                writer.add_pictures(lambda some: pool.map(picture, some))
+                writer.add_pictures(lambda numbers: pool.map(picture, numbers))
             except BadImage as error:
                 raise Rot180Error(
                     f"{error.description} was read during the scan and cannot be read now: "
@@ -431,14 +352,14 @@ _PUT_OFF = (
 )
 
 _SHARE = 50
-"""Checkpoints take no more than one part in so many of the time."""
+"""Checkpoints take at most one part in this many of the time."""
 
 _SMALL = 2**14
-"""Pixels below which batches are worked on in shared threads."""
+"""Pixels of an image below which several batches share all threads."""
 
 
 @contextmanager
-def _stopped_softly() -> Iterator[threading.Event]:
+def _interrupt_after_batch() -> Iterator[threading.Event]:
     """Let an interrupt (Ctrl-C) end the scan after its batch; a second one ends it at once."""
     stopping = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -458,10 +379,5 @@ def _stopped_softly() -> Iterator[threading.Event]:
 
 
 def _covers(progress: Sequence[Range], images: int) -> bool:
-    """Say whether all images have been scanned."""
+    """Return whether all images have been scanned."""
     return [(first, after) for first, _, after in progress] == [(0, images)]
-
-
-def now() -> str:
-    """Return the time, in words that sort."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -3,17 +3,20 @@
 An atlas is known by its ``application_id`` and the version of its tables by its ``user_version``.
 Every table can be read with any SQLite client: ``SELECT layer, channel, max FROM feature ORDER BY
 max DESC``. Features have a number through all layers (``feature.id``); other tables name them by
-it, and the views ``examples``, ``responses``, ``partners`` and ``peaks`` by layer and channel.
+it, and the views ``examples``, ``histograms``, ``class_responses`` and
+``correlations`` name them by layer and channel.
 """
+
+from rot180.atlas.statistics import STATISTICS
 
 APPLICATION_ID = 0x72313830
 """The letters r180."""
 
-VERSION = 3
+VERSION = 4
 
-TABLES = """
+_TABLES = """
 -- What was scanned, and how: one fact a row, values in JSON.
-CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE metadata (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
 -- The layers, in the order of the network.
 CREATE TABLE layer (
@@ -24,22 +27,22 @@ CREATE TABLE layer (
   channels INTEGER NOT NULL,
   height INTEGER NOT NULL,       -- of its maps
   width INTEGER NOT NULL,
-  sees_height INTEGER NOT NULL,  -- receptive field of a unit far from the border, in pixels
-  sees_width INTEGER NOT NULL,
-  every_y REAL NOT NULL,         -- distance of the fields of neighbouring units, in pixels
-  every_x REAL NOT NULL,
+  field_height INTEGER NOT NULL,  -- receptive field of a unit far from the border, in pixels
+  field_width INTEGER NOT NULL,
+  stride_y REAL NOT NULL,         -- distance of the fields of neighbouring units, in pixels
+  stride_x REAL NOT NULL,
   samples INTEGER NOT NULL       -- positions sampled on each image, for colours and correlations
 ) WITHOUT ROWID;
 
 -- What each row (axis 0) and column (axis 1) of a layer's maps sees of the image: rows or columns
 -- from start to stop, exclusive.
-CREATE TABLE field (
+CREATE TABLE receptive_field (
   layer TEXT NOT NULL REFERENCES layer (name),
   axis INTEGER NOT NULL,
-  place INTEGER NOT NULL,
+  position INTEGER NOT NULL,     -- number of the row or column, from 0
   start INTEGER NOT NULL,
   stop INTEGER NOT NULL,
-  PRIMARY KEY (layer, axis, place)
+  PRIMARY KEY (layer, axis, position)
 ) WITHOUT ROWID;
 
 -- The features, with their statistics. NULL: undefined (a feature that never varies, no classes).
@@ -47,20 +50,7 @@ CREATE TABLE feature (
   id INTEGER PRIMARY KEY,
   layer TEXT NOT NULL REFERENCES layer (name),
   channel INTEGER NOT NULL,
-  max REAL,                      -- largest activation
-  mean REAL,                     -- over all positions of all images
-  mean_peak REAL,                -- over the images, of the largest activation on each
-  firing_positions REAL,         -- share of positions with an activation above 0
-  firing_images REAL,            -- share of images with any
-  dead INTEGER,                  -- 1: fires nowhere
-  class_selectivity REAL,        -- 0 to 1: Morcos et al. 2018, of mean peaks
-  best_class INTEGER REFERENCES class (number),  -- of the largest mean peak
-  colour_r2 REAL,                -- share of the variance explained by local colour
-  brightness_r2 REAL,            -- by local brightness alone
-  red REAL,                      -- activation for the full range of each colour
-  green REAL,
-  blue REAL,
-  brightness REAL,               -- for all of them together
+  @STATISTICS@
   UNIQUE (layer, channel)
 );
 
@@ -95,7 +85,7 @@ CREATE TABLE effective_field (
 
 -- How many images have their peak between low (inclusive) and high; bins without images are not
 -- here. NULL: no bound.
-CREATE TABLE peak (
+CREATE TABLE histogram (
   feature INTEGER NOT NULL REFERENCES feature (id),
   rank INTEGER NOT NULL,         -- number of the bin, from the lowest
   low REAL,
@@ -105,7 +95,7 @@ CREATE TABLE peak (
 ) WITHOUT ROWID;
 
 -- The classes on which each feature is strongest, best first.
-CREATE TABLE response (
+CREATE TABLE class_response (
   feature INTEGER NOT NULL REFERENCES feature (id),
   rank INTEGER NOT NULL,
   class INTEGER NOT NULL REFERENCES class (number),
@@ -114,7 +104,7 @@ CREATE TABLE response (
 ) WITHOUT ROWID;
 
 -- The features of the same layer that are most, and least, correlated with each, best first.
-CREATE TABLE partner (
+CREATE TABLE correlation (
   feature INTEGER NOT NULL REFERENCES feature (id),
   rank INTEGER NOT NULL,
   other INTEGER NOT NULL REFERENCES feature (id),
@@ -137,7 +127,7 @@ CREATE TABLE skipped (image INTEGER PRIMARY KEY, name TEXT NOT NULL, reason TEXT
 
 -- The peaks of all features on some of the images: little-endian half floats, in scales of the
 -- layer, in the order of sample_image. Two atlases over the same data are compared by them.
-CREATE TABLE sample_image (place INTEGER PRIMARY KEY, image INTEGER NOT NULL);
+CREATE TABLE sample_image (position INTEGER PRIMARY KEY, image INTEGER NOT NULL);
 CREATE TABLE sample (layer TEXT PRIMARY KEY REFERENCES layer (name), scale REAL NOT NULL,
   peaks BLOB NOT NULL) WITHOUT ROWID;
 
@@ -150,10 +140,22 @@ CREATE TABLE state (name TEXT PRIMARY KEY, type TEXT NOT NULL, shape TEXT NOT NU
 
 CREATE VIEW examples AS SELECT layer, channel, rank, image, activation, strength, y, x,
   top, "left", bottom, "right" FROM example JOIN feature ON feature = id;
-CREATE VIEW responses AS SELECT layer, channel, rank, name AS class, response.mean_peak
-  FROM response JOIN feature ON feature = id JOIN class ON class = number;
-CREATE VIEW partners AS SELECT one.layer, one.channel, rank, two.channel AS other, correlation
-  FROM partner JOIN feature AS one ON feature = one.id JOIN feature AS two ON other = two.id;
-CREATE VIEW peaks AS SELECT layer, channel, low, high, images FROM peak JOIN feature
+CREATE VIEW class_responses AS SELECT layer, channel, rank, name AS class,
+  class_response.mean_peak
+  FROM class_response JOIN feature ON feature = id JOIN class ON class = number;
+CREATE VIEW correlations AS SELECT one.layer, one.channel, rank, two.channel AS other, correlation
+  FROM correlation JOIN feature AS one ON feature = one.id JOIN feature AS two ON other = two.id;
+CREATE VIEW histograms AS SELECT layer, channel, low, high, images FROM histogram JOIN feature
   ON feature = id;
 """
+
+
+def _statistic_columns() -> str:
+    """Return the columns of the statistics, each with its comment."""
+    return "\n".join(
+        f"  {statistic.column + ',':<30} -- {statistic.note}" for statistic in STATISTICS
+    )
+
+
+TABLES = _TABLES.replace("  @STATISTICS@", _statistic_columns())
+"""The statements that make an empty atlas."""

@@ -1,70 +1,84 @@
-"""The statistics of features, from the sums of a scan; all in float64.
+"""The statistics of features, computed from the sums of a scan in float64.
+
+:data:`STATISTICS` is the one list of them. The columns of the table ``feature``, their checks, the
+orders of features and the table on the page about the atlas are made from it, so a new statistic is
+one entry here.
 
 In the formulas i runs over the N images, p over the P positions of a map; a_ip is the activation,
 m_i = max_p a_ip the peak of an image. Where positions are sampled (see
-:meth:`rot180.atlas.layout.Part.sampled`), s runs over the S samples of all images.
+:meth:`rot180.atlas.feature_index.LayerSlice.sample_positions`), s runs over the S samples of all
+images.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from sys import float_info
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64
 
-from rot180.atlas import moments, state
-from rot180.atlas.state import State
-
-PARTNERS = 8
-"""How many of the most and of the least correlated features are named for each."""
-
-_FLAT = 1e-12
-"""A share of the squares below which a variance is rounding."""
+from rot180.atlas.accumulator import UNIT, ScanState
+from rot180.atlas.colour_fit import ColourFit, fit_colours
+from rot180.atlas.feature_index import FeatureIndex
 
 
-def mean(of: State) -> Float64[np.ndarray, " f"]:
-    """The mean activation: sum_ip a_ip / (N P)."""
-    found: Float64[np.ndarray, " f"] = of.mean * _units(of) / max(of.images, 1)
-    return found
+def maximum(state: ScanState) -> Float64[np.ndarray, " f"]:
+    """Return the largest activation on any image, max_i m_i; NaN before the first image."""
+    known = state.best_image[:, 0] >= 0
+    return np.where(known, state.best[:, 0], np.nan).astype(np.float64)
 
 
-def mean_peak(of: State) -> Float64[np.ndarray, " f"]:
-    """The mean of the images' peaks: sum_i m_i / N."""
-    found: Float64[np.ndarray, " f"] = of.peaks.sum(0) * _units(of) / max(of.images, 1)
-    return found
+def mean(state: ScanState) -> Float64[np.ndarray, " f"]:
+    """Return the mean activation, sum_ip a_ip / (N P)."""
+    means: Float64[np.ndarray, " f"] = state.mean * _units(state) / max(state.images, 1)
+    return means
 
 
-def _units(of: State) -> Float64[np.ndarray, " f"]:
-    return of.layout.scales * state.UNIT
+def mean_peak(state: ScanState) -> Float64[np.ndarray, " f"]:
+    """Return the mean of the images' peaks, sum_i m_i / N."""
+    means: Float64[np.ndarray, " f"] = state.peaks.sum(0) * _units(state) / max(state.images, 1)
+    return means
 
 
-def firing_positions(of: State) -> Float64[np.ndarray, " f"]:
-    """The share of positions where the feature fires: |{(i, p): a_ip > 0}| / (N P)."""
-    positions = of.layout.spread([one.height * one.width for one in of.layout.parts])
-    found: Float64[np.ndarray, " f"] = of.fired / (positions * max(of.images, 1))
-    return found
+def _units(state: ScanState) -> Float64[np.ndarray, " f"]:
+    return state.index.scales * UNIT
 
 
-def firing_images(of: State) -> Float64[np.ndarray, " f"]:
-    """The share of images where the feature fires anywhere: |{i: m_i > 0}| / N."""
-    found: Float64[np.ndarray, " f"] = of.fired_images / max(of.images, 1)
-    return found
+def firing_positions(state: ScanState) -> Float64[np.ndarray, " f"]:
+    """Return the share of positions where a feature fires, |{(i, p): a_ip > 0}| / (N P)."""
+    index = state.index
+    positions = index.per_feature([layer.height * layer.width for layer in index.layers])
+    shares: Float64[np.ndarray, " f"] = state.fired / (positions * max(state.images, 1))
+    return shares
 
 
-def dead(of: State) -> Bool[np.ndarray, " f"]:
-    """Whether the feature fires nowhere: no m_i is above 0."""
-    found: Bool[np.ndarray, " f"] = of.fired_images == 0
-    return found
+def firing_images(state: ScanState) -> Float64[np.ndarray, " f"]:
+    """Return the share of images where a feature fires anywhere, |{i: m_i > 0}| / N."""
+    shares: Float64[np.ndarray, " f"] = state.fired_images / max(state.images, 1)
+    return shares
 
 
-def class_means(of: State) -> Float64[np.ndarray, "k f"]:
-    """The mean peak on the images of each class c: sum_{i in c} m_i / N_c; NaN without images."""
-    counts = of.class_images[:-1, None]
+def dead(state: ScanState) -> Bool[np.ndarray, " f"]:
+    """Return whether a feature fires nowhere: no m_i is above 0."""
+    silent: Bool[np.ndarray, " f"] = state.fired_images == 0
+    return silent
+
+
+def class_means(state: ScanState) -> Float64[np.ndarray, "k f"]:
+    """Return the mean peak on the images of each class c, sum_{i in c} m_i / N_c.
+
+    It is NaN for classes without images.
+    """
+    counts = state.class_images[:-1, None]
     with np.errstate(invalid="ignore", divide="ignore"):
-        means: Float64[np.ndarray, "k f"] = of.peaks[:-1] * _units(of) / counts
+        means: Float64[np.ndarray, "k f"] = state.peaks[:-1] * _units(state) / counts
     return means
 
 
 def class_selectivity(means: Float64[np.ndarray, "k f"]) -> Float64[np.ndarray, " f"]:
-    """How much stronger a feature is on its best class than on the others, from 0 to 1.
+    """Return how much stronger a feature is on its best class than on the others, from 0 to 1.
 
     (mu_max - mu_rest) / (mu_max + mu_rest), where mu_max is the largest mean peak of a class and
     mu_rest the mean over the other classes; negative means count as 0. NaN for fewer than two
@@ -79,111 +93,197 @@ def class_selectivity(means: Float64[np.ndarray, "k f"]) -> Float64[np.ndarray, 
     largest = known.max(0)
     rest = (known.sum(0) - largest) / (len(known) - 1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: Float64[np.ndarray, " f"] = (largest - rest) / (largest + rest)
-    return found
+        selectivity: Float64[np.ndarray, " f"] = (largest - rest) / (largest + rest)
+    return selectivity
 
 
-class Colours(NamedTuple):
-    """How far features are explained by the mean colour under their receptive fields.
-
-    Least squares over the samples: a_s = offset + sum_k coefficient_k colour_sk, the colours from 0
-    to 1. The coefficients are activation for the full range of a channel, the others fixed. Where
-    the colours do not say which of the solutions (all images are grey), it is the smallest.
-
-    Attributes:
-        explained: R^2 = 1 - (sum of squared residuals) / (sum of squared deviations from the mean);
-            NaN for a feature that never varies.
-        by_brightness: R^2 of brightness, the mean of the channels, alone.
-        coefficients: (channels of the images, features).
-    """
-
-    explained: Float64[np.ndarray, " f"]
-    by_brightness: Float64[np.ndarray, " f"]
-    coefficients: Float64[np.ndarray, "k f"]
+def best_class(
+    means: Float64[np.ndarray, "k f"], silent: Bool[np.ndarray, " f"]
+) -> Float64[np.ndarray, " f"]:
+    """Return the class with the largest mean peak; NaN for dead features, and without classes."""
+    if not len(means) or np.isnan(means).all():
+        return np.full(means.shape[1], np.nan)
+    known = np.where(np.isnan(means), -np.inf, means)
+    best: Float64[np.ndarray, " f"] = known.argmax(0).astype(np.float64)
+    best[silent] = np.nan
+    return best
 
 
-def colours(of: State) -> Colours:
-    """Fit every feature to the colours; see :class:`Colours`."""
-    parts = [_colours(one, one.part.scale) for one in of.moments]
-    return Colours(
-        np.concatenate([one.explained for one in parts]),
-        np.concatenate([one.by_brightness for one in parts]),
-        np.concatenate([one.coefficients for one in parts], axis=1),
-    )
-
-
-def _colours(sums: moments.Moments, scale: float) -> Colours:
-    sums.settle()
-    k = len(sums.inputs) - 1
-    count = max(int(sums.inputs[0, 0]), 1)
-    means = sums.inputs[0] / count
-    covariance = sums.inputs[1:] / count - np.outer(means[1 : 1 + k], means)
-    colour, shared = covariance[:, 1 : 1 + k], covariance[:, 1 + k :]
-    square = sums.squares / count
-    variance = square - means[1 + k :] ** 2
-    varies = variance > _FLAT * square
-    lightness = np.diagonal(sums.inputs[1:, 1:]) / count  # the colours' squares
-    flat = np.diagonal(colour) <= _FLAT * lightness
-    colour[flat], colour[:, flat] = 0, 0
-    solution = np.linalg.pinv(colour, rcond=1e-9, hermitian=True) @ shared
-    bright = np.full(k, 1 / k)
-    spread = bright @ colour @ bright
-    with np.errstate(invalid="ignore", divide="ignore"):
-        explained = np.where(varies, (solution * shared).sum(0) / variance, np.nan)
-        alone = np.where(varies, (bright @ shared) ** 2 / (spread * variance), np.nan)
-    if not spread > _FLAT * lightness.max():
-        alone = np.where(varies, 0.0, np.nan)
-    return Colours(np.clip(explained, 0, 1), np.clip(alone, 0, 1), solution * scale)
-
-
-class Partners(NamedTuple):
-    """The features of a layer that go with each feature most, and least.
-
-    Pearson's correlation over the samples: sum_s (a_s - mean a)(b_s - mean b) over the root of both
-    sums of squares. Partners are sorted from the largest correlation to the smallest; pairs with a
-    feature that never varies are left out (-1, NaN).
+class StatisticInputs:
+    """What statistics are computed from: the state of a scan, and the results several share.
 
     Attributes:
-        numbers: (channels, 2 PARTNERS or fewer) of the features.
-        correlations: likewise.
+        state: sums after the images scanned so far.
     """
 
-    numbers: Int64[np.ndarray, "c k"]
-    correlations: Float64[np.ndarray, "c k"]
+    def __init__(self, state: ScanState) -> None:
+        self.state = state
+
+    @property
+    def index(self) -> FeatureIndex:
+        """The features of the scan."""
+        return self.state.index
+
+    @cached_property
+    def class_means(self) -> Float64[np.ndarray, "k f"]:
+        """Mean peak on each class."""
+        return class_means(self.state)
+
+    @cached_property
+    def colour_fit(self) -> ColourFit:
+        """Fit of the features to the colours."""
+        return fit_colours(self.state)
+
+    def colour_coefficient(self, channel: int) -> Float64[np.ndarray, " f"]:
+        """Return the coefficients of red (0), green or blue; NaN for grey images."""
+        if self.index.colours != 3:
+            return np.full(self.index.features, np.nan)
+        coefficients: Float64[np.ndarray, " f"] = self.colour_fit.coefficients[channel]
+        return coefficients
 
 
-def partners(sums: moments.Moments) -> Partners | None:
-    """Return the partners of a layer's features; None where they were not correlated."""
-    found = correlations(sums)
-    if found is None:
-        return None
-    channels = len(found)
-    most = min(PARTNERS, channels - 1)
-    np.fill_diagonal(found, np.nan)
-    # Those that are not numbers go last; of equal ones the lower number comes first.
-    order = np.argsort(-found, axis=1, kind="stable")
-    valid = (~np.isnan(found)).sum(1)
-    place = np.arange(2 * most)[None, :]
-    from_end = place - 2 * most + valid[:, None]
-    place = np.where((place < most) | (valid[:, None] <= 2 * most), place, from_end)
-    numbers = np.take_along_axis(order, np.minimum(place, channels - 1), axis=1)
-    values = np.take_along_axis(found, numbers, axis=1)
-    there = place < valid[:, None]
-    return Partners(np.where(there, numbers, -1), np.where(there, values, np.nan))
+@dataclass(frozen=True)
+class Statistic:
+    """A number about each feature: a column of the table ``feature``.
+
+    Attributes:
+        name: name of the column.
+        note: what it is, in a few words: the comment in the schema.
+        formula: its definition, in the Markdown of the documents.
+        compute: returns its value for each feature; NaN where it is not defined.
+        bounds: the smallest and the largest possible value.
+        whole: whether values are whole numbers.
+        is_class: whether values are numbers of classes.
+        orders: names of the orders by this statistic, each with its direction, ASC or DESC.
+    """
+
+    name: str
+    note: str
+    formula: str
+    compute: Callable[[StatisticInputs], np.ndarray]
+    bounds: tuple[float, float] = (-float_info.max, float_info.max)
+    whole: bool = False
+    is_class: bool = False
+    orders: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def column(self) -> str:
+        """Definition of the column in SQL, without its comment."""
+        references = " REFERENCES class (number)" if self.is_class else ""
+        return f"{self.name} {'INTEGER' if self.whole else 'REAL'}{references}"
+
+    def stored(self, value: float) -> float | int | None:
+        """Return a value as it is stored: None instead of NaN."""
+        if value != value:
+            return None
+        return int(value) if self.whole else float(value)
+
+    def allows(self, values: Sequence[Any], classes: int) -> bool:
+        """Return whether a file may hold these values.
+
+        Args:
+            values: as SQLite returns them, one for each feature.
+            classes: number of classes.
+        """
+        low, high = (0, classes - 1) if self.is_class else self.bounds
+        kinds = int if self.whole else int | float
+        return all(
+            value is None or (isinstance(value, kinds) and low <= value <= high) for value in values
+        )
 
 
-def correlations(sums: moments.Moments) -> Float64[np.ndarray, "c c"] | None:
-    """Return the correlation of every two features of a layer; NaN where one never varies."""
-    sums.settle()
-    if sums.products is None:
-        return None
-    k, count = len(sums.inputs), max(int(sums.inputs[0, 0]), 1)
-    means = sums.inputs[0, k:] / count
-    covariance = sums.products / count - np.outer(means, means)
-    variance = np.diagonal(covariance).copy()
-    variance[variance <= _FLAT * sums.squares / count] = np.nan
-    deviation = np.sqrt(variance)
-    covariance /= deviation[:, None]
-    covariance /= deviation[None, :]
-    found: Float64[np.ndarray, "c c"] = np.clip(covariance, -1, 1)
-    return found
+STATISTICS = (
+    Statistic(
+        "max",
+        "largest activation",
+        r"$\max_i m_i$",
+        lambda inputs: maximum(inputs.state),
+        orders={"strongest": "DESC", "weakest": "ASC"},
+    ),
+    Statistic(
+        "mean",
+        "mean activation, over all positions of all images",
+        r"$\sum_{i,p} a_{i,p} / (N P)$",
+        lambda inputs: mean(inputs.state),
+    ),
+    Statistic(
+        "mean_peak",
+        "mean over the images of the largest activation on each",
+        r"$\sum_i m_i / N$",
+        lambda inputs: mean_peak(inputs.state),
+    ),
+    Statistic(
+        "firing_positions",
+        "share of positions with an activation above 0",
+        r"share of all $(i, p)$ with $a_{i,p} > 0$",
+        lambda inputs: firing_positions(inputs.state),
+        bounds=(0, 1),
+    ),
+    Statistic(
+        "firing_images",
+        "share of images with an activation above 0",
+        r"share of all $i$ with $m_i > 0$",
+        lambda inputs: firing_images(inputs.state),
+        bounds=(0, 1),
+        orders={"rarest": "ASC", "most-common": "DESC"},
+    ),
+    Statistic(
+        "dead",
+        "1: fires nowhere",
+        r"1 if no $m_i$ is above 0",
+        lambda inputs: dead(inputs.state),
+        bounds=(0, 1),
+        whole=True,
+    ),
+    Statistic(
+        "class_selectivity",
+        "from 0 to 1, of mean peaks (Morcos et al. 2018)",
+        r"$(\mu_{\max} - \mu_{\text{rest}}) / (\mu_{\max} + \mu_{\text{rest}})$, where "
+        r"$\mu_{\max}$ is the largest mean peak of a class, and $\mu_{\text{rest}}$ the mean over "
+        "the other classes; negative means count as 0 (Morcos et al. 2018)",
+        lambda inputs: class_selectivity(inputs.class_means),
+        orders={"class": "DESC"},
+    ),
+    Statistic(
+        "best_class",
+        "the class with the largest mean peak",
+        r"the class $c$ with the largest mean peak, $\mu_c$",
+        lambda inputs: best_class(inputs.class_means, dead(inputs.state)),
+        whole=True,
+        is_class=True,
+    ),
+    Statistic(
+        "colour_r2",
+        "share of the variance explained by local colour",
+        "share of the variance explained by least squares on the mean red, green and blue under "
+        "the receptive field",
+        lambda inputs: inputs.colour_fit.explained,
+        orders={"colour": "DESC"},
+    ),
+    Statistic(
+        "brightness_r2",
+        "share explained by local brightness alone",
+        "share of the variance explained by the mean of the three alone",
+        lambda inputs: inputs.colour_fit.by_brightness,
+    ),
+    *(
+        Statistic(
+            name,
+            f"activation for the full range of {name}",
+            f"coefficient of {name} in the fit by colour: activation for the full range of it, "
+            "with the others fixed",
+            partial(StatisticInputs.colour_coefficient, channel=channel),
+        )
+        for channel, name in enumerate(("red", "green", "blue"))
+    ),
+    Statistic(
+        "brightness",
+        "activation for the full range of all three together",
+        "sum of the three coefficients: activation for the full range of all three together",
+        lambda inputs: inputs.colour_fit.coefficients.sum(0),
+        orders={"bright": "DESC", "dark": "ASC"},
+    ),
+)
+"""All statistics, in the order of their columns."""
+
+BY_NAME = {statistic.name: statistic for statistic in STATISTICS}

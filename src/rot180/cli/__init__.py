@@ -5,15 +5,8 @@ from typing import Annotated
 import typer
 
 from rot180 import __version__
-from rot180.cli import console
-from rot180.cli.atlases import sheet
+from rot180.cli import atlas, console, draw, explain, features, inspect, serve, train
 from rot180.cli.console import echo
-from rot180.cli.explaining import explain, trace
-from rot180.cli.inspecting import inspect
-from rot180.cli.pictures import figures, project
-from rot180.cli.scanning import compare, features, fields, merge, scan
-from rot180.cli.showing import export, serve
-from rot180.cli.training import demo, train
 
 app = typer.Typer(
     help="See what a convolutional network has learned, and the arithmetic that taught it.",
@@ -44,21 +37,21 @@ def main_options(
 
 
 _COMMANDS = (
-    demo,
-    train,
-    figures,
-    project,
-    inspect,
-    scan,
-    merge,
-    fields,
-    features,
-    compare,
-    sheet,
-    serve,
-    export,
-    explain,
-    trace,
+    train.demo,
+    train.train,
+    draw.figures,
+    draw.project,
+    inspect.inspect,
+    atlas.scan,
+    atlas.merge,
+    atlas.fields,
+    features.features,
+    features.compare,
+    draw.sheet,
+    serve.serve,
+    serve.export,
+    explain.explain,
+    explain.trace,
 )
 for _command in _COMMANDS:
     app.command()(_command)

@@ -1,4 +1,4 @@
-"""What several commands share: their options, and how words become what the library takes."""
+"""Options that several commands share, and functions that parse their values."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,9 +10,9 @@ from rot180.errors import Rot180Error, suggest
 from rot180.files import is_file
 
 if TYPE_CHECKING:
-    from rot180.atlas.reading import Atlas
+    from rot180.atlas.atlas import Atlas
     from rot180.datasets import ArrayDataset
-    from rot180.figures.subject import Subject
+    from rot180.figures.context import FigureContext
     from rot180.models.model import Model
 
 Data = Annotated[
@@ -43,13 +43,15 @@ Weights = Annotated[
 ]
 Size = Annotated[
     str | None,
-    typer.Option(help="HEIGHTxWIDTH, or a number for a square, that the model takes."),
+    typer.Option(help="Size of the model's images: HEIGHTxWIDTH, or a number for a square."),
 ]
 Mean = Annotated[
     str | None,
-    typer.Option(help="Of each channel, as 0.485,0.456,0.406, for values from 0 to 1."),
+    typer.Option(help="Mean of each channel, as 0.485,0.456,0.406, for values from 0 to 1."),
 ]
-Std = Annotated[str | None, typer.Option(help="Likewise, as 0.229,0.224,0.225.")]
+Std = Annotated[
+    str | None, typer.Option(help="Standard deviation of each channel, as 0.229,0.224,0.225.")
+]
 OutputClasses = Annotated[
     Path | None,
     typer.Option(
@@ -62,8 +64,8 @@ DataClasses = Annotated[
     Path | None,
     typer.Option(
         "--classes",
-        help="A file that says what class folders are called, as n01440764 and tench; by default "
-        "classes.txt or classes.json among them.",
+        help="A file of names for class folders, such as tench for n01440764; by default "
+        "classes.txt or classes.json in the data folder.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto: the GPU where there is one.")]
@@ -75,7 +77,7 @@ Method = Annotated[
         "guided, gradient_times_image or smoothgrad_squared."
     ),
 ]
-WayBack = Annotated[str, typer.Option(help="deconvnet, gradient or guided.")]
+BasicMethod = Annotated[str, typer.Option(help="deconvnet, gradient or guided.")]
 Unpool = Annotated[str, typer.Option(help="switches (to where the maxima were) or repeat.")]
 AtlasFile = Annotated[Path, typer.Argument(help="An atlas that 'rot180 scan' made.")]
 SORTS = (
@@ -89,13 +91,13 @@ ImageClass = Annotated[
 
 
 def draw(
-    subject: "Subject",
+    subject: "FigureContext",
     out: Path,
     channels: tuple[int | None, int | None],
     formats: tuple[str, ...],
 ) -> None:
-    """Draw all figures, and say where each is."""
-    from rot180.figures.draw import draw as draw_all
+    """Draw all figures, and print the path of each."""
+    from rot180.figures.two_layer import draw as draw_all
 
     def told(sheet: Any, path: Path) -> None:
         echo(f"Written: {path}  ({sheet.title})")
@@ -103,10 +105,10 @@ def draw(
     draw_all(subject, out, channels=channels, formats=formats, told=told)
 
 
-def decoded_with_bar(
+def decode_with_progress(
     data: str, split: str, size: tuple[int, int], channels: int, on_bad_image: str
 ) -> "ArrayDataset":
-    """Open a data set, decode it with a bar, and say which images were left out."""
+    """Open a data set and decode it with a progress bar; print which images were left out."""
     from rot180.datasets import decode_all, open_dataset
 
     with ProgressBar(f"reading {data}") as bar:
@@ -120,18 +122,18 @@ def decoded_with_bar(
     return images
 
 
-def chosen_number(images: "ArrayDataset", number: int | None, image_class: str | None) -> int:
-    """Return the number of the image to look at: if nothing is said, one with much in it."""
-    from rot180.figures.subject import first_of_class, most_varied
+def choose_image(images: "ArrayDataset", number: int | None, image_class: str | None) -> int:
+    """Return the number of the image to show: by default the most colourful of the first ones."""
+    from rot180.figures.context import first_of_class, most_colourful
 
     if image_class is None:
-        return most_varied(images) if number is None else number
+        return most_colourful(images) if number is None else number
     if number is not None:
         raise Rot180Error("--image and --class both choose an image; give one of them.")
     return first_of_class(images, image_class)
 
 
-def the_model(
+def load_model_option(
     name: str,
     weights: Path | None,
     size: str | None,
@@ -140,29 +142,31 @@ def the_model(
     classes: Path | None,
     device: str,
 ) -> "Model":
-    """Load the model that the options name, and say what was assumed about it."""
+    """Load the model that the options name, and print its notices."""
     from rot180.models.load import load_model
 
     found = load_model(name, weights, **model_options(size, mean, std, classes, device))
-    for remark in found.notices:
-        echo(remark)
+    for notice in found.notices:
+        echo(notice)
     return found
 
 
-def scanned_model(atlas: "Atlas", model: str | None, weights: Path | None, *given: Any) -> "Model":
-    """Load the model that an atlas is a scan of, and say what was assumed about it."""
-    from rot180.atlas.scanned import model_of
+def load_scanned_model_option(
+    atlas: "Atlas", model: str | None, weights: Path | None, *given: Any
+) -> "Model":
+    """Load the model of an atlas, and print its notices."""
+    from rot180.atlas.model import load_scanned_model
 
-    found = model_of(atlas, model, weights, **model_options(*given))
-    for remark in found.notices:
-        echo(remark)
+    found = load_scanned_model(atlas, model, weights, **model_options(*given))
+    for notice in found.notices:
+        echo(notice)
     return found
 
 
 def model_options(
     size: str | None, mean: str | None, std: str | None, classes: Path | None, device: str
 ) -> dict[str, Any]:
-    """Return what the options say of a model, by the names that the library has for it."""
+    """Return the options of a model as keyword arguments of ``load_model``."""
     return {
         "size": _side_or_size(size),
         "mean": _numbers_of(mean, "mean"),
@@ -172,8 +176,8 @@ def model_options(
     }
 
 
-def one_image(path: Path, named: "Model") -> "ArrayDataset":
-    """Read an image file as a data set of one, at the size that the network takes."""
+def read_image(path: Path, named: "Model") -> "ArrayDataset":
+    """Read an image file as a data set of one image, at the size of the model's images."""
     from rot180.datasets import ArrayDataset, decode_file
 
     if not is_file(path):
@@ -182,30 +186,30 @@ def one_image(path: Path, named: "Model") -> "ArrayDataset":
     return ArrayDataset(found[None], name=path.name, describe=lambda _: path.name)
 
 
-def size_of(words: str) -> tuple[int, int]:
-    """Return (height, width) of words like 32x32."""
+def parse_size(words: str) -> tuple[int, int]:
+    """Return (height, width) from text like 32x32."""
     height, cross, width = words.lower().partition("x")
-    sides = whole(height), whole(width)
+    sides = parse_int(height), parse_int(width)
     if cross and sides[0] and sides[1]:
         return sides[0], sides[1]
     raise Rot180Error(f"A size is HEIGHTxWIDTH, as 32x32; this one is '{words[:80]}'.")
 
 
-def whole(words: str) -> int | None:
-    """Return the whole number that a word is; None if it is none, or one of over 18 digits."""
+def parse_int(words: str) -> int | None:
+    """Return text as a whole number; None if it is none, or has more than 18 digits."""
     words = words.strip()
     return int(words) if words.isascii() and words.isdecimal() and len(words) <= 18 else None
 
 
 def _side_or_size(words: str | None) -> int | tuple[int, int] | None:
-    """Return the side of a square of words like 224, and (height, width) of words like 224x256."""
+    """Return the side of a square from text like 224, or (height, width) from 224x256."""
     if words is None:
         return None
-    side = whole(words)
+    side = parse_int(words)
     if side is not None:
         return side
     first, cross, second = words.lower().partition("x")
-    height, width = whole(first), whole(second)
+    height, width = parse_int(first), parse_int(second)
     if cross and height is not None and width is not None:
         return height, width
     raise Rot180Error(
@@ -215,7 +219,7 @@ def _side_or_size(words: str | None) -> int | tuple[int, int] | None:
 
 
 def _numbers_of(words: str | None, what: str) -> tuple[float, ...] | None:
-    """Return the numbers in words like 0.485,0.456,0.406."""
+    """Return the numbers in text like 0.485,0.456,0.406."""
     if words is None:
         return None
     try:
@@ -226,20 +230,20 @@ def _numbers_of(words: str | None, what: str) -> tuple[float, ...] | None:
         ) from None
 
 
-def position_of(words: str) -> Any:
-    """Return None of "map", "peak" of itself, and (y, x) of words like 3,5."""
+def parse_position(words: str) -> Any:
+    """Return None for "map", "peak" for "peak", and (y, x) for text like 3,5."""
     if words in ("map", "peak"):
         return None if words == "map" else "peak"
     first, comma, second = words.partition(",")
-    y, x = whole(first), whole(second)
+    y, x = parse_int(first), parse_int(second)
     if not comma or y is None or x is None:
         raise Rot180Error(f"A position is map, peak, or Y,X as 3,5; this one is '{words[:80]}'.")
     return y, x
 
 
-def formats_of(words: str) -> tuple[str, ...]:
-    """Return the endings in words like png,pdf."""
-    from rot180.figures.draw import FORMATS
+def parse_formats(words: str) -> tuple[str, ...]:
+    """Return the formats in text like png,pdf."""
+    from rot180.figures.two_layer import FORMATS
 
     chosen = tuple(one.strip() for one in words.split(","))
     for one in chosen:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from rot180.atlas.summary import local_colours, pixels_of
-from rot180.atlas.words import colour_words
+from rot180.atlas.describe import describe_colour
+from rot180.atlas.map_summary import integral_images, local_colours
 from rot180.graph.network import Layer, Network
 from rot180.graph.receptive_field import receptive_fields
 
@@ -26,7 +26,7 @@ class ColourResponse:
 
     def words(self) -> str:
         """Say the strongest effects in words: "more with green, less with blue"."""
-        return colour_words(self.coefficients)
+        return describe_colour(self.coefficients)
 
 
 def colour_response(
@@ -60,5 +60,5 @@ def local_means(
     """Return the mean colour under the receptive field of each unit, cut to the image; 0 to 255."""
     positions = np.tile(np.arange(layer.height * layer.width), (len(images), 1))
     fields = receptive_fields(network, [layer])[layer.name]
-    means = 255 * local_colours(pixels_of(images), positions, *fields)
+    means = 255 * local_colours(integral_images(images), positions, *fields)
     return means.reshape(len(images), layer.height, layer.width, -1)

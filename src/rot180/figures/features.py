@@ -1,11 +1,11 @@
-"""Sheets of features carried back to pixels: all of one image, one over many, the strongest."""
+"""Sheets of features projected back to pixels: all of one image, one over many, the strongest."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from rot180.figures.context import FigureContext
 from rot180.figures.sheet import MARGIN, Sheet
-from rot180.figures.subject import Subject
 from rot180.graph.network import Layer
 from rot180.projection.imaging import scale_of, signed_to_rgb
 
@@ -48,13 +48,13 @@ _SINGLE = _Grid(columns=8, width=_TILE, gap=8)
 _PAIR = _Grid(columns=4, width=2 * _TILE + 2, gap=16)
 
 
-def of_one_image(subject: Subject, layer: Layer, name: str) -> Sheet:
+def of_one_image(subject: FigureContext, layer: Layer, name: str) -> Sheet:
     """Draw every feature of a layer for the chosen image, each on its own scale."""
     signals = subject.projections(layer, [subject.image], None)
     peaks = subject.maps(layer, [subject.image])[0].max((1, 2))
     sheet = _SINGLE.sheet(
         name,
-        f"{layer.channels} features of {layer.name}, carried back to the pixels of one image",
+        f"{layer.channels} features of {layer.name}, projected back to the pixels of one image",
         layer.channels,
     )
     for channel, signal in enumerate(signals):
@@ -69,9 +69,9 @@ def of_one_image(subject: Subject, layer: Layer, name: str) -> Sheet:
     )
     sheet.caption = (
         f"All features of layer {layer.name} for image {subject.image} "
-        f"({subject.label(subject.image)}), each whole feature map carried back to pixels "
-        f"({subject.way}). Zero is mid-grey; each tile has its own scale, the 99.5th percentile of "
-        f"its absolute values. {subject.origin}."
+        f"({subject.label(subject.image)}), each whole feature map projected back to pixels "
+        f"({subject.method_caption}). Zero is mid-grey; each tile has its own scale, the 99.5th "
+        f"percentile of its absolute values. {subject.source_caption}."
     )
     sheet.numbers = {
         "layer": layer.name,
@@ -82,7 +82,7 @@ def of_one_image(subject: Subject, layer: Layer, name: str) -> Sheet:
     return sheet
 
 
-def over_many_images(subject: Subject, layer: Layer, channel: int, name: str) -> Sheet:
+def over_many_images(subject: FigureContext, layer: Layer, channel: int, name: str) -> Sheet:
     """Draw one feature on many images, beside the images, on one scale."""
     images = list(range(min(subject.many, len(subject.data))))
     signals = subject.projections(layer, images, channel)
@@ -96,13 +96,13 @@ def over_many_images(subject: Subject, layer: Layer, channel: int, name: str) ->
     sheet.text(
         MARGIN,
         sheet.foot,
-        "Left the image, right the feature's map carried back to pixels, below its strongest "
+        "Left the image, right the feature's map projected back to pixels, below its strongest "
         "activation. Grey is zero; one scale for all.",
     )
     sheet.caption = (
         f"Feature {channel} of layer {layer.name} on the first {len(images)} images, beside the "
-        f"images ({subject.way}). Zero is mid-grey; one scale for the whole sheet. "
-        f"{subject.origin}."
+        f"images ({subject.method_caption}). Zero is mid-grey; one scale for the whole sheet. "
+        f"{subject.source_caption}."
     )
     sheet.numbers = {
         "layer": layer.name,
@@ -114,9 +114,9 @@ def over_many_images(subject: Subject, layer: Layer, channel: int, name: str) ->
     return sheet
 
 
-def strongest(subject: Subject, layer: Layer, name: str) -> Sheet:
+def strongest(subject: FigureContext, layer: Layer, name: str) -> Sheet:
     """Draw, for each feature, the image of a large batch that excites it most, and its way back."""
-    maps = subject.maps(layer, subject.large)
+    maps = subject.maps(layer, subject.large_batch)
     best = maps.max((2, 3)).argmax(0)
     title = f"What excites each feature of {layer.name} most, among {len(maps)} images"
     sheet = _PAIR.sheet(name, title, layer.channels)
@@ -142,14 +142,14 @@ def strongest(subject: Subject, layer: Layer, name: str) -> Sheet:
     sheet.text(
         MARGIN,
         sheet.foot,
-        "Left the image, right the feature carried back to its pixels; the frame is the receptive "
-        "field of the strongest unit.",
+        "Left the image, right the feature projected back to its pixels; the frame is the "
+        "receptive field of the strongest unit.",
     )
     sheet.caption = (
         f"For each feature of layer {layer.name} the image, of {len(maps)}, with its strongest "
-        f"activation, and the feature's whole map carried back to the pixels of that image "
-        f"({subject.way}). The frame is the receptive field of the strongest unit. Zero is "
-        f"mid-grey; each projection has its own scale. {subject.origin}."
+        f"activation, and the feature's whole map projected back to the pixels of that image "
+        f"({subject.method_caption}). The frame is the receptive field of the strongest unit. "
+        f"Zero is mid-grey; each projection has its own scale. {subject.source_caption}."
     )
     sheet.numbers = {"layer": layer.name, "strongest": found}
     return sheet
@@ -158,7 +158,7 @@ def strongest(subject: Subject, layer: Layer, name: str) -> Sheet:
 def _draw_pair(
     sheet: Sheet,
     entry: int,
-    subject: Subject,
+    subject: FigureContext,
     image: int,
     signal: np.ndarray,
     scale: float | None,

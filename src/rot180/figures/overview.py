@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from rot180.atlas.words import NAMES
+from rot180.atlas.describe import NAMES
 from rot180.figures.colour import ColourResponse, colour_response
+from rot180.figures.context import FigureContext
 from rot180.figures.sheet import INK, MARGIN, Sheet
-from rot180.figures.subject import Subject
 from rot180.graph.network import Layer
 from rot180.projection.imaging import signed_to_rgb
 
@@ -16,11 +16,11 @@ _CHANNELS = ("#d62728", "#2ca02c", "#1f77b4")
 _GREY = ("#767676",)
 
 
-def the_image(subject: Subject) -> Sheet:
+def the_image(subject: FigureContext) -> Sheet:
     """Draw the chosen image, as it is and as the network sees it, and the network's answer."""
     x = subject.inputs([subject.image])
     with torch.no_grad():
-        chances = torch.softmax(subject.named.model(x)[0].float(), 0).cpu().numpy()
+        chances = torch.softmax(subject.model.model(x)[0].float(), 0).cpu().numpy()
     signal = x[0].cpu().numpy()
     sheet = Sheet("1-image", "One image, as the network sees it", 856, 226)
     factor = 192 / max(signal.shape[1:])
@@ -31,7 +31,7 @@ def the_image(subject: Subject) -> Sheet:
     sheet.text(MARGIN + 208, 204, "less the mean, over the deviation", 11)
     best = chances.argsort()[::-1][:5]
     axes = sheet.axes(560, 4, 256, 168)
-    names = [subject.named.classes[one] for one in best]
+    names = [subject.model.classes[one] for one in best]
     axes.barh(range(len(best)), chances[best], color=INK, height=0.6)
     axes.set_yticks(range(len(best)), names)
     axes.invert_yaxis()
@@ -39,22 +39,22 @@ def the_image(subject: Subject) -> Sheet:
     axes.set_xlabel("probability that the network gives")
     sheet.caption = (
         f"Image {subject.image} ({subject.label(subject.image)}): its pixels; the network's input, "
-        f"zero as mid-grey; the classes with the highest probabilities. {subject.origin}."
+        f"zero as mid-grey; the classes with the highest probabilities. {subject.source_caption}."
     )
     sheet.numbers = {
         "image": subject.image,
         "class": subject.label(subject.image),
-        "probabilities": dict(zip(subject.named.classes, chances.tolist(), strict=True)),
+        "probabilities": dict(zip(subject.model.classes, chances.tolist(), strict=True)),
     }
     return sheet
 
 
-def two_features(subject: Subject, layer: Layer) -> Sheet:
+def two_features(subject: FigureContext, layer: Layer) -> Sheet:
     """Draw the two features that the chosen image excites most, and how colour explains them."""
     maps = subject.maps(layer, [subject.image])[0]
     excited = maps.mean((1, 2)).argsort()[::-1][:2].tolist()
     signals = subject.projections(layer, [subject.image], None)
-    many = subject.large[:250]
+    many = subject.large_batch[:250]
     over_many = subject.maps(layer, many)
     responses = [
         colour_response(subject.network, layer, subject.data.images[many], over_many[:, channel])
@@ -81,9 +81,9 @@ def two_features(subject: Subject, layer: Layer) -> Sheet:
     sheet.text(MARGIN, 230, f"the other two fixed (least squares over {len(many)} images).", 11)
     sheet.caption = (
         f"The two features of layer {layer.name} with the largest mean activation on image "
-        f"{subject.image} ({subject.label(subject.image)}), carried back to its pixels "
-        f"({subject.way}), and a linear model of each feature's map by the mean colour under the "
-        f"receptive field, over {len(many)} images. {subject.origin}."
+        f"{subject.image} ({subject.label(subject.image)}), projected back to its pixels "
+        f"({subject.method_caption}), and a linear model of each feature's map by the mean colour "
+        f"under the receptive field, over {len(many)} images. {subject.source_caption}."
     )
     sheet.numbers = {
         "layer": layer.name,
@@ -113,13 +113,13 @@ def _coefficients(sheet: Sheet, x: float, y: float, response: ColourResponse) ->
     axes.margins(y=0.15)
 
 
-def kernels_and_correlation(subject: Subject) -> Sheet:
+def kernels_and_correlation(subject: FigureContext) -> Sheet:
     """Draw the kernels of the first layer, and how alike the features of each layer are."""
     first, second = subject.layer(0), subject.layer(1)
-    weights = subject.named.model.get_parameter(f"{first.name}.weight")
+    weights = subject.model.model.get_parameter(f"{first.name}.weight")
     kernels = weights.detach().cpu().numpy()
     correlations = [
-        correlation(subject.maps(layer, subject.large[:250])) for layer in (first, second)
+        correlation(subject.maps(layer, subject.large_batch[:250])) for layer in (first, second)
     ]
     sheet = Sheet("8-kernels", "Kernels of the first layer; correlation of features", 856, 580)
     for channel, kernel in enumerate(kernels):
@@ -146,7 +146,8 @@ def kernels_and_correlation(subject: Subject) -> Sheet:
     sheet.caption = (
         "Above, the 32 kernels of the first layer, zero as mid-grey, each scaled to its own "
         "largest absolute value. Below, for each pair of features of a layer, the correlation of "
-        f"their maps over all positions of {len(subject.large[:250])} images. {subject.origin}."
+        f"their maps over all positions of {len(subject.large_batch[:250])} images. "
+        f"{subject.source_caption}."
     )
     sheet.numbers = {
         "kernel_scale": np.abs(kernels).max((1, 2, 3)),

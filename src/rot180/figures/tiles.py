@@ -19,7 +19,7 @@ from jaxtyping import Float, Int64, UInt8
 from PIL import Image
 
 from rot180.atlas.effective_fields import SMALLEST_FIELD
-from rot180.atlas.features import AtlasLayer, Example
+from rot180.atlas.feature import AtlasLayer, Example
 from rot180.graph.box import Box, Span
 from rot180.projection.imaging import opacity, signed_to_rgb
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import log, sqrt
 from sys import float_info
 
-from rot180.atlas.features import Peaks
+from rot180.atlas.feature import HistogramBin
 from rot180.web.render import number
 
 WIDTH, HEIGHT = 420, 130
@@ -33,7 +33,7 @@ class Tick:
     anchor: str
 
 
-def histogram(peaks: Sequence[Peaks]) -> tuple[list[Bar], list[Tick]]:
+def histogram(peaks: Sequence[HistogramBin]) -> tuple[list[Bar], list[Tick]]:
     """Draw how many images have which peak: a bar a bin, equal factors equally wide.
 
     Peaks of 0 or below have one bar at the left. Heights go with the square root of the number of
@@ -65,11 +65,11 @@ def histogram(peaks: Sequence[Peaks]) -> tuple[list[Bar], list[Tick]]:
     return bars, ticks
 
 
-def _fires(one: Peaks) -> bool:
+def _fires(one: HistogramBin) -> bool:
     return one.low is not None and one.low > 0
 
 
-def _end(one: Peaks) -> float:
+def _end(one: HistogramBin) -> float:
     """Return where the bar of a bin ends: one without a bound is an octave wide."""
     return one.high or min((one.low or 1) * 2, float_info.max)
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from rot180 import __version__
-from rot180.atlas.asked import matching
+from rot180.atlas.options import match_layers
 from rot180.errors import Rot180Error, check_choice
 from rot180.files import private_folder, sync_directories
 from rot180.projection.rules import AUTO, CHOICES, UNPOOLINGS, WAYS_BACK, Rules
@@ -79,7 +79,7 @@ def wanted(
     for one in unpoolings:
         check_choice(one, "unpooling", UNPOOLINGS)
     names = tuple(book.atlas.layers)
-    chosen = names if layers is None else matching(names, tuple(layers))
+    chosen = names if layers is None else match_layers(names, tuple(layers))
     if methods and unpoolings:
         book.live.load()
         if book.live.state == "absent":

@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rot180.atlas.features import Feature
+from rot180.atlas.atlas import Atlas
+from rot180.atlas.feature import Feature
 from rot180.atlas.images import Pixels
-from rot180.atlas.reading import Atlas
-from rot180.atlas.scanned import OtherNetwork, Scanned
+from rot180.atlas.model import OtherNetwork, ScannedModel
 from rot180.errors import Rot180Error
-from rot180.figures.scanned import Carrying
+from rot180.figures.projector import LayerProjector
 from rot180.graph.forward_pass import ForwardPass, open_image
 from rot180.graph.network import Network
 from rot180.models.model import Model
@@ -69,9 +69,9 @@ class Live:
         self.state: State = "waiting"
         self.reason = ""
         self.remarks: tuple[str, ...] = ()
-        self._scanned: Scanned | None = None
+        self._scanned: ScannedModel | None = None
         self._loading = Lock()
-        self._carrying: dict[tuple[str, Rules], Carrying] = {}
+        self._carrying: dict[tuple[str, Rules], LayerProjector] = {}
 
     def load(self) -> None:
         """Load the network, if that was not tried yet; ``state`` and ``reason`` say how it went."""
@@ -84,7 +84,7 @@ class Live:
             for loader in self._loaders:
                 try:
                     named = loader(self.atlas)
-                    self._scanned = Scanned.of(self.atlas, named)
+                    self._scanned = ScannedModel.for_atlas(self.atlas, named)
                 except OtherNetwork as error:
                     others.append(str(error))
                 except Rot180Error as error:
@@ -102,7 +102,7 @@ class Live:
             self.state = "absent"
 
     @property
-    def scanned(self) -> Scanned:
+    def scanned(self) -> ScannedModel:
         """The network.
 
         Raises:
@@ -118,11 +118,11 @@ class Live:
         """The captured network; raises as ``scanned``."""
         return self.scanned.network
 
-    def carrying(self, layer: str, rules: Rules) -> Carrying:
+    def carrying(self, layer: str, rules: Rules) -> LayerProjector:
         """Return how units of a layer are carried back."""
         key = (layer, rules)
         if key not in self._carrying:
-            self._carrying[key] = Carrying(self.scanned, layer, rules)
+            self._carrying[key] = LayerProjector(self.scanned, layer, rules)
         return self._carrying[key]
 
     def examples(self, feature: Feature, most: int, rules: Rules) -> list[Projection]:
@@ -130,7 +130,7 @@ class Live:
         examples = feature.firing[:most]
         pixels = {one.image: self._pixels(one.image) for one in examples}
         units = [(feature.channel, one) for one in examples]
-        return list(self.carrying(feature.layer, rules).back(units, pixels))
+        return list(self.carrying(feature.layer, rules).project(units, pixels))
 
     def open(self, key: str, pixels: Callable[[], Pixels]) -> Opened:
         """Return an image, opened; ``pixels`` gives it where it is not open any more."""
@@ -139,7 +139,7 @@ class Live:
         found = self._opened.get(whole)
         if found is None:
             shown = pixels()
-            prepared = self.scanned.named.prepare(shown)
+            prepared = self.scanned.model.prepare(shown)
             found = Opened(shown, open_image(network, prepared))
         return self._opened.put(whole, found)
 
@@ -189,7 +189,7 @@ class Live:
         """Return the classes that the network names for an open image, with probabilities."""
         with torch.no_grad():
             scores = opened.passed.output(self.network.outputs[0])
-        return self.scanned.named.top_classes(scores, most)
+        return self.scanned.model.top_classes(scores, most)
 
 
 def bytes_of(opened: Opened) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
-from rot180.atlas.orders import ORDERS
+from rot180.atlas.sorting import SORT_ORDERS
 from rot180.titles import feature_label
 from rot180.web.drawing import effects, histogram
 from rot180.web.formulas import (
@@ -95,7 +95,7 @@ def layer_page(links: Links, book: Book, view: LayerView, first: int = 0) -> str
             "examples": ZOOMS,
             "labels": [feature_label(n, name) for n, name in enumerate(view.names)],
         },
-        orders=ORDERS,
+        orders=SORT_ORDERS,
         presets=PRESETS,
         json_link=f"{links.layer(book.name, view.layer.name)}.json",
     )

@@ -7,7 +7,7 @@ from math import ceil, sqrt
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from rot180.atlas.features import Example, Feature
+from rot180.atlas.feature import Example, Feature
 from rot180.atlas.images import Pixels
 from rot180.figures.tiles import Tile, Tiles
 from rot180.projection.imaging import grid, scale_of, signed_to_rgb

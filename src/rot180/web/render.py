@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from rot180.atlas.words import share
+from rot180.atlas.describe import format_percent
 from rot180.titles import feature_label
 from rot180.web.names import word_of
 
@@ -81,7 +81,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def percent(value: float | None) -> str:
     """Write a share in per cent; a dash where there is none."""
-    return "–" if value is None else share(value)
+    return "–" if value is None else format_percent(value)
 
 
 def data(value: Any) -> Markup:

@@ -6,10 +6,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rot180.atlas.features import AtlasLayer, Feature
-from rot180.atlas.identity import Identity
+from rot180.atlas.atlas import Atlas
+from rot180.atlas.feature import AtlasLayer, Feature
+from rot180.atlas.identity import ScanIdentity
 from rot180.atlas.images import AtlasImages, Pixels
-from rot180.atlas.reading import Atlas
 from rot180.datasets import Dataset
 from rot180.errors import Rot180Error, suggest
 from rot180.figures.tiles import Tiles
@@ -157,13 +157,15 @@ class Shelf(Mapping[str, Book]):
 
     def alike(self, name: str) -> list[str]:
         """Name the atlases over the same data as one, itself included: they can be compared."""
-        data = Identity.of(self[name].atlas).data
-        return [other for other, book in self.items() if Identity.of(book.atlas).data == data]
+        data = ScanIdentity.for_atlas(self[name].atlas).data
+        return [
+            other for other, book in self.items() if ScanIdentity.for_atlas(book.atlas).data == data
+        ]
 
 
 def _is_of(atlas: Atlas, data: Any) -> bool:
     """Say whether an atlas is a scan of these data."""
-    return isinstance(data, Dataset) and data.fingerprint == Identity.of(atlas).data
+    return isinstance(data, Dataset) and data.fingerprint == ScanIdentity.for_atlas(atlas).data
 
 
 def _name(path: Path, taken: Mapping[str, Any]) -> str:

@@ -4,14 +4,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rot180.atlas.orders import ORDERS
+from rot180.atlas.sorting import SORT_ORDERS
 from rot180.errors import Rot180Error, check_choice, suggest
 from rot180.web.formulas import FORMULAS
 
 Columns = Mapping[str, Sequence[float | None]]
 """Statistics by name, a value for each feature."""
 
-NAMED = {name: (order.column, order.direction == "DESC") for name, order in ORDERS.items()}
+NAMED = {name: (order.column, order.direction == "DESC") for name, order in SORT_ORDERS.items()}
 PRESETS = {
     "colour-driven": "colour_r2>=0.25",
     "class-selective": "class_selectivity>=0.5",

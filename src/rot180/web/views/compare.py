@@ -9,7 +9,13 @@ from typing import Literal
 
 import numpy as np
 
-from rot180.atlas.compare import LIKE, Comparison, compare, correlated, shared_peaks
+from rot180.atlas.compare import (
+    MATCH_THRESHOLD,
+    Comparison,
+    common_peaks,
+    compare,
+    correlation_matrix,
+)
 from rot180.errors import Rot180Error, suggest
 from rot180.visible import visible
 from rot180.web.failures import NotFound
@@ -160,7 +166,9 @@ def compare_view(
     try:
         found = compared(one, two, layer, other)
     except Rot180Error as error:
-        return CompareView(names, *sides, str(error), 0, [], 0, None, [], [], [], [], LIKE)
+        return CompareView(
+            names, *sides, str(error), 0, [], 0, None, [], [], [], [], MATCH_THRESHOLD
+        )
     pairs = [
         Pair(m.channel, m.other, None if m.other is None else m.correlation, m.mutual)
         for m in found.matches
@@ -179,7 +187,7 @@ def compare_view(
         list(found.appeared),
         list(found.died),
         list(found.revived),
-        LIKE,
+        MATCH_THRESHOLD,
     )
 
 
@@ -303,6 +311,6 @@ def _stage(
 
 def _correlation(one: Book, two: Book, layer: str, channel: int, other: int) -> float | None:
     """Correlate the peaks of two features; None where one never varies."""
-    a, b = shared_peaks(one.atlas, two.atlas, layer, layer)
-    found = float(correlated(a[:, [channel]], b[:, [other]])[0, 0])
+    a, b = common_peaks(one.atlas, two.atlas, layer, layer)
+    found = float(correlation_matrix(a[:, [channel]], b[:, [other]])[0, 0])
     return None if isnan(found) else found

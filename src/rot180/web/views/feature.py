@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from rot180.atlas.features import Partner, Peaks, Response
-from rot180.atlas.words import (
+from rot180.atlas.describe import (
     BY_COLOUR,
-    colour_words,
-    faithful_words,
-    feature_words,
-    firing_words,
+    describe_colour,
+    describe_faithfulness,
+    describe_feature,
+    describe_firing,
 )
+from rot180.atlas.feature import ClassResponse, CorrelatedFeature, HistogramBin
 from rot180.graph.box import Box
 from rot180.projection.rules import AUTO, METHODS, Rules
 from rot180.web.shelf import Book
@@ -90,9 +90,9 @@ class FeatureView:
     responds: str
     statistics: dict[str, float | int | bool | None]
     examples: list[ExampleView]
-    histogram: list[Peaks]
-    responses: list[Response]
-    partners: list[Partner]
+    histogram: list[HistogramBin]
+    responses: list[ClassResponse]
+    partners: list[CorrelatedFeature]
     best_class: str | None
     method: str
     unpool: str
@@ -116,7 +116,7 @@ def feature_view(
     rules = Rules(method, unpool)
     examples = []
     for rank, one in enumerate(feature.firing):
-        name, label = atlas.named(one.image)
+        name, label = atlas.image_info(one.image)
         kind = None if label is None else atlas.classes[label]
         tiles = book.tiles(layer)
         pixel, shown = tiles.middle(one.position), tiles.box(one)
@@ -141,26 +141,26 @@ def feature_view(
     responds = (feature.colour_r2 or 0) >= BY_COLOUR / 2
     return FeatureView(
         book.name,
-        layer_rows(book)[atlas.place_of(layer)],
+        layer_rows(book)[atlas.layer_index(layer)],
         channel,
         feature.title,
         feature.name,
         channel - 1 if channel else None,
         channel + 1 if channel + 1 < len(atlas.layers[layer]) else None,
-        feature_words(atlas, feature),
-        firing_words(atlas, feature),
-        colour_words(colours or [feature.brightness or 0.0]) if responds else "",
+        describe_feature(atlas, feature),
+        describe_firing(atlas, feature),
+        describe_colour(colours or [feature.brightness or 0.0]) if responds else "",
         feature.statistics,
         examples,
         list(feature.histogram),
-        list(feature.responses),
-        list(feature.partners),
+        list(feature.class_responses),
+        list(feature.correlated_features),
         None if best is None else atlas.classes[best],
         rules.method,
         rules.unpooling,
         _image_matters(book, layer, rules),
         "" if found is None else found.method,
-        "" if found is None else faithful_words(found, layer),
+        "" if found is None else describe_faithfulness(found, layer),
         Availability.of(book),
         book.pictures_missing,
     )

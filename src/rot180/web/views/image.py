@@ -5,9 +5,9 @@ from functools import partial
 
 import numpy as np
 
-from rot180.atlas.features import Example, is_number
+from rot180.atlas.atlas import Atlas
+from rot180.atlas.feature import Example, is_number
 from rot180.atlas.images import Pixels
-from rot180.atlas.reading import Atlas
 from rot180.errors import check_choice
 from rot180.graph.box import Box
 from rot180.web.failures import NotFound
@@ -161,7 +161,7 @@ def image_view(book: Book, image: str) -> ImageView:
     rows = layer_rows(book)
     name, label, examples = "your picture", None, []
     if image.isdecimal():
-        name, label = book.atlas.named(int(image))
+        name, label = book.atlas.image_info(int(image))
         examples = _example_of(book.atlas, int(image))
     kind = None if label is None else book.atlas.classes[label]
     return ImageView(

@@ -70,7 +70,7 @@ def layer_view(
     check_choice(zoom, "zoom", ZOOMS)
     rules = Rules(method, unpool)
     rows = layer_rows(book)
-    number = book.atlas.place_of(layer.name)
+    number = book.atlas.layer_index(layer.name)
     statistics = layer.statistics
     return LayerView(
         book.name,

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from rot180.atlas.features import AtlasLayer
-from rot180.atlas.words import BY_COLOUR, IMAGES_OF_CLASS, SELECTIVE
-from rot180.figures.subject import colour_entropy
+from rot180.atlas.describe import BY_COLOUR, IMAGES_OF_CLASS, SELECTIVE
+from rot180.atlas.feature import AtlasLayer
+from rot180.figures.context import colour_entropy
 from rot180.visible import visible
 from rot180.web.shelf import Book
 from rot180.web.views.blocks import Block, blocks_of
@@ -119,7 +119,7 @@ def network_view(book: Book) -> NetworkView:
         atlas.images,
         atlas.scanned,
         atlas.finished,
-        atlas.layout.features,
+        atlas.index.features,
         atlas.size,
         list(atlas.classes),
         layer_rows(book),

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rot180.atlas.features import can_be
+from rot180.atlas.statistics import BY_NAME
 from rot180.web.links import Links
 from rot180.web.shelf import Book
 
@@ -131,7 +131,7 @@ def _selective(links: Links, book: Book, numbers: list[int]) -> list[Hit]:
         for layer, channel, best, selectivity in found:
             known = layer in atlas.layers and isinstance(channel, int)
             atlas.check(known and 0 <= channel < len(atlas.layers[layer]), "feature")
-            good = can_be("class_selectivity", (selectivity,), len(atlas.classes))
+            good = BY_NAME["class_selectivity"].allows((selectivity,), len(atlas.classes))
             atlas.check(good and isinstance(best, int), "feature.class_selectivity")
             said = f"{atlas.classes[best]}, selectivity {selectivity:.2f}"
             address = links.feature(book.name, layer, channel)
@@ -154,7 +154,7 @@ def _images(links: Links, book: Book, words: str, numbers: list[int]) -> list[Im
     hits = []
     for (number,) in found:
         atlas.check(isinstance(number, int), "image")
-        name, label = atlas.named(number)
+        name, label = atlas.image_info(number)
         kind = None if label is None else atlas.classes[label]
         hits.append(ImageHit(number, name, kind, links.image(book.name, number)))
     return hits

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from rot180.atlas.features import AtlasLayer, Example, is_number
+from rot180.atlas.feature import AtlasLayer, Example, is_number
 from rot180.errors import Rot180Error
 from rot180.graph.box import Box
 from rot180.web.shelf import Book

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from rot180.atlas.features import is_number
+from rot180.atlas.feature import is_number
 from rot180.web.shelf import Book
 
 
@@ -58,17 +58,17 @@ class PeakCounts:
 def peak_counts(book: Book, layer: str) -> PeakCounts:
     """Read the histograms of a layer's features."""
     atlas, part = book.atlas, book.atlas.layers[layer]
-    first = atlas.layout.starts[atlas.place_of(layer)]
+    first = atlas.index.starts[atlas.layer_index(layer)]
     found = atlas.rows(
-        "SELECT feature, low, high, images FROM peak WHERE feature BETWEEN ? AND ? "
+        "SELECT feature, low, high, images FROM histogram WHERE feature BETWEEN ? AND ? "
         "ORDER BY feature, rank",
         first,
         first + len(part) - 1,
     )
     for _, low, high, images in found:
         ends = all(one is None or is_number(one) for one in (low, high))
-        atlas.check(ends and isinstance(images, int) and 0 <= images <= atlas.images, "peak")
-        atlas.check(low is None or high is None or low <= high, "peak")
+        atlas.check(ends and isinstance(images, int) and 0 <= images <= atlas.images, "histogram")
+        atlas.check(low is None or high is None or low <= high, "histogram")
     feature = np.array([one[0] - first for one in found], np.int64)
     lows = np.array([-np.inf if one[1] is None else one[1] for one in found], np.float64)
     highs = np.array([np.inf if one[2] is None else one[2] for one in found], np.float64)
