@@ -10,9 +10,9 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 import rot180
-from rot180.web.pictures import overlay
-from rot180.web.shelf import Shelf
-from rot180.web.views.image import image_layer_view
+from rot180.web.collection import AtlasCollection
+from rot180.web.feature_pictures import overlay
+from rot180.web.views.image_page import image_layer_view
 from tests.web.accessible import assert_accessible
 from tests.web.conftest import forgiven, screenshot
 
@@ -35,11 +35,13 @@ def click_pixel(page: Page, y: int, x: int, size: int = 32) -> None:
     )
 
 
-def test_a_click_on_a_pixel_and_on_a_unit(page: Page, address: str, shelf: Shelf) -> None:
-    book = shelf["late"]
-    number = book.atlas["conv2"][40].examples[0].image
-    image = book.live.scanned.named.prepare(book.atlas.picture(number).pixels)
-    maps = rot180.feature_maps(book.live.network, image, "conv2")[0].numpy()
+def test_a_click_on_a_pixel_and_on_a_unit(
+    page: Page, address: str, collection: AtlasCollection
+) -> None:
+    served = collection["late"]
+    number = served.atlas["conv2"][40].examples[0].image
+    image = served.model.scanned.named.prepare(served.atlas.picture(number).pixels)
+    maps = rot180.feature_maps(served.model.network, image, "conv2")[0].numpy()
     page.goto(f"{address}/atlas/late/images/{number}?layer=conv2&order=strongest")
     shown = page.locator("#all-features button")
     expect(shown).to_have_count(64)
@@ -50,7 +52,7 @@ def test_a_click_on_a_pixel_and_on_a_unit(page: Page, address: str, shelf: Shelf
     click_pixel(page, 20, 13)
     units = page.locator("#at-pixel-units button")
     expect(units.first).to_be_visible()
-    y, x = book.tiles("conv2").nearest((20, 13))
+    y, x = served.tiles("conv2").nearest((20, 13))
     values = maps[:, y, x]
     found = [int(one.get_attribute("data-channel")) for one in units.all()]
     assert found == [n for n in np.argsort(-values, kind="stable").tolist() if values[n] > 0]
@@ -65,8 +67,8 @@ def test_a_click_on_a_pixel_and_on_a_unit(page: Page, address: str, shelf: Shelf
     with page.expect_download() as download:
         page.get_by_text("Save this picture").click()
     saved = np.asarray(Image.open(download.value.path()))
-    signal = rot180.project(book.live.network, image, "conv2", best, (y, x)).full().numpy()
-    drawn = overlay(signal, book.atlas.picture(number).pixels)
+    signal = rot180.project(served.model.network, image, "conv2", best, (y, x)).full().numpy()
+    drawn = overlay(signal, served.atlas.picture(number).pixels)
     assert np.abs(saved.astype(int) - drawn.astype(int)).max() <= 1
     screenshot(page, "image")
 
@@ -81,8 +83,10 @@ def test_a_click_on_a_pixel_and_on_a_unit(page: Page, address: str, shelf: Shelf
     assert_accessible(page)
 
 
-def test_a_feature_leads_to_its_unit_on_the_image(page: Page, address: str, shelf: Shelf) -> None:
-    example = shelf["late"].atlas["conv2"][40].examples[0]
+def test_a_feature_leads_to_its_unit_on_the_image(
+    page: Page, address: str, collection: AtlasCollection
+) -> None:
+    example = collection["late"].atlas["conv2"][40].examples[0]
     page.goto(f"{address}/atlas/late/features/conv2/40")
     page.locator(".whole-image").first.click()
     y, x = example.position
@@ -98,8 +102,8 @@ def test_a_feature_leads_to_its_unit_on_the_image(page: Page, address: str, shel
     expect(chosen).to_have_attribute("data-channel", "40")
 
 
-def test_the_image_by_keys(page: Page, address: str, shelf: Shelf) -> None:
-    number = shelf["late"].atlas["conv2"][40].examples[0].image
+def test_the_image_by_keys(page: Page, address: str, collection: AtlasCollection) -> None:
+    number = collection["late"].atlas["conv2"][40].examples[0].image
     page.goto(f"{address}/atlas/late/images/{number}?layer=conv1")
     expect(page.locator("#all-features button").first).to_be_visible()
     page.locator("#stage").focus()
@@ -116,8 +120,10 @@ def test_the_image_by_keys(page: Page, address: str, shelf: Shelf) -> None:
     assert parse_qs(urlsplit(page.url).query)["method"] == ["deconvnet"]
 
 
-def test_a_layer_of_an_image_in_every_way(page: Page, address: str, shelf: Shelf) -> None:
-    number = shelf["late"].atlas["conv2"][12].examples[0].image
+def test_a_layer_of_an_image_in_every_way(
+    page: Page, address: str, collection: AtlasCollection
+) -> None:
+    number = collection["late"].atlas["conv2"][12].examples[0].image
     page.goto(f"{address}/atlas/late/images/{number}")
     picture = page.locator("#all-features img").first
     for show, look in (("peaks", "peak-"), ("maps", "map."), ("projections", "whole-")):
@@ -134,17 +140,17 @@ def test_a_layer_of_an_image_in_every_way(page: Page, address: str, shelf: Shelf
 
 
 def test_an_image_opens_deep_and_unusual_features_come_first(
-    page: Page, address: str, shelf: Shelf
+    page: Page, address: str, collection: AtlasCollection
 ) -> None:
-    book = shelf["late"]
-    number = book.atlas["conv2"][12].examples[0].image
+    served = collection["late"]
+    number = served.atlas["conv2"][12].examples[0].image
     page.goto(f"{address}/atlas/late/images/{number}")
     expect(page.locator("#all-title")).to_contain_text("conv2 on this image, those first")
     shown = page.locator("#all-features button")
     expect(shown).to_have_count(64)
     for order in ("unusual", "strongest"):
         page.get_by_label(order, exact=True).check(force=True)
-        wanted = image_layer_view(book, str(number), "conv2", order).peaks
+        wanted = image_layer_view(served, str(number), "conv2", order).peaks
         for place in (0, 1, 63):
             channel = str(wanted[place].channel)
             expect(shown.nth(place)).to_have_attribute("data-channel", channel)
@@ -208,9 +214,9 @@ def test_what_is_no_picture_is_said(
 
 
 def test_a_server_that_goes_away_is_said(
-    page: Page, address: str, shelf: Shelf, errors: list[str]
+    page: Page, address: str, collection: AtlasCollection, errors: list[str]
 ) -> None:
-    number = shelf["late"].atlas["conv2"][12].examples[0].image
+    number = collection["late"].atlas["conv2"][12].examples[0].image
     page.goto(f"{address}/atlas/late/images/{number}")
     expect(page.locator("#all-features button").first).to_be_visible()
     page.wait_for_load_state("networkidle")
@@ -224,7 +230,7 @@ def test_a_server_that_goes_away_is_said(
 
 
 def test_a_busy_server_is_asked_again(
-    page: Page, address: str, shelf: Shelf, errors: list[str]
+    page: Page, address: str, collection: AtlasCollection, errors: list[str]
 ) -> None:
     refused: list[str] = []
 

@@ -15,7 +15,7 @@ from rot180.equations.convolution import (
 )
 from rot180.web.app import application
 from rot180.web.lessons import LESSONS
-from rot180.web.server import running
+from rot180.web.server import serve_in_thread
 from tests.web.accessible import assert_accessible
 from tests.web.conftest import screenshot
 from tests.web.learner import IMAGE, KERNEL, TARGET, cell, number, panel, shown, total, wait_for, z
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    with running(application()) as found:
+    with serve_in_thread(application()) as found:
         yield f"{found}/learn"
 
 

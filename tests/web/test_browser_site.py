@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page
 
 from rot180.web.app import application
-from rot180.web.server import running
+from rot180.web.server import serve_in_thread
 from tests.web.accessible import assert_accessible
 
 pytestmark = pytest.mark.slow
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    with running(application()) as found:
+    with serve_in_thread(application()) as found:
         yield found
 
 

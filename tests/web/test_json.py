@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 import rot180
 from rot180.errors import Rot180Error
 from rot180.projection.rules import CHOICES
-from rot180.web.shelf import Shelf
-from rot180.web.views.choosing import NAMED, chosen, conditions
+from rot180.web.collection import AtlasCollection
+from rot180.web.filters import NAMED, parse_conditions, select
 from tests.web.atlases import ask
 
 
 @pytest.mark.slow
-def test_a_network(address: str, shelf: Shelf) -> None:
-    found, atlas = ask(address, "/atlas/late.json").json, shelf["late"].atlas
+def test_a_network(address: str, collection: AtlasCollection) -> None:
+    found, atlas = ask(address, "/atlas/late.json").json, collection["late"].atlas
     assert [one["name"] for one in found["layers"]] == list(atlas)
     assert found["connections"] == [[-1, 0], [0, 1], [1, 2]]
     assert found["features"] == 106
@@ -34,8 +34,11 @@ def test_a_network(address: str, shelf: Shelf) -> None:
 
 
 @pytest.mark.slow
-def test_a_layer(address: str, shelf: Shelf) -> None:
-    found, layer = ask(address, "/atlas/late/layers/conv2.json").json, shelf["late"].atlas["conv2"]
+def test_a_layer(address: str, collection: AtlasCollection) -> None:
+    found, layer = (
+        ask(address, "/atlas/late/layers/conv2.json").json,
+        collection["late"].atlas["conv2"],
+    )
     assert found["order"] == list(range(64))
     for name, values in found["statistics"].items():
         assert values == [one.statistics[name] for one in layer]
@@ -48,9 +51,9 @@ def test_a_layer(address: str, shelf: Shelf) -> None:
     assert 0 < len(order) < 64
 
 
-def test_a_feature(address: str, shelf: Shelf) -> None:
+def test_a_feature(address: str, collection: AtlasCollection) -> None:
     found = ask(address, "/atlas/late/features/conv2/40.json?method=guided").json
-    feature = shelf["late"].atlas["conv2"][40]
+    feature = collection["late"].atlas["conv2"][40]
     assert found["statistics"] == feature.statistics
     assert [one["image"] for one in found["examples"]] == [one.image for one in feature.examples]
     assert [tuple(one["box"]) for one in found["examples"]] == [one.box for one in feature.examples]
@@ -62,8 +65,10 @@ def test_a_feature(address: str, shelf: Shelf) -> None:
 
 
 @pytest.mark.slow
-def test_the_images_and_what_they_are_the_strongest_of(address: str, shelf: Shelf) -> None:
-    atlas = shelf["late"].atlas
+def test_the_images_and_what_they_are_the_strongest_of(
+    address: str, collection: AtlasCollection
+) -> None:
+    atlas = collection["late"].atlas
     first = Counter(one.examples[0].image for one in atlas.features() if one.examples)
     found = ask(address, "/atlas/late/images.json").json
     wanted = [(one["image"], first[one["image"]]) for one in found["images"]]
@@ -74,9 +79,9 @@ def test_the_images_and_what_they_are_the_strongest_of(address: str, shelf: Shel
 
 @pytest.mark.slow
 def test_the_page_of_an_image_offers_every_method_first_the_most_faithful(
-    address: str, shelf: Shelf
+    address: str, collection: AtlasCollection
 ) -> None:
-    number = shelf["late"].atlas["conv2"][40].examples[0].image
+    number = collection["late"].atlas["conv2"][40].examples[0].image
     answer = ask(address, f"/atlas/late/images/{number}")
     assert answer.status == 200
     offered = re.findall(r'name="method" value="(\w+)"( checked)?', answer.body.decode())
@@ -84,11 +89,11 @@ def test_the_page_of_an_image_offers_every_method_first_the_most_faithful(
     assert [name for name, checked in offered if checked] == ["auto"]
 
 
-def test_an_image_and_its_pixels(address: str, shelf: Shelf) -> None:
-    book = shelf["late"]
-    number = book.atlas["conv2"][40].examples[0].image
-    image = book.live.scanned.named.prepare(book.atlas.picture(number).pixels)
-    maps = rot180.feature_maps(book.live.network, image, "conv2")[0].numpy()
+def test_an_image_and_its_pixels(address: str, collection: AtlasCollection) -> None:
+    served = collection["late"]
+    number = served.atlas["conv2"][40].examples[0].image
+    image = served.model.scanned.named.prepare(served.atlas.picture(number).pixels)
+    maps = rot180.feature_maps(served.model.network, image, "conv2")[0].numpy()
     found = ask(address, f"/atlas/late/images/{number}/layers/conv2.json?order=strongest").json
     peaks = found["peaks"]
     assert [one["channel"] for one in peaks] == np.argsort(
@@ -98,10 +103,10 @@ def test_an_image_and_its_pixels(address: str, shelf: Shelf) -> None:
         y, x = one["position"]
         assert maps[one["channel"], y, x] == pytest.approx(one["activation"], rel=1e-5)
         assert maps[one["channel"]].max() == pytest.approx(one["activation"], rel=1e-5)
-    chances = [one["probability"] for one in found["answers"]]
+    chances = [one["probability"] for one in found["top_classes"]]
     assert chances == sorted(chances, reverse=True)
-    name, chance = book.live.scanned.named.answer(image)
-    assert found["answers"][0] == {"name": name, "probability": pytest.approx(chance, rel=1e-4)}
+    name, chance = served.model.scanned.named.top_class(image)
+    assert found["top_classes"][0] == {"name": name, "probability": pytest.approx(chance, rel=1e-4)}
 
     for y, x in ((0, 0), (20, 9), (31, 31)):
         found = ask(address, f"/atlas/late/images/{number}/pixels/conv2/{y}/{x}.json").json
@@ -117,9 +122,11 @@ def test_an_image_and_its_pixels(address: str, shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize("layer", ["conv1", "conv2", "head"])
-def test_the_unit_at_a_pixel_lies_around_it_most_nearly(shelf: Shelf, layer: str) -> None:
-    book = shelf["late"]
-    part, tiles = book.atlas[layer], book.tiles(layer)
+def test_the_unit_at_a_pixel_lies_around_it_most_nearly(
+    collection: AtlasCollection, layer: str
+) -> None:
+    served = collection["late"]
+    part, tiles = served.atlas[layer], served.tiles(layer)
     for y in range(32):
         row, _ = tiles.nearest((y, 0))
         spans = part.fields.rows
@@ -133,8 +140,8 @@ def test_the_unit_at_a_pixel_lies_around_it_most_nearly(shelf: Shelf, layer: str
 
 
 @pytest.mark.parametrize("layer", ["conv1", "conv2", "head"])
-def test_the_middle_of_a_unit_leads_back_to_it(shelf: Shelf, layer: str) -> None:
-    tiles, part = shelf["late"].tiles(layer), shelf["late"].atlas[layer]
+def test_the_middle_of_a_unit_leads_back_to_it(collection: AtlasCollection, layer: str) -> None:
+    tiles, part = collection["late"].tiles(layer), collection["late"].atlas[layer]
     for y in range(part.height):
         for x in range(0, part.width, 3):
             assert tiles.nearest(tiles.middle((y, x))) == (y, x)
@@ -208,7 +215,7 @@ def test_features_are_chosen_and_sorted_as_said(data: Any, count: int) -> None:
         st.sampled_from(["strongest", "rarest", "-max", "colour_r2", "channel", "dark"])
     )
     value, sign = data.draw(st.integers(-5, 5)), data.draw(st.sampled_from([">=", "<="]))
-    found = chosen(columns, sort, f"colour_r2{sign}{value}")
+    found = select(columns, sort, f"colour_r2{sign}{value}")
 
     def holds(one: int | None) -> bool:
         return one is not None and (one >= value if sign == ">=" else one <= value)
@@ -226,7 +233,7 @@ def test_features_are_chosen_and_sorted_as_said(data: Any, count: int) -> None:
 @pytest.mark.parametrize("words", ["x>=1", "max>1", "max>=", "max>=1;", "max>=one", "max>=1,,<=2"])
 def test_what_is_no_condition_is_a_sentence(words: str) -> None:
     with pytest.raises(Rot180Error, match="no condition"):
-        conditions(words)
+        parse_conditions(words)
 
 
 def test_two_atlases_side_by_side(series: str) -> None:
@@ -246,17 +253,17 @@ def test_two_atlases_side_by_side(series: str) -> None:
 
 def test_a_feature_through_a_series(series: str) -> None:
     found = ask(series, "/series.json?layer=conv1&channel=5").json
-    assert [one["channel"] for one in found["stages"]] == [5, 5]
-    assert found["stages"][0]["correlation"] is None
+    assert [one["channel"] for one in found["steps"]] == [5, 5]
+    assert found["steps"][0]["correlation"] is None
     like = ask(series, "/series.json?layer=conv1&channel=5&follow=likeness").json
     other = ask(series, "/compare.json?first=late&second=early&layer=conv1").json
     (pair,) = [one for one in other["pairs"] if one["channel"] == 5]
-    assert like["stages"][0]["channel"] == pair["other"]
-    assert like["stages"][1]["correlation"] == pytest.approx(pair["correlation"], abs=1e-9)
+    assert like["steps"][0]["channel"] == pair["other"]
+    assert like["steps"][1]["correlation"] == pytest.approx(pair["correlation"], abs=1e-9)
     back = ask(series, "/series.json?of=early&layer=conv1&channel=5&follow=likeness").json
     early = ask(series, "/compare.json?first=early&second=late&layer=conv1").json
     (pair,) = [one for one in early["pairs"] if one["channel"] == 5]
-    assert [one["channel"] for one in back["stages"]] == [5, pair["other"]]
+    assert [one["channel"] for one in back["steps"]] == [5, pair["other"]]
     assert back["at"] == 0
     assert ask(series, "/series.json?follow=name").status == 404
     assert ask(series, "/series.json?layer=conv1&channel=99").status == 404

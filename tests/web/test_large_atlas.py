@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 import rot180
 from rot180.web.app import application
-from rot180.web.shelf import Shelf
+from rot180.web.collection import AtlasCollection
 from tests.web.large import large_atlas
 
 pytestmark = pytest.mark.slow
@@ -35,10 +35,10 @@ a join without an index took 8."""
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     path = large_atlas(tmp_path_factory.mktemp("large") / "large.atlas")
-    shelf = Shelf([rot180.open(path), rot180.open(path)])
-    with TestClient(application(shelf), base_url="http://127.0.0.1") as found:
+    collection = AtlasCollection([rot180.open(path), rot180.open(path)])
+    with TestClient(application(collection), base_url="http://127.0.0.1") as found:
         # The server chooses tiles in a thread of its own when it starts, which counts here as well.
-        while any(book.live.state != "absent" for book in shelf.values()):
+        while any(served.model.state != "absent" for served in collection.values()):
             time.sleep(0.05)
         yield found
 

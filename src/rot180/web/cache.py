@@ -43,12 +43,12 @@ class Cache(Generic[Value]):
                 self._drop(next(iter(self._values)))
         return value
 
-    def made(self, key: Hashable, make: Callable[[], Value]) -> Value:
+    def get_or_make(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """Return the value of a key, made now if it is not there."""
         found = self.get(key)
         return self.put(key, make()) if found is None else found
 
-    def measured(self, key: Hashable) -> None:
+    def remeasure(self, key: Hashable) -> None:
         """Measure a value again that has grown since it was put here."""
         with self._lock:
             found = self._values.get(key)

@@ -22,7 +22,7 @@ _LATE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
-class Bounded(H11Protocol):
+class BoundedProtocol(H11Protocol):
     """HTTP/1.1 with deadlines for what is received.
 
     Attributes:
@@ -89,10 +89,10 @@ class Bounded(H11Protocol):
 
     def _make_room(self) -> None:
         """End the connection that has waited longest for a request; this one, if none does."""
-        waiting: list[Bounded] = [
+        waiting: list[BoundedProtocol] = [
             one
             for one in self.connections
-            if isinstance(one, Bounded) and one is not self and one.waits
+            if isinstance(one, BoundedProtocol) and one is not self and one.waits
         ]
         oldest = min(waiting, key=lambda one: one.since, default=self)
         oldest._end(_FULL if oldest is self else _LATE)

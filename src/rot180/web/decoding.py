@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from rot180.datasets import BadImage, decode, resize_and_crop
-from rot180.web.failures import NotTaken, TooLarge
+from rot180.web.errors import TooLarge, UnsupportedMedia
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 MOST_PIXELS = 50_000_000
@@ -31,7 +31,7 @@ can limit them)."""
 
 _ASKED = struct.Struct(">QIIB")  # bytes of the picture; height, width and channels that are wanted
 _ANSWERED = struct.Struct(">BQ")  # one of the kinds below; bytes that follow
-_PIXELS, _NOT_TAKEN, _TOO_LARGE = range(3)
+_PIXELS, _UNSUPPORTED, _TOO_LARGE = range(3)
 
 
 class Decoder:
@@ -53,14 +53,16 @@ class Decoder:
         """Decode a file and bring the picture to a size (height, width) and 1 or 3 channels.
 
         Raises:
-            NotTaken: it is of another format or damaged, or takes too much time or memory.
+            UnsupportedMedia: it is of another format or damaged, or takes too much time or memory.
             TooLarge: it has too many pixels.
         """
         with self._one:
             kind, answer = self._answer(_ASKED.pack(len(data), *size, channels) + data)
         if kind == _PIXELS:
             return np.frombuffer(answer, np.uint8).reshape(*size, channels)
-        raise (TooLarge if kind == _TOO_LARGE else NotTaken)(answer.decode(errors="replace"))
+        raise (TooLarge if kind == _TOO_LARGE else UnsupportedMedia)(
+            answer.decode(errors="replace")
+        )
 
     def close(self) -> None:
         """End the process."""
@@ -90,7 +92,7 @@ class Decoder:
                 why = f"decoding it takes more than {self.seconds:g} seconds"
             else:
                 why = "the process that decoded it ended"
-            return _NOT_TAKEN, f"This picture cannot be read: {why}.".encode()
+            return _UNSUPPORTED, f"This picture cannot be read: {why}.".encode()
         finally:
             clock.cancel()
 
@@ -146,7 +148,7 @@ def _decoded(data: bytes, size: tuple[int, int], channels: int) -> tuple[int, by
             ).encode()
         return _PIXELS, resize_and_crop(decode(data, "this picture"), size, channels).tobytes()
     except UnidentifiedImageError:
-        return _NOT_TAKEN, (
+        return _UNSUPPORTED, (
             b"This picture cannot be read: it is no JPEG, PNG, WebP, GIF or BMP file."
         )
     except MemoryError:
@@ -155,7 +157,7 @@ def _decoded(data: bytes, size: tuple[int, int], channels: int) -> tuple[int, by
         reason = error.reason
     except Exception as error:  # parsers fail on damaged bytes in ways that no list of types covers
         reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
-    return _NOT_TAKEN, f"This picture cannot be read: {reason}.".encode(errors="replace")
+    return _UNSUPPORTED, f"This picture cannot be read: {reason}.".encode(errors="replace")
 
 
 def _limit_memory() -> None:

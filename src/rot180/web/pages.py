@@ -6,7 +6,10 @@ from typing import Any
 
 from rot180.atlas.orders import ORDERS
 from rot180.titles import feature_label
-from rot180.web.drawing import effects, histogram
+from rot180.web.blocks import cover_tiles
+from rot180.web.charts import colour_effects, histogram
+from rot180.web.collection import ServedAtlas
+from rot180.web.filters import NAMED, PRESETS, parse_order
 from rot180.web.formulas import (
     CORRELATION,
     FORMULAS,
@@ -14,16 +17,13 @@ from rot180.web.formulas import (
     RESPONSE,
     UNPOOLING_WORDS,
 )
-from rot180.web.links import Links
-from rot180.web.render import render
-from rot180.web.shelf import Book
-from rot180.web.uploads import MOST_BYTES, too_many_bytes
-from rot180.web.views.blocks import cover_tiles
-from rot180.web.views.choosing import NAMED, PRESETS, order_of
+from rot180.web.templates import render
+from rot180.web.uploads import MOST_BYTES, too_large_error
+from rot180.web.urls import Urls
 from rot180.web.views.compare import CompareView, SeriesView
 from rot180.web.views.feature import FeatureView
-from rot180.web.views.image import ImageView
-from rot180.web.views.images import PAGE, ImagesView
+from rot180.web.views.image_list import PAGE, ImagesView
+from rot180.web.views.image_page import ImageView
 from rot180.web.views.layer import PAGE as FEATURES
 from rot180.web.views.layer import ZOOMS, LayerView
 from rot180.web.views.network import Availability, NetworkView
@@ -38,46 +38,46 @@ _DIGITS = 4
 """Of statistics that a page holds for sorting."""
 
 
-def home_page(links: Links, views: list[NetworkView]) -> str:
+def home_page(urls: Urls, views: list[NetworkView]) -> str:
     """Return the list of the atlases that are shown."""
     covers = {
         view.atlas: cover_tiles(view.blocks, [one.height * one.width > 1 for one in view.layers])
         for view in views
     }
-    return render("home.html", links=links, books=views, covers=covers, json_link="/index.json")
+    return render("home.html", urls=urls, atlases=views, covers=covers, json_link="/index.json")
 
 
-def network_page(links: Links, book: Book, view: NetworkView) -> str:
+def network_page(urls: Urls, served: ServedAtlas, view: NetworkView) -> str:
     """Return the page of a network."""
     return render(
         "network.html",
-        **_around(links, book),
+        **_around(urls, served),
         view=view,
         fed=_fed(view),
         wiring=_wiring(view),
-        json_link=f"{links.network(book.name)}.json",
+        json_link=f"{urls.network(served.name)}.json",
     )
 
 
-def layer_page(links: Links, book: Book, view: LayerView, first: int = 0) -> str:
+def layer_page(urls: Urls, served: ServedAtlas, view: LayerView, first: int = 0) -> str:
     """Return the page of a layer, with some of its features.
 
     Args:
-        links: addresses, as the page writes them.
-        book: the atlas.
+        urls: addresses, as the page writes them.
+        served: the atlas.
         view: the layer; its order says which features there are to show.
         first: how many of them come before those on this page.
     """
     first = max(0, min(first, len(view.order) - 1)) // FEATURES * FEATURES
-    column = order_of(view.sort)[0]
-    at_hand = view.layer.channels <= _AT_HAND if links.served else first == 0
+    column = parse_order(view.sort)[0]
+    at_hand = view.layer.channels <= _AT_HAND if urls.has_server else first == 0
     rules = f"{view.method}-{view.unpool}"
     number = 9 if view.show == "mean" else ZOOMS[view.zoom]
-    alone = view.show == "patches" or not _projected(links, view.network)
+    alone = view.show == "patches" or not _projected(urls, view.network)
     shown = f"{view.show}-{number}" if alone else f"{view.show}-{number}-{rules}"
     return render(
         "layer.html",
-        **_around(links, book),
+        **_around(urls, served),
         view=view,
         shown=shown,
         first=first,
@@ -85,7 +85,7 @@ def layer_page(links: Links, book: Book, view: LayerView, first: int = 0) -> str
         page=FEATURES,
         values=[] if column == "channel" else view.statistics[column],
         state=_layer_state(view),
-        projected=_projected(links, view.network),
+        projected=_projected(urls, view.network),
         told={
             "columns": {name: [_short(x) for x in one] for name, one in view.statistics.items()}
             if at_hand
@@ -97,7 +97,7 @@ def layer_page(links: Links, book: Book, view: LayerView, first: int = 0) -> str
         },
         orders=ORDERS,
         presets=PRESETS,
-        json_link=f"{links.layer(book.name, view.layer.name)}.json",
+        json_link=f"{urls.layer(served.name, view.layer.name)}.json",
     )
 
 
@@ -110,67 +110,67 @@ def _layer_state(view: LayerView) -> dict[str, str | None]:
     }
 
 
-def feature_page(links: Links, book: Book, view: FeatureView) -> str:
+def feature_page(urls: Urls, served: ServedAtlas, view: FeatureView) -> str:
     """Return the page of a feature."""
     bars, ticks = histogram(view.histogram)
     zero = sum(one.images for one in view.histogram if one.low is None or one.low <= 0)
     return render(
         "feature.html",
-        **_around(links, book),
+        **_around(urls, served),
         view=view,
-        size=book.atlas.size,
-        effective=book.tiles(view.layer.name).effective,
+        size=served.atlas.size,
+        effective=served.tiles(view.layer.name).effective,
         own_fields=sum(one.effective is not None for one in view.examples),
-        projected=_projected(links, view.network),
+        projected=_projected(urls, view.network),
         bars=bars,
         ticks=ticks,
         zero=zero,
-        colours=effects(view.statistics),
+        colours=colour_effects(view.statistics),
         largest_response=max([1e-30, *(one.mean_peak for one in view.responses)]),
         correlation_formula=CORRELATION,
         response_formula=RESPONSE,
-        json_link=f"{links.feature(book.name, view.layer.name, view.channel)}.json",
+        json_link=f"{urls.feature(served.name, view.layer.name, view.channel)}.json",
     )
 
 
-def search_page(links: Links, book: Book, view: SearchView) -> str:
+def search_page(urls: Urls, served: ServedAtlas, view: SearchView) -> str:
     """Return the page of what was found."""
     return render(
         "search.html",
-        **_around(links, book),
+        **_around(urls, served),
         view=view,
-        pictures_missing=book.pictures_missing,
-        json_link=f"{links.search(book.name)}.json{links.query(q=view.asked)}",
+        pictures_missing=served.pictures_missing,
+        json_link=f"{urls.search(served.name)}.json{urls.query(q=view.asked)}",
     )
 
 
-def images_page(links: Links, book: Book, view: ImagesView) -> str:
+def images_page(urls: Urls, served: ServedAtlas, view: ImagesView) -> str:
     """Return the page on which an image is chosen, or brought."""
     return render(
         "images.html",
-        **_around(links, book),
+        **_around(urls, served),
         view=view,
         page=PAGE,
-        size=book.atlas.size,
-        json_link=f"{links.images(book.name)}.json",
+        size=served.atlas.size,
+        json_link=f"{urls.images(served.name)}.json",
     )
 
 
-def image_page(links: Links, book: Book, view: ImageView) -> str:
+def image_page(urls: Urls, served: ServedAtlas, view: ImageView) -> str:
     """Return the page of an image."""
     return render(
         "image.html",
-        **_around(links, book),
+        **_around(urls, served),
         view=view,
-        json_link=f"{links.image(book.name, view.image)}.json",
+        json_link=f"{urls.image(served.name, view.image)}.json",
     )
 
 
-def compare_page(links: Links, view: CompareView, first: int = 0) -> str:
+def compare_page(urls: Urls, view: CompareView, first: int = 0) -> str:
     """Return the page of two atlases side by side, with some of the pairs.
 
     Args:
-        links: addresses, as the page writes them.
+        urls: addresses, as the page writes them.
         view: the comparison.
         first: how many pairs come before those on this page.
     """
@@ -183,17 +183,17 @@ def compare_page(links: Links, view: CompareView, first: int = 0) -> str:
     }
     return render(
         "compare.html",
-        links=links,
+        urls=urls,
         view=view,
         first=first,
         page=PAIRS,
         state=state,
         correlation=CORRELATION,
-        json_link=f"/compare.json{links.query(**state)}",
+        json_link=f"/compare.json{urls.query(**state)}",
     )
 
 
-def series_page(links: Links, view: SeriesView) -> str:
+def series_page(urls: Urls, view: SeriesView) -> str:
     """Return the page of a feature through all atlases."""
     state = {
         "of": view.of,
@@ -203,48 +203,48 @@ def series_page(links: Links, view: SeriesView) -> str:
     }
     return render(
         "series.html",
-        links=links,
+        urls=urls,
         view=view,
-        tiles=[links.tile(one.atlas, view.layer, "{channel}", "{show}") for one in view.stages],
-        json_link=f"/series.json{links.query(**state)}",
+        tiles=[urls.tile(one.atlas, view.layer, "{channel}", "{show}") for one in view.steps],
+        json_link=f"/series.json{urls.query(**state)}",
     )
 
 
-def api_page(links: Links, paths: Mapping[str, Any]) -> str:
+def api_page(urls: Urls, paths: Mapping[str, Any]) -> str:
     """Return the list of all addresses, of an OpenAPI description's paths."""
-    return render("api.html", links=links, paths=paths, json_link="/openapi.json")
+    return render("api.html", urls=urls, paths=paths, json_link="/openapi.json")
 
 
-def _around(links: Links, book: Book) -> dict[str, Any]:
+def _around(urls: Urls, served: ServedAtlas) -> dict[str, Any]:
     """Return what every page of an atlas needs."""
     layers = [
         {
             "name": one.name,
             "channels": one.channels,
-            "address": links.layer(book.name, one.name),
-            "feature": links.feature(book.name, one.name, "{channel}"),
+            "address": urls.layer(served.name, one.name),
+            "feature": urls.feature(served.name, one.name, "{channel}"),
         }
-        for one in book.atlas.layers.values()
-        if links.shows(one.name)
+        for one in served.atlas.layers.values()
+        if urls.shows(one.name)
     ]
     return {
-        "links": links,
-        "atlas": book.name,
-        "title": book.atlas.title,
-        "names_of": book.atlas.names_of,
+        "urls": urls,
+        "atlas": served.name,
+        "title": served.atlas.title,
+        "names_of": served.atlas.names_of,
         "layer_links": layers,
         "formulas": FORMULAS,
         "method_titles": METHOD_TITLES,
         "most_bytes": MOST_BYTES,
-        "too_large": str(too_many_bytes()),
+        "too_large": str(too_large_error()),
         "method_formulas": METHOD_FORMULAS,
         "unpool_titles": UNPOOLING_WORDS,
     }
 
 
-def _projected(links: Links, network: Availability) -> bool:
+def _projected(urls: Urls, network: Availability) -> bool:
     """Say whether there are projections: a server makes them, a folder holds them or not."""
-    return network.state != "absent" if links.served else links.projected
+    return network.state != "absent" if urls.has_server else urls.projected
 
 
 def _short(value: float | None) -> float | int | None:

@@ -10,10 +10,10 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from rot180.errors import Rot180Error
-from rot180.web.connections import Bounded
+from rot180.web.connections import BoundedProtocol
 
 
-def bound(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens at a port of an interface; port 0: any that is free.
 
     Raises:
@@ -44,7 +44,7 @@ def _configured(app: ASGIApp) -> uvicorn.Server:
             access_log=False,
             server_header=False,
             timeout_keep_alive=30,
-            http=Bounded,
+            http=BoundedProtocol,
             h11_max_incomplete_event_size=64 * 1024,
         )
     )
@@ -56,9 +56,9 @@ def run(app: ASGIApp, listening: socket.socket) -> None:
 
 
 @contextmanager
-def running(app: ASGIApp) -> Iterator[str]:
+def serve_in_thread(app: ASGIApp) -> Iterator[str]:
     """Serve on this machine, in a thread of its own, while the block runs; gives the address."""
-    listening = bound("127.0.0.1", 0)
+    listening = listen("127.0.0.1", 0)
     server = _configured(app)
     thread = threading.Thread(
         target=lambda: asyncio.run(server.serve(sockets=[listening])), daemon=True

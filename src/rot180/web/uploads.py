@@ -5,16 +5,16 @@ from contextlib import contextmanager
 from secrets import token_urlsafe
 
 from rot180.atlas.images import Pixels
+from rot180.web.collection import ServedAtlas
 from rot180.web.decoding import Decoder
-from rot180.web.failures import Busy, TooLarge
-from rot180.web.shelf import Book
+from rot180.web.errors import Busy, TooLarge
 
 MOST_BYTES = 20 * 2**20
 DECODER = Decoder()
 """The one process that decodes: large pictures come one after the other, so memory is bounded."""
 
 
-class Unfinished:
+class PendingUploads:
     """Counts the bytes of pictures that have not arrived whole, all together.
 
     Args:
@@ -45,31 +45,31 @@ class Unfinished:
             self.bytes -= mine
 
 
-UNFINISHED = Unfinished(5 * MOST_BYTES)
+PENDING = PendingUploads(5 * MOST_BYTES)
 """The pictures that are being sent to this server, from its one thread for connections."""
 
 
-def too_many_bytes() -> TooLarge:
+def too_large_error() -> TooLarge:
     """Return the error that says so."""
     return TooLarge(
         f"This picture has more than {MOST_BYTES // 2**20} MB, which is the most that is taken."
     )
 
 
-def brought(book: Book, data: bytes) -> str:
+def save_upload(served: ServedAtlas, data: bytes) -> str:
     """Keep a picture in memory, as the network takes it, and return what it is called.
 
     Raises:
-        NotTaken, TooLarge: it cannot be taken.
+        UnsupportedMedia, TooLarge: it cannot be taken.
     """
     if len(data) > MOST_BYTES:
-        raise too_many_bytes()
-    pixels = DECODER.fitted(data, book.atlas.size, book.atlas.channels)
-    return keep(book, pixels)
+        raise too_large_error()
+    pixels = DECODER.fitted(data, served.atlas.size, served.atlas.channels)
+    return keep(served, pixels)
 
 
-def keep(book: Book, pixels: Pixels) -> str:
+def keep(served: ServedAtlas, pixels: Pixels) -> str:
     """Keep pixels under a new name."""
     name = f"u{token_urlsafe(9)}"
-    book.stores.uploads.put((book.name, name), pixels)
+    served.caches.uploads.put((served.name, name), pixels)
     return name

@@ -21,8 +21,14 @@ from rot180.errors import Rot180Error
 from rot180.explain.example import ConvolutionExample, make_example
 from rot180.explain.proofs import try_operation
 from rot180.explain.worked import WorkedExample
-from rot180.web.lessons.asked import grid_of, number_of, short, size_of, written
-from rot180.web.lessons.plain import Rows, Summed, rows, summed, whole_rows
+from rot180.web.lessons.parse import (
+    format_grid,
+    format_number,
+    parse_grid,
+    parse_number,
+    parse_size,
+)
+from rot180.web.lessons.serialise import Rows, SumView, rows, sum_view, whole_rows
 
 MOST_PIXELS, MOST_WEIGHTS = 8, 5
 """Rows and columns that the image and the kernel may have."""
@@ -38,7 +44,7 @@ CHOICES = {
 
 
 @dataclass(frozen=True)
-class Entry(Summed):
+class TracedNumber(SumView):
     """A number with its products, and what finite differences say.
 
     Attributes:
@@ -75,7 +81,7 @@ class Perceptron:
 
 
 @dataclass(frozen=True)
-class Both:
+class OperationPair:
     """One operation on the same image, kernel and delta: which way round its kernel slides.
 
     Attributes:
@@ -98,7 +104,7 @@ class Both:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class ConvolutionView:
     """A convolution with all its numbers.
 
     Attributes:
@@ -140,13 +146,13 @@ class Lesson:
     error: Rows
     gradient: Rows
     bias_gradient: float
-    entries: dict[str, list[Entry]]
+    entries: dict[str, list[TracedNumber]]
     perceptron: Perceptron
-    both: list[Both]
+    both: list[OperationPair]
 
 
 @lru_cache(16)  # a page, its JSON, and those that others look at, too
-def asked(
+def build(
     image: str = "",
     kernel: str = "",
     bias: str = "",
@@ -158,7 +164,7 @@ def asked(
     size: str = "",
     kernel_size: str = "",
     seed: str = "",
-) -> Lesson:
+) -> ConvolutionView:
     """Return the lesson that an address asks for; grids that are missing are drawn.
 
     Raises:
@@ -173,24 +179,24 @@ def asked(
     pixels, weights = (MOST_PIXELS,) * 2, (MOST_WEIGHTS,) * 2
     room = (MOST_PIXELS + 2 * MOST_WEIGHTS,) * 2
     made = make_example(
-        grid_of(image, "image", pixels) if image else None,
-        grid_of(kernel, "kernel", weights) if kernel else None,
-        size_of(size or DEFAULT_SIZE, "size of the image", MOST_PIXELS),
-        size_of(kernel_size or DEFAULT_KERNEL, "size of the kernel", MOST_WEIGHTS),
+        parse_grid(image, "image", pixels) if image else None,
+        parse_grid(kernel, "kernel", weights) if kernel else None,
+        parse_size(size or DEFAULT_SIZE, "size of the image", MOST_PIXELS),
+        parse_size(kernel_size or DEFAULT_KERNEL, "size of the kernel", MOST_WEIGHTS),
         int(stride),
         padding,
         operation,
         activation,
         int(seed or DEFAULT_SEED),
-        grid_of(target, "target", room) if target else None,
-        number_of(bias, "the bias") if bias else None,
+        parse_grid(target, "target", room) if target else None,
+        parse_number(bias, "the bias") if bias else None,
     )
     if not target:  # two digits can be read, and typed again
         made = replace(made, target=np.round(made.target, 2) + 0.0)
-    return worked_out(made)
+    return build_view(made)
 
 
-def worked_out(one: ConvolutionExample) -> Lesson:
+def build_view(one: ConvolutionExample) -> ConvolutionView:
     """Return a case with all its numbers, as plain data."""
     worked = WorkedExample(one)
     kernel = one.kernel.shape
@@ -200,7 +206,7 @@ def worked_out(one: ConvolutionExample) -> Lesson:
     slope = np.ones_like(worked.z)
     if isinstance(activation := network.layers.get("f"), Activation):
         slope = activation.derivative()[0, 0]
-    return Lesson(
+    return ConvolutionView(
         state=state_of(one),
         operation=one.operation,
         activation=one.activation,
@@ -231,17 +237,17 @@ def worked_out(one: ConvolutionExample) -> Lesson:
             connections=int(wires.weight.size),
             uses=whole_rows(wires.uses.reshape(kernel)),
         ),
-        both=[_both(worked, operation) for operation in ("correlation", "convolution")],
+        both=[_operation_pair(worked, operation) for operation in ("correlation", "convolution")],
     )
 
 
 def state_of(one: ConvolutionExample) -> dict[str, str]:
     """Return what makes this case again, as it stands in an address."""
     return {
-        "image": written(rows(one.image)),
-        "kernel": written(rows(one.kernel)),
-        "bias": short(float(one.bias)),
-        "target": written(rows(one.target)),
+        "image": format_grid(rows(one.image)),
+        "kernel": format_grid(rows(one.kernel)),
+        "bias": format_number(float(one.bias)),
+        "target": format_grid(rows(one.target)),
         "stride": str(one.stride[0]),
         "padding": str(one.padding),
         "operation": one.operation,
@@ -253,14 +259,14 @@ _FROM = {"z": "z", "delta": "z", "error": "a", "gradient": "w", "bias": "b"}
 """Of each kind of entry, by what the finite difference beside it is taken."""
 
 
-def _entries(worked: WorkedExample, name: str) -> Iterator[Entry]:
+def _entries(worked: WorkedExample, name: str) -> Iterator[TracedNumber]:
     by = _FROM[name]
     slopes, kinks = worked.differences[by], worked.kinks[by]
     for at in np.ndindex(slopes.shape):
         found, gradient, window = _found(worked, name, at)
-        plain = summed(worked.shorten(found), worked.example.kernel.shape)
+        plain = sum_view(worked.shorten(found), worked.example.kernel.shape)
         difference = float(slopes[at])
-        yield Entry(
+        yield TracedNumber(
             plain.name,
             plain.index,
             plain.value,
@@ -316,13 +322,13 @@ def _spread(worked: WorkedExample, spread: Array) -> Array:
     return _framed(spread, (around[0], around[1]))
 
 
-def _both(worked: WorkedExample, operation: str) -> Both:
+def _operation_pair(worked: WorkedExample, operation: str) -> OperationPair:
     """Go both ways by one operation."""
     one, rotated = worked.example, operation == "convolution"
     forward = convolution if rotated else correlation
     z = forward(one.image[None, None], one.kernel[None, None], one.stride, one.padding)[0, 0]
     found, turned = try_operation(worked, operation), rot180(worked.numbers)
-    return Both(
+    return OperationPair(
         operation,
         forward=whole_rows(turned if rotated else worked.numbers),
         back=whole_rows(worked.numbers if rotated else turned),

@@ -13,8 +13,8 @@ from rot180.equations.deconvnet import METHODS, UNPOOLINGS, backward_signals, se
 from rot180.equations.trace import Sum, Trace
 from rot180.equations.wiring import Factor
 from rot180.errors import Rot180Error, check_choice
-from rot180.web.lessons.asked import grid_of, written
-from rot180.web.lessons.plain import Rows, Summed, rows, summed
+from rot180.web.lessons.parse import format_grid, parse_grid
+from rot180.web.lessons.serialise import Rows, SumView, rows, sum_view
 
 SIZE = 6
 """Rows and columns of the image."""
@@ -51,7 +51,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Way:
+class MethodTrace:
     """The way back by one method.
 
     Attributes:
@@ -61,11 +61,11 @@ class Way:
     """
 
     signals: dict[str, Grids]
-    sums: dict[str, list[Summed]]
+    sums: dict[str, list[SumView]]
 
 
 @dataclass(frozen=True)
-class Projected:
+class ProjectionView:
     """A tiny network on a small image, and a unit of it carried back to the pixels.
 
     Attributes:
@@ -91,14 +91,14 @@ class Projected:
     second_turned: Grids
     maps: dict[str, Grids]
     switches: list[list[list[list[int]]]]
-    sums: dict[str, list[Summed]]
+    sums: dict[str, list[SumView]]
     unit: Unit
-    ways: dict[str, Way]
+    ways: dict[str, MethodTrace]
     differs: dict[str, list[list[list[bool]]]]
 
 
 @lru_cache(16)  # a page, its JSON, and those that others look at, too
-def asked(
+def build(
     preset: str = "",
     image: str = "",
     first: str = "",
@@ -106,7 +106,7 @@ def asked(
     feature: str = "0",
     unit: str = "",
     unpool: str = "switches",
-) -> Projected:
+) -> ProjectionView:
     """Return the lesson that an address asks for.
 
     Args:
@@ -136,9 +136,9 @@ def asked(
     chosen = _unit(trace.network, int(feature), unit)
     state = {
         "preset": preset,
-        "image": "" if preset else written(pixels),
-        "first": "|".join(map(written, kernels)),
-        "second": "|".join(map(written, others)),
+        "image": "" if preset else format_grid(pixels),
+        "first": "|".join(map(format_grid, kernels)),
+        "second": "|".join(map(format_grid, others)),
         "feature": feature,
         "unit": unit and f"{chosen.y},{chosen.x}",
         "unpool": unpool,
@@ -146,7 +146,7 @@ def asked(
     return _projected(trace, chosen, unpool, {k: v for k, v in state.items() if v})
 
 
-def _projected(trace: Trace, unit: Unit, unpool: str, state: dict[str, str]) -> Projected:
+def _projected(trace: Trace, unit: Unit, unpool: str, state: dict[str, str]) -> ProjectionView:
     network = trace.network
     first, second = network.weights["conv1.w"], network.weights["conv2.w"]
     maps = {name: trace.a[name][0] for name in LAYERS}
@@ -155,7 +155,7 @@ def _projected(trace: Trace, unit: Unit, unpool: str, state: dict[str, str]) -> 
     switches = pool.switches[0]
     top, signal = seed_signal(network, "conv2", unit.feature, (unit.y, unit.x))
     found = {method: backward_signals(network, top, signal, method, unpool) for method in METHODS}
-    return Projected(
+    return ProjectionView(
         state=state,
         unpool=unpool,
         image=rows(trace.network.x[0, 0]),
@@ -182,12 +182,16 @@ def _projected(trace: Trace, unit: Unit, unpool: str, state: dict[str, str]) -> 
             for name in ("conv1", "conv2")
         },
         unit=unit,
-        ways={method: _way(trace, unit, method, unpool, found[method]) for method in METHODS},
+        ways={
+            method: _method_trace(trace, unit, method, unpool, found[method]) for method in METHODS
+        },
         differs={name: _differs(found, key) for name, key in _passed()},
     )
 
 
-def _way(trace: Trace, unit: Unit, method: str, unpool: str, found: dict[str, Array]) -> Way:
+def _method_trace(
+    trace: Trace, unit: Unit, method: str, unpool: str, found: dict[str, Array]
+) -> MethodTrace:
     network = trace.network
     first, second = network.weights["conv1.w"].shape, network.weights["conv2.w"].shape
     sums = {}
@@ -199,7 +203,7 @@ def _way(trace: Trace, unit: Unit, method: str, unpool: str, found: dict[str, Ar
             )
             entries.append(_named(taken, first, second))
         sums[name] = entries
-    return Way(
+    return MethodTrace(
         signals={name: _grids(found[key]) for name, key in _passed()},
         sums=sums,
     )
@@ -237,7 +241,7 @@ _NAMES = {
 """Short names of what stands in the sums of this network."""
 
 
-def _named(found: Sum, first: tuple[int, ...], second: tuple[int, ...]) -> Summed:
+def _named(found: Sum, first: tuple[int, ...], second: tuple[int, ...]) -> SumView:
     """Return a sum with short names, without the number of the image and products with a zero."""
     single = {"x", "conv1.w", "projection"}  # have one channel, which needs no number
 
@@ -257,7 +261,7 @@ def _named(found: Sum, first: tuple[int, ...], second: tuple[int, ...]) -> Summe
     name, index = short(found)
     whole = Sum(name, index, found.value, tuple(terms))
     kernel = (first[0], *first[2:]) if any(f.name == "w1" for t in terms for f in t) else second
-    return summed(whole, kernel, ("w1", "w2"))
+    return sum_view(whole, kernel, ("w1", "w2"))
 
 
 def _network(first: Array, second: Array) -> Network:
@@ -305,7 +309,7 @@ def _kernels(text: str, what: str, count: int, size: int) -> Grids:
 
 
 def _exactly(text: str, what: str, size: int) -> Rows:
-    found = grid_of(text, what, (size, size))
+    found = parse_grid(text, what, (size, size))
     if len(found) != size or len(found[0]) != size:
         raise Rot180Error(
             f"The {what} is {len(found)}x{len(found[0])}; in this lesson it is {size}x{size}."

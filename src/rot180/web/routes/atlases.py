@@ -18,7 +18,7 @@ _pages = APIRouter(include_in_schema=False)
 
 Sort = Annotated[str, Query(description="An order, or a statistic; -statistic goes down.")]
 Where = Annotated[str, Query(description="Conditions, as colour_r2>=0.25,firing_images<=0.1.")]
-Show = Annotated[str, Query(description="patches, masked, projections or mean.")]
+FeaturePicture = Annotated[str, Query(description="patches, masked, projections or mean.")]
 Zoom = Annotated[str, Query(description="small, medium or large.")]
 Method = Annotated[str, Query(description=f"One of {', '.join(CHOICES)}.")]
 Unpool = Annotated[str, Query(description="switches or repeat.")]
@@ -27,20 +27,20 @@ Unpool = Annotated[str, Query(description="switches or repeat.")]
 @router.get("/index.json")
 def atlases(request: Request) -> list[NetworkView]:
     """List the atlases that are shown."""
-    return [network_view(book) for book in explorer(request).shelf.values()]
+    return [network_view(served) for served in explorer(request).collection.values()]
 
 
 @router.get("/atlas/{atlas}/status.json")
 def status(request: Request, atlas: str) -> Availability:
     """Say whether the network of an atlas is at hand."""
-    return Availability.of(explorer(request).shelf[atlas])
+    return Availability.of(explorer(request).collection[atlas])
 
 
 @router.get("/atlas/{atlas}/search.json")
 def search(request: Request, atlas: str, q: str = "") -> SearchView:
     """Find layers, features and classes by words."""
     found = explorer(request)
-    return search_view(found.links, found.shelf[atlas], q)
+    return search_view(found.urls, found.collection[atlas], q)
 
 
 @router.get("/atlas/{atlas}/layers/{layer:path}.json")
@@ -50,14 +50,14 @@ def layer(
     layer: str,
     sort: Sort = "channel",
     where: Where = "",
-    show: Show = "patches",
+    show: FeaturePicture = "patches",
     zoom: Zoom = "medium",
     method: Method = "auto",
     unpool: Unpool = "switches",
 ) -> LayerView:
     """Look at a layer: all its features with their statistics, and their order."""
-    book = explorer(request).shelf[atlas]
-    return layer_view(book, layer, sort, where, show, zoom, method, unpool)
+    served = explorer(request).collection[atlas]
+    return layer_view(served, layer, sort, where, show, zoom, method, unpool)
 
 
 @router.get("/atlas/{atlas}/features/{layer:path}/{channel:int}.json")
@@ -70,22 +70,22 @@ def feature(
     unpool: Unpool = "switches",
 ) -> FeatureView:
     """Look at a feature."""
-    return feature_view(explorer(request).shelf[atlas], layer, channel, method, unpool)
+    return feature_view(explorer(request).collection[atlas], layer, channel, method, unpool)
 
 
 @router.get("/atlas/{atlas}.json")
 def network(request: Request, atlas: str) -> NetworkView:
     """Look at a network: its layers, and how they are connected."""
-    return network_view(explorer(request).shelf[atlas])
+    return network_view(explorer(request).collection[atlas])
 
 
 @_pages.get("/")
 def home_page(request: Request) -> Response:
     """Show the atlases; if there is one, its network."""
     found = explorer(request)
-    if len(found.shelf) == 1:
-        return RedirectResponse(found.links.network(next(iter(found.shelf))), 307)
-    return html(pages.home_page(found.links, atlases(request)))
+    if len(found.collection) == 1:
+        return RedirectResponse(found.urls.network(next(iter(found.collection))), 307)
+    return html(pages.home_page(found.urls, atlases(request)))
 
 
 @_pages.get("/atlas/{atlas}/search")
@@ -95,7 +95,7 @@ def search_page(request: Request, atlas: str, q: str = "") -> Response:
     view = search(request, atlas, q)
     if view.only is not None:
         return RedirectResponse(view.only, 303)
-    return html(pages.search_page(found.links, found.shelf[atlas], view))
+    return html(pages.search_page(found.urls, found.collection[atlas], view))
 
 
 @_pages.get("/atlas/{atlas}/layers/{layer:path}")
@@ -105,8 +105,8 @@ def layer_page(
     """Show a layer, a page of its features at a time."""
     found = explorer(request)
     asked = _asked(request, "sort", "where", "show", "zoom", "method", "unpool")
-    view = layer_view(found.shelf[atlas], layer, **asked)
-    return html(pages.layer_page(found.links, found.shelf[atlas], view, first))
+    view = layer_view(found.collection[atlas], layer, **asked)
+    return html(pages.layer_page(found.urls, found.collection[atlas], view, first))
 
 
 @_pages.get("/atlas/{atlas}/features/{layer:path}/{channel:int}")
@@ -114,15 +114,15 @@ def feature_page(request: Request, atlas: str, layer: str, channel: int) -> HTML
     """Show a feature."""
     found = explorer(request)
     asked = _asked(request, "method", "unpool")
-    view = feature_view(found.shelf[atlas], layer, channel, **asked)
-    return html(pages.feature_page(found.links, found.shelf[atlas], view))
+    view = feature_view(found.collection[atlas], layer, channel, **asked)
+    return html(pages.feature_page(found.urls, found.collection[atlas], view))
 
 
 @_pages.get("/atlas/{atlas}")
 def network_page(request: Request, atlas: str) -> HTMLResponse:
     """Show a network."""
     found = explorer(request)
-    return html(pages.network_page(found.links, found.shelf[atlas], network(request, atlas)))
+    return html(pages.network_page(found.urls, found.collection[atlas], network(request, atlas)))
 
 
 def _asked(request: Request, *names: str) -> dict[str, Any]:

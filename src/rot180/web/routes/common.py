@@ -8,9 +8,9 @@ from typing import Any
 from fastapi import Request
 from starlette.responses import HTMLResponse, Response
 
-from rot180.web.links import ServedLinks
-from rot180.web.shelf import Shelf
-from rot180.web.work import Work
+from rot180.web.collection import AtlasCollection
+from rot180.web.jobs import JobQueue
+from rot180.web.urls import ServerUrls
 
 
 @dataclass
@@ -18,16 +18,16 @@ class Explorer:
     """All that answers requests.
 
     Attributes:
-        shelf: the atlases.
-        links: addresses.
+        collection: the atlases.
+        urls: addresses.
         computing: the queue for what the network is needed for.
         drawing: the queue for all other pictures.
     """
 
-    shelf: Shelf
-    links: ServedLinks
-    computing: Work
-    drawing: Work
+    collection: AtlasCollection
+    urls: ServerUrls
+    computing: JobQueue
+    drawing: JobQueue
 
 
 def explorer(request: Request) -> Explorer:
@@ -43,7 +43,7 @@ def html(text: str) -> HTMLResponse:
 
 async def picture(
     request: Request,
-    mark: str,
+    version_tag: str,
     key: tuple[object, ...],
     make: Callable[..., Any],
     live: bool,
@@ -60,22 +60,22 @@ async def picture(
         make: makes it; where there is an item, it is called with the items of several pictures
             that are wanted at once, and makes a list.
         live: whether the network is needed for it.
-        group, item: see :meth:`rot180.web.work.Work.several`.
+        group, item: see :meth:`rot180.web.jobs.JobQueue.submit_grouped`.
         urgent: whether it goes before others.
     """
-    tag = f'"{blake2b(repr((mark, key)).encode(), digest_size=12).hexdigest()}"'
+    tag = f'"{blake2b(repr((version_tag, key)).encode(), digest_size=12).hexdigest()}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     if tag in (one.strip() for one in request.headers.get("if-none-match", "").split(",")):
         return Response(status_code=304, headers=headers)
     found = explorer(request)
-    files = found.shelf.stores.files
+    files = found.collection.caches.files
     file = files.get(key)
     if file is None:
-        work = found.computing if live else found.drawing
+        jobs = found.computing if live else found.drawing
         made: Any = (
-            work.one(request, key, make, urgent)
+            jobs.submit(request, key, make, urgent)
             if item is None
-            else work.several(request, key, group, item, make, urgent)
+            else jobs.submit_grouped(request, key, group, item, make, urgent)
         )
         file = files.put(key, await made)
     return Response(file.content, media_type=file.kind, headers=headers)

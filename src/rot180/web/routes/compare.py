@@ -23,7 +23,7 @@ def comparison(
     request: Request, first: First = "", second: Second = "", layer: Layer = "", other: Other = ""
 ) -> CompareView:
     """Say which features of two layers correspond."""
-    return compare_view(explorer(request).shelf, first, second, layer, other)
+    return compare_view(explorer(request).collection, first, second, layer, other)
 
 
 @router.get("/series.json")
@@ -36,7 +36,7 @@ def series(
     of: Annotated[str, Query(description="Name of the feature's atlas; else the last.")] = "",
 ) -> SeriesView:
     """Follow a feature of an atlas through the others over the same data."""
-    return series_view(explorer(request).shelf, layer, channel, follow, at, of)
+    return series_view(explorer(request).collection, layer, channel, follow, at, of)
 
 
 @_pages.get("/compare")
@@ -50,7 +50,7 @@ def compare_page(
 ) -> HTMLResponse:
     """Show two atlases side by side, a page of the pairs at a time."""
     view = comparison(request, first, second, layer, other)
-    return html(pages.compare_page(explorer(request).links, view, after))
+    return html(pages.compare_page(explorer(request).urls, view, after))
 
 
 @_pages.get("/series")
@@ -64,7 +64,7 @@ def series_page(
 ) -> HTMLResponse:
     """Show how a feature came to be."""
     view = series(request, layer, channel, follow, at, of)
-    return html(pages.series_page(explorer(request).links, view))
+    return html(pages.series_page(explorer(request).urls, view))
 
 
 router.include_router(_pages)

@@ -5,9 +5,9 @@ from functools import partial
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from rot180.web.encoding import FORMS
-from rot180.web.failures import NotFound
-from rot180.web.pictures import Show, drawn
+from rot180.web.errors import NotFound
+from rot180.web.feature_pictures import FeaturePicture, picture_file
+from rot180.web.imaging import FORMS
 from rot180.web.routes.common import explorer, picture
 
 router = APIRouter(tags=["pictures"])
@@ -18,12 +18,12 @@ async def feature(
     request: Request, atlas: str, layer: str, channel: int, show: str, form: str
 ) -> Response:
     """Draw a feature: ``patch-0``, ``patches-9``, ``projections-4-guided-switches``, ``mean-9``."""
-    book = explorer(request).shelf[atlas]
-    found, asked = book.feature(layer, channel), Show.named(show)
+    served = explorer(request).collection[atlas]
+    found, asked = served.feature(layer, channel), FeaturePicture.parse(show)
     check_form(form)
-    key = (book.name, layer, channel, show, form)
-    make = partial(drawn, book, found, asked, form)
-    return await picture(request, book.mark, key, make, asked.rules is not None)
+    key = (served.name, layer, channel, show, form)
+    make = partial(picture_file, served, found, asked, form)
+    return await picture(request, served.version_tag, key, make, asked.rules is not None)
 
 
 def check_form(form: str) -> None:

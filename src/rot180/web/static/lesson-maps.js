@@ -1,8 +1,8 @@
 // Maps of a small network, forward: where each number of a layer comes from.
 
 import { lessonGrid } from "./lesson-grid.js";
-import { lessonMake, lessonNumber, lessonShade, lessonSymbol, lessonTone } from "./lesson-parts.js";
-import { lessonFlow, lessonSign, lessonSumPlace } from "./lesson-stages.js";
+import { lessonMake, lessonNumber, lessonShade, lessonSymbol, lessonTone } from "./lesson-widgets.js";
+import { lessonFlow, lessonSign, lessonSumPlace } from "./lesson-steps.js";
 
 /** The maps of a layer above each other: {element, grids}. */
 export function lessonMaps({ name, title, maps, pick = null, act = null, shade = null, single = false }) {

@@ -1,6 +1,6 @@
 // The perceptron: two columns of neurons, and which connections are left of all of them.
 
-import { lessonDraw, lessonMake, lessonNumber, lessonTone } from "./lesson-parts.js";
+import { lessonDraw, lessonMake, lessonNumber, lessonTone } from "./lesson-widgets.js";
 
 const LESSON_MATRIX_MOST = 2600;
 

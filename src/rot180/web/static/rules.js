@@ -1,6 +1,6 @@
 // Method and unpooling as switches that answer at once: every picture that depends on them changes.
 
-import { say, typing } from "./keys.js";
+import { say, typing } from "./shortcuts.js";
 import { filled, jsonOf, keepState } from "./state.js";
 import { showPicture } from "./images.js";
 

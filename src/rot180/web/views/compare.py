@@ -12,9 +12,9 @@ import numpy as np
 from rot180.atlas.compare import LIKE, Comparison, compare, correlated, shared_peaks
 from rot180.errors import Rot180Error, suggest
 from rot180.visible import visible
-from rot180.web.failures import NotFound
+from rot180.web.collection import AtlasCollection, ServedAtlas
+from rot180.web.errors import NotFound
 from rot180.web.names import layer_of
-from rot180.web.shelf import Book, Shelf
 from rot180.web.views.network import Availability
 
 
@@ -36,7 +36,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedAtlas:
     """One of the atlases that are compared.
 
     Attributes:
@@ -73,8 +73,8 @@ class CompareView:
     """
 
     atlases: list[str]
-    first: Side
-    second: Side
+    first: ComparedAtlas
+    second: ComparedAtlas
     reason: str
     images: int
     pairs: list[Pair]
@@ -88,7 +88,7 @@ class CompareView:
 
 
 @dataclass(frozen=True)
-class Stage:
+class SeriesStep:
     """A feature in one atlas of a series.
 
     Attributes:
@@ -121,7 +121,7 @@ class SeriesView:
         follow: "number" (the same number everywhere) or "likeness" (from each atlas to the next,
             seen from this one, the feature that goes with it most).
         at: which stage is shown first.
-        stages: in the order of the atlases.
+        steps: in the order of the atlases.
         projected: whether the networks are at hand.
     """
 
@@ -133,32 +133,32 @@ class SeriesView:
     layers: list[str]
     follow: Literal["number", "likeness"]
     at: int
-    stages: list[Stage]
+    steps: list[SeriesStep]
     projected: bool
 
 
 def compare_view(
-    shelf: Shelf, first: str = "", second: str = "", layer: str = "", other: str = ""
+    collection: AtlasCollection, first: str = "", second: str = "", layer: str = "", other: str = ""
 ) -> CompareView:
     """Compare a layer of an atlas with one of another; what is not said is chosen.
 
     Raises:
         NotFound: there are no two atlases, or no such atlas or layer.
     """
-    names = list(shelf)
+    names = list(collection)
     if len(names) < 2:
         raise NotFound(
             "There is nothing to compare: show two atlases or more, as 'rot180 serve early.atlas "
             "late.atlas'."
         )
-    one = shelf[first or names[0]]
-    two = shelf[second or next(name for name in reversed(names) if name != one.name)]
+    one = collection[first or names[0]]
+    two = collection[second or next(name for name in reversed(names) if name != one.name)]
     layer = one.layer(layer).name if layer else _usual(one, two)
     other = other or (layer if layer in two.atlas.layers else next(iter(two.atlas.layers)))
     layer, other = one.layer(layer).name, two.layer(other).name
     sides = _side(one, layer), _side(two, other)
     try:
-        found = compared(one, two, layer, other)
+        found = cached_comparison(one, two, layer, other)
     except Rot180Error as error:
         return CompareView(names, *sides, str(error), 0, [], 0, None, [], [], [], [], LIKE)
     pairs = [
@@ -183,32 +183,32 @@ def compare_view(
     )
 
 
-def _side(book: Book, layer: str) -> Side:
-    return Side(
-        book.name,
-        visible(book.atlas.model),
-        list(book.atlas.layers),
+def _side(served: ServedAtlas, layer: str) -> ComparedAtlas:
+    return ComparedAtlas(
+        served.name,
+        visible(served.atlas.model),
+        list(served.atlas.layers),
         layer,
-        list(book.atlas.names_of(layer)),
-        Availability.of(book).state != "absent",
+        list(served.atlas.names_of(layer)),
+        Availability.of(served).state != "absent",
     )
 
 
-def _usual(one: Book, two: Book) -> str:
+def _usual(one: ServedAtlas, two: ServedAtlas) -> str:
     """Return the second layer that both have, or the first, or any."""
     common = [name for name in one.atlas.layers if name in two.atlas.layers]
     return (common[1:2] or common or list(one.atlas.layers))[0]
 
 
 @lru_cache(maxsize=64)
-def compared(one: Book, two: Book, layer: str, other: str) -> Comparison:
+def cached_comparison(one: ServedAtlas, two: ServedAtlas, layer: str, other: str) -> Comparison:
     """Compare two layers, once."""
     (found,) = compare(one.atlas, two.atlas, layer, other)
     return found
 
 
 def series_view(
-    shelf: Shelf,
+    collection: AtlasCollection,
     layer: str = "",
     channel: int = 0,
     follow: str = "number",
@@ -218,7 +218,7 @@ def series_view(
     """Follow a feature of one atlas through all others over the same data, in their order.
 
     Args:
-        shelf: the atlases.
+        collection: the atlases.
         layer, channel: the feature; layer "" is one that all of them have.
         follow: "number" or "likeness"; see :class:`SeriesView`.
         at: which stage is shown first; None: that of the feature's own atlas.
@@ -227,12 +227,14 @@ def series_view(
     Raises:
         NotFound: there are no two atlases with a layer in common, or no such layer or feature.
     """
-    if not shelf:
+    if not collection:
         raise NotFound(_NO_SERIES)
-    own = shelf[of or next(reversed(shelf.books))]
-    books = [shelf[name] for name in shelf.alike(own.name)]
+    own = collection[of or next(reversed(collection.atlases))]
+    atlases = [collection[name] for name in collection.comparable_with(own.name)]
     common = [
-        name for name in own.atlas.layers if sum(name in book.atlas.layers for book in books) > 1
+        name
+        for name in own.atlas.layers
+        if sum(name in served.atlas.layers for served in atlases) > 1
     ]
     if not common:
         raise NotFound(_NO_SERIES)
@@ -243,18 +245,18 @@ def series_view(
             f"{suggest(common, layer)}."
         )
     layer = layer or common[min(1, len(common) - 1)]
-    books = [book for book in books if layer in book.atlas.layers]
+    atlases = [served for served in atlases if layer in served.atlas.layers]
     own.feature(layer, channel)
     if follow not in FOLLOW:
         raise NotFound(f"A feature is followed by 'number' or by 'likeness', not by '{follow}'.")
-    place = books.index(own)
-    before = _followed(list(reversed(books[: place + 1])), layer, channel, follow)
-    after = _followed(books[place:], layer, channel, follow)
+    place = atlases.index(own)
+    before = _followed(list(reversed(atlases[: place + 1])), layer, channel, follow)
+    after = _followed(atlases[place:], layer, channel, follow)
     channels = [*reversed(before), *after[1:]]
-    stages = []
-    for number, (book, one) in enumerate(zip(books, channels, strict=True)):
-        last = (books[number - 1], channels[number - 1]) if number else None
-        stages.append(_stage(book, layer, one, last))
+    steps = []
+    for number, (served, one) in enumerate(zip(atlases, channels, strict=True)):
+        last = (atlases[number - 1], channels[number - 1]) if number else None
+        steps.append(_series_step(served, layer, one, last))
     return SeriesView(
         own.name,
         layer,
@@ -263,9 +265,9 @@ def series_view(
         len(own.layer(layer)),
         common,
         "number" if follow == "number" else "likeness",
-        place if at is None else max(0, min(at, len(stages) - 1)),
-        stages,
-        all(book.live.state != "absent" for book in books),
+        place if at is None else max(0, min(at, len(steps) - 1)),
+        steps,
+        all(served.model.state != "absent" for served in atlases),
     )
 
 
@@ -275,33 +277,42 @@ _NO_SERIES = (
 FOLLOW = ("number", "likeness")
 
 
-def _followed(books: Sequence[Book], layer: str, channel: int, follow: str) -> list[int | None]:
+def _followed(
+    atlases: Sequence[ServedAtlas], layer: str, channel: int, follow: str
+) -> list[int | None]:
     """Follow a feature of the first atlas through the others; None once nothing goes with it."""
     found: list[int | None] = [channel]
-    for book, next_ in pairwise(books):
+    for served, next_ in pairwise(atlases):
         last = found[-1]
         if follow == "number":
             found.append(channel if channel < len(next_.layer(layer)) else None)
         elif last is None:
             found.append(None)
         else:
-            found.append(compared(book, next_, layer, layer).matches[last].other)
+            found.append(cached_comparison(served, next_, layer, layer).matches[last].other)
     return found
 
 
-def _stage(
-    book: Book, layer: str, channel: int | None, before: tuple[Book, int | None] | None
-) -> Stage:
+def _series_step(
+    served: ServedAtlas,
+    layer: str,
+    channel: int | None,
+    before: tuple[ServedAtlas, int | None] | None,
+) -> SeriesStep:
     if channel is None:
-        return Stage(book.name, None, "", None, None, None)
+        return SeriesStep(served.name, None, "", None, None, None)
     correlation = None
     if before is not None and before[1] is not None:
-        correlation = _correlation(before[0], book, layer, before[1], channel)
-    feature = book.feature(layer, channel)
-    return Stage(book.name, channel, feature.title, correlation, feature.max, feature.firing_images)
+        correlation = _correlation(before[0], served, layer, before[1], channel)
+    feature = served.feature(layer, channel)
+    return SeriesStep(
+        served.name, channel, feature.title, correlation, feature.max, feature.firing_images
+    )
 
 
-def _correlation(one: Book, two: Book, layer: str, channel: int, other: int) -> float | None:
+def _correlation(
+    one: ServedAtlas, two: ServedAtlas, layer: str, channel: int, other: int
+) -> float | None:
     """Correlate the peaks of two features; None where one never varies."""
     a, b = shared_peaks(one.atlas, two.atlas, layer, layer)
     found = float(correlated(a[:, [channel]], b[:, [other]])[0, 0])

@@ -12,7 +12,7 @@ from rot180.atlas.words import (
 )
 from rot180.graph.box import Box
 from rot180.projection.rules import AUTO, METHODS, Rules
-from rot180.web.shelf import Book
+from rot180.web.collection import ServedAtlas
 from rot180.web.views.network import Availability, LayerRow, layer_rows
 
 
@@ -104,21 +104,21 @@ class FeatureView:
 
 
 def feature_view(
-    book: Book, layer: str, channel: int, method: str = "auto", unpool: str = "switches"
+    served: ServedAtlas, layer: str, channel: int, method: str = "auto", unpool: str = "switches"
 ) -> FeatureView:
     """Look at a feature of an atlas.
 
     Raises:
         Rot180Error: there is no such feature, method or unpooling.
     """
-    feature, atlas = book.feature(layer, channel), book.atlas
+    feature, atlas = served.feature(layer, channel), served.atlas
     layer = feature.layer
     rules = Rules(method, unpool)
     examples = []
     for rank, one in enumerate(feature.firing):
         name, label = atlas.named(one.image)
         kind = None if label is None else atlas.classes[label]
-        tiles = book.tiles(layer)
+        tiles = served.tiles(layer)
         pixel, shown = tiles.middle(one.position), tiles.box(one)
         examples.append(
             ExampleView(
@@ -140,8 +140,8 @@ def feature_view(
     found = atlas.faithfulness.get(layer)
     responds = (feature.colour_r2 or 0) >= BY_COLOUR / 2
     return FeatureView(
-        book.name,
-        layer_rows(book)[atlas.place_of(layer)],
+        served.name,
+        layer_rows(served)[atlas.place_of(layer)],
         channel,
         feature.title,
         feature.name,
@@ -158,19 +158,19 @@ def feature_view(
         None if best is None else atlas.classes[best],
         rules.method,
         rules.unpooling,
-        _image_matters(book, layer, rules),
+        _image_matters(served, layer, rules),
         "" if found is None else found.method,
         "" if found is None else faithful_words(found, layer),
-        Availability.of(book),
-        book.pictures_missing,
+        Availability.of(served),
+        served.pictures_missing,
     )
 
 
-def _image_matters(book: Book, layer: str, rules: Rules) -> dict[str, bool]:
+def _image_matters(served: ServedAtlas, layer: str, rules: Rules) -> dict[str, bool]:
     """Say of each method whether its way back depends on the image, or on the feature alone."""
-    if book.live.state != "ready":
+    if served.model.state != "ready":
         return {}
-    carrying = book.live.carrying(layer, rules)
+    carrying = served.model.projector(layer, rules)
     found = {one: carrying.depends_on_image(one) for one in METHODS}
-    auto = book.live.carrying(layer, Rules(AUTO, rules.unpooling)).rules.method
+    auto = served.model.projector(layer, Rules(AUTO, rules.unpooling)).rules.method
     return {AUTO: found[auto], **found}

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from rot180.errors import check_choice
 from rot180.projection.rules import Rules
-from rot180.web.shelf import Book
-from rot180.web.views.choosing import chosen
+from rot180.web.collection import ServedAtlas
+from rot180.web.filters import select
 from rot180.web.views.network import Availability, LayerRow, layer_rows
 
 SHOWN = ("patches", "masked", "projections", "mean")
@@ -51,7 +51,7 @@ class LayerView:
 
 
 def layer_view(
-    book: Book,
+    served: ServedAtlas,
     name: str,
     sort: str = "channel",
     where: str = "",
@@ -65,28 +65,28 @@ def layer_view(
     Raises:
         Rot180Error: there is no such layer, order, statistic, or way to show it.
     """
-    layer = book.layer(name)
+    layer = served.layer(name)
     check_choice(show, "way to show features", SHOWN)
     check_choice(zoom, "zoom", ZOOMS)
     rules = Rules(method, unpool)
-    rows = layer_rows(book)
-    number = book.atlas.place_of(layer.name)
+    rows = layer_rows(served)
+    number = served.atlas.place_of(layer.name)
     statistics = layer.statistics
     return LayerView(
-        book.name,
+        served.name,
         rows[number],
         rows[number - 1].name if number else None,
         rows[number + 1].name if number + 1 < len(rows) else None,
-        chosen(statistics, sort, where),
+        select(statistics, sort, where),
         statistics,
-        list(book.atlas.classes),
-        list(book.atlas.names_of(layer.name)),
+        list(served.atlas.classes),
+        list(served.atlas.names_of(layer.name)),
         sort,
         where,
         show,
         zoom,
         rules.method,
         rules.unpooling,
-        Availability.of(book),
-        book.pictures_missing,
+        Availability.of(served),
+        served.pictures_missing,
     )

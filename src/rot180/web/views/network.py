@@ -8,9 +8,9 @@ from rot180.atlas.features import AtlasLayer
 from rot180.atlas.words import BY_COLOUR, IMAGES_OF_CLASS, SELECTIVE
 from rot180.figures.subject import colour_entropy
 from rot180.visible import visible
-from rot180.web.shelf import Book
-from rot180.web.views.blocks import Block, blocks_of
-from rot180.web.views.telling import TellingTile, telling_tiles
+from rot180.web.blocks import Block, blocks_of
+from rot180.web.collection import ServedAtlas
+from rot180.web.representative_tiles import RepresentativeTile, representative_tiles
 
 
 @dataclass(frozen=True)
@@ -20,18 +20,18 @@ class Availability:
     Attributes:
         state: "waiting" (it will be loaded), "loading", "ready", or "absent".
         reason: why it is absent.
-        remarks: what was assumed when it was loaded.
+        notices: what was assumed when it was loaded.
     """
 
     state: Literal["waiting", "loading", "ready", "absent"]
     reason: str
-    remarks: list[str]
+    notices: list[str]
 
     @classmethod
-    def of(cls, book: Book) -> "Availability":
+    def of(cls, served: ServedAtlas) -> "Availability":
         """Say how it is now."""
-        live = book.live
-        return cls(live.state, visible(live.reason), [visible(one) for one in live.remarks])
+        live = served.model
+        return cls(live.state, visible(live.reason), [visible(one) for one in live.notices])
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class NetworkView:
         connections: pairs of layers' numbers of which one feeds the other; -1 is the image. None:
             the atlas does not say.
         tiles: pictures that stand for each layer, by its name; see
-            :func:`rot180.web.views.telling.telling_tiles`.
+            :func:`rot180.web.representative_tiles.representative_tiles`.
         blocks: neighbouring layers whose names begin alike, in the order of the network.
         sample: number of an image with much in it, to draw on; None: there is none.
         pictures_missing: why no pictures can be shown; "" if they can.
@@ -102,18 +102,18 @@ class NetworkView:
     classes: list[str]
     layers: list[LayerRow]
     connections: list[tuple[int, int]] | None
-    tiles: dict[str, list[TellingTile]]
+    tiles: dict[str, list[RepresentativeTile]]
     blocks: list[Block]
     sample: int | None
     pictures_missing: str
     network: Availability
 
 
-def network_view(book: Book) -> NetworkView:
+def network_view(served: ServedAtlas) -> NetworkView:
     """Look at the network of an atlas."""
-    atlas, tiles = book.atlas, telling_tiles(book)
+    atlas, tiles = served.atlas, representative_tiles(served)
     return NetworkView(
-        book.name,
+        served.name,
         visible(atlas.model) or "a network without a name",
         visible(atlas.data),
         atlas.images,
@@ -122,33 +122,33 @@ def network_view(book: Book) -> NetworkView:
         atlas.layout.features,
         atlas.size,
         list(atlas.classes),
-        layer_rows(book),
+        layer_rows(served),
         atlas.connections,
         tiles,
         blocks_of(list(atlas.layers), tiles),
-        sample_image(book),
-        book.pictures_missing,
-        Availability.of(book),
+        sample_image(served),
+        served.pictures_missing,
+        Availability.of(served),
     )
 
 
 @lru_cache(maxsize=64)
-def sample_image(book: Book) -> int | None:
+def sample_image(served: ServedAtlas) -> int | None:
     """Return the most varied of the images that are the strongest of most features."""
-    found = book.atlas.rows(
+    found = served.atlas.rows(
         "SELECT image FROM example WHERE rank = 0 GROUP BY image ORDER BY COUNT(*) DESC LIMIT 20"
     )
     numbers: list[int] = [number for (number,) in found]
-    if not numbers or book.pictures_missing:
+    if not numbers or served.pictures_missing:
         return numbers[0] if numbers else None
-    every = max(1, min(book.atlas.size) // 32)  # as many pixels as a small image has
-    return max(numbers, key=lambda one: colour_entropy(book.pixels(one)[::every, ::every]))
+    every = max(1, min(served.atlas.size) // 32)  # as many pixels as a small image has
+    return max(numbers, key=lambda one: colour_entropy(served.pixels(one)[::every, ::every]))
 
 
 @lru_cache(maxsize=64)
-def layer_rows(book: Book) -> list[LayerRow]:
+def layer_rows(served: ServedAtlas) -> list[LayerRow]:
     """Return all layers of an atlas at a glance."""
-    atlas = book.atlas
+    atlas = served.atlas
     counted = atlas.rows(
         "SELECT layer, COALESCE(SUM(dead), 0), COALESCE(SUM(colour_r2 >= ?), 0), "
         "COALESCE(SUM(class_selectivity >= ? AND class.images >= ?), 0) "

@@ -1,0 +1,70 @@
+"""Numbers of a lesson as plain data, which a page and its script can read."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from rot180.equations.trace import Sum
+
+Rows = list[list[float]]
+"""A grid of numbers, row by row."""
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One number in a product: its name, where it stands, and its value."""
+
+    name: str
+    index: list[int]
+    value: float
+
+
+@dataclass(frozen=True)
+class Product:
+    """Some factors and their product; ``weight`` numbers the kernel's weight among them."""
+
+    factors: list[Factor]
+    value: float
+    weight: int | None
+
+
+@dataclass(frozen=True)
+class SumView:
+    """A number as the sum of products; ``total`` is their sum, ``value`` what was computed."""
+
+    name: str
+    index: list[int]
+    value: float
+    products: list[Product]
+    total: float
+
+
+def rows(values: Any) -> Rows:
+    """Return a grid as rows of numbers; minus zero as zero."""
+    found: Rows = (np.asarray(values, dtype=np.float64) + 0.0).tolist()
+    return found
+
+
+def whole_rows(values: Any) -> list[list[int]]:
+    """Return a grid of whole numbers as rows."""
+    found: list[list[int]] = np.asarray(values).tolist()
+    return found
+
+
+def sum_view(found: Sum, kernel: tuple[int, ...], weights: tuple[str, ...] = ("w",)) -> SumView:
+    """Return a sum as plain data.
+
+    Args:
+        found: the sum.
+        kernel: shape of the kernels, along which weights are numbered.
+        weights: what weights are called; others have no number.
+    """
+    products = []
+    for term in found.terms:
+        numbers = [int(np.ravel_multi_index(f.index, kernel)) for f in term if f.name in weights]
+        factors = [Factor(f.name, list(f.index), f.value + 0.0) for f in term]
+        value = prod(f.value for f in term) + 0.0
+        products.append(Product(factors, value, numbers[0] if numbers else None))
+    return SumView(found.name, list(found.index), found.value + 0.0, products, found.total + 0.0)

@@ -1,0 +1,275 @@
+"""An image: what a network makes of it, layer by layer, and what fires at a pixel of it."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from rot180.atlas.features import Example, is_number
+from rot180.atlas.images import Pixels
+from rot180.atlas.reading import Atlas
+from rot180.errors import check_choice
+from rot180.graph.box import Box
+from rot180.web.collection import ServedAtlas
+from rot180.web.errors import NotFound
+from rot180.web.percentiles import peak_histograms
+from rot180.web.session import OpenedImage
+from rot180.web.views.network import Availability, LayerRow, layer_rows
+
+MOST_UNITS = 48
+"""Units at a pixel that are suggest, at most."""
+MOST_EXAMPLES = 48
+ORDERS = ("unusual", "strongest")
+"""Of the features of a layer on an image."""
+
+
+@dataclass(frozen=True)
+class FeatureExample:
+    """A feature of which the image is one of the strongest: its rank, from 0, and activation."""
+
+    layer: str
+    channel: int
+    rank: int
+    activation: float
+    title: str
+
+
+@dataclass(frozen=True)
+class ClassProbability:
+    """A class that the network names, and its probability."""
+
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class ImageView:
+    """An image of the atlas, or one that was brought.
+
+    Attributes:
+        atlas: name of the atlas in addresses.
+        image: what the image is called there: its number, or a word for one that was brought.
+        uploaded: whether somebody brought it; then it is kept in memory for a while.
+        name: what the data set calls it.
+        class_name: its class; None where it has none.
+        size: (height, width).
+        layers: of the network.
+        opens: name of the layer that is shown first: the last one that has maps.
+        example_of: features that it excites more than nearly all others, the best ranks first.
+        network: whether it is at hand.
+    """
+
+    atlas: str
+    image: str
+    uploaded: bool
+    name: str
+    class_name: str | None
+    size: tuple[int, int]
+    layers: list[LayerRow]
+    opens: str
+    example_of: list[FeatureExample]
+    network: Availability
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The strongest unit of a feature on an image; ``label`` is what the feature is called."""
+
+    channel: int
+    activation: float
+    position: tuple[int, int]
+    label: str
+
+
+@dataclass(frozen=True)
+class FeaturePeak(Peak):
+    """The strongest unit of a feature on an image, and how unusual that is for the feature.
+
+    Attributes:
+        lower: share of the atlas's images on which the feature's peak is lower, about; from 0 to 1.
+    """
+
+    lower: float
+
+
+@dataclass(frozen=True)
+class ImageLayerView:
+    """What a layer makes of an image.
+
+    Attributes:
+        layer: its name.
+        order: "unusual" or "strongest".
+        peaks: of each feature the strongest unit; first the feature for which it is most unusual
+            (of equal ones, that is nearest to its largest), or the strongest feature.
+        top_classes: what the network takes the image for; empty where it does not say.
+    """
+
+    layer: str
+    order: str
+    peaks: list[FeaturePeak]
+    top_classes: list[ClassProbability]
+
+
+@dataclass(frozen=True)
+class PixelView:
+    """What fires at a pixel.
+
+    Attributes:
+        layer: its name.
+        pixel: (y, x).
+        position: (y, x) in the maps: the unit whose receptive field lies around the pixel.
+        box: that receptive field.
+        firing: how many of the layer's features are above 0 there.
+        units: the strongest of them: feature and activation.
+    """
+
+    layer: str
+    pixel: tuple[int, int]
+    position: tuple[int, int]
+    box: Box
+    firing: int
+    units: list[Peak]
+
+
+def image_pixels(served: ServedAtlas, image: str) -> Pixels:
+    """Return an image of the atlas, or one that was brought.
+
+    Raises:
+        NotFound: there is none, or it was forgotten.
+    """
+    if image.isascii() and image.isdecimal() and len(image) < 16:
+        held = served.atlas.rows("SELECT 1 FROM image WHERE number = ?", int(image))
+        if not held:
+            raise NotFound(f"Image {image} is no example of any feature, so it is not here.")
+        return served.pixels(int(image))
+    found = served.caches.uploads.get((served.name, image))
+    if found is None:
+        raise NotFound(
+            "This picture is not here any more: those that are brought are kept in memory only, "
+            "and for a while. Bring it again."
+        )
+    return found
+
+
+def image_view(served: ServedAtlas, image: str) -> ImageView:
+    """Look at an image.
+
+    Raises:
+        NotFound: there is none, or it was forgotten.
+    """
+    image_pixels(served, image)
+    rows = layer_rows(served)
+    name, label, examples = "your picture", None, []
+    if image.isdecimal():
+        name, label = served.atlas.named(int(image))
+        examples = _example_of(served.atlas, int(image))
+    kind = None if label is None else served.atlas.classes[label]
+    return ImageView(
+        served.name,
+        image,
+        not image.isdecimal(),
+        name,
+        kind,
+        served.atlas.size,
+        rows,
+        next((one for one in reversed(rows) if one.height * one.width > 1), rows[-1]).name,
+        examples,
+        Availability.of(served),
+    )
+
+
+def _example_of(atlas: Atlas, image: int) -> list[FeatureExample]:
+    """Return the features that an image excites more than nearly all others."""
+    found = atlas.rows(
+        "SELECT layer, channel, rank, activation FROM examples WHERE image = ? "
+        "AND activation > 0 ORDER BY rank, activation DESC LIMIT ?",
+        image,
+        MOST_EXAMPLES,
+    )
+    for layer, channel, rank, activation in found:
+        whole = all(isinstance(one, int) and one >= 0 for one in (channel, rank))
+        known = layer in atlas.layers and whole and channel < len(atlas.layers[layer])
+        atlas.check(known and is_number(activation), "example")
+    return [
+        FeatureExample(layer, channel, rank, activation, atlas.title(layer, channel))
+        for layer, channel, rank, activation in found
+    ]
+
+
+def opened_image(served: ServedAtlas, image: str) -> OpenedImage:
+    """Return an image with its forward pass, as far as that was needed so far."""
+    return served.model.open(image, lambda: image_pixels(served, image))
+
+
+def image_layer_view(
+    served: ServedAtlas, image: str, layer: str, order: str = "unusual"
+) -> ImageLayerView:
+    """Look at what a layer makes of an image; the forward pass goes on up to there.
+
+    Raises:
+        Rot180Error: there is no such image, layer or order.
+    """
+    check_choice(order, "order of features", ORDERS)
+    layer = served.layer(layer).name
+    counts = peak_histograms(served, layer)
+    opened = opened_image(served, image)
+    strongest, places = served.model.peaks(opened, layer)
+    classes = served.model.top_classes(opened)
+    served.model.update_size(image)
+    lower = counts.shares_below(strongest)
+    peaks = [
+        FeaturePeak(
+            channel,
+            value,
+            place,
+            served.atlas.label(layer, channel),
+            float(share),
+        )
+        for channel, (value, place, share) in enumerate(zip(strongest, places, lower, strict=True))
+    ]
+    if order == "unusual":
+        largest = np.nan_to_num(counts.largest)
+        near = np.asarray(strongest) / np.maximum(largest, 1e-30)
+        peaks.sort(key=lambda one: (-one.lower, -near[one.channel], one.channel))
+    else:
+        peaks.sort(key=lambda one: (-one.activation, one.channel))
+    return ImageLayerView(layer, order, peaks, [ClassProbability(*one) for one in classes])
+
+
+def pixel_view(served: ServedAtlas, image: str, layer: str, y: int, x: int) -> PixelView:
+    """Look at what fires at a pixel of an image.
+
+    Raises:
+        NotFound: there is no such pixel.
+    """
+    part = served.layer(layer)
+    layer = part.name
+    height, width = served.atlas.size
+    if not (0 <= y < height and 0 <= x < width):
+        raise NotFound(f"There is no pixel ({y}, {x}): the image has {height} x {width}.")
+    position = served.tiles(layer).nearest((y, x))
+    opened = opened_image(served, image)
+    values = served.model.maps(opened, layer)[:, position[0], position[1]]
+    served.model.update_size(image)
+    order = values.argsort(descending=True, stable=True)[:MOST_UNITS].tolist()
+    label = partial(served.atlas.label, layer)
+    units = [Peak(n, float(values[n]), position, label(n)) for n in order if values[n] > 0]
+    return PixelView(
+        layer, (y, x), position, part.fields.box(position), int((values > 0).sum()), units
+    )
+
+
+def example_box(served: ServedAtlas, layer: str, position: tuple[int, int]) -> Example:
+    """Return a unit as if it were an example, for drawing what it sees.
+
+    Raises:
+        NotFound: there is no such position.
+    """
+    part = served.layer(layer)
+    y, x = position
+    if not (0 <= y < part.height and 0 <= x < part.width):
+        raise NotFound(
+            f"There is no position ({y}, {x}) in layer '{layer}', whose maps are {part.height} x "
+            f"{part.width}."
+        )
+    return Example(-1, 0.0, position, part.fields.box(position), 0.0)
