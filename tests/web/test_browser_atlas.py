@@ -73,13 +73,13 @@ def test_a_layer_is_sorted_and_chosen_without_the_server(
     screenshot(page, "layer-chosen")
     page.reload()
     assert numbers(page) == layer_view(served, "conv1", "colour", both).order
-    page.get_by_text("Any other condition").click()
+    page.get_by_text("More filters").click()
     page.locator("[data-condition=column]").select_option("max")
     page.locator("[data-condition=value]").fill("1e9")
     page.get_by_role("button", name="Add").click()
-    expect(page.get_by_text("No feature of this layer is like that")).to_be_visible()
-    page.get_by_role("button", name=re.compile("Take away: largest")).click()
-    expect(page.get_by_text("No feature of this layer is like that")).to_be_hidden()
+    expect(page.get_by_text("No feature of this layer meets all conditions")).to_be_visible()
+    page.get_by_role("button", name=re.compile("Remove: largest")).click()
+    expect(page.get_by_text("No feature of this layer meets all conditions")).to_be_hidden()
     assert_accessible(page)
 
 
@@ -159,7 +159,7 @@ def test_arrows_lead_around(page: Page, address: str) -> None:
     page.keyboard.press("Enter")
     page.wait_for_url(f"{address}/atlas/late/features/conv1/7")
     page.keyboard.press("?")
-    expect(page.get_by_role("heading", name="Keys")).to_be_visible()
+    expect(page.get_by_role("heading", name="Keyboard shortcuts")).to_be_visible()
     page.keyboard.press("ArrowRight")  # belongs to the list now
     page.keyboard.press("Escape")
     expect(page).to_have_url(f"{address}/atlas/late/features/conv1/7")
@@ -169,12 +169,12 @@ def test_a_class_is_searched_for(page: Page, address: str) -> None:
     page.goto(f"{address}/atlas/late")
     page.locator("[data-search]").fill("astronaut")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", level=1)).to_have_text("Found for “astronaut”")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Results for “astronaut”")
     all_loaded(page, ".tiles li:nth-child(-n+3) img")
     assert_accessible(page)
     page.locator("[data-search]").fill("nothing like it")
     page.keyboard.press("Enter")
-    expect(page.get_by_text("Nothing. Search for")).to_be_visible()
+    expect(page.get_by_text("No results. Search for")).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

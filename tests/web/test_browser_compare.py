@@ -21,7 +21,7 @@ def test_the_atlases_are_listed(page: Page, series: str) -> None:
 
 def test_two_atlases_side_by_side(page: Page, series: str) -> None:
     page.goto(f"{series}/compare")
-    expect(page.get_by_text("are each other's best partners")).to_be_visible()
+    expect(page.get_by_text("are each other's best match")).to_be_visible()
     assert page.locator(".pair").count() == 64
     page.locator("#layer").select_option("conv1")
     page.wait_for_url(re.compile("layer=conv1"))

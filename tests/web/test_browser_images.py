@@ -47,7 +47,7 @@ def test_a_click_on_a_pixel_and_on_a_unit(
     expect(shown).to_have_count(64)
     order = [int(one.get_attribute("data-channel")) for one in shown.all()]
     assert order == np.argsort(-maps.max((1, 2)), kind="stable").tolist()
-    expect(page.locator("#answers")).to_contain_text("The network takes it for")
+    expect(page.locator("#answers")).to_contain_text("Prediction:")
 
     click_pixel(page, 20, 13)
     units = page.locator("#at-pixel-units button")
@@ -135,7 +135,7 @@ def test_a_layer_of_an_image_in_every_way(
     page.locator("#all-features button").first.click()
     expect(page.locator("#stage-over")).to_have_attribute("href", re.compile("over-all-all"))
     with page.expect_navigation():
-        page.get_by_text("the feature's page").click()
+        page.get_by_text("Go to the feature").click()
     assert "/features/conv2/" in page.url
 
 
@@ -164,7 +164,7 @@ def test_a_picture_is_chosen_dropped_or_pasted(page: Page, address: str, photo: 
     page.goto(f"{address}/atlas/late/images")
     with page.expect_navigation():
         page.locator("input[type=file]").set_input_files(photo)
-    expect(page.get_by_role("heading", level=1)).to_have_text("Your picture")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Your image")
     expect(page.locator("#all-features button").first).to_be_visible()
     first = page.url
     data = list(photo.read_bytes())
@@ -181,7 +181,7 @@ def test_a_picture_is_chosen_dropped_or_pasted(page: Page, address: str, photo: 
                 }""",
                 [event, data],
             )
-        expect(page.get_by_role("heading", level=1)).to_have_text("Your picture")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Your image")
         assert page.url.split("?")[0] != first.split("?")[0]
     screenshot(page, "your-picture")
     assert_accessible(page)
@@ -189,12 +189,12 @@ def test_a_picture_is_chosen_dropped_or_pasted(page: Page, address: str, photo: 
 
 def test_a_picture_is_taken_with_the_camera(page: Page, address: str) -> None:
     page.goto(f"{address}/atlas/late/images")
-    page.get_by_role("button", name="take one with the camera").click()
+    page.get_by_role("button", name="use the camera").click()
     shoot = page.get_by_role("button", name="Take the picture")
     expect(shoot).to_be_enabled()
     with page.expect_navigation():
         shoot.click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Your picture")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Your image")
 
 
 def test_what_is_no_picture_is_said(
@@ -204,11 +204,13 @@ def test_what_is_no_picture_is_said(
     path = tmp_path / "picture.png"
     path.write_bytes(b"no picture")
     page.locator("input[type=file]").set_input_files(path)
-    expect(page.get_by_role("alert")).to_contain_text("it is no JPEG, PNG, WebP, GIF or BMP file")
+    expect(page.get_by_role("alert")).to_contain_text(
+        "it is not a JPEG, PNG, WebP, GIF or BMP file"
+    )
     assert all("415" in one for one in errors)
     forgiven(page, errors)
     page.goto(f"{address}/atlas/late/images/uforgotten")
-    expect(page.get_by_text("not here any more")).to_be_visible()
+    expect(page.get_by_text("This upload has expired")).to_be_visible()
     screenshot(page, "forgotten")
     forgiven(page, errors)
 
@@ -222,7 +224,7 @@ def test_a_server_that_goes_away_is_said(
     page.wait_for_load_state("networkidle")
     page.route("**/pixels/**", lambda route: route.abort())
     click_pixel(page, 5, 5)
-    expect(page.locator("#image-error")).to_have_text("The server does not answer.")
+    expect(page.locator("#image-error")).to_have_text("The server does not respond.")
     page.unroute("**/pixels/**")
     click_pixel(page, 6, 6)
     expect(page.locator("#image-error")).to_be_hidden()

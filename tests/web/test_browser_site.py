@@ -21,7 +21,7 @@ def address() -> Iterator[str]:
 def test_the_keys_are_listed(page: Page, address: str) -> None:
     page.goto(f"{address}/learn")
     page.keyboard.press("?")
-    assert page.get_by_role("heading", name="Keys").is_visible()
+    assert page.get_by_role("heading", name="Keyboard shortcuts").is_visible()
     page.keyboard.press("Escape")
-    assert not page.get_by_role("heading", name="Keys").is_visible()
+    assert not page.get_by_role("heading", name="Keyboard shortcuts").is_visible()
     assert_accessible(page)

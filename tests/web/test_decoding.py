@@ -64,7 +64,7 @@ def test_one_process_decodes_all_pictures_and_ends_with_the_decoder(decoder: Dec
         wanted = resize_and_crop(pixels, (20, 10), channels)
         np.testing.assert_array_equal(decoder.fitted(data, (20, 10), channels), wanted)
     process = decoder._process
-    with pytest.raises(UnsupportedMedia, match="it is no JPEG, PNG, WebP, GIF or BMP file"):
+    with pytest.raises(UnsupportedMedia, match="it is not a JPEG, PNG, WebP, GIF or BMP file"):
         decoder.fitted(b"no picture", (20, 10), 3)
     assert decoder._process is process
     assert process is not None

@@ -106,7 +106,7 @@ def test_it_is_the_same_from_a_disk(page: Page, site: Path, collection: AtlasCol
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile("features/001-head/3.html"))
     page.locator(".whole-image").first.click()
-    expect(page.get_by_text("It is among the strongest images of")).to_be_visible()
+    expect(page.get_by_text("Features that this image excites most")).to_be_visible()
 
 
 @pytest.mark.slow
@@ -148,7 +148,7 @@ def test_an_export_replaces_an_export_and_nothing_else(
     other = tmp_path / "papers"
     other.mkdir()
     (other / "thesis.tex").write_text("precious")
-    with pytest.raises(Rot180Error, match="no export of rot180"):
+    with pytest.raises(Rot180Error, match="not written by an export of rot180"):
         export(served, other, asked)
     with pytest.raises(Rot180Error, match="is a file"):
         export(served, other / "thesis.tex", asked)

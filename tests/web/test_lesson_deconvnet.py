@@ -188,7 +188,7 @@ def test_an_address_makes_its_lesson_again(client: TestClient) -> None:
     assert answer.json() == asdict(one)
     described = client.get("/openapi.json", headers=JSON).json()
     shape = described["paths"]["/learn/deconvnet.json"]["get"]["responses"]["200"]
-    assert shape["content"]["application/json"]["schema"]["$ref"].endswith("/Projected")
+    assert shape["content"]["application/json"]["schema"]["$ref"].endswith("/ProjectionView")
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_pages_and_json_call_scores_by_their_classes(served: str) -> None:
     assert ask(served, "/atlas/named/layers/head.json").json["names"] == WORDS
     assert "<h1>one, feature 3</h1>" in ask(served, "/atlas/named/features/one/3").body.decode()
     network = ask(served, "/atlas/named").body.decode()
-    assert re.search(r"head · \w+ \(\d+\): what a unit of it sees", network)
+    assert re.search(r"head · \w+ \(\d+\): receptive field of a strong unit", network)
     searched = ask(served, f"/atlas/named/search?q={quote('tench')}").body.decode()
     assert "<h2>Class scores</h2>" in searched
     assert "<h2>Images</h2>" in searched

@@ -67,7 +67,7 @@ def test_words_of_a_file_run_nothing(page: Page, evil: str, path: str) -> None:
 def test_an_image_with_such_a_name_is_shown(page: Page, evil: str) -> None:
     page.goto(f"{evil}/atlas/evil/images")
     page.locator(".images a").first.click()
-    expect(page.get_by_text("It is among the strongest images of")).to_be_visible()
+    expect(page.get_by_text("Features that this image excites most")).to_be_visible()
     assert page.locator("img[src=x]").count() == 0
 
 
@@ -84,7 +84,7 @@ def test_a_name_that_is_no_word_for_addresses_becomes_one(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_without_its_network_an_atlas_shows_what_it_stores(page: Page, evil: str) -> None:
     page.goto(f"{evil}/atlas/evil/features/two/3")
-    expect(page.get_by_text("because the network is not at hand")).to_be_visible()
+    expect(page.get_by_text("The network is not available")).to_be_visible()
     expect(
         page.get_by_text("does not name the model").or_(page.get_by_text("script"))
     ).not_to_have_count(0)
@@ -150,7 +150,7 @@ def test_a_feature_that_never_fires_is_shown_as_that(page: Page, tmp_path: Path)
     )
     with serve_in_thread(application(shown(path))) as address:
         page.goto(f"{address}/atlas/dead/features/one/0")
-        expect(page.get_by_text("It fires on no image")).to_be_visible()
+        expect(page.get_by_text("It does not fire on any scanned image")).to_be_visible()
         assert page.locator(".example").count() == 0
         page.goto(f"{address}/atlas/dead/layers/one")
         expect(page.locator("#layer-count")).to_have_text("6 of 6 features")

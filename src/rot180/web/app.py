@@ -1,4 +1,4 @@
-"""The application: its routes, and what stands around them."""
+"""The ASGI application: routes, error handlers, startup and shutdown."""
 
 import logging
 import threading
@@ -39,9 +39,9 @@ def application(
 
     Args:
         collection: the atlases to show.
-        hosts: names that the server is known by; others are refused.
-        token: that every request has to show; None: none.
-        loaded: called for each atlas as soon as its network is at hand, or known not to be.
+        hosts: names that the Host header may have; requests with others are refused.
+        token: the token that every request needs; None: no token.
+        loaded: called for each atlas once its network is loaded, or known to be unavailable.
     """
     collection = AtlasCollection() if collection is None else collection
     urls = ServerUrls(comparable=len(collection) > 1)
@@ -87,7 +87,7 @@ def application(
     async def refused(request: Request, error: HTTPException) -> Response:
         if error.status_code == 404:
             return error_response(
-                request, NotFound(f"There is nothing at {request.url.path}."), urls
+                request, NotFound(f"There is no page at {request.url.path}."), urls
             )
         failure = Rot180Error(f"{error.detail}.")
         failure.status = error.status_code  # type: ignore[attr-defined]
@@ -95,7 +95,7 @@ def application(
 
     @app.exception_handler(ClientDisconnected)
     async def left(request: Request, error: ClientDisconnected) -> Response:
-        return Response(status_code=499)  # which nobody reads
+        return Response(status_code=499)  # nobody reads it
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:
@@ -110,10 +110,10 @@ def application(
 def _load(
     collection: AtlasCollection, ending: threading.Event, loaded: Callable[[ServedAtlas], None]
 ) -> None:
-    """Choose the tiles of all networks, and load these, before somebody asks."""
+    """Choose the tiles of all atlases and load their networks ahead of the first request."""
     for served in collection.values():
         if not ending.is_set():
-            with suppress(Rot180Error):  # of a damaged atlas: its pages say what it is
+            with suppress(Rot180Error):  # a damaged atlas: its pages show the error
                 network_view(served)
     for served in collection.values():
         if not ending.is_set():
@@ -121,11 +121,11 @@ def _load(
             loaded(served)
 
 
-_UNFORESEEN = "Something went wrong that was not foreseen; the server's log says where."
+_UNFORESEEN = "An unexpected error occurred; see the server's log."
 
 
 def error_response(request: Request, error: Exception, urls: Urls) -> Response:
-    """Say what went wrong."""
+    """Return an error as a page, or as JSON where data or a picture was requested."""
     status = status_of(error)
     words = visible(str(error)) if isinstance(error, Rot180Error) else _UNFORESEEN
     headers = {"Cache-Control": "no-store"}

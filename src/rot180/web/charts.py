@@ -1,4 +1,4 @@
-"""Small drawings of numbers on pages, as what templates write into SVG."""
+"""Charts of a feature's page, as numbers that templates write into SVG."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from rot180.atlas.features import Peaks
 from rot180.web.templates import number
 
 WIDTH, HEIGHT = 420, 130
-"""Of a histogram, without the words below it."""
+"""Size of a histogram, without its labels."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar of a histogram, and what it stands for in words; ``zero``: images without firing."""
+    """A bar of a histogram; ``zero``: whether it counts the images without firing."""
 
     x: float
     y: float
@@ -26,7 +26,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Tick:
-    """Words below a histogram."""
+    """A label below a histogram."""
 
     x: float
     words: str
@@ -34,10 +34,10 @@ class Tick:
 
 
 def histogram(peaks: Sequence[Peaks]) -> tuple[list[Bar], list[Tick]]:
-    """Draw how many images have which peak: a bar a bin, equal factors equally wide.
+    """Return the histogram of a feature's peaks over the images, on a logarithmic scale.
 
-    Peaks of 0 or below have one bar at the left. Heights go with the square root of the number of
-    images, so that few are seen beside many.
+    Peaks of 0 or below share one bar at the left. The height of a bar is the square root of its
+    number of images, so that small counts stay visible.
     """
     most = max((one.images for one in peaks), default=0)
     if not most:
@@ -70,7 +70,7 @@ def _fires(one: Peaks) -> bool:
 
 
 def _end(one: Peaks) -> float:
-    """Return where the bar of a bin ends: one without a bound is an octave wide."""
+    """Return the upper end of a bin; one without a bound is an octave wide."""
     return one.high or min((one.low or 1) * 2, float_info.max)
 
 
@@ -87,7 +87,7 @@ def _bar(x: float, width: float, count: int, most: int, words: str, zero: bool) 
 
 @dataclass(frozen=True)
 class ColourEffect:
-    """The effect of a colour: a bar to the left or to the right of the middle."""
+    """The effect of a colour on the activation, as a bar from the middle of the chart."""
 
     name: str
     value: float
@@ -96,7 +96,7 @@ class ColourEffect:
 
 
 def colour_effects(statistics: Mapping[str, float | bool | None]) -> list[ColourEffect]:
-    """Draw by how much activation grows with each colour, all on one scale."""
+    """Return how much the activation grows with each colour, on one scale."""
     names = [one for one in ("red", "green", "blue") if statistics[one] is not None]
     names = names or (["brightness"] if statistics["brightness"] is not None else [])
     values = {name: float(statistics[name] or 0) for name in names}

@@ -1,4 +1,4 @@
-"""The atlases that are shown, each with its images and its network."""
+"""The atlases that the explorer serves, each with its images and its network."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,10 +25,10 @@ MEGABYTE = 2**20
 
 
 class Caches:
-    """What is kept in memory, for all atlases together, each up to a limit.
+    """The caches of all atlases together, each with a limit.
 
     Args:
-        megabytes: for all of it together.
+        megabytes: limit of all caches together.
     """
 
     def __init__(self, megabytes: int = 1024) -> None:
@@ -45,13 +45,13 @@ def _bytes_of_signals(signals: list[Projection]) -> int:
 
 
 class ServedAtlas:
-    """An atlas that is shown.
+    """An atlas that the explorer serves.
 
     Attributes:
-        name: by which addresses call it.
+        name: its name in URLs.
         atlas: the atlas.
-        live: its network.
-        mark: a word that changes with whatever the atlas holds, for ETags.
+        model: its network.
+        version_tag: a string that changes with the atlas file, for ETags.
     """
 
     def __init__(
@@ -68,15 +68,15 @@ class ServedAtlas:
         except Rot180Error as error:
             if data is not None:
                 raise
-            # Pages are for others, who need not know where the file lies.
+            # Visitors need not know the path of the file.
             self.pictures_missing = str(error).replace(str(atlas.path), atlas.path.name)
         self.tiles = lru_cache(maxsize=64)(self._tiles)
 
     def pixels(self, image: int) -> Pixels:
-        """Return an image as the network takes it before normalisation.
+        """Return an image in the network's input size, before normalisation.
 
         Raises:
-            NotFound: it is no example of any feature, or there are no pictures.
+            NotFound: the image is not an example of any feature, or the atlas has no images.
         """
         if self._source is None:
             raise NotFound(self.pictures_missing)
@@ -87,10 +87,10 @@ class ServedAtlas:
         """Return a layer.
 
         Args:
-            name: of it, or the word by which addresses call it.
+            name: its name, or its URL segment.
 
         Raises:
-            NotFound: there is none of this name.
+            NotFound: there is no layer of this name.
         """
         found = layer_of(name, self.atlas.layers)
         if found is None:
@@ -104,7 +104,7 @@ class ServedAtlas:
         """Return a feature.
 
         Raises:
-            NotFound: there is none of this number.
+            NotFound: the layer has no feature of this number.
         """
         part = self.layer(layer)
         if not 0 <= channel < len(part):
@@ -120,12 +120,12 @@ class ServedAtlas:
 
     @property
     def title(self) -> str:
-        """What it is a scan of, in words."""
+        """A title: the model and the data that were scanned."""
         return f"{self.atlas.model or 'A network'} over {self.atlas.data}"
 
 
 class AtlasCollection(Mapping[str, ServedAtlas]):
-    """All atlases that are shown, by name, in the order in which they were given."""
+    """The served atlases by name, in the order in which they were given."""
 
     def __init__(
         self,
@@ -140,14 +140,16 @@ class AtlasCollection(Mapping[str, ServedAtlas]):
         fitting = [one for one in shown if _is_of(one, data)]
         for atlas in shown:
             name = _name(atlas.path, self.atlases)
-            # Data of none of them are given to the first, which says so.
+            # Data that fit no atlas are given to the first, which raises the error.
             given = data if atlas in fitting or not fitting else None
             self.atlases[name] = ServedAtlas(name, atlas, loaders, given, self.caches)
 
     def __getitem__(self, name: str) -> ServedAtlas:
         if name not in self.atlases:
             there = (
-                f"There are: {suggest(self.atlases, name)}." if self.atlases else "There is none."
+                f"There are: {suggest(self.atlases, name)}."
+                if self.atlases
+                else "No atlas is open."
             )
             raise NotFound(f"There is no atlas '{name}' here. {there}")
         return self.atlases[name]
@@ -159,18 +161,18 @@ class AtlasCollection(Mapping[str, ServedAtlas]):
         return len(self.atlases)
 
     def comparable_with(self, name: str) -> list[str]:
-        """Name the atlases over the same data as one, itself included: they can be compared."""
+        """Return the names of the atlases over the same data as one, itself included."""
         data = Identity.of(self[name].atlas).data
         return [other for other, served in self.items() if Identity.of(served.atlas).data == data]
 
 
 def _is_of(atlas: Atlas, data: Any) -> bool:
-    """Say whether an atlas is a scan of these data."""
+    """Return whether an atlas is a scan of these data."""
     return isinstance(data, Dataset) and data.fingerprint == Identity.of(atlas).data
 
 
 def _name(path: Path, taken: Mapping[str, Any]) -> str:
-    """Return a word for addresses from the name of a file; no two are the same."""
+    """Return a unique name for URLs from the name of a file."""
     word = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.") or "atlas"
     name, number = word, 2
     while name in taken:

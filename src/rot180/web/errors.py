@@ -1,39 +1,39 @@
-"""What can go wrong while pages are shown, each with the status that HTTP has for it."""
+"""Errors of the explorer, each with its HTTP status."""
 
 from rot180.errors import Rot180Error
 
 
 class NotFound(Rot180Error):
-    """There is no such thing."""
+    """The requested thing does not exist."""
 
     status = 404
 
 
 class ModelUnavailable(Rot180Error):
-    """The network is not at hand, so nothing can be computed; what is stored can be shown."""
+    """The network is not loaded, so only what the atlas stores can be shown."""
 
     status = 409
 
 
 class TooLarge(Rot180Error):
-    """What was sent is larger than is taken."""
+    """The upload is larger than the limit."""
 
     status = 413
 
 
 class UnsupportedMedia(Rot180Error):
-    """What was sent is no picture that is taken."""
+    """The upload is not an image of a supported format."""
 
     status = 415
 
 
 class Busy(Rot180Error):
-    """There is too much to do already; try again."""
+    """The server has too many jobs; the client should try again."""
 
     status = 503
 
 
 def status_of(error: Exception) -> int:
-    """Return the status that answers an error: 400 for what the asker can put right, else 500."""
+    """Return the HTTP status of an error: 400 if the client can correct it, else 500."""
     usual = 400 if isinstance(error, Rot180Error) else 500
     return int(getattr(error, "status", usual))

@@ -1,4 +1,4 @@
-"""An atlas as a site that needs no server: the same pages, in a folder that opens from a disk."""
+"""Exports an atlas as a static site: the same pages, in a folder that a browser opens from disk."""
 
 import json
 import os
@@ -29,19 +29,19 @@ from rot180.web.views.layer import PAGE, ZOOMS, layer_view
 from rot180.web.views.network import NetworkView, network_view
 
 MARK = "rot180-site.json"
-"""The file by which an exported site is known, and may be replaced by another."""
+"""The file that marks a folder as an exported site, which the next export may replace."""
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What of an atlas is exported.
+    """What an export contains.
 
     Attributes:
-        layers: their names, in the order of the network.
-        methods, unpoolings: of the projections; empty: none are drawn.
-        lessons: whether to write the lessons, too.
+        layers: names of the layers, in the order of the network.
+        methods, unpoolings: those of the projections; empty: no projections.
+        lessons: whether to include the lessons.
     """
 
     layers: tuple[str, ...]
@@ -51,7 +51,7 @@ class ExportOptions:
 
     @property
     def rules(self) -> list[Rules]:
-        """All methods with all unpoolings, the usual one first."""
+        """All pairs of a method and an unpooling, the default first."""
         return [Rules(one, other) for one in self.methods for other in self.unpoolings]
 
 
@@ -62,16 +62,16 @@ def export_options(
     unpoolings: Sequence[str] = UNPOOLINGS,
     lessons: bool = True,
 ) -> ExportOptions:
-    """Return what is options for, checked.
+    """Check and return the options of an export.
 
     Args:
-        served: the atlas; without its network no projections are drawn.
-        layers: names, or patterns like ``layer4.*``; None: all.
-        methods, unpoolings: names.
-        lessons: whether to write the lessons, too.
+        served: the atlas; without its network the export has no projections.
+        layers: names, or patterns like ``layer4.*``; None: all layers.
+        methods, unpoolings: names; empty: no projections.
+        lessons: whether to include the lessons.
 
     Raises:
-        Rot180Error: there is no such layer, method or unpooling.
+        Rot180Error: a layer, method or unpooling does not exist.
     """
     for one in methods:
         check_choice(one, "method", CHOICES)
@@ -89,19 +89,19 @@ def export_options(
 def export(
     served: ServedAtlas, out: Path, options: ExportOptions, progress: Progress | None = None
 ) -> Path:
-    """Write a site into a folder, whole or not at all.
+    """Write a site into a folder; on failure, leave the folder as it was.
 
     Args:
         served: the atlas.
-        out: the folder: new, empty, or an earlier export, which is replaced.
-        options: what of the atlas.
-        progress: called with how many of all features are done.
+        out: a folder that is new or empty, or an earlier export, which is replaced.
+        options: what to export.
+        progress: called with the numbers of features that are done, and of all.
 
     Returns:
         The page to open.
 
     Raises:
-        Rot180Error: the folder holds something else, or cannot be written.
+        Rot180Error: the folder contains other files, or cannot be written.
     """
     out = out.resolve()
     _check_folder(out)
@@ -120,14 +120,15 @@ def export(
 def _check_folder(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
         raise Rot180Error(
-            f"{out} holds files that no export of rot180 wrote: give a new folder, or empty it."
+            f"{out} contains files that were not written by an export of rot180: name a new "
+            "folder, or empty this one."
         )
     if out.exists() and not out.is_dir():
-        raise Rot180Error(f"{out} is a file: give a folder.")
+        raise Rot180Error(f"{out} is a file: name a folder.")
 
 
 def _put_in_place(new: Path, out: Path, old: Path) -> None:
-    """Let a folder take the place of another; that one, if it is there, is moved to ``old``."""
+    """Move a folder to ``out``; an existing one is moved to ``old`` first."""
     new.chmod(0o755)
     if out.exists():
         out.replace(old)
@@ -142,7 +143,7 @@ def _put_in_place(new: Path, out: Path, old: Path) -> None:
 
 
 class _Site:
-    """The files of a site, written one after the other."""
+    """Writes the files of a site."""
 
     def __init__(self, served: ServedAtlas, folder: Path, options: ExportOptions) -> None:
         self.served, self.folder, self.options = served, folder, options
@@ -205,9 +206,11 @@ class _Site:
             self._file(path, file.result().content)
 
     def _shows(self, examples: int) -> Iterator[str]:
-        """Name the pictures of a feature with so many examples."""
+        """Yield the names of the pictures of a feature with so many examples."""
         endings = [f"-{one.method}-{one.unpooling}" for one in self.options.rules]
-        for ending in endings:  # the first asks for all examples, which the others then find
+        for (
+            ending
+        ) in endings:  # the first projects all examples, which the cache keeps for the others
             yield from (f"projection-{rank}{ending}" for rank in range(examples))
         for count in ZOOMS.values():
             yield f"patches-{count}"
@@ -243,7 +246,7 @@ class _Site:
 
 
 def _restricted(view: NetworkView, layers: Sequence[str]) -> NetworkView:
-    """Leave layers out of a network; what they fed is fed by what fed them."""
+    """Remove layers from a network; their inputs are connected to the layers that they fed."""
     kept = [row for row in view.layers if row.name in layers]
     if len(kept) == len(view.layers):
         return view
@@ -271,17 +274,17 @@ def _restricted(view: NetworkView, layers: Sequence[str]) -> NetworkView:
 
 
 ENTRIES = ("site.js", "lesson-convolution.js", "lesson-deconvnet.js")
-"""The modules that pages of the server load; they import the others."""
+"""The modules that the server's pages load; they import the others."""
 
 _IMPORT = re.compile(r'^import (?:\{[^}]*\} from )?"\./([\w-]+\.js)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class|let) )", re.MULTILINE)
 
 
 def bundled_scripts() -> str:
-    """Return all modules in one script, in an order in which each comes after those it imports.
+    """Return all modules as one script, each after the modules that it imports.
 
-    Browsers do not load modules from a disk. The modules' top-level names differ, so they can share
-    one function's scope.
+    Browsers do not load modules from disk. The modules' top-level names differ, so they can share
+    the scope of one function.
     """
     sources = {
         name: content.decode() for name, content in static_files().items() if name.endswith(".js")

@@ -1,4 +1,4 @@
-"""The pictures of features: what their strongest units see, and these carried back to pixels."""
+"""Pictures of features: the receptive fields of their strongest units, and their projections."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,14 +26,14 @@ _GAP = 4
 
 @dataclass(frozen=True)
 class FeaturePicture:
-    """What of a feature a picture shows.
+    """Which picture of a feature.
 
     Attributes:
         kind: "patch", "mask" or "projection" (of one example); "patches", "masked" or
             "projections" (of the strongest; masked: the image where the projection has energy);
             "mean" (of the patches, and beside it of the projections).
-        number: rank of the example, or how many are shown.
-        rules: of projections and masks; None for patches, and for a mean of patches alone.
+        number: rank of the example, or number of examples.
+        rules: method and unpooling; None for patches, and for a mean of patches alone.
     """
 
     kind: str
@@ -42,10 +42,10 @@ class FeaturePicture:
 
     @classmethod
     def parse(cls, name: str) -> "FeaturePicture":
-        """Return what a name asks for: ``patches-4``, ``projection-0-guided-repeat``.
+        """Parse the name of a picture: ``patches-4``, ``projection-0-guided-repeat``.
 
         Raises:
-            NotFound: it asks for nothing that there is.
+            NotFound: there is no such picture.
         """
         kind, _, rest = name.partition("-")
         words = rest.split("-") if rest else []
@@ -59,19 +59,19 @@ class FeaturePicture:
                 raise NotFound(f"There is no method and unpooling '{words[1]}-{words[2]}'.")
             rules = Rules(words[1], words[2])
         if kind in KINDS and number not in COUNTS:
-            raise NotFound(f"Of a feature 1, 4 or 9 examples are shown, not {number}.")
+            raise NotFound(f"A picture shows 1, 4 or 9 examples, not {number}.")
         return cls(kind, number, rules)
 
     @property
     def single(self) -> bool:
-        """Whether it is of one example alone."""
+        """Whether it shows a single example."""
         return self.kind in _SINGLE
 
 
 def picture_file(
     served: ServedAtlas, feature: Feature, picture: FeaturePicture, form: str
 ) -> EncodedImage:
-    """Draw a picture of a feature into a file."""
+    """Return a picture of a feature as an image file."""
     signals: list[Projection] = []
     if picture.rules is not None:
         most = max(COUNTS) if picture.single else picture.number
@@ -83,7 +83,7 @@ def picture_file(
 def project_examples(
     served: ServedAtlas, feature: Feature, most: int, rules: Rules
 ) -> list[Projection]:
-    """Carry a feature's strongest units back, or remember them."""
+    """Project a feature's strongest units to pixels; the results are cached."""
     signals = served.caches.signals
     for count in (one for one in COUNTS if one >= most):
         found = signals.get((served.name, feature.number, count, rules))
@@ -102,20 +102,20 @@ def draw(
     """Draw a picture of a feature.
 
     Args:
-        served: whose feature it is.
+        served: the atlas of the feature.
         feature: the feature.
-        picture: what of it.
-        signals: its examples carried back, where the picture shows them.
+        picture: which picture of it.
+        signals: the projections of its examples, if the picture shows them.
 
     Raises:
-        NotFound: the feature has no such example, or the atlas no pictures.
+        NotFound: the feature has no such example, or the atlas has no images.
     """
     tiles, examples = served.tiles(feature.layer), feature.firing
     if picture.single:
         if picture.number >= len(examples):
             raise NotFound(
                 f"{feature.title} has {len(examples)} examples on "
-                f"which it fires; there is no number {picture.number}."
+                f"which it fires; there is no example {picture.number}."
             )
         example = examples[picture.number]
         if picture.rules is None:
@@ -135,7 +135,7 @@ def draw(
 def _draw_projection(
     served: ServedAtlas, tiles: Tiles, picture: FeaturePicture, example: Example, signal: Projection
 ) -> Tile:
-    """Draw an example carried back: the signal, or the image where it has energy."""
+    """Draw the projection of an example, or the image where the projection has energy."""
     if picture.kind in ("mask", "masked"):
         return tiles.masked(served.pixels(example.image), _whole(signal), example)
     return tiles.signal(_whole(signal), example)
@@ -149,7 +149,7 @@ def _whole(signal: Projection) -> Float[np.ndarray, "c h w"]:
 def mosaic(
     tiles: Sequence[Tile], room: int, size: tuple[int, int]
 ) -> UInt8[np.ndarray, "rows columns 4"]:
-    """Lay tiles out in a square with room for so many; what is empty is transparent."""
+    """Arrange tiles in a square with room for so many; empty places are transparent."""
     empty = np.zeros((*size, 4), np.uint8)
     filled = [*tiles, *[empty] * (room - len(tiles))]
     return grid(filled, ceil(sqrt(room)), _GAP, between=0)
@@ -158,7 +158,7 @@ def mosaic(
 def _means(
     served: ServedAtlas, tiles: Tiles, examples: Sequence[Example], signals: Sequence[Projection]
 ) -> UInt8[np.ndarray, "rows columns 4"]:
-    """Draw the mean of patches and, where there are signals, of these, peaks on one another."""
+    """Draw the mean of patches and of projections, if given, aligned at the peaks."""
     examples = [one._replace(effective=None) for one in examples]  # of one scale
     patches = [tiles.patch(served.pixels(one.image), one) for one in examples]
     made = [mean_tile(patches)] if patches else []
@@ -170,7 +170,7 @@ def _means(
 
 
 def mean_tile(tiles: Sequence[Tile]) -> Tile:
-    """Return the mean of tiles; at each place of those that are not empty there."""
+    """Return the mean of tiles; each pixel averages the tiles that are not empty there."""
     stacked = np.stack(tiles).astype(np.float64)
     there = stacked[..., 3:] > 0
     count = there.sum(0)
@@ -181,9 +181,9 @@ def mean_tile(tiles: Sequence[Tile]) -> Tile:
 
 
 def mean_signal(tiles: Tiles, signals: Sequence[Projection], examples: Sequence[Example]) -> Tile:
-    """Return the mean of signals, each first divided by its own scale.
+    """Return the mean of projections, each divided by its own scale.
 
-    So each image counts alike, however strongly the feature fires on it.
+    So each image has the same weight, however strongly the feature fires on it.
     """
     drawn = []
     for signal, example in zip(signals, examples, strict=True):
@@ -191,7 +191,7 @@ def mean_signal(tiles: Tiles, signals: Sequence[Projection], examples: Sequence[
         largest = scale_of(whole)
         drawn.append(tiles.signal(whole / largest if largest > 0 else whole, example))
     mean = mean_tile(drawn)
-    # Grey is zero: what is left after averaging is brought to the full range again.
+    # Grey is zero; the mean is scaled to the full range again.
     around = mean[..., :3].astype(np.float64) - 128
     largest = np.abs(around[mean[..., 3] > 0]).max(initial=0.0)
     if largest > 0:
@@ -200,16 +200,16 @@ def mean_signal(tiles: Tiles, signals: Sequence[Projection], examples: Sequence[
 
 
 def heat(map_: Float[np.ndarray, "h w"], largest: float) -> UInt8[np.ndarray, "h w 1"]:
-    """Draw a feature's map in grey: black is 0 (or below), white the largest activation."""
+    """Draw a feature's map in grey: black is 0 or below, white the largest activation."""
     share = np.clip(map_ / largest, 0, 1) if largest > 0 else np.zeros_like(map_)
     return _bytes(255 * share)[:, :, None]
 
 
 def overlay(signal: Float[np.ndarray, "c h w"], pixels: Pixels) -> UInt8[np.ndarray, "h w 3"]:
-    """Draw a signal over the image it was found on; where there is little, the image shows, dim.
+    """Draw a projection over its dimmed image, opaque where the projection is strong.
 
     Args:
-        signal: at the size of the image.
+        signal: the projection, in the size of the image.
         pixels: the image.
     """
     strength = np.abs(signal).max(0)[:, :, None]

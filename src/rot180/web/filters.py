@@ -49,7 +49,7 @@ def parse_conditions(words: str) -> list[Condition]:
         match = _CONDITION.fullmatch(one.strip())
         if match is None or match[1] not in FORMULAS:
             raise Rot180Error(
-                f"'{one}' is no condition: write a statistic, >= or <=, and a number, as "
+                f"'{one}' is not a condition: write a statistic, >= or <=, and a number, as "
                 f"colour_r2>=0.25. Statistics are {suggest(FORMULAS, limit=20)}."
             )
         found.append(Condition(match[1], match[2] == ">=", float(match[3])))

@@ -1,4 +1,4 @@
-"""What of an opened image a picture shows: a feature's map, or what carries it back to pixels."""
+"""Pictures of features on an opened image: their maps, and their projections to pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ class ImagePicture:
     """A picture of a feature on an open image.
 
     Attributes:
-        kind: "map" (its activations), "whole" (its whole map, carried back), "peak" (its strongest
-            unit), "unit" (the unit at a position), "over" (that unit over the image), or "tile"
-            (what it sees, as large as other tiles).
-        rules: of the way back; None for a map.
+        kind: "map" (its activations), or a projection: "whole" (of its whole map), "peak" (of its
+            strongest unit), "unit" (of the unit at a position), "over" (the same over the image),
+            or "tile" (the same, cropped to the receptive field).
+        rules: method and unpooling of the projection; None for a map.
         position: None: the whole map; "peak"; or (y, x).
     """
 
@@ -37,10 +37,10 @@ class ImagePicture:
 
     @classmethod
     def parse(cls, name: str) -> "ImagePicture":
-        """Return what a name asks for: ``map``, ``peak-guided-repeat``, ``over-3-5-guided-repeat``.
+        """Parse the name of a picture: ``map``, ``peak-guided-repeat``, ``over-3-5-guided-repeat``.
 
         Raises:
-            NotFound: it asks for nothing that there is.
+            NotFound: there is no such picture.
         """
         kind, *words = name.split("-")
         placed = kind in ("unit", "over", "tile")
@@ -56,7 +56,9 @@ class ImagePicture:
             position = "peak"
         elif placed and words[:2] != ["all", "all"]:
             if not all(one.isascii() and one.isdecimal() and len(one) < 6 for one in words[:2]):
-                raise NotFound(f"'{name}' names no position: write over-Y-X-{method}-{unpooling}.")
+                raise NotFound(
+                    f"'{name}' contains no position: write over-Y-X-{method}-{unpooling}."
+                )
             position = int(words[0]), int(words[1])
         return cls(kind, Rules(method, unpooling), position)
 
@@ -69,7 +71,7 @@ def picture_files(
     channels: Sequence[int],
     form: str,
 ) -> list[EncodedImage]:
-    """Draw features of a layer on an open image, carried back together.
+    """Return pictures of features of a layer on an open image; they are projected together.
 
     Raises:
         NotFound: there is no such image, layer, feature or position.
@@ -91,7 +93,7 @@ def picture_files(
 def project_cached(
     served: ServedAtlas, image: str, layer: str, picture: ImagePicture, channels: Sequence[int]
 ) -> list[Projection]:
-    """Carry features back from an open image; what was carried back before is remembered."""
+    """Project features of an open image to pixels; the results are cached."""
     assert picture.rules is not None
     kept = served.caches.signals
 

@@ -1,4 +1,4 @@
-"""Arrays to picture files that a browser shows."""
+"""Encodes arrays as image files for browsers."""
 
 from io import BytesIO
 from typing import NamedTuple
@@ -11,26 +11,26 @@ FORMS = {"webp": "image/webp", "png": "image/png"}
 
 
 class EncodedImage(NamedTuple):
-    """A picture file: its bytes and its media type."""
+    """An image file: its bytes and its media type."""
 
     content: bytes
     kind: str
 
 
 def size_in_bytes(file: EncodedImage) -> int:
-    """Return the bytes that a file takes in memory, about."""
+    """Return the approximate memory of an encoded image, in bytes."""
     return len(file.content) + 200
 
 
 def encode(
     pixels: UInt8[np.ndarray, "h w c"], form: str = "webp", exact: bool = False
 ) -> EncodedImage:
-    """Write a picture of 1 (grey), 3 or 4 (with alpha) channels.
+    """Encode a picture of 1 (grey), 3 or 4 (with alpha) channels.
 
     Args:
         pixels: the picture.
         form: "webp" or "png".
-        exact: whether WebP has to keep every value; else it is as good as the eye needs.
+        exact: whether WebP is lossless; else it is lossy at high quality.
     """
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     buffer = BytesIO()

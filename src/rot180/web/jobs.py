@@ -1,4 +1,4 @@
-"""Work that takes a while: queued, bounded, done once however many ask, dropped if nobody waits."""
+"""A bounded queue of slow jobs; equal jobs run once, and jobs that nobody waits for are dropped."""
 
 import asyncio
 import heapq
@@ -18,12 +18,12 @@ Made = TypeVar("Made")
 
 
 class ClientDisconnected(Exception):
-    """Whoever asked has left, so nobody needs an answer."""
+    """The client has disconnected, so nobody needs a response."""
 
 
 @dataclass(order=True)
 class _Job:
-    """Something to be made. Jobs that are not urgent come after those that are, then in turn."""
+    """A queued job. Urgent jobs come first; others are served in order."""
 
     place: tuple[bool, int]
     key: Hashable = field(compare=False)
@@ -39,9 +39,9 @@ class JobQueue:
     """A queue of jobs for a few threads. It belongs to one event loop.
 
     Args:
-        threads: how many jobs are worked on at once.
-        most: how many may wait; whoever comes then is told to come again.
-        together: how many jobs of one group are done in one go.
+        threads: how many jobs run at once.
+        most: how many jobs may wait; more are refused.
+        together: how many jobs of one group run in one call.
     """
 
     def __init__(self, threads: int, most: int = 400, together: int = 16) -> None:
@@ -55,28 +55,28 @@ class JobQueue:
         self.dropped = 0
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Start no more jobs."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     @property
     def waiting(self) -> int:
-        """How many jobs have not begun."""
+        """Number of jobs that have not started."""
         return sum(not job.begun for job in self._jobs.values())
 
     async def submit(
         self, request: Request, key: Hashable, make: Callable[[], Made], urgent: bool = False
     ) -> Made:
-        """Have something made for whoever sent a request, and wait for it.
+        """Queue a job for a request, and wait for its result.
 
         Args:
-            request: whose sender waits; if it leaves, and nobody else waits, the job is dropped.
-            key: of what is made: jobs of the same key are one job.
-            make: makes it, in a thread.
-            urgent: whether it goes before what is not.
+            request: the request; the job is dropped if its client, and all others, disconnect.
+            key: identity of the result: jobs with the same key are one job.
+            make: computes the result, in a thread.
+            urgent: whether it runs before jobs that are not.
 
         Raises:
-            Busy: there is too much to do.
-            ClientDisconnected: the sender has left.
+            Busy: too many jobs wait.
+            ClientDisconnected: the client has disconnected.
         """
         return await self.submit_grouped(request, key, None, None, lambda _: [make()], urgent)
 
@@ -89,10 +89,10 @@ class JobQueue:
         make: Callable[[Sequence[Item]], Sequence[Made]],
         urgent: bool = False,
     ) -> Made:
-        """Likewise, of something that is made faster together with others of its group.
+        """Queue a job that runs together with other jobs of its group, and wait for its result.
 
-        ``make`` is called with the items of all jobs of the group that are waiting when this one's
-        turn comes, and returns what each becomes.
+        ``make`` is called with the items of all jobs of the group that are waiting when the first
+        of them runs, and returns a result for each.
         """
         job = self._jobs.get(key)
         if job is None:
@@ -115,7 +115,7 @@ class JobQueue:
         while self._running < self._threads and self._queue:
             job = heapq.heappop(self._queue)
             if job.begun or self._jobs.get(job.key) is not job:
-                continue  # done with its group, or dropped
+                continue  # it ran with its group, or was dropped
             group = [job]
             if job.group is not None:
                 alike = (one for one in self._queue if one.group == job.group and self._wanted(one))
@@ -139,7 +139,7 @@ class JobQueue:
             for one in jobs:
                 if not one.made.done():
                     one.made.set_exception(error)
-                    one.made.exception()  # whoever waited may have left
+                    one.made.exception()  # its clients may have disconnected
         else:
             for one, made in zip(jobs, found, strict=True):
                 if not one.made.done():
@@ -152,15 +152,15 @@ class JobQueue:
 
 
 async def _result(made: "asyncio.Future[Made]") -> Made:
-    """Wait for a result that others may be waiting for, too: they are not to be cancelled."""
+    """Wait for a result without cancelling it for others who wait."""
     return await asyncio.shield(made)
 
 
 async def until_disconnected(request: Request, answer: Coroutine[Any, Any, Made]) -> Made:
-    """Wait for an answer, but no longer than whoever asked does.
+    """Wait for a result until the client disconnects.
 
     Raises:
-        ClientDisconnected: the sender of the request has left.
+        ClientDisconnected: the client has disconnected.
     """
     making = asyncio.ensure_future(answer)
     leaving = asyncio.ensure_future(_left(request))

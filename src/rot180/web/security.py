@@ -1,4 +1,4 @@
-"""Who may ask: the Host header, a token where others can reach it, and what pages may do."""
+"""Access control: the Host header, the token, and the security headers of pages."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 COOKIE = "rot180-token"
-"""Begins the name of the cookie, which ends with the port: hosts share theirs between ports."""
+"""Prefix of the cookie's name, which ends with the port: all ports of a host share cookies."""
 
 _HOST = re.compile(
     r"(?:(?P<name>[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?)|\[(?P<address>[0-9a-f:.]+)\])"
@@ -34,7 +34,7 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-"""What a page may load and do: only what comes from this server."""
+"""The content security policy: pages load only what comes from this server."""
 
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -47,18 +47,18 @@ HEADERS = {
 
 
 class SecurityMiddleware:
-    """Answers before the application does, where somebody asks who may not.
+    """Refuses requests that are not allowed, before the application sees them.
 
-    A page of another site can make a browser send requests here, and a name of another site can be
-    made to lead here (DNS rebinding). So the Host header has to be one of the names that the server
-    is known by, and what changes anything has to come from a page of the server itself. With a
-    token, every request has to show it: in a cookie, which the address with ``?token=`` sets, or in
+    A page of another site can make a browser send requests here, and a domain of another site can
+    be made to resolve to this machine (DNS rebinding). So the Host header must be one of the
+    server's names, and requests that change anything must come from a page of this server. If there
+    is a token, every request needs it: in a cookie, which the address with ``?token=`` sets, or in
     the header ``Authorization: Bearer``.
 
     Args:
         app: the application.
-        hosts: names that the server is known by, without port.
-        token: that requests have to show; None where only this machine can reach the server.
+        hosts: names that the Host header may have, without port.
+        token: the token that requests need; None if only this machine can reach the server.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str], token: str | None) -> None:
@@ -66,7 +66,7 @@ class SecurityMiddleware:
         self._hosts = frozenset(one.lower() for one in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer it."""
+        """Pass a request on, or refuse it."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
@@ -86,9 +86,9 @@ class SecurityMiddleware:
         headers = Headers(scope=scope)
         host = host_of(headers.get("host", ""))
         if host is None or host[0] not in self._hosts:
-            named = f"as '{host[0]}'" if host else "by what the request calls it"
+            named = f"'{host[0]}'" if host else "a malformed host name"
             return PlainTextResponse(
-                f"This server is not known {named}. Ask for it under the address that it "
+                f"This server does not accept requests for {named}. Use the address that it "
                 "printed when it started, or start it with --allow-host.\n",
                 421,
             )
@@ -97,11 +97,11 @@ class SecurityMiddleware:
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "same-origin")
         foreign = origin is not None and not _is_own(origin, host)
         if foreign or site not in ("same-origin", "none"):
-            return PlainTextResponse("Only a page of this server may do that.\n", 403)
+            return PlainTextResponse("Only pages of this server may send this request.\n", 403)
         return None
 
     def _admitted(self, scope: Scope) -> Response | None:
-        """Return None for a request that shows the token, or needs none."""
+        """Return None for a request that has the token, or needs none."""
         if self._token is None:
             return None
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
@@ -119,7 +119,7 @@ class SecurityMiddleware:
         if any(map(self._right, _cookies(headers.get("cookie", ""), _name(scope)))):
             return None
         return PlainTextResponse(
-            "A token is needed here: open the address that 'rot180 serve' printed, which holds "
+            "A token is required: open the address that 'rot180 serve' printed, which contains "
             "it.\n",
             401,
             {"WWW-Authenticate": "Bearer"},
@@ -137,7 +137,7 @@ def _name(scope: Scope) -> str:
 
 
 def host_of(header: str) -> tuple[str, int | None] | None:
-    """Return name (in small letters) and port of a Host header; None if it is none."""
+    """Return the name (lower case) and port of a Host header; None if it is malformed."""
     found = _HOST.fullmatch(header)
     if found is None:
         return None
@@ -146,7 +146,7 @@ def host_of(header: str) -> tuple[str, int | None] | None:
 
 
 def _is_own(origin: str, host: tuple[str, int | None]) -> bool:
-    """Say whether an Origin header names the server that the Host header does, port included."""
+    """Return whether an Origin header names the same server as the Host header, port included."""
     scheme, _, rest = origin.partition("://")
     asked, usual = host_of(rest), _PORTS.get(scheme.lower())
     if asked is None or usual is None:
@@ -158,7 +158,7 @@ def _is_own(origin: str, host: tuple[str, int | None]) -> bool:
 def _cookies(header: str, name: str) -> Iterator[str]:
     """Yield the values of the cookies of a name.
 
-    Other programs on the same machine may set cookies of any kind, which no parser may stop at.
+    Other programs on the same machine may set cookies of any form, which must not stop the parser.
     """
     for one in header.split(";"):
         found, _, value = one.partition("=")

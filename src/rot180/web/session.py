@@ -1,6 +1,6 @@
-"""The network of an atlas, at hand: images are opened, units and features carried back on demand.
+"""The loaded network of an atlas: it opens images and projects units and features on demand.
 
-One thread at a time computes here (:mod:`rot180.web.jobs` sees to it); PyTorch uses the cores.
+Only one thread at a time computes here (see :mod:`rot180.web.jobs`); PyTorch uses all cores.
 """
 
 import logging
@@ -32,16 +32,16 @@ log = logging.getLogger("rot180.web")
 
 State = Literal["waiting", "loading", "ready", "absent"]
 Loader = Callable[[Atlas], Model]
-"""Loads what may be the model of an atlas."""
+"""Loads a candidate for the model of an atlas."""
 
 
 @dataclass
 class OpenedImage:
-    """An image whose forward pass is kept.
+    """An image with its forward pass.
 
     Attributes:
-        pixels: as the network takes them before normalisation.
-        passed: the forward pass, as far as it was needed so far.
+        pixels: the image in the network's input size, before normalisation.
+        passed: the forward pass, computed as far as needed so far.
     """
 
     pixels: Pixels
@@ -49,13 +49,13 @@ class OpenedImage:
 
 
 class LiveModel:
-    """The network of an atlas, from the moment that it is loaded.
+    """The network of an atlas, loaded on first use.
 
     Args:
         atlas: the atlas.
-        loaders: each may load its model; the first that is the one that was scanned is taken.
-        opened: the images that are open, of all atlases.
-        pixels: gives an image of the atlas.
+        loaders: candidates for its model; the first that matches the scanned network is used.
+        opened: cache of the open images of all atlases.
+        pixels: returns an image of the atlas.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class LiveModel:
         self._projectors: dict[tuple[str, Rules], Carrying] = {}
 
     def load(self) -> None:
-        """Load the network, if that was not tried yet; ``state`` and ``reason`` say how it went."""
+        """Load the network, once; ``state`` and ``reason`` record the result."""
         with self._loading:
             if self.state in ("ready", "absent"):
                 return
@@ -97,7 +97,7 @@ class LiveModel:
                     self.state = "ready"
                     return
             if reasons and others:
-                reasons.append("A model that was given is another network.")
+                reasons.append("A given model is a different network.")
             self.reason = " ".join(dict.fromkeys(reasons or others[:1])) or "No model was given."
             self.state = "absent"
 
@@ -106,7 +106,7 @@ class LiveModel:
         """The network.
 
         Raises:
-            ModelUnavailable: it is not at hand.
+            ModelUnavailable: it cannot be loaded.
         """
         self.load()
         if self._scanned is None:
@@ -115,25 +115,25 @@ class LiveModel:
 
     @property
     def network(self) -> Network:
-        """The captured network; raises as ``scanned``."""
+        """The captured network; see ``scanned`` for errors."""
         return self.scanned.network
 
     def projector(self, layer: str, rules: Rules) -> Carrying:
-        """Return how units of a layer are carried back."""
+        """Return the projector of a layer's units; it is made once."""
         key = (layer, rules)
         if key not in self._projectors:
             self._projectors[key] = Carrying(self.scanned, layer, rules)
         return self._projectors[key]
 
     def examples(self, feature: Feature, most: int, rules: Rules) -> list[Projection]:
-        """Carry a feature's strongest units back, each on the image that it was found on."""
+        """Project a feature's strongest units, each on its own image."""
         examples = feature.firing[:most]
         pixels = {one.image: self._pixels(one.image) for one in examples}
         units = [(feature.channel, one) for one in examples]
         return list(self.projector(feature.layer, rules).back(units, pixels))
 
     def open(self, key: str, pixels: Callable[[], Pixels]) -> OpenedImage:
-        """Return an image, opened; ``pixels`` gives it where it is not open any more."""
+        """Return an open image; ``pixels`` returns its pixels if it has to be opened."""
         network = self.network
         whole = (id(self), key)
         found = self._opened.get(whole)
@@ -144,7 +144,7 @@ class LiveModel:
         return self._opened.put(whole, found)
 
     def update_size(self, key: str) -> None:
-        """Measure an image again: its forward pass may have gone further."""
+        """Update the cached size of an image, whose forward pass may have grown."""
         self._opened.remeasure((id(self), key))
 
     def project(
@@ -155,7 +155,7 @@ class LiveModel:
         position: tuple[int, int] | str | None,
         rules: Rules,
     ) -> list[Projection]:
-        """Carry features of an open image back together, or a unit of each."""
+        """Project features of an open image together, or one unit of each."""
         found = project(
             self.network,
             opened.passed,
@@ -174,9 +174,9 @@ class LiveModel:
         return maps.float().cpu()
 
     def peaks(self, opened: OpenedImage, layer: str) -> tuple[list[float], list[tuple[int, int]]]:
-        """Return the activation of each feature's strongest unit on an open image, and its place.
+        """Return the activation and position of each feature's strongest unit on an open image.
 
-        Units at the upper limit of a rectifier are told apart by the values before it.
+        Units at the upper limit of a rectifier are ranked by their values before it.
         """
         part = self.network.layer(layer)
         with torch.no_grad():
@@ -186,12 +186,12 @@ class LiveModel:
         return values, [divmod(place, part.width) for place in places[:, 0].tolist()]
 
     def top_classes(self, opened: OpenedImage, most: int = 5) -> list[tuple[str, float]]:
-        """Return the classes that the network names for an open image, with probabilities."""
+        """Return the network's top classes for an open image, with probabilities."""
         with torch.no_grad():
             scores = opened.passed.value(self.network.outputs[0])
         return self.scanned.named.top_classes(scores, most)
 
 
 def size_in_bytes(opened: OpenedImage) -> int:
-    """Return how much memory an open image takes."""
+    """Return the memory of an open image, in bytes."""
     return opened.pixels.nbytes + opened.passed.nbytes

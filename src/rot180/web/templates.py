@@ -1,4 +1,4 @@
-"""Pages from templates: what every template may use, and the files that pages refer to."""
+"""Renders templates; also the filters that they use and the static files that pages load."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,12 +20,12 @@ TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-"""The endings of the files that pages refer to."""
+"""Media types of static files by extension."""
 
 
 @cache
 def static_files() -> Mapping[str, bytes]:
-    """Return the files that pages refer to, by name. What is not here cannot be asked for."""
+    """Return the static files by name. No other files are served."""
     folder = files("rot180.web") / "static"
     return {
         one.name: one.read_bytes()
@@ -36,7 +36,7 @@ def static_files() -> Mapping[str, bytes]:
 
 @cache
 def version_of_static() -> str:
-    """Return a word that changes with any of these files; modules refer to each other by name."""
+    """Return a digest of all static files, since modules refer to each other by name."""
     digest = blake2b(digest_size=6)
     for name, content in sorted(static_files().items()):
         digest.update(name.encode() + b"\0" + content)
@@ -71,7 +71,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Write a number with so many digits; a dash where there is none."""
+    """Format a number with so many digits; None as a dash."""
     if value is None:
         return "–"
     if value == round(value) and abs(value) < 10**6:
@@ -80,12 +80,12 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def percent(value: float | None) -> str:
-    """Write a share in per cent; a dash where there is none."""
+    """Format a share in per cent; None as a dash."""
     return "–" if value is None else share(value)
 
 
 def script_json(value: Any) -> Markup:
-    """Write JSON that may stand inside a script element, which scripts of the page read."""
+    """Format a value as JSON that is safe inside a script element."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     for letter in "<>&\u2028\u2029":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
@@ -93,24 +93,24 @@ def script_json(value: Any) -> Markup:
 
 
 def plain_json(value: Any) -> str:
-    """Write JSON that is escaped like other text, for an attribute of an element."""
+    """Format a value as JSON for an attribute, where the template escapes it."""
     if isinstance(value, list):
         value = [asdict(one) if is_dataclass(one) else one for one in value]  # type: ignore[arg-type]
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 def label(channel: int, names: Sequence[str]) -> str:
-    """Write what a feature is called below its tile; ``names`` are those of its layer, if any."""
+    """Return the label of a feature's tile; ``names`` are those of its layer, if any."""
     return feature_label(channel, names[channel] if names else "")
 
 
 def short_name(name: str) -> str:
-    """Return the end of a path, and other names as they are."""
+    """Return the last segment of a path; other names stay as they are."""
     return name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] or name
 
 
 def soft_breaks(name: str) -> Markup:
-    """Let a long name break after its dots and underscores."""
+    """Allow line breaks after the dots, underscores and slashes of a name."""
     return Markup("").join(
         escape(one) + Markup("<wbr>") if one in "._/" else escape(one) for one in name
     )

@@ -1,4 +1,4 @@
-"""Where everything is: one address for each thing, of the server or inside an exported site."""
+"""The URLs of all pages and pictures, on the server and inside an exported site."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,14 @@ from rot180.web.templates import version_of_static
 
 @runtime_checkable
 class Urls(Protocol):
-    """The addresses that a page needs, as they are written on that page.
+    """The URLs that a page contains.
 
     Attributes:
-        has_server: whether a server answers; else the page lies in a folder.
-        comparable: whether there is anything to compare.
-        projected: whether a folder holds projections.
-        methods, unpoolings: those of which there are projections.
-        lessons: whether the lessons are there.
+        has_server: whether a server answers; else the page is part of an exported site.
+        comparable: whether there are atlases to compare.
+        projected: whether there are projections.
+        methods, unpoolings: those of the projections.
+        lessons: whether there are lessons.
     """
 
     has_server: bool
@@ -30,7 +30,7 @@ class Urls(Protocol):
     lessons: bool
 
     def static(self, name: str) -> str:
-        """A file that pages refer to."""
+        """A static file."""
 
     def home(self) -> str:
         """The atlases."""
@@ -39,28 +39,28 @@ class Urls(Protocol):
         """The network of an atlas."""
 
     def shows(self, layer: str) -> bool:
-        """Say whether a layer has a page."""
+        """Return whether a layer has a page."""
 
     def layer(self, atlas: str, layer: str) -> str:
         """A layer."""
 
     def layer_page(self, atlas: str, layer: str, first: int, **state: Any) -> str:
-        """A layer's page that begins so many features further on, in the order of a state."""
+        """The page of a layer from the feature ``first`` on, in the order of a page's state."""
 
     def feature(self, atlas: str, layer: str, channel: int | str) -> str:
         """A feature."""
 
     def tile(self, atlas: str, layer: str, channel: int | str, show: str) -> str:
-        """A picture of a feature; ``show`` says what of it."""
+        """A picture of a feature; ``show`` is the picture's name."""
 
     def image(self, atlas: str, image: int | str, **state: Any) -> str:
-        """An image, opened."""
+        """The page of an image."""
 
     def picture(self, atlas: str, image: int | str) -> str:
         """An image's own pixels."""
 
     def images(self, atlas: str) -> str:
-        """The images of an atlas, to choose one."""
+        """The list of the images of an atlas."""
 
     def compare(self, **state: Any) -> str:
         """Two atlases side by side."""
@@ -69,13 +69,13 @@ class Urls(Protocol):
         """A feature through all atlases."""
 
     def search(self, atlas: str) -> str:
-        """What is found by words."""
+        """The search."""
 
     def status(self, atlas: str) -> str:
-        """Whether the network is at hand, as JSON."""
+        """The state of the network, as JSON."""
 
     def query(self, **state: Any) -> str:
-        """The end of an address that holds the state of a page."""
+        """The query of a URL that holds the state of a page."""
 
     def learn(self, lesson: str = "", **state: Any) -> str:
         """A lesson; "" for the list of them."""
@@ -97,7 +97,7 @@ class ServerUrls:
         self.comparable = comparable
 
     def static(self, name: str) -> str:
-        """A file that pages refer to."""
+        """A static file."""
         return f"/static/{version_of_static()}/{name}"
 
     def home(self) -> str:
@@ -109,7 +109,7 @@ class ServerUrls:
         return f"/atlas/{quote_segment(atlas)}"
 
     def shows(self, layer: str) -> bool:
-        """Say whether a layer has a page: all have."""
+        """Return True: every layer has a page."""
         return True
 
     def layer(self, atlas: str, layer: str) -> str:
@@ -117,7 +117,7 @@ class ServerUrls:
         return f"{self.network(atlas)}/layers/{quote_segment(word_of(layer))}"
 
     def layer_page(self, atlas: str, layer: str, first: int, **state: Any) -> str:
-        """A layer's page that begins so many features further on, in the order of a state."""
+        """The page of a layer from the feature ``first`` on, in the order of a page's state."""
         return f"{self.layer(atlas, layer)}{query({**state, 'first': first or None})}"
 
     def feature(self, atlas: str, layer: str, channel: int | str) -> str:
@@ -126,11 +126,11 @@ class ServerUrls:
         return f"{self.network(atlas)}/features/{feature}"
 
     def tile(self, atlas: str, layer: str, channel: int | str, show: str) -> str:
-        """A picture of a feature; ``show`` says what of it."""
+        """A picture of a feature; ``show`` is the picture's name."""
         return f"{self.feature(atlas, layer, channel)}/{quote_segment(show)}.webp"
 
     def image(self, atlas: str, image: int | str, **state: Any) -> str:
-        """An image, opened."""
+        """The page of an image."""
         return f"{self.network(atlas)}/images/{quote_segment(image)}{query(state)}"
 
     def picture(self, atlas: str, image: int | str) -> str:
@@ -138,19 +138,19 @@ class ServerUrls:
         return f"{self.network(atlas)}/images/{quote_segment(image)}.webp"
 
     def images(self, atlas: str) -> str:
-        """The images of an atlas, to choose one."""
+        """The list of the images of an atlas."""
         return f"{self.network(atlas)}/images"
 
     def search(self, atlas: str) -> str:
-        """What is found by words."""
+        """The search."""
         return f"{self.network(atlas)}/search"
 
     def status(self, atlas: str) -> str:
-        """Whether the network is at hand, as JSON."""
+        """The state of the network, as JSON."""
         return f"{self.network(atlas)}/status.json"
 
     def query(self, **state: Any) -> str:
-        """The end of an address that holds the state of a page."""
+        """The query of a URL that holds the state of a page."""
         return query(state)
 
     def compare(self, **state: Any) -> str:
@@ -171,13 +171,13 @@ class ServerUrls:
 
 
 class StaticUrls:
-    """Addresses as a page of an exported site writes them; see :class:`Urls`.
+    """URLs inside an exported site, relative to a page; see :class:`Urls`.
 
     Args:
-        layers: names of the layers, in order; their pages are called by number and name.
-        depth: how many folders down the page lies.
-        methods, unpoolings: of which there are projections; empty: there are none.
-        lessons: whether they are there.
+        layers: names of the layers, in order; files are named after number and name.
+        depth: number of folders between the page and the top of the site.
+        methods, unpoolings: those of the projections; empty: no projections.
+        lessons: whether there are lessons.
     """
 
     has_server = False
@@ -197,18 +197,18 @@ class StaticUrls:
         self._files = {name: file_name(number, name) for number, name in enumerate(layers)}
 
     def below(self, depth: int) -> "StaticUrls":
-        """Return the addresses as pages write them that lie so many folders down."""
+        """Return the URLs for pages that lie so many folders down."""
         return StaticUrls(self._layers, depth, self.methods, self.unpoolings, self.lessons)
 
     def _to(self, path: str) -> str:
         return "../" * self._depth + path
 
     def static(self, name: str) -> str:
-        """A file that pages refer to."""
+        """A static file."""
         return self._to(f"static/{name}")
 
     def home(self) -> str:
-        """The network: there is one."""
+        """The page of the only network."""
         return self._to("index.html")
 
     def network(self, atlas: str) -> str:
@@ -216,7 +216,7 @@ class StaticUrls:
         return self._to("index.html")
 
     def shows(self, layer: str) -> bool:
-        """Say whether a layer has a page."""
+        """Return whether a layer has a page."""
         return layer in self._files
 
     def layer(self, atlas: str, layer: str) -> str:
@@ -224,7 +224,7 @@ class StaticUrls:
         return self._to(f"layers/{self._files[layer]}.html")
 
     def layer_page(self, atlas: str, layer: str, first: int, **state: Any) -> str:
-        """A layer's page that begins so many features further on, in the order of their numbers."""
+        """The page of a layer from the feature ``first`` on, in the order of their numbers."""
         return self._to(f"layers/{self._files[layer]}{f'-from-{first}' if first else ''}.html")
 
     def feature(self, atlas: str, layer: str, channel: int | str) -> str:
@@ -232,7 +232,7 @@ class StaticUrls:
         return self._to(f"features/{self._files[layer]}/{quote_segment(channel)}.html")
 
     def tile(self, atlas: str, layer: str, channel: int | str, show: str) -> str:
-        """A picture of a feature; ``show`` says what of it."""
+        """A picture of a feature; ``show`` is the picture's name."""
         return self._to(
             f"tiles/{self._files[layer]}/{quote_segment(channel)}-{quote_segment(show)}.webp"
         )
@@ -254,43 +254,43 @@ class StaticUrls:
         return self._to(f"learn/{lesson_file(lesson, state)}")
 
     def query(self, **state: Any) -> str:
-        """The end of an address that holds the state of a page."""
+        """The query of a URL that holds the state of a page."""
         return query(state)
 
     def compare(self, **state: Any) -> str:
-        """Nowhere: one atlas is exported."""
+        """The network's page: an export has nothing to compare."""
         return self.home()
 
     def series(self, **state: Any) -> str:
-        """Nowhere, likewise."""
+        """The network's page: an export has none."""
         return self.home()
 
     def search(self, atlas: str) -> str:
-        """Nowhere: what is searched for is found by the page's script."""
+        """Empty: the page's script searches."""
         return ""
 
     def status(self, atlas: str) -> str:
-        """Nowhere: there is no server."""
+        """Empty: there is no server."""
         return ""
 
     def api(self) -> str:
-        """Nowhere, likewise."""
+        """The network's page: an export has none."""
         return self.home()
 
 
 def quote_segment(value: int | str) -> str:
-    """Write a part of a path; braces, which scripts look for, stay as they are."""
+    """Quote a segment of a path; braces, which scripts fill in, stay as they are."""
     return quote(str(value), safe="{}")
 
 
 def query(state: Mapping[str, Any]) -> str:
-    """Write the end of an address; what is None or empty is left out."""
+    """Return the query of a URL; values that are None or empty are left out."""
     told = {key: value for key, value in state.items() if value is not None and value != ""}
     return f"?{urlencode(told)}" if told else ""
 
 
 def file_name(number: int, layer: str) -> str:
-    """Return the name of a layer's files: safe on any disk, and different for each layer."""
+    """Return the file name of a layer: safe on any file system, and different for each layer."""
     return f"{number:03}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', layer)[:60].strip('.')}"
 
 

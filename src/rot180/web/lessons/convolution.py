@@ -171,7 +171,7 @@ def build(
         Rot180Error: something in it cannot be understood, or does not fit together.
     """
     if padding not in PADDINGS:
-        raise Rot180Error(f"There is no padding '{padding}' here: {', '.join(PADDINGS)}.")
+        raise Rot180Error(f"There is no padding '{padding}' here: choose {', '.join(PADDINGS)}.")
     if stride not in ("1", "2", "3"):
         raise Rot180Error(f"The stride is 1, 2 or 3 here, not '{stride}'.")
     if not (seed or "1").isdecimal() or len(seed) > 9:

@@ -48,7 +48,9 @@ def parse_number(text: str, what: str) -> float:
         shown = f"'{text.strip()}'" if text.strip() else "empty"
         raise Rot180Error(f"There is {shown} for {what}; write a number, like 3 or -0.5.") from None
     if not math.isfinite(value) or abs(value) > LARGEST:
-        raise Rot180Error(f"{written} is too much for {what}: numbers go up to {LARGEST} here.")
+        raise Rot180Error(
+            f"{written} is out of range for {what}: write a number from -{LARGEST} to {LARGEST}."
+        )
     return value + 0.0
 
 

@@ -150,7 +150,7 @@ def _served(request: Request, atlas: str) -> ServedAtlas:
 def _version_tag(served: ServedAtlas, image: str) -> str:
     """Return what changes with an image; one that was brought and forgotten is not to be had."""
     if not image.isdecimal() and (served.name, image) not in served.caches.uploads:
-        raise NotFound("This picture is not here any more. Bring it again.")
+        raise NotFound("This upload has expired. Upload it again.")
     return served.version_tag
 
 

@@ -33,4 +33,4 @@ def check_form(form: str) -> None:
         NotFound: there are none.
     """
     if form not in FORMS:
-        raise NotFound(f"There are no pictures of the form '{form}'; there are webp and png.")
+        raise NotFound(f"There is no picture format '{form}': use webp or png.")

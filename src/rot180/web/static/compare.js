@@ -25,10 +25,10 @@ function startCompare() {
     const step = steps[number];
     series.querySelector("#step-name").textContent = step.atlas;
     const missing = step.channel === null;
-    const parts = missing ? ["nothing here goes with it"] : [step.title];
+    const parts = missing ? ["no matching feature"] : [step.title];
     if (!missing && step.maximum !== null) parts.push(`largest activation ${Number(step.maximum.toPrecision(3))}`);
     if (!missing && step.firing_images !== null) parts.push(`fires on ${Math.round(100 * step.firing_images)} % of images`);
-    if (step.correlation !== null) parts.push(`correlation with the step before ${Number(step.correlation.toPrecision(2))}`);
+    if (step.correlation !== null) parts.push(`correlation with the previous atlas ${Number(step.correlation.toPrecision(2))}`);
     series.querySelector("#step-words").textContent = parts.join(", ");
     time.setAttribute("aria-valuetext", `${step.atlas}: ${parts.join(", ")}`);
     for (const [image, look] of [[patches, "patches-9"], [projections, "projections-9-deconvnet-switches"]]) {

@@ -1,5 +1,6 @@
-// An image, opened: every feature of a layer on it, the units that fire at a pixel, and a unit
-// carried back over the image. The server keeps the forward pass, so that each click is a way back.
+// The page of an image: every feature of a layer on it, the units that fire at a pixel, and the
+// projection of a unit over the image. The server keeps the forward pass, so a click costs only a
+// backward pass.
 
 import { showPicture, watchPictures } from "./images.js";
 import { say, typing } from "./shortcuts.js";
@@ -45,7 +46,7 @@ function startImage() {
       }
     } catch (problem) {
       if (mine.signal.aborted) return null;
-      at("image-error").textContent = problem instanceof TypeError ? "The server does not answer." : problem.message;
+      at("image-error").textContent = problem instanceof TypeError ? "The server does not respond." : problem.message;
       at("image-error").hidden = false;
       return null;
     } finally {
@@ -141,16 +142,16 @@ function startImage() {
     const { method, unpool } = chosenRules(controls);
     at("at-pixel").hidden = false;
     at("at-pixel-title").textContent = `At pixel (${y}, ${x})`;
-    const words = `${found.firing} features of ${layerName()} fire at position (${row}, ${column}), whose receptive field is framed`;
-    const most = found.units.length < found.firing ? `; the ${found.units.length} strongest` : "";
+    const words = `${found.firing} features of ${layerName()} fire at position (${row}, ${column}); its receptive field is framed`;
+    const most = found.units.length < found.firing ? `, of which the ${found.units.length} strongest are shown` : "";
     at("at-pixel-words").textContent = `${words}${most}. Click one to see it over the image.`;
     at("at-pixel-units").replaceChildren(...found.units.map((one) => unitTile(
       one, short(one.activation), `tile-${row}-${column}-${method}-${unpool}`,
       () => { Object.assign(chosen, { channel: one.channel, y: row, x: column }); showUnit(); },
     )));
     at("stage-words").textContent = found.units.length
-      ? `Pixel (${y}, ${x}): strongest is feature ${found.units[0].label}, ${short(found.units[0].activation)}.`
-      : `Pixel (${y}, ${x}): nothing fires there.`;
+      ? `Pixel (${y}, ${x}): the strongest feature is ${found.units[0].label}, ${short(found.units[0].activation)}.`
+      : `Pixel (${y}, ${x}): no unit fires there.`;
     watchPictures(at("at-pixel-units"));
     markChosen();
     state();
@@ -175,7 +176,7 @@ function startImage() {
   async function showLayer() {
     peaks = []; // those of the layer before are not to be drawn as this one's
     const unusual = order() === "unusual";
-    const first = unusual ? "those first for which it is most unusual" : "the strongest first";
+    const first = unusual ? "most unusual first" : "strongest first";
     at("all-title").textContent = `Every feature of ${layerName()} on this image, ${first}`;
     at("all-words").hidden = !unusual;
     const asked = layer();
@@ -183,7 +184,7 @@ function startImage() {
     if (!found || asked !== layer() || found.order !== order()) return;
     peaks = found.peaks;
     const named = found.top_classes.map((one) => `${one.name} (${(100 * one.probability).toFixed(one.probability < 0.1 ? 1 : 0)} %)`);
-    at("answers").textContent = named.length ? `The network takes it for ${named.slice(0, 3).join(", ")}.` : "";
+    at("answers").textContent = named.length ? `Prediction: ${named.slice(0, 3).join(", ")}.` : "";
     showAll();
     if (chosen.pixel) await showPixel(...chosen.pixel);
   }

@@ -104,7 +104,7 @@ export function lessonStageBack(stage, { data, picked }, which) {
   if (kind === "filter") stage.append(lessonTurned(data, to));
   const same = !data.differs[to].flat(2).some(Boolean);
   stage.append(
-    lessonMake("p", { class: "lesson-apart" }, same ? "Here all three methods still agree." : "Marked with a dashed frame: entries on which the methods disagree."),
+    lessonMake("p", { class: "lesson-apart" }, same ? "All three methods agree here." : "A dashed frame marks entries on which the methods disagree."),
     lessonMake("div", { class: "lesson-methods" }, columns.map((one) => one.element)),
   );
   const places = data.differs[to].flatMap((map, f) => map.flatMap((row, y) => row.map((_, x) => [f, y, x])));
@@ -163,7 +163,7 @@ export function lessonStageSide(stage, { data, picked }) {
   const legend = lessonMake(
     "ul",
     {},
-    lessonMake("li", {}, "Orange is above zero, blue below; all three have one scale."),
+    lessonMake("li", {}, "Orange is above zero, blue below; all three share one scale."),
     lessonMake("li", {}, "A dashed frame marks entries on which the methods disagree."),
     lessonMake("li", {}, `The unit: feature ${data.unit.feature}, position ${data.unit.y},${data.unit.x}, activation ${lessonNumber(data.unit.activation)}.`),
   );

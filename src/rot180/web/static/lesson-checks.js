@@ -27,7 +27,7 @@ export function lessonStageWires(stage, { data, picked }) {
   const told = lessonMake("output", { class: "lesson-count" });
   const wires = lessonWires({ data, touched: (side, k, count) => tell(side, k, count) });
   const place = lessonMake("div", { class: "lesson-wires-place" });
-  const line = lessonMake("p", { class: "lesson-wires-said" }, "Hover over a neuron, or Tab to it, to see its connections alone.");
+  const line = lessonMake("p", { class: "lesson-wires-said" }, "Hover over a neuron, or press Tab, to see only its connections.");
   const buttons = Object.entries(names).map(([view, text]) => {
     const button = lessonMake("button", { type: "button", "data-view": view, "aria-pressed": "false" }, text);
     button.addEventListener("click", () => show(view));
@@ -107,7 +107,7 @@ export function lessonStageDifferences(stage, { data }) {
   });
   const [bias] = data.entries.bias;
   stage.append(
-    lessonMake("p", { class: "lesson-cost" }, "The largest difference of all: ", lessonMake("output", {}, lessonTiny(worst))),
+    lessonMake("p", { class: "lesson-cost" }, "Largest difference: ", lessonMake("output", {}, lessonTiny(worst))),
     detail,
     lessonMake("div", { class: "lesson-pair" }, rows),
     lessonMake("p", {}, lessonSymbol("dC/db", []), ` = ${lessonNumber(data.bias_gradient)}, the sum of all δ, beside ${lessonNumber(Number(bias.difference.toFixed(6)))} by finite differences${bias.kink ? " (at a kink)" : ""}.`),
@@ -122,8 +122,8 @@ export function lessonStageBoth(stage, { data }) {
   const symmetric = JSON.stringify(data.kernel) === JSON.stringify(data.turned);
   const zero = data.delta.flat().every((one) => one === 0);
   const note = symmetric
-    ? "This kernel is the same when it is rotated, so here one cannot tell."
-    : zero ? "Here all errors are zero, so one cannot tell." : "";
+    ? "This kernel equals its rotation, so both orientations give the same result."
+    : zero ? "All errors are zero here, so both orientations give the same result." : "";
   const cards = data.both.map((one) => {
     const turnedForward = one.operation === "convolution";
     const half = (title, turned, result) =>

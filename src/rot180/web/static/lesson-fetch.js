@@ -30,12 +30,12 @@ export function lessonAsk({ root, address, note, found }) {
         found(data);
       } else {
         root.classList.add("is-stale");
-        tell(`${data.error} The numbers shown are the last that could be worked out.`, false);
+        tell(`${data.error} The numbers shown are the last valid ones.`, false);
       }
     } catch (error) {
       if (error.name === "AbortError" || mine !== current) return;
       root.classList.add("is-stale");
-      tell("The server does not answer. The numbers shown are the last that it worked out.", true);
+      tell("The server does not respond. The numbers shown are the last that it sent.", true);
     } finally {
       clearTimeout(slow);
       if (mine === current) root.classList.remove("is-waiting");

@@ -147,8 +147,8 @@ export function lessonStageUnit(stage, { data, form }) {
   const dead = unit.activation === 0;
   stage.append(
     lessonFlow(shown.element, lessonSign("→"), kept.element),
-    lessonMake("p", {}, `Feature ${unit.feature}, position ${unit.y},${unit.x}: the signal begins with its activation, `, lessonMake("output", {}, lessonNumber(unit.activation)), "."),
-    dead ? lessonMake("p", { class: "note" }, "This unit does not fire on this image, so there is nothing to carry back. Choose another one.") : "",
+    lessonMake("p", {}, `Feature ${unit.feature}, position ${unit.y},${unit.x}: the signal starts with its activation, `, lessonMake("output", {}, lessonNumber(unit.activation)), "."),
+    dead ? lessonMake("p", { class: "note" }, "This unit does not fire on this image, so there is nothing to project. Choose another unit.") : "",
   );
   return [];
 }

@@ -31,7 +31,7 @@ export function lessonTurn({ kernel, turned, title, first = 0 }) {
   plate.addEventListener("transitionend", (event) => event.target === plate && put(reversed));
   if (!turned) put(numbers);
   else {
-    const button = lessonMake("button", { type: "button", class: "lesson-turn-button" }, "↻ Turn it again");
+    const button = lessonMake("button", { type: "button", class: "lesson-turn-button" }, "↻ Rotate again");
     button.addEventListener("click", turn);
     element.append(button);
     turn();

@@ -31,7 +31,7 @@ function startRules() {
 
   function explain({ method, unpool }) {
     const nothing = matters[method] === false
-      ? " Nothing on this way back depends on the image, so the projections differ in strength alone, and at the border."
+      ? " With this method the backward pass does not depend on the image, so the projections differ only in strength and at the border."
       : "";
     words.textContent = `${methods[method]} ${unpoolings[unpool]}${nothing}`;
   }

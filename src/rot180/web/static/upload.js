@@ -1,4 +1,4 @@
-// A picture that a person brings: dropped, pasted, chosen, or taken with the camera.
+// Uploads an image: dropped, pasted, chosen, or taken with the camera.
 
 function startUpload() {
   const place = document.querySelector("[data-upload]");
@@ -20,7 +20,7 @@ function startUpload() {
       const kept = ["layer", "method", "unpool"].filter((name) => query.get(name)).map((name) => [name, query.get(name)]);
       location.href = told.address + (kept.length ? `?${new URLSearchParams(kept)}` : "");
     } catch {
-      fail("The server does not answer.");
+      fail("The server does not respond.");
     } finally {
       busy.hidden = true;
     }
@@ -68,8 +68,8 @@ function startUpload() {
       shoot.disabled = false;
     } catch (problem) {
       refused.textContent = problem?.name === "NotAllowedError"
-        ? "The browser does not allow the camera here. Allow it, or choose a file."
-        : "There is no camera that can be used.";
+        ? "The browser blocks the camera. Allow it, or choose a file."
+        : "No camera is available.";
       refused.hidden = false;
     }
   });

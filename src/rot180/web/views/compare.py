@@ -148,8 +148,7 @@ def compare_view(
     names = list(collection)
     if len(names) < 2:
         raise NotFound(
-            "There is nothing to compare: show two atlases or more, as 'rot180 serve early.atlas "
-            "late.atlas'."
+            "A comparison needs two atlases or more, as in 'rot180 serve early.atlas late.atlas'."
         )
     one = collection[first or names[0]]
     two = collection[second or next(name for name in reversed(names) if name != one.name)]
@@ -248,7 +247,7 @@ def series_view(
     atlases = [served for served in atlases if layer in served.atlas.layers]
     own.feature(layer, channel)
     if follow not in FOLLOW:
-        raise NotFound(f"A feature is followed by 'number' or by 'likeness', not by '{follow}'.")
+        raise NotFound(f"Features are matched by 'number' or by 'likeness', not by '{follow}'.")
     place = atlases.index(own)
     before = _followed(list(reversed(atlases[: place + 1])), layer, channel, follow)
     after = _followed(atlases[place:], layer, channel, follow)
@@ -271,9 +270,7 @@ def series_view(
     )
 
 
-_NO_SERIES = (
-    "There is no series: show two atlases or more over the same data that have a layer in common."
-)
+_NO_SERIES = "A series needs two atlases or more over the same data with a layer in common."
 FOLLOW = ("number", "likeness")
 
 

@@ -140,13 +140,15 @@ def image_pixels(served: ServedAtlas, image: str) -> Pixels:
     if image.isascii() and image.isdecimal() and len(image) < 16:
         held = served.atlas.rows("SELECT 1 FROM image WHERE number = ?", int(image))
         if not held:
-            raise NotFound(f"Image {image} is no example of any feature, so it is not here.")
+            raise NotFound(
+                f"Image {image} is not an example of any feature, so the atlas does not hold it."
+            )
         return served.pixels(int(image))
     found = served.caches.uploads.get((served.name, image))
     if found is None:
         raise NotFound(
-            "This picture is not here any more: those that are brought are kept in memory only, "
-            "and for a while. Bring it again."
+            "This upload has expired: uploaded images are kept in memory only, for a while. "
+            "Upload it again."
         )
     return found
 
@@ -159,7 +161,7 @@ def image_view(served: ServedAtlas, image: str) -> ImageView:
     """
     image_pixels(served, image)
     rows = layer_rows(served)
-    name, label, examples = "your picture", None, []
+    name, label, examples = "your image", None, []
     if image.isdecimal():
         name, label = served.atlas.named(int(image))
         examples = _example_of(served.atlas, int(image))
