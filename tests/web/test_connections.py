@@ -104,7 +104,7 @@ def test_pictures_on_their_way_are_bounded_together() -> None:
         one(60)
         with unfinished.another() as other:
             other(40)
-            with pytest.raises(uploads.Busy, match="try again"):
+            with pytest.raises(uploads.Busy, match="Try again"):
                 other(1)
         assert unfinished.bytes == 60
         one(40)

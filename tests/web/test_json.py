@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,52 @@ def test_a_layer(address: str, collection: AtlasCollection) -> None:
     wanted.sort(key=lambda one: (one.firing_images, one.channel))
     assert order == [one.channel for one in wanted]
     assert 0 < len(order) < 64
+
+
+def pages(address: str, path: str) -> Iterator[Any]:
+    """Follow the links from page to page of a list."""
+    next_: str | None = path
+    while next_:
+        page = ask(address, next_).json
+        yield page
+        next_ = page["next"]
+
+
+def test_a_layer_comes_in_pages(address: str, collection: AtlasCollection) -> None:
+    state = "sort=-max&where=firing_images%3E%3D0.5"
+    whole = ask(address, f"/atlas/late/layers/conv2.json?{state}").json
+    found = list(pages(address, f"/atlas/late/layers/conv2.json?{state}&from=3&count=7"))
+    assert [one["total"] for one in found] == [whole["total"]] * len(found)
+    assert [channel for one in found for channel in one["order"]] == whole["order"][3:]
+    assert max(len(one["order"]) for one in found) == 7 < whole["total"] - 3
+    layer = collection["late"].atlas["conv2"]
+    for page in found:
+        for name, values in page["statistics"].items():
+            assert values == [layer[channel].statistics[name] for channel in page["order"]]
+    beyond = ask(address, "/atlas/late/layers/conv2.json?from=64").json
+    assert (beyond["order"], beyond["total"], beyond["next"]) == ([], 64, None)
+
+
+@pytest.mark.parametrize("order", ["unusual", "strongest"])
+def test_the_features_on_an_image_come_in_pages(
+    address: str, collection: AtlasCollection, order: str
+) -> None:
+    number = collection["late"].atlas["conv2"][40].examples[0].image
+    path = f"/atlas/late/images/{number}/layers/conv2.json?order={order}"
+    whole = ask(address, path).json
+    found = list(pages(address, f"{path}&count=30"))
+    assert [len(one["peaks"]) for one in found] == [30, 30, 4]
+    assert [peak for one in found for peak in one["peaks"]] == whole["peaks"]
+    assert {one["total"] for one in found} == {whole["total"]} == {64}
+    assert whole["next"] is None
+
+
+@pytest.mark.parametrize("wrong", ["from=-1", "from=x", "count=0", "count=501"])
+def test_pages_that_cannot_be_are_refused(address: str, wrong: str) -> None:
+    for path in ("/atlas/late/layers/conv2.json", "/atlas/late/images/0/layers/conv2.json"):
+        answer = ask(address, f"{path}?{wrong}")
+        assert answer.status == 400
+        assert wrong.split("=")[0] in answer.json["error"]
 
 
 def test_a_feature(address: str, collection: AtlasCollection) -> None:
@@ -188,7 +235,7 @@ def test_every_page_has_its_data_and_openapi_describes_it(address: str) -> None:
         ("/atlas/late/layers/conv2.json?show=all", 400, "patches"),
         ("/atlas/late/images/77777777.json", 404, "not an example"),
         ("/atlas/late/images/0/layers/conv2.json?order=best", 400, "unusual"),
-        ("/atlas/late/images.json?first=x", 400, "first"),
+        ("/atlas/late/images.json?from=x", 400, "from"),
         ("/compare.json", 404, "two atlases"),
         ("/series.json", 404, "two atlases"),
         ("/series.json?of=nobody", 404, "no atlas 'nobody'"),

@@ -69,7 +69,7 @@ def test_the_images_are_in_the_order_of_what_they_are_first_for(client: TestClie
     rest = [
         one["wins"]
         for first in range(120, found["total"], 120)
-        for one in client.get(f"/atlas/large/images.json?first={first}").json()["images"]
+        for one in client.get(f"/atlas/large/images.json?from={first}").json()["images"]
     ]
     assert len(wins) + len(rest) == found["total"] == 500
     assert sum(wins) + sum(rest) == 22_008
@@ -92,4 +92,4 @@ def test_pairs_come_a_page_at_a_time(client: TestClient) -> None:
         more = re.search(r'rel="next" href="([^"]+)"', text)
         address = unescape(more[1]) if more else None
     assert found == [one["channel"] for one in wanted]
-    assert client.get("/compare?after=-1").status_code == 400
+    assert client.get("/compare?from=-1").status_code == 400

@@ -60,6 +60,19 @@ def test_a_page_of_a_hundred_thousand_features_is_small(client: TestClient) -> N
     assert _numbers(answer.text) == list(range(500))
 
 
+def test_the_json_of_a_hundred_thousand_features_comes_in_small_pages(client: TestClient) -> None:
+    first = client.get("/atlas/wide/layers/head.json")
+    assert len(first.content) < 300_000
+    page = first.json()
+    assert page["total"] == MANY
+    assert page["order"] == list(range(500))
+    last = client.get("/atlas/wide/layers/head.json?sort=-channel&from=99900").json()
+    assert last["order"] == list(range(99, -1, -1))
+    assert last["next"] is None
+    page = client.get(page["next"]).json()
+    assert page["order"] == list(range(500, 1000))
+
+
 def test_sorting_and_choosing_act_on_all_features(
     client: TestClient, many: AtlasCollection
 ) -> None:
@@ -80,10 +93,10 @@ def test_sorting_and_choosing_act_on_all_features(
 
 def test_pages_begin_where_there_are_features(client: TestClient) -> None:
     for first in ("99999", "100000000"):
-        answer = client.get("/atlas/wide/layers/head", params={"first": first})
+        answer = client.get("/atlas/wide/layers/head", params={"from": first})
         assert _numbers(answer.text)[-1] == MANY - 1
     for first in ("-1", "x", "1" * 30):
-        answer = client.get("/atlas/wide/layers/head", params={"first": first})
+        answer = client.get("/atlas/wide/layers/head", params={"from": first})
         assert answer.status_code == 400
 
 

@@ -25,7 +25,7 @@ from rot180.web.views.feature import FeatureView
 from rot180.web.views.image_list import PAGE, ImagesView
 from rot180.web.views.image_page import ImageView
 from rot180.web.views.layer import PAGE as FEATURES
-from rot180.web.views.layer import ZOOMS, LayerView
+from rot180.web.views.layer import ZOOMS, LayerView, layer_state
 from rot180.web.views.network import Availability, NetworkView
 from rot180.web.views.search import SearchView
 
@@ -59,16 +59,20 @@ def network_page(urls: Urls, served: ServedAtlas, view: NetworkView) -> str:
     )
 
 
-def layer_page(urls: Urls, served: ServedAtlas, view: LayerView, first: int = 0) -> str:
+def layer_page(
+    urls: Urls, served: ServedAtlas, view: LayerView, first: int = 0, count: int | None = None
+) -> str:
     """Return the page of a layer, with some of its features.
 
     Args:
         urls: addresses, as the page writes them.
         served: the atlas.
         view: the layer; its order says which features there are to show.
-        first: how many of them come before those on this page.
+        first: number of features before those on this page.
+        count: number of features on a page; None: the usual one.
     """
-    first = max(0, min(first, len(view.order) - 1)) // FEATURES * FEATURES
+    count = count or FEATURES
+    first = max(0, min(first, len(view.order) - 1)) // count * count
     column = parse_order(view.sort)[0]
     at_hand = view.layer.channels <= _AT_HAND if urls.has_server else first == 0
     rules = f"{view.method}-{view.unpool}"
@@ -81,16 +85,16 @@ def layer_page(urls: Urls, served: ServedAtlas, view: LayerView, first: int = 0)
         view=view,
         shown=shown,
         first=first,
-        channels=view.order[first : first + FEATURES],
-        page=FEATURES,
+        channels=view.order[first : first + count],
+        page=count,
         values=[] if column == "channel" else view.statistics[column],
-        state=_layer_state(view),
+        state={**layer_state(view), "count": None if count == FEATURES else count},
         projected=_projected(urls, view.network),
         told={
             "columns": {name: [_short(x) for x in one] for name, one in view.statistics.items()}
             if at_hand
             else None,
-            "page": FEATURES,
+            "page": count,
             "orders": {name: f"{'-' if down else ''}{one}" for name, (one, down) in NAMED.items()},
             "examples": ZOOMS,
             "labels": [feature_label(n, name) for n, name in enumerate(view.names)],
@@ -99,15 +103,6 @@ def layer_page(urls: Urls, served: ServedAtlas, view: LayerView, first: int = 0)
         presets=PRESETS,
         json_link=f"{urls.layer(served.name, view.layer.name)}.json",
     )
-
-
-def _layer_state(view: LayerView) -> dict[str, str | None]:
-    """Return what an address of a layer's page says, but for what is usual."""
-    usual = {"sort": "channel", "where": "", "show": "patches", "zoom": "medium"}
-    usual |= {"method": "auto", "unpool": "switches"}
-    return {
-        one: None if getattr(view, one) == of else getattr(view, one) for one, of in usual.items()
-    }
 
 
 def feature_page(urls: Urls, served: ServedAtlas, view: FeatureView) -> str:

@@ -118,7 +118,7 @@ class ServerUrls:
 
     def layer_page(self, atlas: str, layer: str, first: int, **state: Any) -> str:
         """The page of a layer from the feature ``first`` on, in the order of a page's state."""
-        return f"{self.layer(atlas, layer)}{query({**state, 'first': first or None})}"
+        return f"{self.layer(atlas, layer)}{query({**state, 'from': first or None})}"
 
     def feature(self, atlas: str, layer: str, channel: int | str) -> str:
         """A feature."""
@@ -132,6 +132,14 @@ class ServerUrls:
     def image(self, atlas: str, image: int | str, **state: Any) -> str:
         """The page of an image."""
         return f"{self.network(atlas)}/images/{quote_segment(image)}{query(state)}"
+
+    def image_layer(
+        self, atlas: str, image: int | str, layer: str, state: Mapping[str, Any]
+    ) -> str:
+        """The features of a layer on an image, as JSON."""
+        return (
+            f"{self.image(atlas, image)}/layers/{quote_segment(word_of(layer))}.json{query(state)}"
+        )
 
     def picture(self, atlas: str, image: int | str) -> str:
         """An image's own pixels."""

@@ -7,9 +7,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from rot180.projection.rules import CHOICES
 from rot180.web import pages
-from rot180.web.routes.common import explorer, html
+from rot180.web.routes.common import Count, From, explorer, html
 from rot180.web.views.feature import FeatureView, feature_view
-from rot180.web.views.layer import LayerView, layer_view
+from rot180.web.views.layer import PAGE, LayerPage, layer_page, layer_view
 from rot180.web.views.network import Availability, NetworkView, network_view
 from rot180.web.views.search import SearchView, search_view
 
@@ -54,10 +54,13 @@ def layer(
     zoom: Zoom = "medium",
     method: Method = "auto",
     unpool: Unpool = "switches",
-) -> LayerView:
-    """Look at a layer: all its features with their statistics, and their order."""
-    served = explorer(request).collection[atlas]
-    return layer_view(served, layer, sort, where, show, zoom, method, unpool)
+    first: From = 0,
+    count: Count = PAGE,
+) -> LayerPage:
+    """Return a layer: a page of its features with their statistics, in order."""
+    found = explorer(request)
+    view = layer_view(found.collection[atlas], layer, sort, where, show, zoom, method, unpool)
+    return layer_page(found.urls, view, first, count)
 
 
 @router.get("/atlas/{atlas}/features/{layer:path}/{channel:int}.json")
@@ -99,14 +102,14 @@ def search_page(request: Request, atlas: str, q: str = "") -> Response:
 
 
 @_pages.get("/atlas/{atlas}/layers/{layer:path}")
-def layer_page(
-    request: Request, atlas: str, layer: str, first: Annotated[int, Query(ge=0, le=2**31)] = 0
+def show_layer(
+    request: Request, atlas: str, layer: str, first: From = 0, count: Count = PAGE
 ) -> HTMLResponse:
     """Show a layer, a page of its features at a time."""
     found = explorer(request)
     asked = _asked(request, "sort", "where", "show", "zoom", "method", "unpool")
     view = layer_view(found.collection[atlas], layer, **asked)
-    return html(pages.layer_page(found.urls, found.collection[atlas], view, first))
+    return html(pages.layer_page(found.urls, found.collection[atlas], view, first, count))
 
 
 @_pages.get("/atlas/{atlas}/features/{layer:path}/{channel:int}")

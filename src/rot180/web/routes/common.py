@@ -3,14 +3,22 @@
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import Query, Request
 from starlette.responses import HTMLResponse, Response
 
 from rot180.web.collection import AtlasCollection
 from rot180.web.jobs import JobQueue
 from rot180.web.urls import ServerUrls
+
+MOST_ITEMS = 500
+"""Most items of a list in one response; links lead to the others."""
+
+From = Annotated[
+    int, Query(alias="from", ge=0, le=2**31, description="Items to skip at the start of the list.")
+]
+Count = Annotated[int, Query(ge=1, le=MOST_ITEMS, description="Most items to return.")]
 
 
 @dataclass

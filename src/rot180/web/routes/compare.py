@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse
 
 from rot180.web import pages
-from rot180.web.routes.common import explorer, html
+from rot180.web.routes.common import From, explorer, html
 from rot180.web.views.compare import CompareView, SeriesView, compare_view, series_view
 
 router = APIRouter(tags=["comparison"])
@@ -46,11 +46,11 @@ def compare_page(
     second: str = "",
     layer: str = "",
     other: str = "",
-    after: Annotated[int, Query(ge=0, le=2**31)] = 0,
+    start: From = 0,
 ) -> HTMLResponse:
     """Show two atlases side by side, a page of the pairs at a time."""
     view = comparison(request, first, second, layer, other)
-    return html(pages.compare_page(explorer(request).urls, view, after))
+    return html(pages.compare_page(explorer(request).urls, view, start))
 
 
 @_pages.get("/series")

@@ -1,5 +1,6 @@
 """Images: those of the atlas, and those that people bring; what a network makes of them."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
@@ -11,9 +12,10 @@ from rot180.web.collection import ServedAtlas
 from rot180.web.errors import ModelUnavailable, NotFound
 from rot180.web.image_pictures import ImagePicture, picture_files
 from rot180.web.imaging import EncodedImage, encode
-from rot180.web.routes.common import explorer, html, picture
+from rot180.web.routes.common import Count, From, explorer, html, picture
 from rot180.web.routes.pictures import check_form
 from rot180.web.views.image_list import ImagesView, UploadedImage, images_view
+from rot180.web.views.image_page import PAGE as FEATURES
 from rot180.web.views.image_page import (
     ImageLayerView,
     ImageView,
@@ -31,7 +33,7 @@ Order = Annotated[str, Query(description="unusual (for the feature) or strongest
 
 
 @router.get("/atlas/{atlas}/images.json")
-def images(request: Request, atlas: str, first: int = 0) -> ImagesView:
+def images(request: Request, atlas: str, first: From = 0) -> ImagesView:
     """List the images of an atlas, a page of them at a time."""
     return images_view(explorer(request).collection[atlas], first)
 
@@ -66,13 +68,27 @@ async def _body(request: Request) -> bytes:
 
 @router.get("/atlas/{atlas}/images/{image}/layers/{layer:path}.json")
 async def image_layer(
-    request: Request, atlas: str, image: str, layer: str, order: Order = "unusual"
+    request: Request,
+    atlas: str,
+    image: str,
+    layer: str,
+    order: Order = "unusual",
+    first: From = 0,
+    count: Count = FEATURES,
 ) -> ImageLayerView:
-    """Say of each feature of a layer how strongly, and where, it fires on an image."""
+    """Return how strongly, and where, the features of a layer fire on an image."""
     found, served = explorer(request), _served(request, atlas)
-    key = ("layer", served.name, image, layer, order)
-    make = partial(image_layer_view, served, image, layer, order)
-    return await found.computing.submit(request, key, make, urgent=True)
+    key = ("layer", served.name, image, layer, order, first, count)
+    make = partial(image_layer_view, served, image, layer, order, first, count)
+    view = await found.computing.submit(request, key, make, urgent=True)
+    if first + count >= view.total:
+        return view
+    state = {
+        "order": None if order == "unusual" else order,
+        "from": first + count,
+        "count": None if count == FEATURES else count,
+    }
+    return replace(view, next=found.urls.image_layer(atlas, image, view.layer, state))
 
 
 @router.get("/atlas/{atlas}/images/{image}/pixels/{layer:path}/{y:int}/{x:int}.json")
@@ -128,7 +144,7 @@ async def pixels(request: Request, atlas: str, image: str, form: str) -> Respons
 
 
 @_pages.get("/atlas/{atlas}/images")
-def images_page(request: Request, atlas: str, first: int = 0) -> HTMLResponse:
+def images_page(request: Request, atlas: str, first: From = 0) -> HTMLResponse:
     """Show the images of an atlas, and take others."""
     found = explorer(request)
     view = images(request, atlas, first)

@@ -158,23 +158,48 @@ function startImage() {
   }
 
   let peaks = [];
-  function showAll() {
+  let next = null; // where the server has more features of the layer
+  function featureTiles(some) {
     const show = new FormData(allControls).get("show");
     const { method, unpool } = chosenRules(controls);
     const look = show === "maps" ? "map" : `${LOOKS[show]}-${method}-${unpool}`;
-    at("all-features").replaceChildren(...peaks.map((one) => unitTile(one, tileWords(one), look, () => {
+    return some.map((one) => unitTile(one, tileWords(one), look, () => {
       const [y, x] = show === "peaks" ? one.position : [null, null];
       Object.assign(chosen, { channel: one.channel, y, x });
       showUnit();
       stage.scrollIntoView({ block: "nearest" });
-    })));
+    }));
+  }
+
+  function showAll() {
+    at("all-features").replaceChildren(...featureTiles(peaks));
     watchPictures(at("all-features"));
     markChosen();
     state();
+    following.unobserve(end);
+    if (next) following.observe(end);
   }
 
+  /** Fetch the next page of a layer's features when the end of the list comes into view. */
+  const end = document.createElement("div");
+  at("all-features").after(end);
+  const following = new IntersectionObserver(async ([entry]) => {
+    if (!entry.isIntersecting || !next) return;
+    following.unobserve(end);
+    const asked = next;
+    const found = await ask("layer", asked);
+    if (!found || asked !== next) return; // another layer or order was chosen meanwhile
+    peaks = [...peaks, ...found.peaks];
+    next = found.next;
+    at("all-features").append(...featureTiles(found.peaks));
+    watchPictures(at("all-features"));
+    markChosen();
+    if (next) following.observe(end);
+  }, { rootMargin: "800px" });
+
   async function showLayer() {
-    peaks = []; // those of the layer before are not to be drawn as this one's
+    peaks = []; // the features of the previous layer must not be drawn as this one's
+    next = null;
     const unusual = order() === "unusual";
     const first = unusual ? "most unusual first" : "strongest first";
     at("all-title").textContent = `Every feature of ${layerName()} on this image, ${first}`;
@@ -183,6 +208,7 @@ function startImage() {
     const found = await ask("layer", `${image}/layers/${part(layer())}.json${unusual ? "" : "?order=strongest"}`);
     if (!found || asked !== layer() || found.order !== order()) return;
     peaks = found.peaks;
+    next = found.next;
     const named = found.top_classes.map((one) => `${one.name} (${(100 * one.probability).toFixed(one.probability < 0.1 ? 1 : 0)} %)`);
     at("answers").textContent = named.length ? `Prediction: ${named.slice(0, 3).join(", ")}.` : "";
     showAll();

@@ -154,7 +154,7 @@ function startLayer() {
     document.querySelector("#layer-count").textContent = `${order.length} of ${columns.max.length} features`;
     const { method, unpool } = chosenRules(form);
     const rules = kind === "patches" ? { method: null, unpool: null } : { method, unpool };
-    keepState({ sort: sort === "channel" ? null : sort, where: where.value, show: kind === "patches" ? null : kind, zoom: zoom === "medium" ? null : zoom, first: null, ...rules });
+    keepState({ sort: sort === "channel" ? null : sort, where: where.value, show: kind === "patches" ? null : kind, zoom: zoom === "medium" ? null : zoom, from: null, ...rules });
   }
 
   // On an exported page no server has read the state in the address.

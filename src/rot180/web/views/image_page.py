@@ -17,8 +17,10 @@ from rot180.web.session import OpenedImage
 from rot180.web.views.network import Availability, LayerRow, layer_rows
 
 MOST_UNITS = 48
-"""Units at a pixel that are suggest, at most."""
+"""Most units at a pixel that are listed."""
 MOST_EXAMPLES = 48
+PAGE = 500
+"""Features of a layer in one response."""
 ORDERS = ("unusual", "strongest")
 """Of the features of a layer on an image."""
 
@@ -101,13 +103,17 @@ class ImageLayerView:
         order: "unusual" or "strongest".
         peaks: of each feature the strongest unit; first the feature for which it is most unusual
             (of equal ones, that is nearest to its largest), or the strongest feature.
-        top_classes: what the network takes the image for; empty where it does not say.
+        top_classes: the network's predictions; empty if it has no classes.
+        total: number of features of the layer.
+        next: URL of the next page of features; None for the last one.
     """
 
     layer: str
     order: str
     peaks: list[FeaturePeak]
     top_classes: list[ClassProbability]
+    total: int
+    next: str | None
 
 
 @dataclass(frozen=True)
@@ -204,38 +210,56 @@ def opened_image(served: ServedAtlas, image: str) -> OpenedImage:
 
 
 def image_layer_view(
-    served: ServedAtlas, image: str, layer: str, order: str = "unusual"
+    served: ServedAtlas,
+    image: str,
+    layer: str,
+    order: str = "unusual",
+    first: int = 0,
+    count: int = PAGE,
 ) -> ImageLayerView:
-    """Look at what a layer makes of an image; the forward pass goes on up to there.
+    """Return the strongest unit of each feature of a layer on an image, a page at a time.
+
+    Args:
+        served: the atlas.
+        image: the image, by its name in URLs.
+        layer: the layer.
+        order: "unusual" or "strongest".
+        first: number of features before the page.
+        count: most features on the page.
 
     Raises:
         Rot180Error: there is no such image, layer or order.
     """
     check_choice(order, "order of features", ORDERS)
     layer = served.layer(layer).name
-    counts = peak_histograms(served, layer)
+    histograms = peak_histograms(served, layer)
     opened = opened_image(served, image)
-    strongest, places = served.model.peaks(opened, layer)
+    strongest, positions = served.model.peaks(opened, layer)
     classes = served.model.top_classes(opened)
     served.model.update_size(image)
-    lower = counts.shares_below(strongest)
+    lower = histograms.shares_below(strongest)
+    activations = np.asarray(strongest)
+    near = activations / np.maximum(np.nan_to_num(histograms.largest), 1e-30)
+    keys = (near, lower) if order == "unusual" else (activations,)
+    ranked = np.lexsort([-key for key in keys])[first : first + count].tolist()  # equal: by number
     peaks = [
         FeaturePeak(
             channel,
-            value,
-            place,
+            strongest[channel],
+            positions[channel],
             served.atlas.label(layer, channel),
-            float(share),
+            float(lower[channel]),
         )
-        for channel, (value, place, share) in enumerate(zip(strongest, places, lower, strict=True))
+        for channel in ranked
     ]
-    if order == "unusual":
-        largest = np.nan_to_num(counts.largest)
-        near = np.asarray(strongest) / np.maximum(largest, 1e-30)
-        peaks.sort(key=lambda one: (-one.lower, -near[one.channel], one.channel))
-    else:
-        peaks.sort(key=lambda one: (-one.activation, one.channel))
-    return ImageLayerView(layer, order, peaks, [ClassProbability(*one) for one in classes])
+    return ImageLayerView(
+        layer,
+        order,
+        peaks,
+        [ClassProbability(*one) for one in classes],
+        len(strongest),
+        None,
+    )
 
 
 def pixel_view(served: ServedAtlas, image: str, layer: str, y: int, x: int) -> PixelView:

@@ -1,11 +1,12 @@
 """A layer: all its features, sorted and chosen by any of their statistics."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from rot180.errors import check_choice
 from rot180.projection.rules import Rules
 from rot180.web.collection import ServedAtlas
 from rot180.web.filters import select
+from rot180.web.urls import Urls
 from rot180.web.views.network import Availability, LayerRow, layer_rows
 
 SHOWN = ("patches", "masked", "projections", "mean")
@@ -50,6 +51,19 @@ class LayerView:
     pictures_missing: str
 
 
+@dataclass(frozen=True)
+class LayerPage(LayerView):
+    """A page of a layer's features: ``order``, ``statistics`` and ``names`` hold only these.
+
+    Attributes:
+        total: number of features that meet the conditions.
+        next: URL of the next page; None for the last one.
+    """
+
+    total: int
+    next: str | None
+
+
 def layer_view(
     served: ServedAtlas,
     name: str,
@@ -90,3 +104,36 @@ def layer_view(
         Availability.of(served),
         served.pictures_missing,
     )
+
+
+def layer_page(urls: Urls, view: LayerView, first: int, count: int) -> LayerPage:
+    """Return a page of a layer's features.
+
+    Args:
+        urls: the URLs of the server.
+        view: the whole layer.
+        first: number of features before the page, in the order of the view.
+        count: most features on the page.
+    """
+    whole = {field.name: getattr(view, field.name) for field in fields(view)}
+    order, end = view.order[first : first + count], first + count
+    whole["order"] = order
+    whole["statistics"] = {
+        name: [values[channel] for channel in order] for name, values in view.statistics.items()
+    }
+    whole["names"] = [view.names[channel] for channel in order] if view.names else []
+    state = {**layer_state(view), "from": end, "count": None if count == PAGE else count}
+    address = f"{urls.layer(view.atlas, view.layer.name)}.json{urls.query(**state)}"
+    return LayerPage(
+        **whole, total=len(view.order), next=address if end < len(view.order) else None
+    )
+
+
+def layer_state(view: LayerView) -> dict[str, str | None]:
+    """Return the state of a layer's page as in its URL; None where it is the default."""
+    usual = {"sort": "channel", "where": "", "show": "patches", "zoom": "medium"}
+    usual |= {"method": "auto", "unpool": "switches"}
+    return {
+        name: None if getattr(view, name) == value else getattr(view, name)
+        for name, value in usual.items()
+    }
