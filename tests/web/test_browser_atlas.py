@@ -120,7 +120,7 @@ def test_a_feature_answers_live(page: Page, address: str) -> None:
     all_loaded(page, ".pictures img")
     assert projections.first.screenshot() != before
     assert state(page) == {"method": "gradient", "unpool": "repeat"}
-    expect(page.locator("#rule-words")).to_contain_text("multiplied with its derivative")
+    expect(page.locator("#rule-words")).to_contain_text("multiplied by the rectifier's derivative")
     page.keyboard.press("m")
     page.keyboard.press("u")
     assert state(page) == {"method": "guided", "unpool": "switches"}

@@ -145,7 +145,7 @@ def test_an_image_opens_deep_and_unusual_features_come_first(
     served = collection["late"]
     number = served.atlas["conv2"][12].examples[0].image
     page.goto(f"{address}/atlas/late/images/{number}")
-    expect(page.locator("#all-title")).to_contain_text("conv2 on this image, those first")
+    expect(page.locator("#all-title")).to_contain_text("conv2 on this image, most unusual first")
     shown = page.locator("#all-features button")
     expect(shown).to_have_count(64)
     for order in ("unusual", "strongest"):
@@ -157,7 +157,7 @@ def test_an_image_opens_deep_and_unusual_features_come_first(
         assert ("order=strongest" in page.url) == (order == "strongest")
     page.reload()  # the state is in the address
     expect(page.get_by_label("strongest", exact=True)).to_be_checked()
-    expect(page.locator("#all-title")).to_contain_text("the strongest first")
+    expect(page.locator("#all-title")).to_contain_text("strongest first")
 
 
 def test_a_picture_is_chosen_dropped_or_pasted(page: Page, address: str, photo: Path) -> None:

@@ -9,12 +9,12 @@ from rot180.web.representative_tiles import STRIP, RepresentativeTile
 
 @dataclass(frozen=True)
 class Block:
-    """Neighbouring layers whose names begin alike, or one layer.
+    """Neighbouring layers whose names have a common beginning, or one layer.
 
     Attributes:
-        name: what the names have in common; of one layer, its name.
-        layers: their numbers.
-        tiles: pictures that stand for it, those of its last layer first.
+        name: the common beginning of the names; the name itself if there is one layer.
+        layers: numbers of its layers.
+        tiles: tiles that represent the block, those of its last layer first.
     """
 
     name: str
@@ -23,7 +23,7 @@ class Block:
 
 
 def block_name(layer: str) -> str:
-    """Return the beginning of a layer's name that the layers of its block share.
+    """Return the beginning of a layer's name that its block shares.
 
     It ends with the first part that has a digit, and a number after that, if more follows:
     ``_blocks.4`` of ``_blocks.4._project_conv``, ``layer1.0`` of ``layer1.0.downsample.0``,
@@ -41,11 +41,11 @@ def block_name(layer: str) -> str:
 def blocks_of(
     names: Sequence[str], tiles: Mapping[str, Sequence[RepresentativeTile]]
 ) -> list[Block]:
-    """Put layers into blocks.
+    """Group layers into blocks.
 
     Args:
-        names: of the layers, in the order of the network.
-        tiles: that stand for each layer, by its name.
+        names: names of the layers, in the order of the network.
+        tiles: representative tiles of each layer, by name.
     """
     made = []
     for name, numbers in groupby(range(len(names)), lambda number: block_name(names[number])):
@@ -57,19 +57,19 @@ def blocks_of(
 
 
 def cover_tiles(blocks: Sequence[Block], maps: Sequence[bool]) -> list[RepresentativeTile]:
-    """Return the tiles that stand for a network: of its deepest blocks in turn.
+    """Return the tiles that represent a network, taken in turn from its deepest blocks.
 
     Args:
-        blocks: of the network.
-        maps: of each layer, whether its features have maps of more than one position. Without any
-            such block, those with single values stand for it.
+        blocks: blocks of the network.
+        maps: for each layer, whether its features have maps of more than one position. Blocks
+            without such a layer are used only if there are no others.
     """
     deep = [one for one in reversed(blocks) if any(maps[number] for number in one.layers)]
     return _in_turn([one.tiles for one in deep or blocks])
 
 
 def _in_turn(rows: Sequence[Sequence[RepresentativeTile]]) -> list[RepresentativeTile]:
-    """Take the first of each row, then the second of each; new images before those taken."""
+    """Take the first tile of each row, then the second of each; repeated images come last."""
     longest = max(map(len, rows), default=0)
     order = [row[place] for place in range(longest) for row in rows if place < len(row)]
     taken: set[int] = set()

@@ -1,4 +1,4 @@
-"""Which features of a layer are shown, and in which order: what an address says about it."""
+"""Filters and orders of a layer's features, as URLs write them."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from rot180.errors import Rot180Error, check_choice, suggest
 from rot180.web.formulas import FORMULAS
 
 Columns = Mapping[str, Sequence[float | None]]
-"""Statistics by name, a value for each feature."""
+"""Statistics by name; each has a value for every feature."""
 
 NAMED = {name: (order.column, order.direction == "DESC") for name, order in ORDERS.items()}
 PRESETS = {
@@ -19,30 +19,30 @@ PRESETS = {
     "common": "firing_images>=0.5",
     "alive": "max>0",
 }
-"""Conditions that have a button."""
+"""Conditions with a button on the page."""
 _CONDITION = re.compile(r"([a-z_0-9]+)(>=|<=)(-?[0-9]*\.?[0-9]+(?:e-?[0-9]+)?)")
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A statistic that has to be at least, or at most, a value."""
+    """A lower or upper bound of a statistic."""
 
     column: str
     least: bool
     value: float
 
     def holds(self, value: float | None) -> bool:
-        """Say whether a feature with this value is shown; one without a value is not."""
+        """Return whether a value meets the condition; None does not."""
         if value is None:
             return False
         return value >= self.value if self.least else value <= self.value
 
 
 def parse_conditions(words: str) -> list[Condition]:
-    """Return the conditions in words like ``colour_r2>=0.25,firing_images<=0.1``.
+    """Parse conditions like ``colour_r2>=0.25,firing_images<=0.1``.
 
     Raises:
-        Rot180Error: they are no conditions on statistics.
+        Rot180Error: the text is not a list of conditions on statistics.
     """
     found = []
     for one in filter(None, words.split(",")):
@@ -57,7 +57,7 @@ def parse_conditions(words: str) -> list[Condition]:
 
 
 def parse_order(name: str) -> tuple[str, bool]:
-    """Return the statistic, and whether it goes down, of an order: ``rarest``, ``-max``, ``red``.
+    """Return the statistic of an order, and whether it descends: ``rarest``, ``-max``, ``red``.
 
     Raises:
         Rot180Error: there is no such order.
@@ -70,15 +70,15 @@ def parse_order(name: str) -> tuple[str, bool]:
 
 
 def select(columns: Columns, sort: str = "channel", where: str = "") -> list[int]:
-    """Return the features that meet all conditions, in order; those without a value come last.
+    """Return the features that meet all conditions, in order; features without a value come last.
 
     Args:
-        columns: statistics by name; ``channel`` is known without.
+        columns: statistics by name; ``channel`` need not be among them.
         sort: an order; see :func:`parse_order`.
         where: conditions; see :func:`parse_conditions`.
 
     Raises:
-        Rot180Error: there is no such order, or these are no conditions.
+        Rot180Error: the order or the conditions are invalid.
     """
     count = len(next(iter(columns.values())))
     whole = {**columns, "channel": list(range(count))}

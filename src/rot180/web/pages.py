@@ -1,4 +1,4 @@
-"""Pages as HTML, of the server and of exported sites alike."""
+"""Renders pages as HTML, for the server and for exported sites."""
 
 from collections.abc import Mapping
 from math import isfinite
@@ -31,15 +31,15 @@ from rot180.web.views.search import SearchView
 
 METHOD_TITLES = {name: one.words for name, one in METHOD_FORMULAS.items()}
 _AT_HAND = 5000
-"""Features of a layer up to which its page holds their statistics, to sort without the server."""
+"""Most features of a layer whose page contains all statistics, to sort in the browser."""
 PAIRS = 240
 """Pairs of features on a page that compares two layers."""
 _DIGITS = 4
-"""Of statistics that a page holds for sorting."""
+"""Digits of the statistics in a page."""
 
 
 def home_page(urls: Urls, views: list[NetworkView]) -> str:
-    """Return the list of the atlases that are shown."""
+    """Return the list of the served atlases."""
     covers = {
         view.atlas: cover_tiles(view.blocks, [one.height * one.width > 1 for one in view.layers])
         for view in views
@@ -65,9 +65,9 @@ def layer_page(
     """Return the page of a layer, with some of its features.
 
     Args:
-        urls: addresses, as the page writes them.
+        urls: the URLs of the site.
         served: the atlas.
-        view: the layer; its order says which features there are to show.
+        view: the layer, with the features to show in order.
         first: number of features before those on this page.
         count: number of features on a page; None: the usual one.
     """
@@ -129,7 +129,7 @@ def feature_page(urls: Urls, served: ServedAtlas, view: FeatureView) -> str:
 
 
 def search_page(urls: Urls, served: ServedAtlas, view: SearchView) -> str:
-    """Return the page of what was found."""
+    """Return the page of search results."""
     return render(
         "search.html",
         **_around(urls, served),
@@ -140,7 +140,7 @@ def search_page(urls: Urls, served: ServedAtlas, view: SearchView) -> str:
 
 
 def images_page(urls: Urls, served: ServedAtlas, view: ImagesView) -> str:
-    """Return the page on which an image is chosen, or brought."""
+    """Return the list of images, with the form for uploads."""
     return render(
         "images.html",
         **_around(urls, served),
@@ -165,9 +165,9 @@ def compare_page(urls: Urls, view: CompareView, first: int = 0) -> str:
     """Return the page of two atlases side by side, with some of the pairs.
 
     Args:
-        urls: addresses, as the page writes them.
+        urls: the URLs of the site.
         view: the comparison.
-        first: how many pairs come before those on this page.
+        first: number of pairs before those on this page.
     """
     first = max(0, min(first, len(view.pairs) - 1)) // PAIRS * PAIRS
     state = {
@@ -206,12 +206,12 @@ def series_page(urls: Urls, view: SeriesView) -> str:
 
 
 def api_page(urls: Urls, paths: Mapping[str, Any]) -> str:
-    """Return the list of all addresses, of an OpenAPI description's paths."""
+    """Return the list of all URLs, from the paths of the OpenAPI description."""
     return render("api.html", urls=urls, paths=paths, json_link="/openapi.json")
 
 
 def _around(urls: Urls, served: ServedAtlas) -> dict[str, Any]:
-    """Return what every page of an atlas needs."""
+    """Return the values that every page of an atlas needs."""
     layers = [
         {
             "name": one.name,
@@ -238,22 +238,22 @@ def _around(urls: Urls, served: ServedAtlas) -> dict[str, Any]:
 
 
 def _projected(urls: Urls, network: Availability) -> bool:
-    """Say whether there are projections: a server makes them, a folder holds them or not."""
+    """Return whether there are projections: the server computes them, an export may hold them."""
     return network.state != "absent" if urls.has_server else urls.projected
 
 
 def _short(value: float | None) -> float | int | None:
-    """Round for sorting on the page; whole numbers stay short."""
+    """Round a statistic for sorting in the browser; whole numbers stay short."""
     if value is None:
         return None
     rounded = float(f"{value:.{_DIGITS}g}")
-    if abs(rounded) >= 10**_DIGITS:  # short as it is, or beyond what a number can be
+    if abs(rounded) >= 10**_DIGITS:  # already short, or infinite after rounding
         return rounded if isfinite(rounded) else value
     return int(rounded) if rounded == int(rounded) else rounded
 
 
 def _fed(view: NetworkView) -> Mapping[int, str]:
-    """Say of each layer what feeds it, where that is not the layer before it alone."""
+    """Return the names of each layer's inputs; "" if its only input is the layer before it."""
     said: dict[int, list[int]] = {}
     for source, target in view.connections or []:
         said.setdefault(target, []).append(source)
@@ -267,9 +267,9 @@ def _fed(view: NetworkView) -> Mapping[int, str]:
 
 
 def _wiring(view: NetworkView) -> list[tuple[int, int]] | None:
-    """Return the pairs of blocks, by their places, of which one feeds the other; -1 is the image.
+    """Return the connections between blocks as pairs (source, target); -1 is the image.
 
-    None where the atlas does not say.
+    None if the atlas does not record them.
     """
     if view.connections is None:
         return None

@@ -1,4 +1,4 @@
-"""How unusual an activation is for its feature, by the peaks that the atlas has counted."""
+"""How unusual an activation is for its feature, from the atlas' histograms of peaks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from rot180.web.collection import ServedAtlas
 
 @dataclass(frozen=True)
 class PeakHistograms:
-    """The histograms of a layer's features, one bin after the other.
+    """The histograms of a layer's features, all bins in one array.
 
     Attributes:
         feature: (bins), the feature of each bin.
-        lows, highs: (bins), its bounds. Of the highest of a feature, the upper one is set so that
-            the feature's largest activation lies in the middle.
-        images: (bins), how many images have their peak in it.
-        largest: (features), the largest activations.
+        lows, highs: (bins), the bounds of each bin. The highest bin of a feature is set so that the
+            feature's largest activation lies in its middle.
+        images: (bins), number of images whose peak lies in each bin.
+        largest: (features), the largest activation of each feature.
     """
 
     feature: Int64[np.ndarray, " b"]
@@ -30,16 +30,16 @@ class PeakHistograms:
     largest: Float64[np.ndarray, " f"]
 
     def shares_below(self, activations: Sequence[float]) -> Float64[np.ndarray, " f"]:
-        """Return of each feature the share of images whose peak is lower than an activation.
+        """Return, for each feature, the share of images whose peak is lower than an activation.
 
-        Inside a bin, peaks are taken to lie evenly. The largest activation counts as the middle of
-        the highest bin: where a rectifier has an upper end, it is that of many images.
+        Peaks are assumed to be uniform inside a bin. The largest activation counts as the middle of
+        the highest bin, because many images share it if a rectifier has an upper limit.
 
         Args:
-            activations: one for each feature.
+            activations: an activation for each feature.
 
         Returns:
-            From 0 to 1; 0 where no image was counted.
+            Shares from 0 to 1; 0 if no image was counted.
         """
         values = np.asarray(activations, np.float64)[self.feature]
         width = self.highs - self.lows

@@ -1,7 +1,7 @@
-"""Which pictures stand for a layer: of features that few images excite, inside a varied image.
+"""Selects tiles that represent a layer: features that few images excite, in varied regions.
 
-The largest activations of a layer are no guide: in the first layers they lie in the sky and at the
-border, and where a rectifier has an upper end hundreds of features share them.
+The largest activations alone are a poor choice: in the first layers they lie in the sky and at the
+border, and if a rectifier has an upper limit, hundreds of features share them.
 """
 
 import json
@@ -21,27 +21,27 @@ from rot180.graph.box import Box
 from rot180.web.collection import ServedAtlas
 
 STRIP = 8
-"""Tiles that stand for a layer, and for a block of layers."""
+"""Number of tiles for a layer, and for a block of layers."""
 _FEATURES, _RANKS = 16, 5
-"""Of each layer so many features are considered, on so many of their strongest images."""
+"""Features of each layer that are considered, and strongest images of each."""
 _MEASURED = 64
-"""Images whose pixels are looked at, at most: each has to be decoded."""
+"""Most images that are decoded to measure their variety."""
 _VARIED, _FLAT = 64.0, 0.08
-"""Standard deviation of the pixels of a part of an image, of 255, from which on it is as varied as
-can be; and the share of that below which it counts as flat, and is shown where nothing else is."""
+"""Standard deviation (of 255) from which on a region has the full variety of 1; and the variety
+below which it counts as flat, and is chosen last."""
 _PER_RANK, _PER_USE, _INSIDE = 0.05, 0.3, 0.5
-"""What counts against a weaker example and one whose image is shown already; for a whole field."""
+"""Penalties for a lower rank and for a repeated image; bonus for a complete receptive field."""
 
 
 @dataclass(frozen=True)
 class RepresentativeTile:
-    """A picture that stands for a layer: what a feature's unit sees of one of its examples.
+    """A tile that represents a layer: the receptive field of a feature's unit on an example.
 
     Attributes:
         layer: name of the layer.
         channel: number of the feature.
-        rank: of the example.
-        image: its number.
+        rank: rank of the example.
+        image: number of its image.
     """
 
     layer: str
@@ -51,13 +51,13 @@ class RepresentativeTile:
 
 
 class _Candidate(NamedTuple):
-    """A tile that may be shown.
+    """A candidate for a representative tile.
 
     Attributes:
         tile: the tile.
-        box: what it shows of the image.
-        score: how much it tells by itself.
-        flat: whether there is nothing to see in it.
+        box: the region of the image that it shows.
+        score: its score, independent of other tiles.
+        flat: whether its region has hardly any variety.
     """
 
     tile: RepresentativeTile
@@ -70,11 +70,11 @@ _CHOOSING = Lock()
 
 
 def representative_tiles(served: ServedAtlas) -> dict[str, list[RepresentativeTile]]:
-    """Choose tiles for every layer, no two of a layer of one feature, image or class if possible.
+    """Choose tiles for every layer, of different features, images and classes if possible.
 
-    Deep layers choose first, and an image that stands for one layer stands less for the others.
+    Deep layers choose first, and an image that was chosen has a lower score for other layers.
     """
-    with _CHOOSING:  # whoever asks meanwhile waits, instead of doing it all again
+    with _CHOOSING:  # concurrent requests wait for one computation
         return _representative_tiles(served)
 
 
@@ -82,7 +82,7 @@ def representative_tiles(served: ServedAtlas) -> dict[str, list[RepresentativeTi
 def _representative_tiles(served: ServedAtlas) -> dict[str, list[RepresentativeTile]]:
     classes = _classes(served)
     found = _candidates(served, classes)
-    varied = _variedness(served, found)
+    varied = _variety(served, found)
     uses: Counter[int] = Counter()
     chosen: dict[str, list[RepresentativeTile]] = {}
     for name in reversed(served.atlas.layers):
@@ -96,7 +96,7 @@ def _representative_tiles(served: ServedAtlas) -> dict[str, list[RepresentativeT
 
 
 def _classes(served: ServedAtlas) -> Mapping[int, int | None]:
-    """Return the class of each image, by its number."""
+    """Return the class of each image by number."""
     found = served.atlas.rows("SELECT number, class FROM image")
     whole = all(isinstance(one, int) and isinstance(kind, int | None) for one, kind in found)
     served.atlas.check(whole, "image")
@@ -108,8 +108,8 @@ def _candidates(
 ) -> dict[str, list[_Candidate]]:
     """Return the strongest examples of features that are strong on few images, for each layer.
 
-    A feature counts as strong from half of the layer's largest activation on; the others come
-    after these, and fill up where there are few.
+    A feature is strong if it reaches half of the layer's largest activation; weaker features are
+    used only if there are too few strong ones.
     """
     atlas = served.atlas
     features = atlas.rows(
@@ -149,7 +149,7 @@ def _candidates(
 
 
 def _inner(layer: AtlasLayer, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Say of each row and column of a layer's maps whether its field is whole, in the image."""
+    """Return, for each row and column of the maps, whether its field lies inside the image."""
     return _whole(layer.fields.rows, size[0]), _whole(layer.fields.columns, size[1])
 
 
@@ -157,15 +157,15 @@ def _whole(spans: Int64[np.ndarray, "places 2"], size: int) -> np.ndarray:
     lengths = spans[:, 1] - spans[:, 0]
     longest: np.ndarray = lengths == lengths.max()
     free = longest & (spans[:, 0] > 0) & (spans[:, 1] < size)
-    return free if free.any() else longest  # fields that reach from end to end are never free
+    return free if free.any() else longest  # fields as large as the image always touch the border
 
 
-def _variedness(
+def _variety(
     served: ServedAtlas, found: Mapping[str, Iterable[_Candidate]]
 ) -> dict[tuple[int, Box], float]:
-    """Say how varied the parts of images are that tiles show, from 0 to 1.
+    """Return the variety of the regions that tiles show, from 0 to 1.
 
-    A part that is most of its image is not looked at, and counts as half varied.
+    A region larger than half of its image is not measured; its variety is 0.5.
     """
     if served.pictures_missing:
         return {}
@@ -186,7 +186,7 @@ def _variedness(
     for image in (one for one in most if small[one]):
         try:
             pixels = served.pixels(image)
-        except Rot180Error:  # of a damaged picture; where it is shown, that is said
+        except Rot180Error:  # a damaged picture; its own page shows the error
             continue
         for box in small[image]:
             every = max(1, min(box.height, box.width) // 16)
@@ -199,7 +199,7 @@ def _variedness(
 def _chosen(
     candidates: list[_Candidate], classes: Mapping[int, int | None], uses: Mapping[int, int]
 ) -> list[RepresentativeTile]:
-    """Choose one tile after the other: the best of those that are the least like the others."""
+    """Choose tiles greedily: the best of those that are least like the tiles chosen so far."""
     left = [
         one._replace(score=one.score - _PER_USE * uses.get(one.tile.image, 0)) for one in candidates
     ]

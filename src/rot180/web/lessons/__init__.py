@@ -1,4 +1,4 @@
-"""The lessons: what their pages hold, the same for the server and for a folder of pages."""
+"""The lessons, and their pages for the server and for exported sites."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -16,14 +16,14 @@ State = dict[str, str]
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a lesson is made of.
+    """A lesson.
 
     Attributes:
-        build: works out what an address asks for.
-        choices: what can be chosen, by name.
-        drops: of a choice, what no longer fits when it changes.
-        folder: the choices that have pages of their own in a folder.
-        steps: what its steps are called.
+        build: computes the view for the query parameters of a URL.
+        choices: the choices by name, with their values.
+        drops: for a choice, the parameters that are dropped when it changes.
+        folder: the choices that have pages of their own in an export.
+        steps: titles of its steps.
     """
 
     build: Callable[..., Any]
@@ -85,20 +85,20 @@ def _pages() -> Iterator[tuple[str, State]]:
 
 
 PAGES = tuple(_pages())
-"""The pages of lessons in a folder: (lesson, state); "" is the list of lessons."""
+"""The pages of lessons in an export: (lesson, state); "" is the list of lessons."""
 
 
 def render_lesson(urls: Urls, lesson: str, state: Mapping[str, str], error: str = "") -> str:
     """Return the page of a lesson, or for "" the list of them.
 
     Args:
-        urls: the addresses.
-        lesson: its name.
-        state: what the address asks for: see the lesson's ``asked``; and ``step``.
-        error: what to say about an address that could not be understood.
+        urls: the URLs of the site.
+        lesson: name of the lesson.
+        state: the query parameters: those of the lesson's ``build``, and ``step``.
+        error: sentence about an invalid address.
 
     Raises:
-        Rot180Error: the state cannot be understood.
+        Rot180Error: the state is invalid.
     """
     if lesson == "":
         return render("learn.html", urls=urls)
@@ -128,7 +128,7 @@ def _step(text: str, count: int) -> int:
 
 
 def _options(urls: Urls, lesson: str, made: State) -> dict[str, list[State]]:
-    """Return what can be chosen, each with the address of the page that has it."""
+    """Return the choices, each value with the URL of its page."""
     one = LESSONS[lesson]
     found: dict[str, list[State]] = {}
     for choice, values in one.choices.items():

@@ -82,14 +82,14 @@ class Perceptron:
 
 @dataclass(frozen=True)
 class OperationPair:
-    """One operation on the same image, kernel and delta: which way round its kernel slides.
+    """An operation on the same image, kernel and delta, with the orientations of its kernel.
 
     Attributes:
         forward, back: the kernel as it slides over the image, and over the error.
         z: the weighted inputs.
         error: dC/da of the given delta.
         off: its largest difference from the transposed perceptron's.
-        otherwise: the same if the kernel slid back the other way round.
+        otherwise: the same if the kernel slides back in the other orientation.
         gradient: dC/dw of the given delta.
     """
 
@@ -108,7 +108,7 @@ class ConvolutionView:
     """A convolution with all its numbers.
 
     Attributes:
-        state: what makes this lesson again, as it stands in an address.
+        state: the query parameters of this lesson.
         operation, activation, padding, stride: the choices.
         border: zeros around the image: [[above, below], [left, right]].
         image, kernel, bias, target: what was given.
@@ -151,7 +151,7 @@ class ConvolutionView:
     both: list[OperationPair]
 
 
-@lru_cache(16)  # a page, its JSON, and those that others look at, too
+@lru_cache(16)  # a page and its JSON share the result
 def build(
     image: str = "",
     kernel: str = "",
@@ -165,10 +165,10 @@ def build(
     kernel_size: str = "",
     seed: str = "",
 ) -> ConvolutionView:
-    """Return the lesson that an address asks for; grids that are missing are drawn.
+    """Return the lesson for the query parameters of a URL; missing grids are random.
 
     Raises:
-        Rot180Error: something in it cannot be understood, or does not fit together.
+        Rot180Error: a value is invalid, or the sizes do not fit.
     """
     if padding not in PADDINGS:
         raise Rot180Error(f"There is no padding '{padding}' here: choose {', '.join(PADDINGS)}.")
@@ -197,7 +197,7 @@ def build(
 
 
 def build_view(one: ConvolutionExample) -> ConvolutionView:
-    """Return a case with all its numbers, as plain data."""
+    """Return an example with all its numbers, as plain data."""
     worked = WorkedExample(one)
     kernel = one.kernel.shape
     wires = worked.connections
@@ -242,7 +242,7 @@ def build_view(one: ConvolutionExample) -> ConvolutionView:
 
 
 def state_of(one: ConvolutionExample) -> dict[str, str]:
-    """Return what makes this case again, as it stands in an address."""
+    """Return the query parameters of an example."""
     return {
         "image": format_grid(rows(one.image)),
         "kernel": format_grid(rows(one.kernel)),
@@ -323,7 +323,7 @@ def _spread(worked: WorkedExample, spread: Array) -> Array:
 
 
 def _operation_pair(worked: WorkedExample, operation: str) -> OperationPair:
-    """Go both ways by one operation."""
+    """Compute one operation forward and backward."""
     one, rotated = worked.example, operation == "convolution"
     forward = convolution if rotated else correlation
     z = forward(one.image[None, None], one.kernel[None, None], one.stride, one.padding)[0, 0]

@@ -1,4 +1,4 @@
-"""The second lesson: a unit of a tiny network goes back to the pixels, by three methods at once."""
+"""The second lesson: a unit of a tiny network is projected to the pixels by three methods."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -42,7 +42,7 @@ Grids = list[Rows]
 
 @dataclass(frozen=True)
 class Unit:
-    """One position of a feature; ``activation`` is what the way back begins with."""
+    """A unit; its ``activation`` is the start of the backward pass."""
 
     feature: int
     y: int
@@ -52,12 +52,12 @@ class Unit:
 
 @dataclass(frozen=True)
 class MethodTrace:
-    """The way back by one method.
+    """The backward pass of one method.
 
     Attributes:
-        signals: at the output of each layer, and under "pixels" the projection.
-        sums: of the signals that kernels make ("pool1" and "pixels"), entry by entry, the products
-            behind them; those with a zero are left out.
+        signals: the signal at the output of each layer, and the projection under "pixels".
+        sums: the products behind each entry of "pool1" and "pixels"; products that contain a
+            zero are left out.
     """
 
     signals: dict[str, Grids]
@@ -66,20 +66,20 @@ class MethodTrace:
 
 @dataclass(frozen=True)
 class ProjectionView:
-    """A tiny network on a small image, and a unit of it carried back to the pixels.
+    """A tiny network on a small image, and a unit projected to the pixels.
 
     Attributes:
-        state: what makes this lesson again, as it stands in an address.
-        unpool: how maxima are undone, "switches" or "repeat".
+        state: the query parameters of this lesson.
+        unpool: the unpooling, "switches" or "repeat".
         image: the pixels.
         first, second: kernels of both convolutions, features times channels of them.
         first_turned, second_turned: the same, rotated by 180 degrees.
         maps: the output of each layer, forward.
         switches: of each pooled map, window by window, the (row, column) its maximum came from.
         sums: of "conv1" and "conv2", entry by entry, the products behind it; without zeros.
-        unit: what is carried back.
-        ways: the way back by each method.
-        differs: where the three methods disagree, by layer and under "pixels".
+        unit: the projected unit.
+        ways: the backward pass of each method.
+        differs: whether the methods disagree, for each entry of each layer and of "pixels".
     """
 
     state: dict[str, str]
@@ -97,7 +97,7 @@ class ProjectionView:
     differs: dict[str, list[list[list[bool]]]]
 
 
-@lru_cache(16)  # a page, its JSON, and those that others look at, too
+@lru_cache(16)  # a page and its JSON share the result
 def build(
     preset: str = "",
     image: str = "",
@@ -107,18 +107,18 @@ def build(
     unit: str = "",
     unpool: str = "switches",
 ) -> ProjectionView:
-    """Return the lesson that an address asks for.
+    """Return the lesson for the query parameters of a URL.
 
     Args:
-        preset: name of an image; the first one if neither it nor ``image`` is given.
-        image: a grid of its own, instead.
+        preset: name of an image; by default the first, unless ``image`` is given.
+        image: a grid instead of a preset.
         first, second: kernels, each a grid, with | between them.
-        feature: of the second convolution, 0 or 1.
-        unit: the position ``y,x`` to be carried back; the strongest if not given.
+        feature: feature of the second convolution, 0 or 1.
+        unit: position ``y,x`` of the unit; by default the strongest.
         unpool: "switches" or "repeat".
 
     Raises:
-        Rot180Error: something in it cannot be understood.
+        Rot180Error: a value is invalid.
     """
     check_choice(unpool, "unpooling", UNPOOLINGS)
     if feature not in CHOICES["feature"]:

@@ -1,4 +1,4 @@
-"""What an address asks a lesson for: grids and numbers written by hand, clear words if wrong."""
+"""Parses grids and numbers in the URLs of lessons."""
 
 import math
 import re
@@ -6,19 +6,19 @@ import re
 from rot180.errors import Rot180Error
 
 LARGEST = 10_000
-"""Numbers of a lesson are no larger than that: squares and exponentials of them stay finite."""
+"""Largest number of a lesson; squares and exponentials stay finite."""
 
 
 def parse_grid(text: str, what: str, most: tuple[int, int]) -> list[list[float]]:
-    """Return the grid that ``1,2,3;4,5,6`` writes: rows between semicolons.
+    """Parse a grid like ``1,2,3;4,5,6``, with semicolons between rows.
 
     Args:
         text: the grid.
-        what: what it is called in an error.
-        most: rows and columns that it may have.
+        what: its name in error messages.
+        most: most rows and columns.
 
     Raises:
-        Rot180Error: it is no such grid, or larger.
+        Rot180Error: it is not a grid, or too large.
     """
     lines = [line.split(",") for line in text.strip().strip(";").split(";")]
     if len({len(line) for line in lines}) > 1:
@@ -36,10 +36,10 @@ def parse_grid(text: str, what: str, most: tuple[int, int]) -> list[list[float]]
 
 
 def parse_number(text: str, what: str) -> float:
-    """Return a number that was written by hand.
+    """Parse a number.
 
     Raises:
-        Rot180Error: it is none, or too large.
+        Rot180Error: it is not a number, or out of range.
     """
     written = text.strip().replace("−", "-")
     try:
@@ -55,10 +55,10 @@ def parse_number(text: str, what: str) -> float:
 
 
 def parse_size(text: str, what: str, most: int) -> tuple[int, int]:
-    """Return the (rows, columns) that ``4x5`` writes.
+    """Parse a size like ``4x5`` as (rows, columns).
 
     Raises:
-        Rot180Error: it is no size, or too large.
+        Rot180Error: it is not a size, or too large.
     """
     found = re.fullmatch(r"\s*(\d{1,3})x(\d{1,3})\s*", text)
     two = (int(found[1]), int(found[2])) if found else (0, 0)
@@ -71,10 +71,10 @@ def parse_size(text: str, what: str, most: int) -> tuple[int, int]:
 
 
 def format_grid(grid: list[list[float]]) -> str:
-    """Write a grid as it stands in an address."""
+    """Format a grid for a URL."""
     return ";".join(",".join(format_number(one) for one in line) for line in grid)
 
 
 def format_number(value: float) -> str:
-    """Write a number exactly, and whole ones without a point."""
+    """Format a number exactly; whole numbers without a decimal point."""
     return str(int(value)) if value == int(value) else repr(value)

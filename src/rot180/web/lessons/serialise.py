@@ -1,4 +1,4 @@
-"""Numbers of a lesson as plain data, which a page and its script can read."""
+"""Converts the numbers of a lesson to plain data for JSON."""
 
 from dataclasses import dataclass
 from math import prod
@@ -14,7 +14,7 @@ Rows = list[list[float]]
 
 @dataclass(frozen=True)
 class Factor:
-    """One number in a product: its name, where it stands, and its value."""
+    """A factor of a product: its name, index and value."""
 
     name: str
     index: list[int]
@@ -23,7 +23,7 @@ class Factor:
 
 @dataclass(frozen=True)
 class Product:
-    """Some factors and their product; ``weight`` numbers the kernel's weight among them."""
+    """A product of factors; ``weight`` is the number of the kernel's weight among them."""
 
     factors: list[Factor]
     value: float
@@ -32,7 +32,7 @@ class Product:
 
 @dataclass(frozen=True)
 class SumView:
-    """A number as the sum of products; ``total`` is their sum, ``value`` what was computed."""
+    """A number as a sum of products; ``total`` is their sum, ``value`` the computed number."""
 
     name: str
     index: list[int]
@@ -58,8 +58,8 @@ def sum_view(found: Sum, kernel: tuple[int, ...], weights: tuple[str, ...] = ("w
 
     Args:
         found: the sum.
-        kernel: shape of the kernels, along which weights are numbered.
-        weights: what weights are called; others have no number.
+        kernel: shape of the kernels, in which weights are numbered.
+        weights: names of weights; other factors have no number.
     """
     products = []
     for term in found.terms:

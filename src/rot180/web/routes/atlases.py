@@ -16,8 +16,12 @@ from rot180.web.views.search import SearchView, search_view
 router = APIRouter(tags=["atlases"])
 _pages = APIRouter(include_in_schema=False)
 
-Sort = Annotated[str, Query(description="An order, or a statistic; -statistic goes down.")]
-Where = Annotated[str, Query(description="Conditions, as colour_r2>=0.25,firing_images<=0.1.")]
+Sort = Annotated[
+    str, Query(description="An order, or a statistic; -statistic sorts in descending order.")
+]
+Where = Annotated[
+    str, Query(description="Conditions, for example colour_r2>=0.25,firing_images<=0.1.")
+]
 FeaturePicture = Annotated[str, Query(description="patches, masked, projections or mean.")]
 Zoom = Annotated[str, Query(description="small, medium or large.")]
 Method = Annotated[str, Query(description=f"One of {', '.join(CHOICES)}.")]
@@ -26,19 +30,19 @@ Unpool = Annotated[str, Query(description="switches or repeat.")]
 
 @router.get("/index.json")
 def atlases(request: Request) -> list[NetworkView]:
-    """List the atlases that are shown."""
+    """List the served atlases."""
     return [network_view(served) for served in explorer(request).collection.values()]
 
 
 @router.get("/atlas/{atlas}/status.json")
 def status(request: Request, atlas: str) -> Availability:
-    """Say whether the network of an atlas is at hand."""
+    """Return the state of an atlas' network."""
     return Availability.of(explorer(request).collection[atlas])
 
 
 @router.get("/atlas/{atlas}/search.json")
 def search(request: Request, atlas: str, q: str = "") -> SearchView:
-    """Find layers, features and classes by words."""
+    """Search layers, features, classes and images."""
     found = explorer(request)
     return search_view(found.urls, found.collection[atlas], q)
 
@@ -72,19 +76,19 @@ def feature(
     method: Method = "auto",
     unpool: Unpool = "switches",
 ) -> FeatureView:
-    """Look at a feature."""
+    """Return a feature."""
     return feature_view(explorer(request).collection[atlas], layer, channel, method, unpool)
 
 
 @router.get("/atlas/{atlas}.json")
 def network(request: Request, atlas: str) -> NetworkView:
-    """Look at a network: its layers, and how they are connected."""
+    """Return a network: its layers and their connections."""
     return network_view(explorer(request).collection[atlas])
 
 
 @_pages.get("/")
 def home_page(request: Request) -> Response:
-    """Show the atlases; if there is one, its network."""
+    """Show the list of atlases; redirect to the network if there is only one."""
     found = explorer(request)
     if len(found.collection) == 1:
         return RedirectResponse(found.urls.network(next(iter(found.collection))), 307)
@@ -93,7 +97,7 @@ def home_page(request: Request) -> Response:
 
 @_pages.get("/atlas/{atlas}/search")
 def search_page(request: Request, atlas: str, q: str = "") -> Response:
-    """Show what is found; if it is one thing, that."""
+    """Show search results; redirect to the result if there is only one."""
     found = explorer(request)
     view = search(request, atlas, q)
     if view.only is not None:
@@ -129,7 +133,7 @@ def network_page(request: Request, atlas: str) -> HTMLResponse:
 
 
 def _asked(request: Request, *names: str) -> dict[str, Any]:
-    """Return what an address says of some names; what it leaves empty is as usual."""
+    """Return the query parameters of some names that are not empty."""
     return {name: value for name in names if (value := request.query_params.get(name))}
 
 

@@ -1,4 +1,4 @@
-"""What the routes share: the explorer behind a request, and answers that browsers keep."""
+"""Helpers of the routes: the explorer of a request, paging, and cached pictures."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ Count = Annotated[int, Query(ge=1, le=MOST_ITEMS, description="Most items to ret
 
 @dataclass
 class Explorer:
-    """All that answers requests.
+    """The state of the application.
 
     Attributes:
         collection: the atlases.
-        urls: addresses.
-        computing: the queue for what the network is needed for.
-        drawing: the queue for all other pictures.
+        urls: the URLs of the server.
+        computing: queue of the jobs that need the network.
+        drawing: queue of all other jobs.
     """
 
     collection: AtlasCollection
@@ -39,13 +39,13 @@ class Explorer:
 
 
 def explorer(request: Request) -> Explorer:
-    """Return the explorer that a request was sent to."""
+    """Return the explorer of a request."""
     found: Explorer = request.app.state.explorer
     return found
 
 
 def html(text: str) -> HTMLResponse:
-    """Answer with a page, which browsers ask for again."""
+    """Return a page as a response; browsers revalidate it."""
     return HTMLResponse(text, headers={"Cache-Control": "no-cache"})
 
 
@@ -59,17 +59,17 @@ async def picture(
     item: Any = None,
     urgent: bool = False,
 ) -> Response:
-    """Answer with a picture: from the browser's memory, from the server's, or made now.
+    """Return a picture as a response, from the browser's or the server's cache, or computed.
 
     Args:
-        request: whose sender waits.
-        mark: changes with whatever the picture is made from.
-        key: of the picture.
-        make: makes it; where there is an item, it is called with the items of several pictures
-            that are wanted at once, and makes a list.
-        live: whether the network is needed for it.
+        request: the request.
+        mark: a string that changes with the picture's sources.
+        key: key of the picture.
+        make: computes it; if there is an item, it is called with the items of several pictures
+            at once, and returns a list.
+        live: whether it needs the network.
         group, item: see :meth:`rot180.web.jobs.JobQueue.submit_grouped`.
-        urgent: whether it goes before others.
+        urgent: whether it runs before other jobs.
     """
     tag = f'"{blake2b(repr((version_tag, key)).encode(), digest_size=12).hexdigest()}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}

@@ -1,4 +1,4 @@
-"""Atlases side by side, and one after the other."""
+"""The comparison of two atlases, and series of atlases."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ router = APIRouter(tags=["comparison"])
 _pages = APIRouter(include_in_schema=False)
 
 First = Annotated[str, Query(description="Name of an atlas; by default the first.")]
-Second = Annotated[str, Query(description="Name of another; by default the last.")]
+Second = Annotated[str, Query(description="Name of the other atlas; by default the last.")]
 Layer = Annotated[str, Query(description="A layer of the first.")]
 Other = Annotated[str, Query(description="A layer of the second; by default of the same name.")]
 
@@ -22,7 +22,7 @@ Other = Annotated[str, Query(description="A layer of the second; by default of t
 def comparison(
     request: Request, first: First = "", second: Second = "", layer: Layer = "", other: Other = ""
 ) -> CompareView:
-    """Say which features of two layers correspond."""
+    """Return which features of two layers correspond."""
     return compare_view(explorer(request).collection, first, second, layer, other)
 
 
@@ -62,7 +62,7 @@ def series_page(
     at: int | None = None,
     of: str = "",
 ) -> HTMLResponse:
-    """Show how a feature came to be."""
+    """Show a feature through all atlases."""
     view = series(request, layer, channel, follow, at, of)
     return html(pages.series_page(explorer(request).urls, view))
 

@@ -1,4 +1,4 @@
-"""Images: those of the atlas, and those that people bring; what a network makes of them."""
+"""Images of the atlas and uploads, and their features."""
 
 from dataclasses import replace
 from functools import partial
@@ -39,8 +39,8 @@ def images(request: Request, atlas: str, first: From = 0) -> ImagesView:
 
 
 @router.post("/atlas/{atlas}/images", status_code=201)
-async def bring(request: Request, atlas: str) -> UploadedImage:
-    """Take a picture: the body is the file. It is kept in memory, for a while."""
+async def upload(request: Request, atlas: str) -> UploadedImage:
+    """Upload an image: the body is the file. The server keeps it in memory for a while."""
     found = explorer(request)
     served = found.collection[atlas]
     if served.model.state == "absent":
@@ -51,9 +51,9 @@ async def bring(request: Request, atlas: str) -> UploadedImage:
 
 
 async def _body(request: Request) -> bytes:
-    """Read what was sent, but no more than is taken."""
-    told = request.headers.get("content-length", "0")
-    if told.isdecimal() and int(told) > uploads.MOST_BYTES:
+    """Read the body of an upload, up to the size limit."""
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length) > uploads.MOST_BYTES:
         raise uploads.too_large_error()
     parts, size = [], 0
     with uploads.PENDING.another() as taken:
@@ -93,7 +93,7 @@ async def image_layer(
 
 @router.get("/atlas/{atlas}/images/{image}/pixels/{layer:path}/{y:int}/{x:int}.json")
 async def pixel(request: Request, atlas: str, image: str, layer: str, y: int, x: int) -> PixelView:
-    """Say which units of a layer fire at a pixel, the strongest first."""
+    """Return the units of a layer that fire at a pixel, strongest first."""
     found, served = explorer(request), _served(request, atlas)
     key = ("pixel", served.name, image, layer, y, x)
     make = partial(pixel_view, served, image, layer, y, x)
@@ -104,7 +104,7 @@ async def pixel(request: Request, atlas: str, image: str, layer: str, y: int, x:
 async def look(
     request: Request, atlas: str, image: str, layer: str, channel: int, look: str, form: str
 ) -> Response:
-    """Draw a feature on an image: its map, or it carried back; see the names of looks."""
+    """Draw a feature on an image: ``map``, ``peak-guided-repeat``, ``over-3-5-guided-repeat``."""
     served = _served(request, atlas)
     served.feature(layer, channel)
     asked = ImagePicture.parse(look)
@@ -126,13 +126,13 @@ def _several(
 
 @router.get("/atlas/{atlas}/images/{image}.json")
 def image(request: Request, atlas: str, image: str) -> ImageView:
-    """Look at an image."""
+    """Return an image."""
     return image_view(_served(request, atlas), image)
 
 
 @router.get("/atlas/{atlas}/images/{image}.{form}")
 async def pixels(request: Request, atlas: str, image: str, form: str) -> Response:
-    """Return an image, as the network takes it before normalisation."""
+    """Return the pixels of an image in the network's input size, before normalisation."""
     check_form(form)
     served = _served(request, atlas)
 
@@ -145,7 +145,7 @@ async def pixels(request: Request, atlas: str, image: str, form: str) -> Respons
 
 @_pages.get("/atlas/{atlas}/images")
 def images_page(request: Request, atlas: str, first: From = 0) -> HTMLResponse:
-    """Show the images of an atlas, and take others."""
+    """Show the images of an atlas, with the form for uploads."""
     found = explorer(request)
     view = images(request, atlas, first)
     return html(pages.images_page(found.urls, found.collection[atlas], view))
@@ -164,7 +164,7 @@ def _served(request: Request, atlas: str) -> ServedAtlas:
 
 
 def _version_tag(served: ServedAtlas, image: str) -> str:
-    """Return what changes with an image; one that was brought and forgotten is not to be had."""
+    """Return the version tag of an image; expired uploads raise NotFound."""
     if not image.isdecimal() and (served.name, image) not in served.caches.uploads:
         raise NotFound("This upload has expired. Upload it again.")
     return served.version_tag

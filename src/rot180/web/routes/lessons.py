@@ -30,11 +30,11 @@ def convolution_numbers(
     padding: Annotated[str, Query(description="valid, same or full")] = "valid",
     operation: Annotated[str, Query(description="correlation or convolution")] = "correlation",
     activation: Annotated[str, Query(description="none, relu, sigmoid or tanh")] = "none",
-    size: Annotated[str, Query(description="of an image that is drawn, as 4x4")] = "",
-    kernel_size: Annotated[str, Query(description="of a kernel that is drawn, as 2x2")] = "",
-    seed: Annotated[str, Query(description="of what is drawn")] = "",
+    size: Annotated[str, Query(description="size of a random image, for example 4x4")] = "",
+    kernel_size: Annotated[str, Query(description="size of a random kernel, for example 2x2")] = "",
+    seed: Annotated[str, Query(description="seed of random numbers")] = "",
 ) -> convolution.ConvolutionView:
-    """Work out a convolution: every number forward and back, with the products that make it."""
+    """Compute a convolution: every number forward and backward, with its products."""
     return convolution.build(
         image=image,
         kernel=kernel,
@@ -53,14 +53,16 @@ def convolution_numbers(
 @router.get("/deconvnet.json")
 def deconvnet_numbers(
     preset: Annotated[str, Query(description="name of an image: bar, edge, corner, cross")] = "",
-    image: Annotated[str, Query(description="6x6 numbers of its own, as rows")] = "",
+    image: Annotated[str, Query(description="6x6 numbers, as rows")] = "",
     first: Annotated[str, Query(description="two kernels of 3x3, with | between")] = "",
     second: Annotated[str, Query(description="four kernels of 2x2, with | between")] = "",
     feature: Annotated[str, Query(description="0 or 1")] = "0",
-    unit: Annotated[str, Query(description="its position y,x; the strongest if empty")] = "",
+    unit: Annotated[
+        str, Query(description="position y,x of the unit; the strongest if empty")
+    ] = "",
     unpool: Annotated[str, Query(description="switches or repeat")] = "switches",
 ) -> deconvnet.ProjectionView:
-    """Carry a unit of a tiny network back to the pixels, by all three methods."""
+    """Project a unit of a tiny network to the pixels, by all three methods."""
     return deconvnet.build(
         preset=preset,
         image=image,
@@ -81,7 +83,7 @@ def lesson_page(request: Request, lesson: str) -> HTMLResponse:
 
 
 def _page(request: Request, lesson: str) -> HTMLResponse:
-    """Answer with a lesson; what cannot be understood is said on the lesson's own page."""
+    """Return a lesson's page; an invalid address shows its error on the default lesson."""
     urls, asked = request.app.state.urls, dict(request.query_params)
     try:
         return HTMLResponse(render_lesson(urls, lesson, asked), headers=_HEADERS)

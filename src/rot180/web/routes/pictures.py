@@ -27,10 +27,10 @@ async def feature(
 
 
 def check_form(form: str) -> None:
-    """See that there are pictures of this form.
+    """Check a picture format.
 
     Raises:
-        NotFound: there are none.
+        NotFound: there is no such format.
     """
     if form not in FORMS:
         raise NotFound(f"There is no picture format '{form}': use webp or png.")

@@ -1,4 +1,4 @@
-"""What belongs to no atlas: the files that pages refer to, and the list of all addresses."""
+"""Static files, and the list of all URLs."""
 
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
@@ -13,7 +13,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/static/{version}/{name}")
 def static(version: str, name: str) -> Response:
-    """Return a file that pages refer to; its address changes with its content."""
+    """Return a static file; its URL changes with its content."""
     content = static_files().get(name)
     if content is None:
         raise NotFound(f"There is no file '{name}'.")
@@ -24,6 +24,6 @@ def static(version: str, name: str) -> Response:
 
 @router.get("/api")
 def api(request: Request) -> HTMLResponse:
-    """List all addresses that answer with data; ``/openapi.json`` describes them to programs."""
+    """List all URLs of the API; ``/openapi.json`` describes them."""
     paths = request.app.openapi()["paths"]
     return html(pages.api_page(explorer(request).urls, paths))

@@ -1,4 +1,4 @@
-// The way back to the pixels, by three methods beside each other; what differs is marked.
+// The backward pass to the pixels by three methods side by side; differences are marked.
 
 import { lessonClean, lessonImage, lessonMaps, lessonSwitch } from "./lesson-maps.js";
 import { lessonMake, lessonNumber, lessonShade, lessonSum, lessonSumSpoken, lessonSymbol, lessonTone } from "./lesson-widgets.js";
@@ -26,7 +26,7 @@ function lessonPlace(data, layer, f, y, x) {
   return (f * map.length + y) * map[0].length + x;
 }
 
-/** Why a rectifier lets a signal pass on its way back, or not, in words. */
+/** Why a rectifier passes or stops a backward signal, in words. */
 function lessonPasses(method, signal, fired) {
   const number = lessonNumber(signal);
   if (method === "deconvnet") return signal > 0 ? `${number} is above zero: it passes` : `max(${number}, 0) = 0`;
@@ -130,7 +130,7 @@ function lessonTurned(data, to) {
   return lessonFlow(...kernels.map((kernel, k) => lessonTurn({ kernel, turned: true, title: `rot180(w), ${what} ${k}`, first: first + k * size }).element));
 }
 
-/** The whole way back beside each other, and the three results. */
+/** The backward passes side by side, and the three results. */
 export function lessonStageSide(stage, { data, picked }) {
   const layers = [["relu2", "the unit"], ["conv2", "rectified"], ["pool1", "filtered"], ["relu1", "unpooled"], ["conv1", "rectified"]];
   const shade = lessonShade("signed", lessonMost(data, "pixels"));

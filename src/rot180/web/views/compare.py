@@ -1,4 +1,4 @@
-"""Two atlases side by side, and a feature through a series of them."""
+"""The comparison of two atlases, and a feature through a series of atlases."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from rot180.web.views.network import Availability
 
 @dataclass(frozen=True)
 class Pair:
-    """A feature of the first atlas and the one of the second that goes with it most.
+    """A feature of the first atlas and its most correlated feature of the second.
 
     Attributes:
-        channel: of the first.
-        other: of the second; None where the first never varies.
-        correlation: of their peaks over the images that both have sampled; None likewise.
-        mutual: whether the second's best partner is the first, too.
+        channel: feature of the first atlas.
+        other: feature of the second; None if the first never varies.
+        correlation: correlation of their peaks over the images that both sampled; None likewise.
+        mutual: whether the first is also the best match of the second.
     """
 
     channel: int
@@ -37,14 +37,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class ComparedAtlas:
-    """One of the atlases that are compared.
+    """One of the two atlases of a comparison.
 
     Attributes:
         atlas, model: their names.
-        layers: of it.
-        layer: that is compared.
-        names: of its features, where they are the scores of classes; else empty.
-        projected: whether its network is at hand, or may be.
+        layers: its layers.
+        layer: the compared layer.
+        names: names of its features if they are class scores; else empty.
+        projected: whether its network is available, or may become so.
     """
 
     atlas: str
@@ -60,16 +60,16 @@ class CompareView:
     """How the features of two layers correspond.
 
     Attributes:
-        atlases: that are shown here.
-        first, second: what is compared.
-        reason: why it cannot be compared; "" if it can.
-        images: over how many the correlations are.
-        pairs: of each feature of the first, the most alike first.
-        mutual: how many are each other's best partners.
-        middle: the median correlation; None where there is none.
-        vanished, appeared: features of the first, of the second, of which the other has none like.
-        died, revived: features that fire in the first only, in the second only, under one number.
-        like: the correlation from which on features count as alike.
+        atlases: names of all served atlases.
+        first, second: the two sides.
+        reason: why the comparison is impossible; "" if it is possible.
+        images: number of images of the correlations.
+        pairs: a pair for each feature of the first, most similar first.
+        mutual: number of pairs that are each other's best match.
+        middle: the median correlation; None if there is none.
+        vanished, appeared: features of the first, of the second, without a counterpart.
+        died, revived: features that fire only in the first, only in the second, by number.
+        like: the correlation from which on features count as counterparts.
     """
 
     atlases: list[str]
@@ -93,8 +93,8 @@ class SeriesStep:
 
     Attributes:
         atlas: the atlas.
-        channel: its number there; None where nothing goes with it.
-        title: what it is called there; "" likewise.
+        channel: its number there; None if no feature matches.
+        title: its title there; "" likewise.
         correlation: with the stage before, over the images that both have sampled; None for the
             first, and where one of them never varies.
         maximum, firing_images: its largest activation, and the share of images it fires on.
@@ -110,19 +110,19 @@ class SeriesStep:
 
 @dataclass(frozen=True)
 class SeriesView:
-    """How a feature came to be, through the atlases in their order.
+    """A feature through the atlases in their order.
 
     Attributes:
-        of: the atlas whose feature it is.
-        layer, channel: the feature, as it is called there.
-        title: of it, as "fc · tench (0)", or "conv1, feature 3".
-        channels: how many features the layer has.
-        layers: that this atlas shares with others.
+        of: the atlas of the feature.
+        layer, channel: the feature in that atlas.
+        title: its title, as "fc · tench (0)", or "conv1, feature 3".
+        channels: number of features of the layer.
+        layers: the layers that this atlas shares with others.
         follow: "number" (the same number everywhere) or "likeness" (from each atlas to the next,
             seen from this one, the feature that goes with it most).
         at: which stage is shown first.
         steps: in the order of the atlases.
-        projected: whether the networks are at hand.
+        projected: whether the networks are available.
     """
 
     of: str
@@ -140,7 +140,7 @@ class SeriesView:
 def compare_view(
     collection: AtlasCollection, first: str = "", second: str = "", layer: str = "", other: str = ""
 ) -> CompareView:
-    """Compare a layer of an atlas with one of another; what is not said is chosen.
+    """Compare a layer of an atlas with a layer of another; arguments that are "" get a default.
 
     Raises:
         NotFound: there are no two atlases, or no such atlas or layer.
@@ -201,7 +201,7 @@ def _usual(one: ServedAtlas, two: ServedAtlas) -> str:
 
 @lru_cache(maxsize=64)
 def cached_comparison(one: ServedAtlas, two: ServedAtlas, layer: str, other: str) -> Comparison:
-    """Compare two layers, once."""
+    """Compare two layers; the result is cached."""
     (found,) = compare(one.atlas, two.atlas, layer, other)
     return found
 

@@ -1,4 +1,4 @@
-"""The images of an atlas, to choose one."""
+"""The data of the list of an atlas' images."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ PAGE = 120
 
 @dataclass(frozen=True)
 class ImageRow:
-    """An image: its number, name and class, and of how many features it is the strongest."""
+    """An image: number, name, class, and number of features that it excites most."""
 
     image: int
     name: str
@@ -24,11 +24,11 @@ class ImagesView:
 
     Attributes:
         atlas: its name in addresses.
-        images: the ones that are the strongest of most features first.
-        first: how many come before.
-        total: how many there are.
-        pictures_missing: why no pictures can be shown; "" if they can.
-        network: whether the network is at hand.
+        images: the images of the page, those that excite most features most first.
+        first: number of images before the page.
+        total: number of all images.
+        pictures_missing: why there are no pictures; "" if there are.
+        network: state of the network.
     """
 
     atlas: str
@@ -41,14 +41,14 @@ class ImagesView:
 
 @dataclass(frozen=True)
 class UploadedImage:
-    """A picture that was taken: what it is called, and where it is."""
+    """An uploaded image: its name and its URL."""
 
     image: str
     address: str
 
 
 def images_view(served: ServedAtlas, first: int = 0, most: int = PAGE) -> ImagesView:
-    """Look at the images of an atlas."""
+    """Return a page of the images of an atlas."""
     atlas = served.atlas
     first = max(0, min(first, 2**31))
     ((total,),) = atlas.rows("SELECT COUNT(*) FROM image")

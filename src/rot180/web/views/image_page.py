@@ -1,4 +1,4 @@
-"""An image: what a network makes of it, layer by layer, and what fires at a pixel of it."""
+"""The data of an image's page: its features, layer by layer, and the units at a pixel."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +27,7 @@ ORDERS = ("unusual", "strongest")
 
 @dataclass(frozen=True)
 class FeatureExample:
-    """A feature of which the image is one of the strongest: its rank, from 0, and activation."""
+    """A feature that the image excites strongly: the image's rank, from 0, and activation."""
 
     layer: str
     channel: int
@@ -38,7 +38,7 @@ class FeatureExample:
 
 @dataclass(frozen=True)
 class ClassProbability:
-    """A class that the network names, and its probability."""
+    """A class and its probability."""
 
     name: str
     probability: float
@@ -46,19 +46,19 @@ class ClassProbability:
 
 @dataclass(frozen=True)
 class ImageView:
-    """An image of the atlas, or one that was brought.
+    """An image of the atlas, or an upload.
 
     Attributes:
         atlas: name of the atlas in addresses.
-        image: what the image is called there: its number, or a word for one that was brought.
-        uploaded: whether somebody brought it; then it is kept in memory for a while.
-        name: what the data set calls it.
-        class_name: its class; None where it has none.
+        image: its name in URLs: a number, or a random word for an upload.
+        uploaded: whether it is an upload, which is kept in memory for a while.
+        name: its name in the data set.
+        class_name: its class; None if it has none.
         size: (height, width).
-        layers: of the network.
-        opens: name of the layer that is shown first: the last one that has maps.
-        example_of: features that it excites more than nearly all others, the best ranks first.
-        network: whether it is at hand.
+        layers: layers of the network.
+        opens: name of the layer that is shown first: the last layer with maps.
+        example_of: features of which it is an example, best ranks first.
+        network: state of the network.
     """
 
     atlas: str
@@ -75,7 +75,7 @@ class ImageView:
 
 @dataclass(frozen=True)
 class Peak:
-    """The strongest unit of a feature on an image; ``label`` is what the feature is called."""
+    """The strongest unit of a feature on an image; ``label`` is the feature's label."""
 
     channel: int
     activation: float
@@ -88,7 +88,7 @@ class FeaturePeak(Peak):
     """The strongest unit of a feature on an image, and how unusual that is for the feature.
 
     Attributes:
-        lower: share of the atlas's images on which the feature's peak is lower, about; from 0 to 1.
+        lower: approximate share of the atlas' images with a lower peak, from 0 to 1.
     """
 
     lower: float
@@ -96,13 +96,13 @@ class FeaturePeak(Peak):
 
 @dataclass(frozen=True)
 class ImageLayerView:
-    """What a layer makes of an image.
+    """The features of a layer on an image, a page of them.
 
     Attributes:
-        layer: its name.
+        layer: name of the layer.
         order: "unusual" or "strongest".
-        peaks: of each feature the strongest unit; first the feature for which it is most unusual
-            (of equal ones, that is nearest to its largest), or the strongest feature.
+        peaks: the strongest unit of each feature of the page; the most unusual first (ties: the
+            nearest to the feature's largest activation), or the strongest first.
         top_classes: the network's predictions; empty if it has no classes.
         total: number of features of the layer.
         next: URL of the next page of features; None for the last one.
@@ -118,15 +118,15 @@ class ImageLayerView:
 
 @dataclass(frozen=True)
 class PixelView:
-    """What fires at a pixel.
+    """The units that fire at a pixel.
 
     Attributes:
-        layer: its name.
+        layer: name of the layer.
         pixel: (y, x).
         position: (y, x) in the maps: the unit whose receptive field lies around the pixel.
         box: that receptive field.
-        firing: how many of the layer's features are above 0 there.
-        units: the strongest of them: feature and activation.
+        firing: number of the layer's features that are above 0 there.
+        units: the strongest of these.
     """
 
     layer: str
@@ -138,10 +138,10 @@ class PixelView:
 
 
 def image_pixels(served: ServedAtlas, image: str) -> Pixels:
-    """Return an image of the atlas, or one that was brought.
+    """Return an image of the atlas, or an upload.
 
     Raises:
-        NotFound: there is none, or it was forgotten.
+        NotFound: there is no such image, or the upload has expired.
     """
     if image.isascii() and image.isdecimal() and len(image) < 16:
         held = served.atlas.rows("SELECT 1 FROM image WHERE number = ?", int(image))
@@ -160,10 +160,10 @@ def image_pixels(served: ServedAtlas, image: str) -> Pixels:
 
 
 def image_view(served: ServedAtlas, image: str) -> ImageView:
-    """Look at an image.
+    """Return the data of an image's page.
 
     Raises:
-        NotFound: there is none, or it was forgotten.
+        NotFound: there is no such image, or the upload has expired.
     """
     image_pixels(served, image)
     rows = layer_rows(served)
@@ -187,7 +187,7 @@ def image_view(served: ServedAtlas, image: str) -> ImageView:
 
 
 def _example_of(atlas: Atlas, image: int) -> list[FeatureExample]:
-    """Return the features that an image excites more than nearly all others."""
+    """Return the features of which an image is an example."""
     found = atlas.rows(
         "SELECT layer, channel, rank, activation FROM examples WHERE image = ? "
         "AND activation > 0 ORDER BY rank, activation DESC LIMIT ?",
@@ -205,7 +205,7 @@ def _example_of(atlas: Atlas, image: int) -> list[FeatureExample]:
 
 
 def opened_image(served: ServedAtlas, image: str) -> OpenedImage:
-    """Return an image with its forward pass, as far as that was needed so far."""
+    """Return an image with its forward pass, computed as far as needed so far."""
     return served.model.open(image, lambda: image_pixels(served, image))
 
 
@@ -263,7 +263,7 @@ def image_layer_view(
 
 
 def pixel_view(served: ServedAtlas, image: str, layer: str, y: int, x: int) -> PixelView:
-    """Look at what fires at a pixel of an image.
+    """Return the units that fire at a pixel of an image.
 
     Raises:
         NotFound: there is no such pixel.
@@ -286,7 +286,7 @@ def pixel_view(served: ServedAtlas, image: str, layer: str, y: int, x: int) -> P
 
 
 def example_box(served: ServedAtlas, layer: str, position: tuple[int, int]) -> Example:
-    """Return a unit as if it were an example, for drawing what it sees.
+    """Return a unit as an example, to draw its receptive field.
 
     Raises:
         NotFound: there is no such position.

@@ -1,4 +1,4 @@
-"""A layer: all its features, sorted and chosen by any of their statistics."""
+"""The data of a layer's page: its features, sorted and filtered by any statistic."""
 
 from dataclasses import dataclass, fields
 
@@ -11,26 +11,26 @@ from rot180.web.views.network import Availability, LayerRow, layer_rows
 
 SHOWN = ("patches", "masked", "projections", "mean")
 PAGE = 500
-"""Features on a page; scripts and links bring the next ones."""
+"""Features on a page; scripts and links load the next ones."""
 ZOOMS = {"small": 1, "medium": 4, "large": 9}
-"""How large tiles are, and how many examples each shows."""
+"""Sizes of tiles, and the number of examples that each shows."""
 
 
 @dataclass(frozen=True)
 class LayerView:
-    """A layer, and what of it is shown.
+    """A layer and the state of its page.
 
     Attributes:
         atlas: its name in addresses.
         layer: the layer at a glance.
         before, after: names of the layers around it; None at the ends.
-        order: the numbers of the features that are shown, in order.
-        statistics: of all features, by name; a value for each, None where it is not defined.
+        order: numbers of the features that meet the conditions, in order.
+        statistics: statistics by name; a value for every feature, None if it is undefined.
         classes: names of the classes; ``best_class`` counts them.
-        names: of the features, where they are the scores of classes; else empty.
-        sort, where, show, zoom, method, unpool: what was asked for.
-        network: whether it is at hand.
-        pictures_missing: why no pictures can be shown; "" if they can.
+        names: names of the features if they are class scores; else empty.
+        sort, where, show, zoom, method, unpool: the state of the page.
+        network: state of the network.
+        pictures_missing: why there are no pictures; "" if there are.
     """
 
     atlas: str
@@ -74,10 +74,10 @@ def layer_view(
     method: str = "auto",
     unpool: str = "switches",
 ) -> LayerView:
-    """Look at a layer of an atlas.
+    """Return the data of a layer's page.
 
     Raises:
-        Rot180Error: there is no such layer, order, statistic, or way to show it.
+        Rot180Error: a layer, order, condition or other value does not exist.
     """
     layer = served.layer(name)
     check_choice(show, "way to show features", SHOWN)

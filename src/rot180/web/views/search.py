@@ -1,4 +1,4 @@
-"""What is found by words: layers, features by number, outputs, classes, and images by name."""
+"""The search: layers, features by number, class scores, classes, and images by name."""
 
 import re
 from collections.abc import Iterable
@@ -14,14 +14,14 @@ _MOST_CLASSES = 200
 
 @dataclass(frozen=True)
 class Hit:
-    """A layer or a feature that was found.
+    """A layer or feature among the results.
 
     Attributes:
         layer: name of the layer.
         channel: number of the feature; None for a layer.
-        title: what it is called.
-        address: where it is.
-        words: why it was found.
+        title: its title.
+        address: its URL.
+        words: why it is a result.
     """
 
     layer: str
@@ -33,7 +33,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class ImageHit:
-    """An image that was found: its number, its name and class, and where it is."""
+    """An image among the results: number, name, class and URL."""
 
     image: int
     name: str
@@ -43,16 +43,16 @@ class ImageHit:
 
 @dataclass(frozen=True)
 class SearchView:
-    """What was found.
+    """The results of a search.
 
     Attributes:
-        asked: the words.
-        layers: whose name holds them.
-        outputs: scores of classes whose name holds them.
-        features: with this number, or most selective for a class whose name holds them.
-        images: whose name or class holds them.
-        more: whether there are more of any of these than are listed.
-        only: the address of the one thing that was meant; None if there are several or none.
+        asked: the query.
+        layers: layers whose name contains the query.
+        outputs: scores of classes whose name contains it.
+        features: features that are most selective for such a class.
+        images: images whose name or class contains it.
+        more: whether some results are not listed.
+        only: URL of the only result; None if there are several or none.
     """
 
     asked: str
@@ -103,7 +103,7 @@ def search_view(urls: Urls, served: ServedAtlas, asked: str) -> SearchView:
 
 
 def _holds(words: str, name: str) -> bool:
-    """Say whether a name holds the words; blanks, underscores and hyphens are the same."""
+    """Return whether a name contains a query; blanks, underscores and hyphens are equal."""
     return _plain(words) in _plain(name)
 
 
@@ -116,7 +116,7 @@ def _holding(words: str, names: Iterable[str]) -> list[str]:
 
 
 def _selective(urls: Urls, served: ServedAtlas, numbers: list[int]) -> list[Hit]:
-    """Return features that are most selective for some classes, and one more than are listed."""
+    """Return features that are most selective for some classes, one more than are listed."""
     atlas = served.atlas
     features = []
     if numbers:
@@ -140,7 +140,7 @@ def _selective(urls: Urls, served: ServedAtlas, numbers: list[int]) -> list[Hit]
 
 
 def _images(urls: Urls, served: ServedAtlas, words: str, numbers: list[int]) -> list[ImageHit]:
-    """Return images of some classes, or whose name holds the words; one more than are listed."""
+    """Return images of some classes, or whose name contains a query, one more than are listed."""
     atlas = served.atlas
     wanted = re.sub(r"([%_\\])", r"\\\1", words)
     marks = ", ".join("?" * len(numbers))
@@ -161,7 +161,7 @@ def _images(urls: Urls, served: ServedAtlas, words: str, numbers: list[int]) -> 
 
 
 def _named(urls: Urls, served: ServedAtlas, words: str) -> str | None:
-    """Return the address of what the words name: a layer, or a layer and a number."""
+    """Return the URL of the layer or feature that a query names."""
     if words in served.atlas.layers:
         return urls.layer(served.name, words)
     match = re.fullmatch(r"(.+?)[\s/,:#]+([0-9]{1,7})", words)
