@@ -19,7 +19,8 @@ from rot180.visible import visible
 from rot180.web.collection import AtlasCollection, ServedAtlas
 from rot180.web.errors import Busy, NotFound, status_of
 from rot180.web.jobs import ClientDisconnected, JobQueue
-from rot180.web.routes import atlases, compare, images, lessons, pictures, static
+from rot180.web.pages import compare, series
+from rot180.web.routes import atlases, images, lessons, pictures, static
 from rot180.web.routes.common import Explorer
 from rot180.web.security import LOOPBACK, SecurityMiddleware
 from rot180.web.templates import render
@@ -102,7 +103,7 @@ def application(
         log.exception("%s %s", request.method, request.url.path, exc_info=error)
         return error_response(request, error, urls)
 
-    for routes in (static, lessons, compare, pictures, images, atlases):
+    for routes in (static, lessons, compare, series, pictures, images, atlases):
         app.include_router(routes.router)
     return SecurityMiddleware(GZipMiddleware(app, minimum_size=1000), hosts, token)
 

@@ -1,90 +1,25 @@
-"""The comparison of two atlases, and a feature through a series of atlases."""
+"""A feature through a series of atlases: its data, its page, and its JSON."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from math import isnan
-from typing import Literal
+from typing import Annotated, Literal
 
-import numpy as np
+from fastapi import APIRouter, Query, Request
+from starlette.responses import HTMLResponse
 
-from rot180.atlas.compare import LIKE, Comparison, compare, correlated, shared_peaks
-from rot180.errors import Rot180Error, suggest
-from rot180.visible import visible
+from rot180.atlas.compare import correlated, shared_peaks
+from rot180.errors import suggest
 from rot180.web.collection import AtlasCollection, ServedAtlas
 from rot180.web.errors import NotFound
 from rot180.web.names import layer_of
-from rot180.web.views.network import Availability
+from rot180.web.pages.compare import cached_comparison
+from rot180.web.routes.common import explorer, html
+from rot180.web.templates import render
+from rot180.web.urls import Urls
 
-
-@dataclass(frozen=True)
-class Pair:
-    """A feature of the first atlas and its most correlated feature of the second.
-
-    Attributes:
-        channel: feature of the first atlas.
-        other: feature of the second; None if the first never varies.
-        correlation: correlation of their peaks over the images that both sampled; None likewise.
-        mutual: whether the first is also the best match of the second.
-    """
-
-    channel: int
-    other: int | None
-    correlation: float | None
-    mutual: bool
-
-
-@dataclass(frozen=True)
-class ComparedAtlas:
-    """One of the two atlases of a comparison.
-
-    Attributes:
-        atlas, model: their names.
-        layers: its layers.
-        layer: the compared layer.
-        names: names of its features if they are class scores; else empty.
-        projected: whether its network is available, or may become so.
-    """
-
-    atlas: str
-    model: str
-    layers: list[str]
-    layer: str
-    names: list[str]
-    projected: bool
-
-
-@dataclass(frozen=True)
-class CompareView:
-    """How the features of two layers correspond.
-
-    Attributes:
-        atlases: names of all served atlases.
-        first, second: the two sides.
-        reason: why the comparison is impossible; "" if it is possible.
-        images: number of images of the correlations.
-        pairs: a pair for each feature of the first, most similar first.
-        mutual: number of pairs that are each other's best match.
-        middle: the median correlation; None if there is none.
-        vanished, appeared: features of the first, of the second, without a counterpart.
-        died, revived: features that fire only in the first, only in the second, by number.
-        like: the correlation from which on features count as counterparts.
-    """
-
-    atlases: list[str]
-    first: ComparedAtlas
-    second: ComparedAtlas
-    reason: str
-    images: int
-    pairs: list[Pair]
-    mutual: int
-    middle: float | None
-    vanished: list[int]
-    appeared: list[int]
-    died: list[int]
-    revived: list[int]
-    like: float
+router = APIRouter(tags=["comparison"])
 
 
 @dataclass(frozen=True)
@@ -135,75 +70,6 @@ class SeriesView:
     at: int
     steps: list[SeriesStep]
     projected: bool
-
-
-def compare_view(
-    collection: AtlasCollection, first: str = "", second: str = "", layer: str = "", other: str = ""
-) -> CompareView:
-    """Compare a layer of an atlas with a layer of another; arguments that are "" get a default.
-
-    Raises:
-        NotFound: there are no two atlases, or no such atlas or layer.
-    """
-    names = list(collection)
-    if len(names) < 2:
-        raise NotFound(
-            "A comparison needs two atlases or more, as in 'rot180 serve early.atlas late.atlas'."
-        )
-    one = collection[first or names[0]]
-    two = collection[second or next(name for name in reversed(names) if name != one.name)]
-    layer = one.layer(layer).name if layer else _usual(one, two)
-    other = other or (layer if layer in two.atlas.layers else next(iter(two.atlas.layers)))
-    layer, other = one.layer(layer).name, two.layer(other).name
-    sides = _side(one, layer), _side(two, other)
-    try:
-        found = cached_comparison(one, two, layer, other)
-    except Rot180Error as error:
-        return CompareView(names, *sides, str(error), 0, [], 0, None, [], [], [], [], LIKE)
-    pairs = [
-        Pair(m.channel, m.other, None if m.other is None else m.correlation, m.mutual)
-        for m in found.matches
-    ]
-    pairs.sort(key=lambda pair: (pair.correlation is None, -(pair.correlation or 0), pair.channel))
-    known = [pair.correlation for pair in pairs if pair.correlation is not None]
-    return CompareView(
-        names,
-        *sides,
-        "",
-        found.images,
-        pairs,
-        sum(pair.mutual for pair in pairs),
-        float(np.median(known)) if known else None,
-        list(found.vanished),
-        list(found.appeared),
-        list(found.died),
-        list(found.revived),
-        LIKE,
-    )
-
-
-def _side(served: ServedAtlas, layer: str) -> ComparedAtlas:
-    return ComparedAtlas(
-        served.name,
-        visible(served.atlas.model),
-        list(served.atlas.layers),
-        layer,
-        list(served.atlas.names_of(layer)),
-        Availability.of(served).state != "absent",
-    )
-
-
-def _usual(one: ServedAtlas, two: ServedAtlas) -> str:
-    """Return the second layer that both have, or the first, or any."""
-    common = [name for name in one.atlas.layers if name in two.atlas.layers]
-    return (common[1:2] or common or list(one.atlas.layers))[0]
-
-
-@lru_cache(maxsize=64)
-def cached_comparison(one: ServedAtlas, two: ServedAtlas, layer: str, other: str) -> Comparison:
-    """Compare two layers; the result is cached."""
-    (found,) = compare(one.atlas, two.atlas, layer, other)
-    return found
 
 
 def series_view(
@@ -314,3 +180,47 @@ def _correlation(
     a, b = shared_peaks(one.atlas, two.atlas, layer, layer)
     found = float(correlated(a[:, [channel]], b[:, [other]])[0, 0])
     return None if isnan(found) else found
+
+
+def series_page(urls: Urls, view: SeriesView) -> str:
+    """Return the page of a feature through all atlases."""
+    state = {
+        "of": view.of,
+        "layer": view.layer,
+        "channel": view.channel,
+        "follow": view.follow,
+    }
+    return render(
+        "series.html",
+        urls=urls,
+        view=view,
+        tiles=[urls.tile(one.atlas, view.layer, "{channel}", "{show}") for one in view.steps],
+        json_link=f"/series.json{urls.query(**state)}",
+    )
+
+
+@router.get("/series.json")
+def series(
+    request: Request,
+    layer: str = "",
+    channel: int = 0,
+    follow: Annotated[str, Query(description="number or likeness.")] = "number",
+    at: int | None = None,
+    of: Annotated[str, Query(description="Name of the feature's atlas; else the last.")] = "",
+) -> SeriesView:
+    """Follow a feature of an atlas through the others over the same data."""
+    return series_view(explorer(request).collection, layer, channel, follow, at, of)
+
+
+@router.get("/series", include_in_schema=False)
+def show_series(
+    request: Request,
+    layer: str = "",
+    channel: int = 0,
+    follow: str = "number",
+    at: int | None = None,
+    of: str = "",
+) -> HTMLResponse:
+    """Show a feature through all atlases."""
+    view = series(request, layer, channel, follow, at, of)
+    return html(series_page(explorer(request).urls, view))

@@ -20,7 +20,6 @@ from rot180.web.formulas import (
 from rot180.web.templates import render
 from rot180.web.uploads import MOST_BYTES, too_large_error
 from rot180.web.urls import Urls
-from rot180.web.views.compare import CompareView, SeriesView
 from rot180.web.views.feature import FeatureView
 from rot180.web.views.image_list import PAGE, ImagesView
 from rot180.web.views.image_page import ImageView
@@ -32,8 +31,6 @@ from rot180.web.views.search import SearchView
 METHOD_TITLES = {name: one.words for name, one in METHOD_FORMULAS.items()}
 _AT_HAND = 5000
 """Most features of a layer whose page contains all statistics, to sort in the browser."""
-PAIRS = 240
-"""Pairs of features on a page that compares two layers."""
 _DIGITS = 4
 """Digits of the statistics in a page."""
 
@@ -158,50 +155,6 @@ def image_page(urls: Urls, served: ServedAtlas, view: ImageView) -> str:
         **_around(urls, served),
         view=view,
         json_link=f"{urls.image(served.name, view.image)}.json",
-    )
-
-
-def compare_page(urls: Urls, view: CompareView, first: int = 0) -> str:
-    """Return the page of two atlases side by side, with some of the pairs.
-
-    Args:
-        urls: the URLs of the site.
-        view: the comparison.
-        first: number of pairs before those on this page.
-    """
-    first = max(0, min(first, len(view.pairs) - 1)) // PAIRS * PAIRS
-    state = {
-        "first": view.first.atlas,
-        "second": view.second.atlas,
-        "layer": view.first.layer,
-        "other": view.second.layer,
-    }
-    return render(
-        "compare.html",
-        urls=urls,
-        view=view,
-        first=first,
-        page=PAIRS,
-        state=state,
-        correlation=CORRELATION,
-        json_link=f"/compare.json{urls.query(**state)}",
-    )
-
-
-def series_page(urls: Urls, view: SeriesView) -> str:
-    """Return the page of a feature through all atlases."""
-    state = {
-        "of": view.of,
-        "layer": view.layer,
-        "channel": view.channel,
-        "follow": view.follow,
-    }
-    return render(
-        "series.html",
-        urls=urls,
-        view=view,
-        tiles=[urls.tile(one.atlas, view.layer, "{channel}", "{show}") for one in view.steps],
-        json_link=f"/series.json{urls.query(**state)}",
     )
 
 
