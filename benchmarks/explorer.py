@@ -101,14 +101,14 @@ def scanned(name: str, folder: Path) -> Path:
 def serve(name: str, path: Path, pipe: Any) -> None:
     """Serve an atlas, in a process of its own, until the other end of the pipe speaks."""
     from rot180.web.app import application
-    from rot180.web.server import running
-    from rot180.web.shelf import Shelf
+    from rot180.web.collection import AtlasCollection
+    from rot180.web.server import serve_in_thread
 
-    shelf = Shelf([rot180.open(path)], [lambda _: named(name)])
-    shelf[name].live.load()
-    if shelf[name].live.reason:
-        raise SystemExit(shelf[name].live.reason)
-    with running(application(shelf)) as address:
+    shelf = AtlasCollection([rot180.open(path)], [lambda _: named(name)])
+    shelf[name].model.load()
+    if shelf[name].model.reason:
+        raise SystemExit(shelf[name].model.reason)
+    with serve_in_thread(application(shelf)) as address:
         pipe.send(address)
         pipe.recv()
         pipe.send(largest_memory())

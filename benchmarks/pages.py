@@ -63,14 +63,14 @@ def main() -> None:
 
 def measure(path: Path, times: int) -> None:
     from rot180.web.app import application
-    from rot180.web.server import running
-    from rot180.web.shelf import Shelf
+    from rot180.web.collection import AtlasCollection
+    from rot180.web.server import serve_in_thread
 
-    shelf = Shelf([rot180.open(path), rot180.open(path)])
+    shelf = AtlasCollection([rot180.open(path), rot180.open(path)])
     name = next(iter(shelf))
     print(f"{shelf[name].atlas}\n{'ms':52}{'first':>8}{'median':>8}{'kB':>7}   limit  met")
     worst = 0.0
-    with running(application(shelf)) as address:
+    with serve_in_thread(application(shelf)) as address:
         connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=120)
         for one in paths(shelf[name].atlas, name):
             found = []

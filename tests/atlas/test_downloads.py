@@ -11,7 +11,7 @@ import torch.hub
 import rot180
 from rot180.atlas.model import load_scanned_model
 from rot180.errors import Rot180Error
-from rot180.web.shelf import Shelf
+from rot180.web.collection import AtlasCollection
 from tests.atlas.scans import change
 from tests.web.atlases import loader
 
@@ -48,8 +48,8 @@ def test_an_atlas_that_names_published_weights_downloads_none(
 ) -> None:
     if model.startswith("timm:"):
         pytest.importorskip("timm")
-    shelf = Shelf([rot180.open(named(copy, model))], [loader])
-    live = shelf["copy"].live
+    collection = AtlasCollection([rot180.open(named(copy, model))], [loader])
+    live = collection["copy"].model
     live.load()
     assert live.state == "absent"
     assert live.reason.endswith(f"say it yourself: --model {model}.")

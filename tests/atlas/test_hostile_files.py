@@ -16,7 +16,7 @@ from rot180.atlas import file as atlas_file
 from rot180.atlas import merge
 from rot180.errors import Rot180Error
 from rot180.web.app import application
-from rot180.web.shelf import Shelf
+from rot180.web.collection import AtlasCollection
 from tests.atlas.scans import change, read_everything, scanned
 
 SCHEMAS = [
@@ -177,11 +177,11 @@ def _ask(path: Path) -> None:
         return
     with atlas:
         try:
-            shelf = Shelf([atlas])
+            collection = AtlasCollection([atlas])
         except Rot180Error:
             return
-        shelf["flipped"].live.load()
-        with TestClient(application(shelf), base_url="http://127.0.0.1") as client:
+        collection["flipped"].model.load()
+        with TestClient(application(collection), base_url="http://127.0.0.1") as client:
             for page in PAGES:
                 answer = client.get(f"/atlas/flipped{page}")
                 assert answer.status_code < 500, (page, answer.text)

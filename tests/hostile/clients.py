@@ -23,12 +23,12 @@ SECONDS = 20.0
 _PATHS = (
     *("/", "/lessons", "/atlas/late", "/atlas/late.json", "/atlas/late/features/conv2/3"),
     *("/atlas/late/layers/conv1", "/atlas/late/layers/conv2.json", "/atlas/late/images"),
-    *("/atlas/late/images/0", "/atlas/late/images/0.png", "/atlas/late/images.json?first=3"),
+    *("/atlas/late/images/0", "/atlas/late/images/0.png", "/atlas/late/images.json?from=3"),
     *("/atlas/late/features/conv1/0.json", "/static/style.css", "/openapi.json"),
 )
 _PIECES = (
     *("..", ".", "%00", "%2e%2e%2f", "%ff", "é", "'", '"', "<script>", "-1", "1e9", "9" * 400),
-    *("NaN", "conv2", "late", "?first=", "#", "\\", ";", "&", "=", "a" * 5000, "%", "\N{SNOWMAN}"),
+    *("NaN", "conv2", "late", "?from=", "#", "\\", ";", "&", "=", "a" * 5000, "%", "\N{SNOWMAN}"),
 )
 _HEADERS: tuple[dict[str, str], ...] = (
     {"Host": "evil.example"},

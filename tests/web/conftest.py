@@ -14,8 +14,8 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from rot180.web.app import application
-from rot180.web.server import running
-from rot180.web.shelf import Shelf
+from rot180.web.collection import AtlasCollection
+from rot180.web.server import serve_in_thread
 from tests.web.atlases import early_one, late_one, loader, opened
 
 FLAGS = (
@@ -46,27 +46,27 @@ def early_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shelf(late_path: Path) -> Shelf:
+def collection(late_path: Path) -> AtlasCollection:
     """One atlas, whose network is at hand."""
-    found = Shelf(opened([late_path]), [loader])
-    found["late"].live.load()
+    found = AtlasCollection(opened([late_path]), [loader])
+    found["late"].model.load()
     return found
 
 
 @pytest.fixture(scope="session")
-def address(shelf: Shelf) -> Iterator[str]:
+def address(collection: AtlasCollection) -> Iterator[str]:
     """The address of a server that shows one atlas."""
-    with running(application(shelf)) as found:
+    with serve_in_thread(application(collection)) as found:
         yield found
 
 
 @pytest.fixture(scope="session")
 def series(early_path: Path, late_path: Path) -> Iterator[str]:
     """The address of a server that shows two atlases over the same data."""
-    both = Shelf(opened([early_path, late_path]), [loader])
-    for book in both.values():
-        book.live.load()
-    with running(application(both)) as found:
+    both = AtlasCollection(opened([early_path, late_path]), [loader])
+    for served in both.values():
+        served.model.load()
+    with serve_in_thread(application(both)) as found:
         yield found
 
 

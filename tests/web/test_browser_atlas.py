@@ -7,8 +7,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from rot180.web.shelf import Shelf
-from rot180.web.views.choosing import NAMED, PRESETS
+from rot180.web.collection import AtlasCollection
+from rot180.web.filters import NAMED, PRESETS
 from rot180.web.views.layer import layer_view
 from tests.web.accessible import assert_accessible
 from tests.web.conftest import screenshot
@@ -35,7 +35,7 @@ def all_loaded(page: Page, selector: str) -> None:
         assert image.evaluate("one => one.complete && one.naturalWidth > 0")
 
 
-def test_the_network(page: Page, address: str, shelf: Shelf) -> None:
+def test_the_network(page: Page, address: str, collection: AtlasCollection) -> None:
     page.goto(address)
     expect(page).to_have_url(f"{address}/atlas/late")
     expect(page.get_by_role("heading", level=1)).to_have_text("two-layer")
@@ -54,32 +54,32 @@ def test_the_network(page: Page, address: str, shelf: Shelf) -> None:
 
 
 def test_a_layer_is_sorted_and_chosen_without_the_server(
-    page: Page, address: str, shelf: Shelf
+    page: Page, address: str, collection: AtlasCollection
 ) -> None:
     page.goto(f"{address}/atlas/late/layers/conv1")
     assert numbers(page) == list(range(32))
-    book = shelf["late"]
+    served = collection["late"]
     for sort in (*NAMED, "-red", "firing_positions", "channel"):
         page.locator("#sort").select_option(sort)
-        assert numbers(page) == layer_view(book, "conv1", sort).order, sort
+        assert numbers(page) == layer_view(served, "conv1", sort).order, sort
     page.locator("#sort").select_option("colour")
     page.get_by_role("button", name="colour-driven", exact=True).click()
     where = PRESETS["colour-driven"]
-    assert numbers(page) == layer_view(book, "conv1", "colour", where).order
+    assert numbers(page) == layer_view(served, "conv1", "colour", where).order
     page.get_by_role("button", name="common", exact=True).click()
     both = f"{where},{PRESETS['common']}"
-    assert numbers(page) == layer_view(book, "conv1", "colour", both).order
+    assert numbers(page) == layer_view(served, "conv1", "colour", both).order
     assert state(page) == {"sort": "colour", "where": both}
     screenshot(page, "layer-chosen")
     page.reload()
-    assert numbers(page) == layer_view(book, "conv1", "colour", both).order
-    page.get_by_text("Any other condition").click()
+    assert numbers(page) == layer_view(served, "conv1", "colour", both).order
+    page.get_by_text("More filters").click()
     page.locator("[data-condition=column]").select_option("max")
     page.locator("[data-condition=value]").fill("1e9")
     page.get_by_role("button", name="Add").click()
-    expect(page.get_by_text("No feature of this layer is like that")).to_be_visible()
-    page.get_by_role("button", name=re.compile("Take away: largest")).click()
-    expect(page.get_by_text("No feature of this layer is like that")).to_be_hidden()
+    expect(page.get_by_text("No feature of this layer meets all conditions")).to_be_visible()
+    page.get_by_role("button", name=re.compile("Remove: largest")).click()
+    expect(page.get_by_text("No feature of this layer meets all conditions")).to_be_hidden()
     assert_accessible(page)
 
 
@@ -120,7 +120,7 @@ def test_a_feature_answers_live(page: Page, address: str) -> None:
     all_loaded(page, ".pictures img")
     assert projections.first.screenshot() != before
     assert state(page) == {"method": "gradient", "unpool": "repeat"}
-    expect(page.locator("#rule-words")).to_contain_text("multiplied with its derivative")
+    expect(page.locator("#rule-words")).to_contain_text("multiplied by the rectifier's derivative")
     page.keyboard.press("m")
     page.keyboard.press("u")
     assert state(page) == {"method": "guided", "unpool": "switches"}
@@ -133,9 +133,11 @@ def test_a_feature_answers_live(page: Page, address: str) -> None:
     assert_accessible(page)
 
 
-def test_the_frame_lies_on_what_the_unit_sees(page: Page, address: str, shelf: Shelf) -> None:
+def test_the_frame_lies_on_what_the_unit_sees(
+    page: Page, address: str, collection: AtlasCollection
+) -> None:
     page.goto(f"{address}/atlas/late/features/conv2/40")
-    for rank, one in enumerate(shelf["late"].atlas["conv2"][40].examples[:3]):
+    for rank, one in enumerate(collection["late"].atlas["conv2"][40].examples[:3]):
         drawing = page.locator(f"#example-{rank} svg")
         frame = drawing.locator("rect.field").evaluate(
             "r => ['y', 'x', 'height', 'width'].map(n => r[n].baseVal.value)"
@@ -157,7 +159,7 @@ def test_arrows_lead_around(page: Page, address: str) -> None:
     page.keyboard.press("Enter")
     page.wait_for_url(f"{address}/atlas/late/features/conv1/7")
     page.keyboard.press("?")
-    expect(page.get_by_role("heading", name="Keys")).to_be_visible()
+    expect(page.get_by_role("heading", name="Keyboard shortcuts")).to_be_visible()
     page.keyboard.press("ArrowRight")  # belongs to the list now
     page.keyboard.press("Escape")
     expect(page).to_have_url(f"{address}/atlas/late/features/conv1/7")
@@ -167,12 +169,12 @@ def test_a_class_is_searched_for(page: Page, address: str) -> None:
     page.goto(f"{address}/atlas/late")
     page.locator("[data-search]").fill("astronaut")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", level=1)).to_have_text("Found for “astronaut”")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Results for “astronaut”")
     all_loaded(page, ".tiles li:nth-child(-n+3) img")
     assert_accessible(page)
     page.locator("[data-search]").fill("nothing like it")
     page.keyboard.press("Enter")
-    expect(page.get_by_text("Nothing. Search for")).to_be_visible()
+    expect(page.get_by_text("No results. Search for")).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -212,7 +214,7 @@ def test_a_first_view_is_small(page: Page, address: str) -> None:
     assert 5_000 < size < 200_000
 
 
-def test_every_picture_can_be_saved(page: Page, address: str, shelf: Shelf) -> None:
+def test_every_picture_can_be_saved(page: Page, address: str, collection: AtlasCollection) -> None:
     page.goto(f"{address}/atlas/late/features/conv2/40?method=guided")
     page.wait_for_load_state("networkidle")
     for selector, name, kind in (

@@ -21,7 +21,7 @@ def test_the_atlases_are_listed(page: Page, series: str) -> None:
 
 def test_two_atlases_side_by_side(page: Page, series: str) -> None:
     page.goto(f"{series}/compare")
-    expect(page.get_by_text("are each other's best partners")).to_be_visible()
+    expect(page.get_by_text("are each other's best match")).to_be_visible()
     assert page.locator(".pair").count() == 64
     page.locator("#layer").select_option("conv1")
     page.wait_for_url(re.compile("layer=conv1"))
@@ -37,17 +37,17 @@ def test_two_atlases_side_by_side(page: Page, series: str) -> None:
 
 def test_the_slider_through_time(page: Page, series: str) -> None:
     page.goto(f"{series}/series?layer=conv1&channel=5")
-    patches = page.locator("#stage-patches")
-    expect(page.locator("#stage-name")).to_have_text("late")
+    patches = page.locator("#step-patches")
+    expect(page.locator("#step-name")).to_have_text("late")
     expect(patches).to_have_attribute("src", re.compile("/atlas/late/features/conv1/5/patches-9"))
     page.locator("#time").focus()
     page.keyboard.press("ArrowLeft")
-    expect(page.locator("#stage-name")).to_have_text("early")
+    expect(page.locator("#step-name")).to_have_text("early")
     expect(patches).to_have_attribute("src", re.compile("/atlas/early/features/conv1/5/patches-9"))
     assert "at=0" in page.url
     page.wait_for_load_state("networkidle")
     page.reload()
-    expect(page.locator("#stage-name")).to_have_text("early")
+    expect(page.locator("#step-name")).to_have_text("early")
     page.get_by_label("likeness").check(force=True)
     page.wait_for_url(re.compile("follow=likeness"))
     page.wait_for_load_state("networkidle")

@@ -10,9 +10,9 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 import rot180
-from rot180.web.pictures import overlay
-from rot180.web.shelf import Shelf
-from rot180.web.views.image import image_layer_view
+from rot180.web.collection import AtlasCollection
+from rot180.web.feature_pictures import overlay
+from rot180.web.views.image_page import image_layer_view
 from tests.web.accessible import assert_accessible
 from tests.web.conftest import forgiven, screenshot
 
@@ -35,22 +35,24 @@ def click_pixel(page: Page, y: int, x: int, size: int = 32) -> None:
     )
 
 
-def test_a_click_on_a_pixel_and_on_a_unit(page: Page, address: str, shelf: Shelf) -> None:
-    book = shelf["late"]
-    number = book.atlas["conv2"][40].examples[0].image
-    image = book.live.scanned.model.prepare(book.atlas.picture(number).pixels)
-    maps = rot180.feature_maps(book.live.network, image, "conv2")[0].numpy()
+def test_a_click_on_a_pixel_and_on_a_unit(
+    page: Page, address: str, collection: AtlasCollection
+) -> None:
+    served = collection["late"]
+    number = served.atlas["conv2"][40].examples[0].image
+    image = served.model.scanned.model.prepare(served.atlas.picture(number).pixels)
+    maps = rot180.feature_maps(served.model.network, image, "conv2")[0].numpy()
     page.goto(f"{address}/atlas/late/images/{number}?layer=conv2&order=strongest")
     shown = page.locator("#all-features button")
     expect(shown).to_have_count(64)
     order = [int(one.get_attribute("data-channel")) for one in shown.all()]
     assert order == np.argsort(-maps.max((1, 2)), kind="stable").tolist()
-    expect(page.locator("#answers")).to_contain_text("The network takes it for")
+    expect(page.locator("#answers")).to_contain_text("Prediction:")
 
     click_pixel(page, 20, 13)
     units = page.locator("#at-pixel-units button")
     expect(units.first).to_be_visible()
-    y, x = book.tiles("conv2").nearest((20, 13))
+    y, x = served.tiles("conv2").nearest((20, 13))
     values = maps[:, y, x]
     found = [int(one.get_attribute("data-channel")) for one in units.all()]
     assert found == [n for n in np.argsort(-values, kind="stable").tolist() if values[n] > 0]
@@ -65,8 +67,8 @@ def test_a_click_on_a_pixel_and_on_a_unit(page: Page, address: str, shelf: Shelf
     with page.expect_download() as download:
         page.get_by_text("Save this picture").click()
     saved = np.asarray(Image.open(download.value.path()))
-    signal = rot180.project(book.live.network, image, "conv2", best, (y, x)).full().numpy()
-    drawn = overlay(signal, book.atlas.picture(number).pixels)
+    signal = rot180.project(served.model.network, image, "conv2", best, (y, x)).full().numpy()
+    drawn = overlay(signal, served.atlas.picture(number).pixels)
     assert np.abs(saved.astype(int) - drawn.astype(int)).max() <= 1
     screenshot(page, "image")
 
@@ -81,8 +83,10 @@ def test_a_click_on_a_pixel_and_on_a_unit(page: Page, address: str, shelf: Shelf
     assert_accessible(page)
 
 
-def test_a_feature_leads_to_its_unit_on_the_image(page: Page, address: str, shelf: Shelf) -> None:
-    example = shelf["late"].atlas["conv2"][40].examples[0]
+def test_a_feature_leads_to_its_unit_on_the_image(
+    page: Page, address: str, collection: AtlasCollection
+) -> None:
+    example = collection["late"].atlas["conv2"][40].examples[0]
     page.goto(f"{address}/atlas/late/features/conv2/40")
     page.locator(".whole-image").first.click()
     y, x = example.position
@@ -98,8 +102,8 @@ def test_a_feature_leads_to_its_unit_on_the_image(page: Page, address: str, shel
     expect(chosen).to_have_attribute("data-channel", "40")
 
 
-def test_the_image_by_keys(page: Page, address: str, shelf: Shelf) -> None:
-    number = shelf["late"].atlas["conv2"][40].examples[0].image
+def test_the_image_by_keys(page: Page, address: str, collection: AtlasCollection) -> None:
+    number = collection["late"].atlas["conv2"][40].examples[0].image
     page.goto(f"{address}/atlas/late/images/{number}?layer=conv1")
     expect(page.locator("#all-features button").first).to_be_visible()
     page.locator("#stage").focus()
@@ -116,8 +120,10 @@ def test_the_image_by_keys(page: Page, address: str, shelf: Shelf) -> None:
     assert parse_qs(urlsplit(page.url).query)["method"] == ["deconvnet"]
 
 
-def test_a_layer_of_an_image_in_every_way(page: Page, address: str, shelf: Shelf) -> None:
-    number = shelf["late"].atlas["conv2"][12].examples[0].image
+def test_a_layer_of_an_image_in_every_way(
+    page: Page, address: str, collection: AtlasCollection
+) -> None:
+    number = collection["late"].atlas["conv2"][12].examples[0].image
     page.goto(f"{address}/atlas/late/images/{number}")
     picture = page.locator("#all-features img").first
     for show, look in (("peaks", "peak-"), ("maps", "map."), ("projections", "whole-")):
@@ -129,36 +135,36 @@ def test_a_layer_of_an_image_in_every_way(page: Page, address: str, shelf: Shelf
     page.locator("#all-features button").first.click()
     expect(page.locator("#stage-over")).to_have_attribute("href", re.compile("over-all-all"))
     with page.expect_navigation():
-        page.get_by_text("the feature's page").click()
+        page.get_by_text("Go to the feature").click()
     assert "/features/conv2/" in page.url
 
 
 def test_an_image_opens_deep_and_unusual_features_come_first(
-    page: Page, address: str, shelf: Shelf
+    page: Page, address: str, collection: AtlasCollection
 ) -> None:
-    book = shelf["late"]
-    number = book.atlas["conv2"][12].examples[0].image
+    served = collection["late"]
+    number = served.atlas["conv2"][12].examples[0].image
     page.goto(f"{address}/atlas/late/images/{number}")
-    expect(page.locator("#all-title")).to_contain_text("conv2 on this image, those first")
+    expect(page.locator("#all-title")).to_contain_text("conv2 on this image, most unusual first")
     shown = page.locator("#all-features button")
     expect(shown).to_have_count(64)
     for order in ("unusual", "strongest"):
         page.get_by_label(order, exact=True).check(force=True)
-        wanted = image_layer_view(book, str(number), "conv2", order).peaks
+        wanted = image_layer_view(served, str(number), "conv2", order).peaks
         for place in (0, 1, 63):
             channel = str(wanted[place].channel)
             expect(shown.nth(place)).to_have_attribute("data-channel", channel)
         assert ("order=strongest" in page.url) == (order == "strongest")
     page.reload()  # the state is in the address
     expect(page.get_by_label("strongest", exact=True)).to_be_checked()
-    expect(page.locator("#all-title")).to_contain_text("the strongest first")
+    expect(page.locator("#all-title")).to_contain_text("strongest first")
 
 
 def test_a_picture_is_chosen_dropped_or_pasted(page: Page, address: str, photo: Path) -> None:
     page.goto(f"{address}/atlas/late/images")
     with page.expect_navigation():
         page.locator("input[type=file]").set_input_files(photo)
-    expect(page.get_by_role("heading", level=1)).to_have_text("Your picture")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Your image")
     expect(page.locator("#all-features button").first).to_be_visible()
     first = page.url
     data = list(photo.read_bytes())
@@ -175,7 +181,7 @@ def test_a_picture_is_chosen_dropped_or_pasted(page: Page, address: str, photo: 
                 }""",
                 [event, data],
             )
-        expect(page.get_by_role("heading", level=1)).to_have_text("Your picture")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Your image")
         assert page.url.split("?")[0] != first.split("?")[0]
     screenshot(page, "your-picture")
     assert_accessible(page)
@@ -183,12 +189,12 @@ def test_a_picture_is_chosen_dropped_or_pasted(page: Page, address: str, photo: 
 
 def test_a_picture_is_taken_with_the_camera(page: Page, address: str) -> None:
     page.goto(f"{address}/atlas/late/images")
-    page.get_by_role("button", name="take one with the camera").click()
+    page.get_by_role("button", name="use the camera").click()
     shoot = page.get_by_role("button", name="Take the picture")
     expect(shoot).to_be_enabled()
     with page.expect_navigation():
         shoot.click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Your picture")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Your image")
 
 
 def test_what_is_no_picture_is_said(
@@ -198,25 +204,27 @@ def test_what_is_no_picture_is_said(
     path = tmp_path / "picture.png"
     path.write_bytes(b"no picture")
     page.locator("input[type=file]").set_input_files(path)
-    expect(page.get_by_role("alert")).to_contain_text("it is no JPEG, PNG, WebP, GIF or BMP file")
+    expect(page.get_by_role("alert")).to_contain_text(
+        "it is not a JPEG, PNG, WebP, GIF or BMP file"
+    )
     assert all("415" in one for one in errors)
     forgiven(page, errors)
     page.goto(f"{address}/atlas/late/images/uforgotten")
-    expect(page.get_by_text("not here any more")).to_be_visible()
+    expect(page.get_by_text("This upload has expired")).to_be_visible()
     screenshot(page, "forgotten")
     forgiven(page, errors)
 
 
 def test_a_server_that_goes_away_is_said(
-    page: Page, address: str, shelf: Shelf, errors: list[str]
+    page: Page, address: str, collection: AtlasCollection, errors: list[str]
 ) -> None:
-    number = shelf["late"].atlas["conv2"][12].examples[0].image
+    number = collection["late"].atlas["conv2"][12].examples[0].image
     page.goto(f"{address}/atlas/late/images/{number}")
     expect(page.locator("#all-features button").first).to_be_visible()
     page.wait_for_load_state("networkidle")
     page.route("**/pixels/**", lambda route: route.abort())
     click_pixel(page, 5, 5)
-    expect(page.locator("#image-error")).to_have_text("The server does not answer.")
+    expect(page.locator("#image-error")).to_have_text("The server does not respond.")
     page.unroute("**/pixels/**")
     click_pixel(page, 6, 6)
     expect(page.locator("#image-error")).to_be_hidden()
@@ -224,7 +232,7 @@ def test_a_server_that_goes_away_is_said(
 
 
 def test_a_busy_server_is_asked_again(
-    page: Page, address: str, shelf: Shelf, errors: list[str]
+    page: Page, address: str, collection: AtlasCollection, errors: list[str]
 ) -> None:
     refused: list[str] = []
 

@@ -10,10 +10,10 @@ from playwright.sync_api import Page, expect
 from rot180.equations.convolution import convolution
 from rot180.web.app import application
 from rot180.web.export import bundled_scripts
-from rot180.web.folder import FolderLinks, lesson_file
-from rot180.web.lessons import PAGES, deconvnet, rendered
-from rot180.web.render import static_files
-from rot180.web.server import running
+from rot180.web.lessons import PAGES, deconvnet, render_lesson
+from rot180.web.server import serve_in_thread
+from rot180.web.templates import static_files
+from rot180.web.urls import StaticUrls, lesson_file
 from tests.web.conftest import screenshot
 from tests.web.learner import IMAGE, KERNEL, cell, number, panel, shown, total
 
@@ -22,12 +22,12 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    with running(application()) as found:
+    with serve_in_thread(application()) as found:
         yield f"{found}/learn"
 
 
 def test_the_products_behind_a_pixel_of_each_projection(page: Page, address: str) -> None:
-    one = deconvnet.asked(preset="cross", feature="1")
+    one = deconvnet.build(preset="cross", feature="1")
     for step in (8, 9):
         page.goto(f"{address}/deconvnet?preset=cross&feature=1&step={step}")
         for y, x in ((0, 1), (3, 1), (4, 2)):
@@ -42,7 +42,7 @@ def test_the_products_behind_a_pixel_of_each_projection(page: Page, address: str
 
 
 def test_where_the_methods_part(page: Page, address: str) -> None:
-    one = deconvnet.asked()
+    one = deconvnet.build()
     page.goto(f"{address}/deconvnet?step=6")
     assert "all three methods still agree" in panel(page).inner_text()
     page.keyboard.press("Tab")
@@ -66,7 +66,7 @@ def test_another_unit_image_and_unpooling(page: Page, address: str) -> None:
     panel(page).get_by_role("gridcell", name="a2[1,0,1]").click()
     page.wait_for_url("**unit=0,1**")
     value = panel(page).locator("output").inner_text()
-    assert number(value) == deconvnet.asked().maps["relu2"][1][0][1]
+    assert number(value) == deconvnet.build().maps["relu2"][1][0][1]
     panel(page).get_by_role("gridcell", name="a2[0,1,0]").focus()
     page.keyboard.press("Enter")
     page.wait_for_url("**unit=1,0**")
@@ -100,7 +100,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for lesson, state in PAGES:
         if state.get("stride") == "2" or state.get("preset") in ("edge", "cross"):
             continue  # not gone to here
-        page = rendered(FolderLinks([], 1), lesson, state)
+        page = render_lesson(StaticUrls([], 1), lesson, state)
         (made / "learn" / lesson_file(lesson, state)).write_text(page, encoding="utf-8")
     return made
 
@@ -125,7 +125,7 @@ def test_lessons_work_from_a_folder(page: Page, folder: Path) -> None:
     page.get_by_role("link", name="repeat").click()
     page.wait_for_url("**/deconvnet-0-corner-repeat*")
     page.locator(".lesson-steps button").nth(8).click()
-    one = deconvnet.asked(preset="corner", unpool="repeat")
+    one = deconvnet.build(preset="corner", unpool="repeat")
     panel(page).get_by_role("gridcell", name="x̂[2,2] = ").first.hover()
     value = panel(page).locator("[data-method=deconvnet] .lesson-sum-total output").inner_text()
     assert number(value) == one.ways["deconvnet"].signals["pixels"][0][2][2]

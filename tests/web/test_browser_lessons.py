@@ -15,7 +15,7 @@ from rot180.equations.convolution import (
 )
 from rot180.web.app import application
 from rot180.web.lessons import LESSONS
-from rot180.web.server import running
+from rot180.web.server import serve_in_thread
 from tests.web.accessible import assert_accessible
 from tests.web.conftest import screenshot
 from tests.web.learner import IMAGE, KERNEL, TARGET, cell, number, panel, shown, total, wait_for, z
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    with running(application()) as found:
+    with serve_in_thread(application()) as found:
         yield f"{found}/learn"
 
 
@@ -186,7 +186,7 @@ def test_the_kernel_turns_before_ones_eyes(page: Page, address: str) -> None:
     assert [number(one) for one in plate.locator("td").all_inner_texts()] == turned
     assert panel(page).get_by_role("group", name="rotated by 180 degrees").count() == 1
     page.emulate_media(reduced_motion="reduce")
-    page.get_by_role("button", name="Turn it again").click()
+    page.get_by_role("button", name="Rotate again").click()
     assert [number(one) for one in plate.locator("td").all_inner_texts()] == turned
 
 
@@ -355,7 +355,7 @@ def test_a_server_that_does_not_answer_is_said(page: Page, address: str, errors:
     page.route("**/convolution.json*", lambda route: route.abort())
     page.get_by_role("textbox", name="a[0,0]").fill("4")
     page.get_by_role("alert").wait_for()
-    assert "does not answer" in page.get_by_role("alert").inner_text()
+    assert "does not respond" in page.get_by_role("alert").inner_text()
     assert np.array_equal(shown(page, "z"), z())
     page.unroute("**/convolution.json*")
     page.get_by_role("button", name="Try again").click()

@@ -45,10 +45,10 @@ def test_a_value_that_has_grown_is_measured_again() -> None:
     cache.put("a", value)
     cache.put("b", [1, 2])
     value.extend(range(9))
-    cache.measured("a")
+    cache.remeasure("a")
     assert cache.held == len(value) == 10
     assert "b" not in cache
-    cache.measured("nothing")
+    cache.remeasure("nothing")
 
 
 def test_threads_share_it() -> None:
@@ -56,7 +56,7 @@ def test_threads_share_it() -> None:
 
     def work(start: int) -> None:
         for n in range(300):
-            cache.made((start + n) % 37, lambda: bytes(50))
+            cache.get_or_make((start + n) % 37, lambda: bytes(50))
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
     for one in threads:

@@ -10,8 +10,8 @@ import pytest
 
 from rot180.web import connections, uploads
 from rot180.web.app import application
-from rot180.web.server import running
-from rot180.web.uploads import Unfinished
+from rot180.web.server import serve_in_thread
+from rot180.web.uploads import PendingUploads
 from tests.web.atlases import ask
 
 HALF = b"GET /learn HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "
@@ -24,7 +24,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(connections, "HEAD", 0.5)
     monkeypatch.setattr(connections, "BODY", 0.5)
     monkeypatch.setattr(connections, "MOST", 20)
-    with running(application()) as found:
+    with serve_in_thread(application()) as found:
         yield found
 
 
@@ -99,12 +99,12 @@ def test_half_a_request_behind_a_whole_one_is_ended(server: str) -> None:
 
 
 def test_pictures_on_their_way_are_bounded_together() -> None:
-    unfinished = Unfinished(100)
+    unfinished = PendingUploads(100)
     with unfinished.another() as one:
         one(60)
         with unfinished.another() as other:
             other(40)
-            with pytest.raises(uploads.Busy, match="try again"):
+            with pytest.raises(uploads.Busy, match="Try again"):
                 other(1)
         assert unfinished.bytes == 60
         one(40)

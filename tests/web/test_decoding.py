@@ -15,7 +15,7 @@ from PIL import Image
 from rot180.datasets import resize_and_crop
 from rot180.web import decoding
 from rot180.web.decoding import Decoder
-from rot180.web.failures import NotTaken, TooLarge
+from rot180.web.errors import TooLarge, UnsupportedMedia
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_picture_that_takes_too_long_ends_the_process_and_the_next_one_is_take
     )
     decoder.seconds = 0.5
     began = time.perf_counter()
-    with pytest.raises(NotTaken, match=r"decoding it takes more than 0\.5 seconds\.$"):
+    with pytest.raises(UnsupportedMedia, match=r"decoding it takes more than 0\.5 seconds\.$"):
         decoder.fitted(endless_segments(4_900_000), (32, 32), 3)
     assert time.perf_counter() - began < 3
     decoder.seconds = 30.0
@@ -64,7 +64,7 @@ def test_one_process_decodes_all_pictures_and_ends_with_the_decoder(decoder: Dec
         wanted = resize_and_crop(pixels, (20, 10), channels)
         np.testing.assert_array_equal(decoder.fitted(data, (20, 10), channels), wanted)
     process = decoder._process
-    with pytest.raises(NotTaken, match="it is no JPEG, PNG, WebP, GIF or BMP file"):
+    with pytest.raises(UnsupportedMedia, match="it is not a JPEG, PNG, WebP, GIF or BMP file"):
         decoder.fitted(b"no picture", (20, 10), 3)
     assert decoder._process is process
     assert process is not None
@@ -96,7 +96,7 @@ def test_memory_is_limited(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) ->
     script = "from rot180.web import decoding as d; d.MEMORY = 2**26; d.main()"
     monkeypatch.setattr(decoding.subprocess, "Popen", with_script(script))
     decoder.close()
-    with pytest.raises(NotTaken, match="takes too much memory"):
+    with pytest.raises(UnsupportedMedia, match="takes too much memory"):
         decoder.fitted(buffer.getvalue(), (8, 8), 3)
 
 

@@ -16,11 +16,11 @@ from rot180.cli import app
 from rot180.errors import Rot180Error
 from rot180.web import export as exporting
 from rot180.web import lessons
-from rot180.web.export import ENTRIES, bundled_scripts, export, wanted
-from rot180.web.folder import file_name
-from rot180.web.render import static_files
-from rot180.web.shelf import Shelf
-from rot180.web.views.choosing import PRESETS
+from rot180.web.collection import AtlasCollection
+from rot180.web.export import ENTRIES, bundled_scripts, export, export_options
+from rot180.web.filters import PRESETS
+from rot180.web.templates import static_files
+from rot180.web.urls import file_name
 from rot180.web.views.layer import layer_view
 from tests.atlas.scans import normalisation, small_data, small_network
 from tests.web.accessible import assert_accessible
@@ -29,14 +29,14 @@ from tests.web.conftest import screenshot
 
 
 @pytest.fixture(scope="module")
-def site(shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site(collection: AtlasCollection, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A site of two layers, with the list of lessons and the first state of each."""
-    book = shelf["late"]
+    served = collection["late"]
     out = tmp_path_factory.mktemp("export") / "site with a name"
-    asked = wanted(book, ["conv1", "head"], ["deconvnet", "guided"], ["switches"])
+    asked = export_options(served, ["conv1", "head"], ["deconvnet", "guided"], ["switches"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lessons, "PAGES", [one for one in lessons.PAGES if not one[1]])
-        page = export(book, out, asked)
+        page = export(served, out, asked)
     assert page == out / "index.html"
     return out
 
@@ -80,14 +80,14 @@ def test_everything_that_a_page_refers_to_is_there(site: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_is_the_same_from_a_disk(page: Page, site: Path, shelf: Shelf) -> None:
-    book = shelf["late"]
+def test_it_is_the_same_from_a_disk(page: Page, site: Path, collection: AtlasCollection) -> None:
+    served = collection["late"]
     page.goto((site / "index.html").as_uri())
     assert page.locator("[data-row]").count() == 2
     page.get_by_role("link", name="conv1", exact=True).click()
     page.locator("#sort").select_option("colour")
     page.get_by_role("button", name="colour-driven", exact=True).click()
-    order = layer_view(book, "conv1", "colour", PRESETS["colour-driven"]).order
+    order = layer_view(served, "conv1", "colour", PRESETS["colour-driven"]).order
     words = page.locator("#layer-tiles li span").all_inner_texts()
     assert [int(one.split()[0]) for one in words] == order
     page.get_by_label("projections", exact=True).check(force=True)
@@ -106,7 +106,7 @@ def test_it_is_the_same_from_a_disk(page: Page, site: Path, shelf: Shelf) -> Non
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile("features/001-head/3.html"))
     page.locator(".whole-image").first.click()
-    expect(page.get_by_text("It is among the strongest images of")).to_be_visible()
+    expect(page.get_by_text("Features that this image excites most")).to_be_visible()
 
 
 @pytest.mark.slow
@@ -132,30 +132,32 @@ def test_the_modules_share_a_scope() -> None:
 
 
 @pytest.mark.slow
-def test_an_export_replaces_an_export_and_nothing_else(shelf: Shelf, tmp_path: Path) -> None:
-    book = shelf["late"]
-    asked = wanted(book, ["head"], [], [], lessons=False)
+def test_an_export_replaces_an_export_and_nothing_else(
+    collection: AtlasCollection, tmp_path: Path
+) -> None:
+    served = collection["late"]
+    asked = export_options(served, ["head"], [], [], lessons=False)
     out = tmp_path / "site"
-    export(book, out, asked)
+    export(served, out, asked)
     (out / "layers" / "old.html").write_text("old")
     before = sorted(one.relative_to(out) for one in files_below(out))
-    export(book, out, asked)
+    export(served, out, asked)
     after = sorted(one.relative_to(out) for one in files_below(out))
     assert set(before) - set(after) == {Path("layers/old.html")}
     assert [one.name for one in tmp_path.iterdir()] == ["site"]
     other = tmp_path / "papers"
     other.mkdir()
     (other / "thesis.tex").write_text("precious")
-    with pytest.raises(Rot180Error, match="no export of rot180"):
-        export(book, other, asked)
+    with pytest.raises(Rot180Error, match="not written by an export of rot180"):
+        export(served, other, asked)
     with pytest.raises(Rot180Error, match="is a file"):
-        export(book, other / "thesis.tex", asked)
+        export(served, other / "thesis.tex", asked)
     assert (other / "thesis.tex").read_text() == "precious"
 
 
 @pytest.mark.slow
-def test_an_interrupted_export_leaves_nothing(shelf: Shelf, tmp_path: Path) -> None:
-    book = shelf["late"]
+def test_an_interrupted_export_leaves_nothing(collection: AtlasCollection, tmp_path: Path) -> None:
+    served = collection["late"]
     out = tmp_path / "site"
 
     def stop(done: int, total: int) -> None:
@@ -163,20 +165,20 @@ def test_an_interrupted_export_leaves_nothing(shelf: Shelf, tmp_path: Path) -> N
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        export(book, out, wanted(book, ["head"], [], [], lessons=False), stop)
+        export(served, out, export_options(served, ["head"], [], [], lessons=False), stop)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_asked_for_is_checked(shelf: Shelf) -> None:
-    book = shelf["late"]
-    assert wanted(book, ["conv*"]).layers == ("conv1", "conv2")
+def test_what_is_asked_for_is_checked(collection: AtlasCollection) -> None:
+    served = collection["late"]
+    assert export_options(served, ["conv*"]).layers == ("conv1", "conv2")
     for layers, methods, unpoolings in (
         (["conv9"], ["guided"], ["switches"]),
         (None, ["relu"], ["switches"]),
         (None, ["guided"], ["max"]),
     ):
         with pytest.raises(Rot180Error, match="There is no"):
-            wanted(book, layers, methods, unpoolings)
+            export_options(served, layers, methods, unpoolings)
 
 
 def test_names_of_files_are_safe_and_differ() -> None:
@@ -205,24 +207,27 @@ def test_the_command(tmp_path: Path) -> None:
 def test_the_small_network_is_no_other(tmp_path: Path) -> None:
     path = tmp_path / "other.atlas"
     rot180.scan(small_network(), small_data(60), path, batch=8, **normalisation()).close()
-    book = next(iter(Shelf(opened([path]), [loader]).values()))
-    book.live.load()
-    assert book.live.state == "absent"
-    assert "does not name the model" in book.live.reason
+    served = next(iter(AtlasCollection(opened([path]), [loader]).values()))
+    served.model.load()
+    assert served.model.state == "absent"
+    assert "does not name the model" in served.model.reason
 
 
 def test_what_a_killed_export_left_is_removed_by_the_next(
-    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    collection: AtlasCollection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, out = wanted(shelf["late"], ["conv1"], [], [], lessons=False), tmp_path / "site"
+    asked, out = (
+        export_options(collection["late"], ["conv1"], [], [], lessons=False),
+        tmp_path / "site",
+    )
     child = os.fork()
     if not child:
         exporting._Site.write = lambda site, progress: os._exit(1)
-        export(shelf["late"], out, asked)
+        export(collection["late"], out, asked)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
     assert len(list(tmp_path.iterdir())) == 1
     monkeypatch.setattr(exporting._Site, "write", lambda site, _: site._file(exporting.MARK, "{}"))
     for _ in range(2):  # the second takes the place of the first
-        export(shelf["late"], out, asked)
+        export(collection["late"], out, asked)
         assert list(tmp_path.iterdir()) == [out]

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,14 @@ from hypothesis import strategies as st
 import rot180
 from rot180.errors import Rot180Error
 from rot180.projection.rules import CHOICES
-from rot180.web.shelf import Shelf
-from rot180.web.views.choosing import NAMED, chosen, conditions
+from rot180.web.collection import AtlasCollection
+from rot180.web.filters import NAMED, parse_conditions, select
 from tests.web.atlases import ask
 
 
 @pytest.mark.slow
-def test_a_network(address: str, shelf: Shelf) -> None:
-    found, atlas = ask(address, "/atlas/late.json").json, shelf["late"].atlas
+def test_a_network(address: str, collection: AtlasCollection) -> None:
+    found, atlas = ask(address, "/atlas/late.json").json, collection["late"].atlas
     assert [one["name"] for one in found["layers"]] == list(atlas)
     assert found["connections"] == [[-1, 0], [0, 1], [1, 2]]
     assert found["features"] == 106
@@ -34,8 +35,11 @@ def test_a_network(address: str, shelf: Shelf) -> None:
 
 
 @pytest.mark.slow
-def test_a_layer(address: str, shelf: Shelf) -> None:
-    found, layer = ask(address, "/atlas/late/layers/conv2.json").json, shelf["late"].atlas["conv2"]
+def test_a_layer(address: str, collection: AtlasCollection) -> None:
+    found, layer = (
+        ask(address, "/atlas/late/layers/conv2.json").json,
+        collection["late"].atlas["conv2"],
+    )
     assert found["order"] == list(range(64))
     for name, values in found["statistics"].items():
         assert values == [one.statistics[name] for one in layer]
@@ -48,9 +52,55 @@ def test_a_layer(address: str, shelf: Shelf) -> None:
     assert 0 < len(order) < 64
 
 
-def test_a_feature(address: str, shelf: Shelf) -> None:
+def pages(address: str, path: str) -> Iterator[Any]:
+    """Follow the links from page to page of a list."""
+    next_: str | None = path
+    while next_:
+        page = ask(address, next_).json
+        yield page
+        next_ = page["next"]
+
+
+def test_a_layer_comes_in_pages(address: str, collection: AtlasCollection) -> None:
+    state = "sort=-max&where=firing_images%3E%3D0.5"
+    whole = ask(address, f"/atlas/late/layers/conv2.json?{state}").json
+    found = list(pages(address, f"/atlas/late/layers/conv2.json?{state}&from=3&count=7"))
+    assert [one["total"] for one in found] == [whole["total"]] * len(found)
+    assert [channel for one in found for channel in one["order"]] == whole["order"][3:]
+    assert max(len(one["order"]) for one in found) == 7 < whole["total"] - 3
+    layer = collection["late"].atlas["conv2"]
+    for page in found:
+        for name, values in page["statistics"].items():
+            assert values == [layer[channel].statistics[name] for channel in page["order"]]
+    beyond = ask(address, "/atlas/late/layers/conv2.json?from=64").json
+    assert (beyond["order"], beyond["total"], beyond["next"]) == ([], 64, None)
+
+
+@pytest.mark.parametrize("order", ["unusual", "strongest"])
+def test_the_features_on_an_image_come_in_pages(
+    address: str, collection: AtlasCollection, order: str
+) -> None:
+    number = collection["late"].atlas["conv2"][40].examples[0].image
+    path = f"/atlas/late/images/{number}/layers/conv2.json?order={order}"
+    whole = ask(address, path).json
+    found = list(pages(address, f"{path}&count=30"))
+    assert [len(one["peaks"]) for one in found] == [30, 30, 4]
+    assert [peak for one in found for peak in one["peaks"]] == whole["peaks"]
+    assert {one["total"] for one in found} == {whole["total"]} == {64}
+    assert whole["next"] is None
+
+
+@pytest.mark.parametrize("wrong", ["from=-1", "from=x", "count=0", "count=501"])
+def test_pages_that_cannot_be_are_refused(address: str, wrong: str) -> None:
+    for path in ("/atlas/late/layers/conv2.json", "/atlas/late/images/0/layers/conv2.json"):
+        answer = ask(address, f"{path}?{wrong}")
+        assert answer.status == 400
+        assert wrong.split("=")[0] in answer.json["error"]
+
+
+def test_a_feature(address: str, collection: AtlasCollection) -> None:
     found = ask(address, "/atlas/late/features/conv2/40.json?method=guided").json
-    feature = shelf["late"].atlas["conv2"][40]
+    feature = collection["late"].atlas["conv2"][40]
     assert found["statistics"] == feature.statistics
     assert [one["image"] for one in found["examples"]] == [one.image for one in feature.examples]
     assert [tuple(one["box"]) for one in found["examples"]] == [one.box for one in feature.examples]
@@ -64,8 +114,10 @@ def test_a_feature(address: str, shelf: Shelf) -> None:
 
 
 @pytest.mark.slow
-def test_the_images_and_what_they_are_the_strongest_of(address: str, shelf: Shelf) -> None:
-    atlas = shelf["late"].atlas
+def test_the_images_and_what_they_are_the_strongest_of(
+    address: str, collection: AtlasCollection
+) -> None:
+    atlas = collection["late"].atlas
     first = Counter(one.examples[0].image for one in atlas.features() if one.examples)
     found = ask(address, "/atlas/late/images.json").json
     wanted = [(one["image"], first[one["image"]]) for one in found["images"]]
@@ -76,9 +128,9 @@ def test_the_images_and_what_they_are_the_strongest_of(address: str, shelf: Shel
 
 @pytest.mark.slow
 def test_the_page_of_an_image_offers_every_method_first_the_most_faithful(
-    address: str, shelf: Shelf
+    address: str, collection: AtlasCollection
 ) -> None:
-    number = shelf["late"].atlas["conv2"][40].examples[0].image
+    number = collection["late"].atlas["conv2"][40].examples[0].image
     answer = ask(address, f"/atlas/late/images/{number}")
     assert answer.status == 200
     offered = re.findall(r'name="method" value="(\w+)"( checked)?', answer.body.decode())
@@ -86,11 +138,11 @@ def test_the_page_of_an_image_offers_every_method_first_the_most_faithful(
     assert [name for name, checked in offered if checked] == ["auto"]
 
 
-def test_an_image_and_its_pixels(address: str, shelf: Shelf) -> None:
-    book = shelf["late"]
-    number = book.atlas["conv2"][40].examples[0].image
-    image = book.live.scanned.model.prepare(book.atlas.picture(number).pixels)
-    maps = rot180.feature_maps(book.live.network, image, "conv2")[0].numpy()
+def test_an_image_and_its_pixels(address: str, collection: AtlasCollection) -> None:
+    served = collection["late"]
+    number = served.atlas["conv2"][40].examples[0].image
+    image = served.model.scanned.model.prepare(served.atlas.picture(number).pixels)
+    maps = rot180.feature_maps(served.model.network, image, "conv2")[0].numpy()
     found = ask(address, f"/atlas/late/images/{number}/layers/conv2.json?order=strongest").json
     peaks = found["peaks"]
     assert [one["channel"] for one in peaks] == np.argsort(
@@ -100,10 +152,10 @@ def test_an_image_and_its_pixels(address: str, shelf: Shelf) -> None:
         y, x = one["position"]
         assert maps[one["channel"], y, x] == pytest.approx(one["activation"], rel=1e-5)
         assert maps[one["channel"]].max() == pytest.approx(one["activation"], rel=1e-5)
-    chances = [one["probability"] for one in found["answers"]]
+    chances = [one["probability"] for one in found["top_classes"]]
     assert chances == sorted(chances, reverse=True)
-    name, chance = book.live.scanned.model.top_class(image)
-    assert found["answers"][0] == {"name": name, "probability": pytest.approx(chance, rel=1e-4)}
+    name, chance = served.model.scanned.model.top_class(image)
+    assert found["top_classes"][0] == {"name": name, "probability": pytest.approx(chance, rel=1e-4)}
 
     for y, x in ((0, 0), (20, 9), (31, 31)):
         found = ask(address, f"/atlas/late/images/{number}/pixels/conv2/{y}/{x}.json").json
@@ -119,9 +171,11 @@ def test_an_image_and_its_pixels(address: str, shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize("layer", ["conv1", "conv2", "head"])
-def test_the_unit_at_a_pixel_lies_around_it_most_nearly(shelf: Shelf, layer: str) -> None:
-    book = shelf["late"]
-    part, tiles = book.atlas[layer], book.tiles(layer)
+def test_the_unit_at_a_pixel_lies_around_it_most_nearly(
+    collection: AtlasCollection, layer: str
+) -> None:
+    served = collection["late"]
+    part, tiles = served.atlas[layer], served.tiles(layer)
     for y in range(32):
         row, _ = tiles.nearest((y, 0))
         spans = part.fields.rows
@@ -135,8 +189,8 @@ def test_the_unit_at_a_pixel_lies_around_it_most_nearly(shelf: Shelf, layer: str
 
 
 @pytest.mark.parametrize("layer", ["conv1", "conv2", "head"])
-def test_the_middle_of_a_unit_leads_back_to_it(shelf: Shelf, layer: str) -> None:
-    tiles, part = shelf["late"].tiles(layer), shelf["late"].atlas[layer]
+def test_the_middle_of_a_unit_leads_back_to_it(collection: AtlasCollection, layer: str) -> None:
+    tiles, part = collection["late"].tiles(layer), collection["late"].atlas[layer]
     for y in range(part.height):
         for x in range(0, part.width, 3):
             assert tiles.nearest(tiles.middle((y, x))) == (y, x)
@@ -181,9 +235,9 @@ def test_every_page_has_its_data_and_openapi_describes_it(address: str) -> None:
         ("/atlas/late/layers/conv2.json?sort=best", 400, "strongest"),
         ("/atlas/late/layers/conv2.json?where=colour", 400, "colour_r2>=0.25"),
         ("/atlas/late/layers/conv2.json?show=all", 400, "patches"),
-        ("/atlas/late/images/77777777.json", 404, "no example"),
+        ("/atlas/late/images/77777777.json", 404, "not an example"),
         ("/atlas/late/images/0/layers/conv2.json?order=best", 400, "unusual"),
-        ("/atlas/late/images.json?first=x", 400, "first"),
+        ("/atlas/late/images.json?from=x", 400, "from"),
         ("/compare.json", 404, "two atlases"),
         ("/series.json", 404, "two atlases"),
         ("/series.json?of=nobody", 404, "no atlas 'nobody'"),
@@ -210,7 +264,7 @@ def test_features_are_chosen_and_sorted_as_said(data: Any, count: int) -> None:
         st.sampled_from(["strongest", "rarest", "-max", "colour_r2", "channel", "dark"])
     )
     value, sign = data.draw(st.integers(-5, 5)), data.draw(st.sampled_from([">=", "<="]))
-    found = chosen(columns, sort, f"colour_r2{sign}{value}")
+    found = select(columns, sort, f"colour_r2{sign}{value}")
 
     def holds(one: int | None) -> bool:
         return one is not None and (one >= value if sign == ">=" else one <= value)
@@ -227,8 +281,8 @@ def test_features_are_chosen_and_sorted_as_said(data: Any, count: int) -> None:
 
 @pytest.mark.parametrize("words", ["x>=1", "max>1", "max>=", "max>=1;", "max>=one", "max>=1,,<=2"])
 def test_what_is_no_condition_is_a_sentence(words: str) -> None:
-    with pytest.raises(Rot180Error, match="no condition"):
-        conditions(words)
+    with pytest.raises(Rot180Error, match="is not a condition"):
+        parse_conditions(words)
 
 
 def test_two_atlases_side_by_side(series: str) -> None:
@@ -248,17 +302,17 @@ def test_two_atlases_side_by_side(series: str) -> None:
 
 def test_a_feature_through_a_series(series: str) -> None:
     found = ask(series, "/series.json?layer=conv1&channel=5").json
-    assert [one["channel"] for one in found["stages"]] == [5, 5]
-    assert found["stages"][0]["correlation"] is None
+    assert [one["channel"] for one in found["steps"]] == [5, 5]
+    assert found["steps"][0]["correlation"] is None
     like = ask(series, "/series.json?layer=conv1&channel=5&follow=likeness").json
     other = ask(series, "/compare.json?first=late&second=early&layer=conv1").json
     (pair,) = [one for one in other["pairs"] if one["channel"] == 5]
-    assert like["stages"][0]["channel"] == pair["other"]
-    assert like["stages"][1]["correlation"] == pytest.approx(pair["correlation"], abs=1e-9)
+    assert like["steps"][0]["channel"] == pair["other"]
+    assert like["steps"][1]["correlation"] == pytest.approx(pair["correlation"], abs=1e-9)
     back = ask(series, "/series.json?of=early&layer=conv1&channel=5&follow=likeness").json
     early = ask(series, "/compare.json?first=early&second=late&layer=conv1").json
     (pair,) = [one for one in early["pairs"] if one["channel"] == 5]
-    assert [one["channel"] for one in back["stages"]] == [5, pair["other"]]
+    assert [one["channel"] for one in back["steps"]] == [5, pair["other"]]
     assert back["at"] == 0
     assert ask(series, "/series.json?follow=name").status == 404
     assert ask(series, "/series.json?layer=conv1&channel=99").status == 404

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 import rot180
 from rot180.web.app import application
-from rot180.web.shelf import Shelf
+from rot180.web.collection import AtlasCollection
 from tests.web.large import large_atlas
 
 pytestmark = pytest.mark.slow
@@ -35,10 +35,10 @@ a join without an index took 8."""
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     path = large_atlas(tmp_path_factory.mktemp("large") / "large.atlas")
-    shelf = Shelf([rot180.open(path), rot180.open(path)])
-    with TestClient(application(shelf), base_url="http://127.0.0.1") as found:
+    collection = AtlasCollection([rot180.open(path), rot180.open(path)])
+    with TestClient(application(collection), base_url="http://127.0.0.1") as found:
         # The server chooses tiles in a thread of its own when it starts, which counts here as well.
-        while any(book.live.state != "absent" for book in shelf.values()):
+        while any(served.model.state != "absent" for served in collection.values()):
             time.sleep(0.05)
         yield found
 
@@ -69,7 +69,7 @@ def test_the_images_are_in_the_order_of_what_they_are_first_for(client: TestClie
     rest = [
         one["wins"]
         for first in range(120, found["total"], 120)
-        for one in client.get(f"/atlas/large/images.json?first={first}").json()["images"]
+        for one in client.get(f"/atlas/large/images.json?from={first}").json()["images"]
     ]
     assert len(wins) + len(rest) == found["total"] == 500
     assert sum(wins) + sum(rest) == 22_008
@@ -92,4 +92,4 @@ def test_pairs_come_a_page_at_a_time(client: TestClient) -> None:
         more = re.search(r'rel="next" href="([^"]+)"', text)
         address = unescape(more[1]) if more else None
     assert found == [one["channel"] for one in wanted]
-    assert client.get("/compare?after=-1").status_code == 400
+    assert client.get("/compare?from=-1").status_code == 400

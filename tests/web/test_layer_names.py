@@ -14,8 +14,8 @@ from fastapi.testclient import TestClient
 
 import rot180
 from rot180.web.app import application
+from rot180.web.collection import AtlasCollection
 from rot180.web.names import layer_of, word_of
-from rot180.web.shelf import Shelf
 from tests.atlas.scans import scanned
 
 NAMES = (
@@ -89,8 +89,8 @@ def test_every_link_of_every_page_of_such_layers_is_answered(tmp_path: Path) -> 
         path = _called(Path(shutil.copy(whole, tmp_path / f"{number}.atlas")), name)
         other = Path(shutil.copy(path, tmp_path / f"other-{number}.atlas"))
         with rot180.open(path) as first, rot180.open(other) as second:
-            shelf = Shelf([first, second])
-            with TestClient(application(shelf), base_url="http://127.0.0.1") as client:
+            collection = AtlasCollection([first, second])
+            with TestClient(application(collection), base_url="http://127.0.0.1") as client:
                 _follow(client, f"/atlas/{number}", name)
 
 

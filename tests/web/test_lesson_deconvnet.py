@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from rot180 import Rot180Error
 from rot180.web.app import application
-from rot180.web.lessons.deconvnet import PRESETS, Projected, asked
+from rot180.web.lessons.deconvnet import PRESETS, ProjectionView, build
 
 JSON = {"accept": "application/json"}
 
@@ -49,7 +49,7 @@ def close(found: Any, expected: torch.Tensor) -> None:
     np.testing.assert_allclose(np.array(found), expected[0].numpy(), rtol=1e-12, atol=1e-12)
 
 
-def went(one: Projected) -> dict[str, torch.Tensor]:
+def went(one: ProjectionView) -> dict[str, torch.Tensor]:
     """Go forward with PyTorch's operators, from what the lesson says it was given."""
     conv1 = functional.conv2d(
         tensor(one.image, 1, 1, 6, 6), tensor(one.first, 2, 1, 3, 3), padding=1
@@ -76,7 +76,7 @@ def rectified(signal: torch.Tensor, fired: torch.Tensor, method: str) -> torch.T
 @settings(max_examples=6, deadline=None)
 @given(questions())
 def test_every_signal_is_what_pytorch_makes_of_it(question: dict[str, str]) -> None:
-    one = asked(**question)
+    one = build(**question)
     maps = went(one)
     for name, found in one.maps.items():
         close(found, maps[name])
@@ -116,7 +116,7 @@ def test_every_signal_is_what_pytorch_makes_of_it(question: dict[str, str]) -> N
 @settings(max_examples=6, deadline=None)
 @given(questions())
 def test_products_name_their_factors_and_add_up(question: dict[str, str]) -> None:
-    one = asked(**question)
+    one = build(**question)
     first, second = np.array(one.first), np.array(one.second).reshape(2, 2, 2, 2)
     forward = {
         "w1": first,
@@ -152,7 +152,7 @@ def test_products_name_their_factors_and_add_up(question: dict[str, str]) -> Non
 
 
 def test_entries_stand_in_the_order_of_rows() -> None:
-    one = asked()
+    one = build()
     places = [list(at) for at in np.ndindex(2, 6, 6)]
     assert [entry.index for entry in one.sums["conv1"]] == places
     for way in one.ways.values():
@@ -167,28 +167,28 @@ def test_entries_stand_in_the_order_of_rows() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 def test_images_to_begin_with_show_something(preset: str) -> None:
-    both = [asked(preset=preset, feature=feature) for feature in "01"]
+    both = [build(preset=preset, feature=feature) for feature in "01"]
     assert all(one.unit.activation > 0 for one in both)
     assert any(np.any(one.differs["pixels"]) for one in both)
 
 
 def test_on_the_first_image_no_two_methods_agree() -> None:
-    pixels = [way.signals["pixels"] for way in asked().ways.values()]
+    pixels = [way.signals["pixels"] for way in build().ways.values()]
     assert all(pixels[a] != pixels[b] for a, b in ((0, 1), (0, 2), (1, 2)))
 
 
 @pytest.mark.slow
 def test_an_address_makes_its_lesson_again(client: TestClient) -> None:
-    one = asked(preset="cross", feature="1", unit="0,1", unpool="repeat")
-    assert asked(**one.state) == one
+    one = build(preset="cross", feature="1", unit="0,1", unpool="repeat")
+    assert build(**one.state) == one
     own = {**one.state, "image": ";".join(",".join(line) for line in PRESETS["cross"])}
-    assert asked(**own).ways == one.ways
-    assert "preset" not in asked(**own).state
+    assert build(**own).ways == one.ways
+    assert "preset" not in build(**own).state
     answer = client.get("/learn/deconvnet.json", params=one.state, headers=JSON)
     assert answer.json() == asdict(one)
     described = client.get("/openapi.json", headers=JSON).json()
     shape = described["paths"]["/learn/deconvnet.json"]["get"]["responses"]["200"]
-    assert shape["content"]["application/json"]["schema"]["$ref"].endswith("/Projected")
+    assert shape["content"]["application/json"]["schema"]["$ref"].endswith("/ProjectionView")
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_what_cannot_be_understood_is_said(
 ) -> None:
     said = said.replace("|", r"\|")
     with pytest.raises(Rot180Error, match=said):
-        asked(**question)
+        build(**question)
     answer = client.get("/learn/deconvnet.json", params=question, headers=JSON)
     assert answer.status_code == 400
     assert re.search(said, answer.json()["error"])

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from rot180 import Rot180Error
 from rot180.web.app import application
-from rot180.web.folder import FolderLinks
-from rot180.web.lessons import LESSONS, PAGES, rendered
-from rot180.web.lessons.convolution import Lesson, asked
+from rot180.web.lessons import LESSONS, PAGES, render_lesson
+from rot180.web.lessons.convolution import ConvolutionView, build
+from rot180.web.urls import StaticUrls
 
 JSON = {"accept": "application/json"}
 
@@ -62,7 +62,7 @@ def questions(draw: st.DrawFn) -> dict[str, str]:
 
 
 def forward(
-    image: torch.Tensor, kernel: torch.Tensor, bias: torch.Tensor, one: Lesson
+    image: torch.Tensor, kernel: torch.Tensor, bias: torch.Tensor, one: ConvolutionView
 ) -> torch.Tensor:
     """Go forward as the definition says, pixel by pixel, with nothing of the package."""
     (top, bottom), (left, right) = one.border
@@ -99,7 +99,7 @@ def close(found: Any, expected: Any) -> None:
 @given(questions())
 def test_every_number_of_a_convolution_is_what_autograd_finds(question: dict[str, str]) -> None:
     try:
-        one = asked(**question)
+        one = build(**question)
     except Rot180Error:  # no window fits, or covers a pixel
         reject()
     image, kernel = (
@@ -138,7 +138,7 @@ def test_every_number_of_a_convolution_is_what_autograd_finds(question: dict[str
 @given(questions())
 def test_the_products_of_an_entry_are_right_and_add_up_to_it(question: dict[str, str]) -> None:
     try:
-        one = asked(**question)
+        one = build(**question)
     except Rot180Error:
         reject()
     values = {
@@ -187,7 +187,7 @@ def test_what_slides_makes_the_same_numbers_at_the_window_that_is_said(
     question: dict[str, str],
 ) -> None:
     try:
-        one = asked(**question)
+        one = build(**question)
     except Rot180Error:
         reject()
     (way,) = (way for way in one.both if way.operation == one.operation)
@@ -215,7 +215,7 @@ def test_what_slides_makes_the_same_numbers_at_the_window_that_is_said(
 @given(questions())
 def test_the_perceptron_of_a_convolution_is_it(question: dict[str, str]) -> None:
     try:
-        one = asked(**question)
+        one = build(**question)
     except Rot180Error:
         reject()
     matrix, numbers = np.array(one.perceptron.matrix), np.array(one.perceptron.weight)
@@ -229,7 +229,7 @@ def test_the_perceptron_of_a_convolution_is_it(question: dict[str, str]) -> None
 
 
 def test_the_other_rotation_on_the_way_back_is_wrong_by_what_is_said() -> None:
-    one = asked(image="1,2,3;4,5,6;7,8,9", kernel="1,0;0,-2", target="0,0;0,0", bias="0")
+    one = build(image="1,2,3;4,5,6;7,8,9", kernel="1,0;0,-2", target="0,0;0,0", bias="0")
     delta = np.array(one.delta)
     spread = np.pad(delta, 1)
     right = [
@@ -242,14 +242,14 @@ def test_the_other_rotation_on_the_way_back_is_wrong_by_what_is_said() -> None:
     ]
     close(one.error, right)
     assert one.both[0].otherwise == np.abs(np.subtract(right, wrong)).max()
-    assert asked(kernel="1,2;2,1").both[0].otherwise == 0
+    assert build(kernel="1,2;2,1").both[0].otherwise == 0
 
 
 @pytest.mark.slow
 def test_an_address_makes_its_lesson_again() -> None:
-    one = asked(size="5x3", kernel_size="2x3", seed="7", activation="tanh", padding="full")
-    assert asked(**one.state) == one
-    assert asked(image="1,−2;.5,4", kernel="1").image == [[1, -2], [0.5, 4]]
+    one = build(size="5x3", kernel_size="2x3", seed="7", activation="tanh", padding="full")
+    assert build(**one.state) == one
+    assert build(image="1,−2;.5,4", kernel="1").image == [[1, -2], [0.5, 4]]
     assert np.array_equal(one.target, np.round(one.target, 2))  # as one would write it
 
 
@@ -259,8 +259,8 @@ def test_an_address_makes_its_lesson_again() -> None:
         ({"image": "1,2;3"}, "rows of different lengths .2, 1."),
         ({"image": "1,x"}, "'x' for an entry of the image; write a number"),
         ({"image": "1,"}, "empty for an entry of the image"),
-        ({"kernel": "1,1e9"}, "too much for an entry of the kernel"),
-        ({"kernel": "nan"}, "too much"),
+        ({"kernel": "1,1e9"}, "out of range for an entry of the kernel"),
+        ({"kernel": "nan"}, "out of range"),
         ({"bias": "two"}, "'two' for the bias"),
         ({"image": ",".join("1" * 9)}, "1x9; in this lesson it is at most 8x8"),
         ({"kernel": ";".join("1" * 6)}, "6x1; .* at most 5x5"),
@@ -280,7 +280,7 @@ def test_what_cannot_be_understood_is_said_in_json_and_on_the_page(
     client: TestClient, question: dict[str, str], said: str
 ) -> None:
     with pytest.raises(Rot180Error, match=said):
-        asked(**question)
+        build(**question)
     answer = client.get("/learn/convolution.json", params=question, headers=JSON)
     assert answer.status_code == 400
     assert re.search(said, answer.json()["error"])
@@ -294,11 +294,11 @@ def test_what_cannot_be_understood_is_said_in_json_and_on_the_page(
 def test_json_is_what_was_worked_out(client: TestClient) -> None:
     question = {"image": "1,2;3,4", "kernel": "2,-1", "activation": "relu", "seed": "3"}
     answer = client.get("/learn/convolution.json", params=question, headers=JSON)
-    assert answer.json() == asdict(asked(**question))
+    assert answer.json() == asdict(build(**question))
     described = client.get("/openapi.json", headers=JSON).json()
     shape = described["paths"]["/learn/convolution.json"]["get"]["responses"]["200"]
-    assert shape["content"]["application/json"]["schema"]["$ref"].endswith("/Lesson")
-    fields = described["components"]["schemas"]["Lesson"]["properties"]
+    assert shape["content"]["application/json"]["schema"]["$ref"].endswith("/ConvolutionView")
+    fields = described["components"]["schemas"]["ConvolutionView"]["properties"]
     assert set(fields) == set(answer.json())
 
 
@@ -309,12 +309,12 @@ def embedded(page: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_pages_of_a_folder_hold_their_numbers_and_lead_to_each_other_only() -> None:
-    links = FolderLinks([], 1)
-    files = {links.learn(lesson, **state) for lesson, state in PAGES}
+    urls = StaticUrls([], 1)
+    files = {urls.learn(lesson, **state) for lesson, state in PAGES}
     assert len(files) == len(PAGES)
     for lesson, state in [*PAGES[:3], *PAGES[3::3]]:
-        page = rendered(links, lesson, state)
-        targets = set(re.findall(r'<a [^>]*href="([^"]*)"', page)) - {links.home(), "#main"}
+        page = render_lesson(urls, lesson, state)
+        targets = set(re.findall(r'<a [^>]*href="([^"]*)"', page)) - {urls.home(), "#main"}
         assert targets <= files
         assert "data-json" not in page
         if lesson:

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from rot180.web.app import application
-from rot180.web.server import running
-from rot180.web.shelf import Shelf, Stores
+from rot180.web.collection import AtlasCollection, Caches
+from rot180.web.server import serve_in_thread
 from tests.web.atlases import ask, loader, opened
 
 pytestmark = pytest.mark.slow
@@ -24,20 +24,20 @@ CLIENTS, SECONDS = 50, 3.0
 
 
 @pytest.fixture(scope="module")
-def small(late_path: Path) -> Iterator[tuple[str, Shelf]]:
+def small(late_path: Path) -> Iterator[tuple[str, AtlasCollection]]:
     """A server that may keep little, so that it has to forget and to make again."""
-    stores = Stores(64)
-    for one in (stores.files, stores.signals, stores.pixels):
+    caches = Caches(64)
+    for one in (caches.files, caches.signals, caches.pixels):
         one.limit = 200_000
-    shelf = Shelf(opened([late_path]), [loader], stores=stores)
-    shelf["late"].live.load()
-    with running(application(shelf)) as address:
-        yield address, shelf
+    collection = AtlasCollection(opened([late_path]), [loader], caches=caches)
+    collection["late"].model.load()
+    with serve_in_thread(application(collection)) as address:
+        yield address, collection
 
 
-def test_fifty_clients_get_what_one_gets(small: tuple[str, Shelf]) -> None:
-    address, shelf = small
-    number = shelf["late"].atlas["conv2"][40].examples[0].image
+def test_fifty_clients_get_what_one_gets(small: tuple[str, AtlasCollection]) -> None:
+    address, collection = small
+    number = collection["late"].atlas["conv2"][40].examples[0].image
     paths = ["/atlas/late", "/atlas/late.json", "/atlas/late/layers/conv2", "/learn"]
     for channel in range(0, 60, 3):
         start = f"/atlas/late/features/conv2/{channel}"
@@ -68,16 +68,16 @@ def test_fifty_clients_get_what_one_gets(small: tuple[str, Shelf]) -> None:
     assert wrong == []
     assert set(statuses) <= {200, 503}
     assert statuses[200] > CLIENTS
-    for store in (shelf.stores.files, shelf.stores.signals, shelf.stores.pixels):
+    for store in (collection.caches.files, collection.caches.signals, collection.caches.pixels):
         assert store.held <= store.limit
     assert ask(address, "/atlas/late").body == wanted["/atlas/late"]
 
 
-def test_those_who_leave_are_not_waited_for(small: tuple[str, Shelf]) -> None:
-    address, shelf = small
+def test_those_who_leave_are_not_waited_for(small: tuple[str, AtlasCollection]) -> None:
+    address, collection = small
     place = urlsplit(address)
     begun, go_on = threading.Event(), threading.Event()
-    live = shelf["late"].live
+    live = collection["late"].model
     examples, made = live.examples, []
 
     def slow(feature: object, *rest: object) -> object:

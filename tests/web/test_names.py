@@ -21,9 +21,9 @@ from rot180.cli import app
 from rot180.datasets import open_dataset
 from rot180.errors import Rot180Error
 from rot180.web.app import application
-from rot180.web.links import ServedLinks
-from rot180.web.server import running
-from rot180.web.shelf import Shelf
+from rot180.web.collection import AtlasCollection
+from rot180.web.server import serve_in_thread
+from rot180.web.urls import ServerUrls
 from rot180.web.views.search import SearchView, search_view
 from tests.atlas.scans import change, scanned
 from tests.atlas.test_names import CODE, KEYS, WORDS, folders, made
@@ -41,14 +41,14 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(named: Path) -> Iterator[str]:
-    with running(application(Shelf([rot180.open(named)]))) as address:
+    with serve_in_thread(application(AtlasCollection([rot180.open(named)]))) as address:
         yield address
 
 
 def found(path: Path, words: str) -> SearchView:
     with rot180.open(path) as atlas:
-        book = Shelf([atlas])[path.stem]
-        return search_view(ServedLinks(), book, words)
+        served = AtlasCollection([atlas])[path.stem]
+        return search_view(ServerUrls(), served, words)
 
 
 @pytest.mark.slow
@@ -113,7 +113,7 @@ def test_pages_and_json_call_scores_by_their_classes(served: str) -> None:
     assert ask(served, "/atlas/named/layers/head.json").json["names"] == WORDS
     assert "<h1>one, feature 3</h1>" in ask(served, "/atlas/named/features/one/3").body.decode()
     network = ask(served, "/atlas/named").body.decode()
-    assert re.search(r"head · \w+ \(\d+\): what a unit of it sees", network)
+    assert re.search(r"head · \w+ \(\d+\): receptive field of a strong unit", network)
     searched = ask(served, f"/atlas/named/search?q={quote('tench')}").body.decode()
     assert "<h2>Class scores</h2>" in searched
     assert "<h2>Images</h2>" in searched
@@ -182,7 +182,7 @@ def test_the_last_line_of_a_scan_is_a_command_that_serves_it(tmp_path: Path, ima
         os.chdir(here)
     assert result.exit_code == 0, result.output
     with shown(result.output.splitlines()[-1], work) as lines:
-        assert state_of(lines, "it-s") == {"state": "ready", "reason": "", "remarks": []}
+        assert state_of(lines, "it-s") == {"state": "ready", "reason": "", "notices": []}
 
 
 @pytest.mark.slow
@@ -227,7 +227,7 @@ def test_what_is_given_for_one_atlas_leaves_the_others_alone(
 def test_a_page_without_pictures_does_not_say_where_the_atlas_lies(tmp_path: Path) -> None:
     path = scanned(tmp_path / "a.atlas", images="none")
     with rot180.open(path) as atlas:
-        said = Shelf([atlas])["a"].pictures_missing
+        said = AtlasCollection([atlas])["a"].pictures_missing
     assert said.startswith("a.atlas holds no pictures")
     assert str(tmp_path) not in said
 
@@ -241,4 +241,4 @@ def test_what_is_true_of_no_atlas_is_refused(late_path: Path, tmp_path: Path) ->
         assert f"late.atlas says {option} " in words
     other = open_dataset(str(folders(tmp_path / "data")), "all")
     with rot180.open(late_path) as atlas, pytest.raises(Rot180Error, match="other images than"):
-        Shelf([atlas], (), other)
+        AtlasCollection([atlas], (), other)

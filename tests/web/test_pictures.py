@@ -6,17 +6,17 @@ import pytest
 import rot180
 from rot180.figures.tiles import Tiles
 from rot180.projection.imaging import signed_to_rgb
-from rot180.web.failures import NotFound
-from rot180.web.looks import Look
-from rot180.web.pictures import Show, heat, mean_tile, mosaic, overlay
-from rot180.web.shelf import Shelf
+from rot180.web.collection import AtlasCollection
+from rot180.web.errors import NotFound
+from rot180.web.feature_pictures import FeaturePicture, heat, mean_tile, mosaic, overlay
+from rot180.web.image_pictures import ImagePicture
 from tests.web.atlases import ask
 
 RULES = [("deconvnet", "switches"), ("gradient", "repeat"), ("guided", "switches")]
 
 
-def test_a_patch_is_the_tile_of_a_sheet(address: str, shelf: Shelf) -> None:
-    atlas = shelf["late"].atlas
+def test_a_patch_is_the_tile_of_a_sheet(address: str, collection: AtlasCollection) -> None:
+    atlas = collection["late"].atlas
     tiles = Tiles(atlas["conv2"], atlas.size)
     for channel, rank in ((5, 0), (40, 3), (63, 8)):
         answer = ask(address, f"/atlas/late/features/conv2/{channel}/patch-{rank}.png")
@@ -29,10 +29,10 @@ def test_a_patch_is_the_tile_of_a_sheet(address: str, shelf: Shelf) -> None:
 @pytest.mark.parametrize(("method", "unpool"), RULES)
 @pytest.mark.parametrize("layer", ["conv1", "conv2", "head"])
 def test_a_projection_is_what_project_returns(
-    address: str, shelf: Shelf, layer: str, method: str, unpool: str
+    address: str, collection: AtlasCollection, layer: str, method: str, unpool: str
 ) -> None:
-    book = shelf["late"]
-    atlas, named = book.atlas, book.live.scanned.model
+    served = collection["late"]
+    atlas, named = served.atlas, served.model.scanned.model
     tiles = Tiles(atlas[layer], atlas.size)
     example = atlas[layer][3].examples[2]
     image = named.prepare(atlas.picture(example.image).pixels)
@@ -45,11 +45,11 @@ def test_a_projection_is_what_project_returns(
 
 @pytest.mark.parametrize(("method", "unpool"), RULES)
 def test_a_unit_of_an_open_image_is_what_project_returns(
-    address: str, shelf: Shelf, method: str, unpool: str
+    address: str, collection: AtlasCollection, method: str, unpool: str
 ) -> None:
-    book = shelf["late"]
-    named, number = book.live.scanned.model, book.atlas["conv2"][40].examples[0].image
-    pixels = book.atlas.picture(number).pixels
+    served = collection["late"]
+    named, number = served.model.scanned.model, served.atlas["conv2"][40].examples[0].image
+    pixels = served.atlas.picture(number).pixels
     image, network = named.prepare(pixels), named.network()
     start = f"/atlas/late/images/{number}/features/conv2/40"
     unit = rot180.project(network, image, "conv2", 40, (3, 5), method, unpool).full().numpy()
@@ -67,19 +67,19 @@ def test_a_unit_of_an_open_image_is_what_project_returns(
     assert np.abs(over - overlay(unit, pixels).astype(int)).max() <= 1
 
 
-def test_maps_are_the_layers_activations(address: str, shelf: Shelf) -> None:
-    book = shelf["late"]
-    number = book.atlas["conv1"][0].examples[0].image
-    image = book.live.scanned.model.prepare(book.atlas.picture(number).pixels)
-    maps = rot180.feature_maps(book.live.network, image, "conv1")[0].numpy()
+def test_maps_are_the_layers_activations(address: str, collection: AtlasCollection) -> None:
+    served = collection["late"]
+    number = served.atlas["conv1"][0].examples[0].image
+    image = served.model.scanned.model.prepare(served.atlas.picture(number).pixels)
+    maps = rot180.feature_maps(served.model.network, image, "conv1")[0].numpy()
     for channel in (0, 17):
         answer = ask(address, f"/atlas/late/images/{number}/features/conv1/{channel}/map.png")
         wanted = heat(maps[channel], float(maps.max()))
         np.testing.assert_array_equal(answer.pixels, wanted[:, :, 0])
 
 
-def test_an_image_is_itself(address: str, shelf: Shelf) -> None:
-    atlas = shelf["late"].atlas
+def test_an_image_is_itself(address: str, collection: AtlasCollection) -> None:
+    atlas = collection["late"].atlas
     number = atlas["conv2"][1].examples[0].image
     for form in ("png", "webp"):
         answer = ask(address, f"/atlas/late/images/{number}.{form}")
@@ -88,7 +88,7 @@ def test_an_image_is_itself(address: str, shelf: Shelf) -> None:
 
 
 @pytest.mark.slow
-def test_many_in_one_picture_are_the_single_ones(address: str, shelf: Shelf) -> None:
+def test_many_in_one_picture_are_the_single_ones(address: str, collection: AtlasCollection) -> None:
     start = "/atlas/late/features/conv2/7"
     for single, many in (("patch-{}", "patches-{}"), ("projection-{}-guided-repeat",) * 2):
         many = many if many != single else "projections-{}-guided-repeat"
@@ -101,8 +101,8 @@ def test_many_in_one_picture_are_the_single_ones(address: str, shelf: Shelf) -> 
                 np.testing.assert_array_equal(whole[y : y + len(one), x : x + len(one)], one)
 
 
-def test_the_mean_of_patches_is_their_mean(shelf: Shelf, address: str) -> None:
-    atlas = shelf["late"].atlas
+def test_the_mean_of_patches_is_their_mean(collection: AtlasCollection, address: str) -> None:
+    atlas = collection["late"].atlas
     tiles = Tiles(atlas["conv2"], atlas.size)
     made = [tiles.patch(atlas.picture(one.image).pixels, one) for one in atlas["conv2"][4].examples]
     values = np.stack(made).astype(float)
@@ -151,7 +151,7 @@ def test_browsers_keep_pictures_and_ask_whether_they_changed(address: str) -> No
 )  # fmt: skip
 def test_pictures_that_there_are_not_have_a_sentence(name: str) -> None:
     with pytest.raises(NotFound, match=r"\.$"):
-        Show.named(name)
+        FeaturePicture.parse(name)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_pictures_that_there_are_not_have_a_sentence(name: str) -> None:
 )  # fmt: skip
 def test_looks_that_there_are_not_have_a_sentence(name: str) -> None:
     with pytest.raises(NotFound, match=r"\.$"):
-        Look.named(name)
+        ImagePicture.parse(name)
 
 
 @pytest.mark.parametrize(
@@ -186,8 +186,10 @@ def test_what_there_is_not_is_not_found(address: str, path: str) -> None:
     assert answer.json["error"].endswith(".")
 
 
-def test_positions_outside_the_maps_are_not_found(address: str, shelf: Shelf) -> None:
-    number = shelf["late"].atlas["conv2"][40].examples[0].image
+def test_positions_outside_the_maps_are_not_found(
+    address: str, collection: AtlasCollection
+) -> None:
+    number = collection["late"].atlas["conv2"][40].examples[0].image
     start = f"/atlas/late/images/{number}"
     for path in (
         "features/conv2/40/unit-16-0-guided-switches.png",

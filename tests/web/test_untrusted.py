@@ -12,19 +12,19 @@ from playwright.sync_api import Page, expect
 
 import rot180
 from rot180.web.app import application
-from rot180.web.server import running
-from rot180.web.shelf import Shelf
+from rot180.web.collection import AtlasCollection
+from rot180.web.server import serve_in_thread
 from tests.atlas.scans import change, normalisation, small_data, small_network
 from tests.web.accessible import assert_accessible
 from tests.web.atlases import ask, opened
 from tests.web.conftest import screenshot
 
 
-def shown(*paths: Path, data: Any = None) -> Shelf:
+def shown(*paths: Path, data: Any = None) -> AtlasCollection:
     """Atlases whose networks are not at hand, which is known already."""
-    found = Shelf(opened(paths), data=data)
-    for book in found.values():
-        book.live.load()
+    found = AtlasCollection(opened(paths), data=data)
+    for served in found.values():
+        served.model.load()
     return found
 
 
@@ -45,7 +45,7 @@ def evil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         ("UPDATE metadata SET value = json_quote(?) WHERE key = 'model'", [EVIL]),
         ("UPDATE metadata SET value = json_set(value, '$.name', ?) WHERE key = 'data'", [EVIL]),
     )
-    with running(application(shown(path))) as address:
+    with serve_in_thread(application(shown(path))) as address:
         yield address
 
 
@@ -67,7 +67,7 @@ def test_words_of_a_file_run_nothing(page: Page, evil: str, path: str) -> None:
 def test_an_image_with_such_a_name_is_shown(page: Page, evil: str) -> None:
     page.goto(f"{evil}/atlas/evil/images")
     page.locator(".images a").first.click()
-    expect(page.get_by_text("It is among the strongest images of")).to_be_visible()
+    expect(page.get_by_text("Features that this image excites most")).to_be_visible()
     assert page.locator("img[src=x]").count() == 0
 
 
@@ -76,15 +76,15 @@ def test_a_name_that_is_no_word_for_addresses_becomes_one(tmp_path: Path) -> Non
     path = tmp_path / "a b <c>%2f.atlas"
     rot180.scan(small_network(), small_data(60), path, batch=8, **normalisation()).close()
     copy = Path(shutil.copy(path, tmp_path / "a-b--c--2f.atlas"))
-    shelf = Shelf(opened([path, path, copy]))
-    assert all(re.fullmatch(r"[\w.-]+", name) for name in shelf)
-    assert len(shelf) == 3
+    collection = AtlasCollection(opened([path, path, copy]))
+    assert all(re.fullmatch(r"[\w.-]+", name) for name in collection)
+    assert len(collection) == 3
 
 
 @pytest.mark.slow
 def test_without_its_network_an_atlas_shows_what_it_stores(page: Page, evil: str) -> None:
     page.goto(f"{evil}/atlas/evil/features/two/3")
-    expect(page.get_by_text("because the network is not at hand")).to_be_visible()
+    expect(page.get_by_text("The network is not available")).to_be_visible()
     expect(
         page.get_by_text("does not name the model").or_(page.get_by_text("script"))
     ).not_to_have_count(0)
@@ -93,9 +93,9 @@ def test_without_its_network_an_atlas_shows_what_it_stores(page: Page, evil: str
     page.goto(f"{evil}/atlas/evil/layers/two")
     assert page.get_by_label("projections", exact=True).count() == 0
     page.goto(f"{evil}/atlas/evil/images")
-    assert page.locator("[data-bring]").count() == 0
+    assert page.locator("[data-upload]").count() == 0
     page.locator(".images a").first.click()
-    assert page.locator("#looking").count() == 0
+    assert page.locator("#opened").count() == 0
     assert_accessible(page)
     screenshot(page, "absent")
     answer = ask(evil, "/atlas/evil/features/two/3/projection-0-guided-switches.png")
@@ -110,14 +110,14 @@ def test_without_pictures_an_atlas_shows_its_numbers(page: Page, tmp_path: Path)
     data = small_data(60)
     given = {"batch": 8, "images": "none", **normalisation()}
     rot180.scan(small_network(), data, path, **given).close()
-    with running(application(shown(path))) as address:
+    with serve_in_thread(application(shown(path))) as address:
         for one in ("", "/layers/one", "/features/one/2", "/images"):
             page.goto(f"{address}/atlas/bare{one}")
             expect(page.get_by_text("holds no pictures").first).to_be_visible()
             assert page.locator("img.tile").count() == 0
             assert_accessible(page)
         assert ask(address, "/atlas/bare/features/one/2/patch-0.webp").status == 404
-    with running(application(shown(path, data=data))) as address:
+    with serve_in_thread(application(shown(path, data=data))) as address:
         page.goto(f"{address}/atlas/bare/features/one/2")
         page.wait_for_load_state("networkidle")
         assert page.locator("img.patch").first.evaluate("one => one.naturalWidth") > 0
@@ -128,7 +128,7 @@ def test_a_damaged_atlas_is_said(tmp_path: Path) -> None:
     path = tmp_path / "damaged.atlas"
     rot180.scan(small_network(), small_data(60), path, batch=8, **normalisation()).close()
     change(path, "UPDATE feature SET max = 'strong' WHERE channel = 1")
-    with running(application(shown(path))) as address:
+    with serve_in_thread(application(shown(path))) as address:
         answer = ask(address, "/atlas/damaged/features/one/1.json")
         assert answer.status == 400
         assert "damaged" in answer.json["error"]
@@ -148,9 +148,9 @@ def test_a_feature_that_never_fires_is_shown_as_that(page: Page, tmp_path: Path)
         "DELETE FROM correlation WHERE feature = 0",
         "DELETE FROM class_response WHERE feature = 0",
     )
-    with running(application(shown(path))) as address:
+    with serve_in_thread(application(shown(path))) as address:
         page.goto(f"{address}/atlas/dead/features/one/0")
-        expect(page.get_by_text("It fires on no image")).to_be_visible()
+        expect(page.get_by_text("It does not fire on any scanned image")).to_be_visible()
         assert page.locator(".example").count() == 0
         page.goto(f"{address}/atlas/dead/layers/one")
         expect(page.locator("#layer-count")).to_have_text("6 of 6 features")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from rot180.datasets import resize_and_crop
 from rot180.web import uploads
-from rot180.web.shelf import Shelf
+from rot180.web.collection import AtlasCollection
 from tests.web.atlases import ask
 
 PATH = "/atlas/late/images"
@@ -116,8 +116,8 @@ def test_no_more_bytes_are_read_than_are_taken(address: str) -> None:
         untold.close()
 
 
-def test_nothing_is_stored(address: str, shelf: Shelf, tmp_path: Path) -> None:
-    folder = shelf["late"].atlas.path.parent
+def test_nothing_is_stored(address: str, collection: AtlasCollection, tmp_path: Path) -> None:
+    folder = collection["late"].atlas.path.parent
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     for _ in range(3):
         assert ask(address, PATH, "POST", a_picture()).status == 201
@@ -125,12 +125,12 @@ def test_nothing_is_stored(address: str, shelf: Shelf, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_oldest_are_forgotten(shelf: Shelf) -> None:
-    book = shelf["late"]
+def test_the_oldest_are_forgotten(collection: AtlasCollection) -> None:
+    served = collection["late"]
     one = np.zeros((32, 32, 3), np.uint8)
-    limit = book.stores.uploads.limit
-    names = [uploads.keep(book, one) for _ in range(limit // one.nbytes + 3)]
-    assert book.stores.uploads.held <= limit
-    assert book.stores.uploads.get((book.name, names[0])) is None
-    assert book.stores.uploads.get((book.name, names[-1])) is not None
+    limit = served.caches.uploads.limit
+    names = [uploads.keep(served, one) for _ in range(limit // one.nbytes + 3)]
+    assert served.caches.uploads.held <= limit
+    assert served.caches.uploads.get((served.name, names[0])) is None
+    assert served.caches.uploads.get((served.name, names[-1])) is not None
     assert len(set(names)) == len(names)

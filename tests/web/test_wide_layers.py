@@ -13,9 +13,9 @@ import rot180
 from rot180.web import export as exporting
 from rot180.web import pages
 from rot180.web.app import application
-from rot180.web.server import running
-from rot180.web.shelf import Shelf
-from rot180.web.views.choosing import chosen
+from rot180.web.collection import AtlasCollection
+from rot180.web.filters import select
+from rot180.web.server import serve_in_thread
 from tests.atlas.scans import scanned
 from tests.web.wide import wide_atlas
 
@@ -24,25 +24,25 @@ pytestmark = pytest.mark.slow
 MANY, SOME = 100_000, 1300
 
 
-def _shelf(path: Path) -> Shelf:
-    shelf = Shelf([rot180.open(path)])
-    for book in shelf.values():
-        book.live.load()
-    return shelf
+def _shelf(path: Path) -> AtlasCollection:
+    collection = AtlasCollection([rot180.open(path)])
+    for served in collection.values():
+        served.model.load()
+    return collection
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+def many(tmp_path_factory: pytest.TempPathFactory) -> AtlasCollection:
     return _shelf(wide_atlas(tmp_path_factory.mktemp("many") / "wide.atlas", MANY))
 
 
 @pytest.fixture(scope="module")
-def some(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+def some(tmp_path_factory: pytest.TempPathFactory) -> AtlasCollection:
     return _shelf(wide_atlas(tmp_path_factory.mktemp("some") / "wide.atlas", SOME))
 
 
 @pytest.fixture
-def client(many: Shelf) -> Iterator[TestClient]:
+def client(many: AtlasCollection) -> Iterator[TestClient]:
     with TestClient(application(many), base_url="http://127.0.0.1") as found:
         yield found
 
@@ -60,10 +60,25 @@ def test_a_page_of_a_hundred_thousand_features_is_small(client: TestClient) -> N
     assert _numbers(answer.text) == list(range(500))
 
 
-def test_sorting_and_choosing_act_on_all_features(client: TestClient, many: Shelf) -> None:
+def test_the_json_of_a_hundred_thousand_features_comes_in_small_pages(client: TestClient) -> None:
+    first = client.get("/atlas/wide/layers/head.json")
+    assert len(first.content) < 300_000
+    page = first.json()
+    assert page["total"] == MANY
+    assert page["order"] == list(range(500))
+    last = client.get("/atlas/wide/layers/head.json?sort=-channel&from=99900").json()
+    assert last["order"] == list(range(99, -1, -1))
+    assert last["next"] is None
+    page = client.get(page["next"]).json()
+    assert page["order"] == list(range(500, 1000))
+
+
+def test_sorting_and_choosing_act_on_all_features(
+    client: TestClient, many: AtlasCollection
+) -> None:
     state = {"sort": "-max", "where": "firing_images>=0.99"}
     statistics = many["wide"].atlas["head"].statistics
-    wanted = chosen(statistics, **state)
+    wanted = select(statistics, **state)
     assert len(wanted) > 500
     assert max(wanted) > 50_000
     answer = client.get("/atlas/wide/layers/head", params=state)
@@ -78,10 +93,10 @@ def test_sorting_and_choosing_act_on_all_features(client: TestClient, many: Shel
 
 def test_pages_begin_where_there_are_features(client: TestClient) -> None:
     for first in ("99999", "100000000"):
-        answer = client.get("/atlas/wide/layers/head", params={"first": first})
+        answer = client.get("/atlas/wide/layers/head", params={"from": first})
         assert _numbers(answer.text)[-1] == MANY - 1
     for first in ("-1", "x", "1" * 30):
-        answer = client.get("/atlas/wide/layers/head", params={"first": first})
+        answer = client.get("/atlas/wide/layers/head", params={"from": first})
         assert answer.status_code == 400
 
 
@@ -90,8 +105,8 @@ def _left(page: Page) -> None:
     page.goto("about:blank")
 
 
-def test_scrolling_brings_more_from_the_server(page: Page, many: Shelf) -> None:
-    with running(application(many)) as address:
+def test_scrolling_brings_more_from_the_server(page: Page, many: AtlasCollection) -> None:
+    with serve_in_thread(application(many)) as address:
         page.goto(f"{address}/atlas/wide/layers/head")
         tiles = page.locator("#layer-tiles > li")
         expect(tiles).to_have_count(500)
@@ -105,15 +120,15 @@ def test_scrolling_brings_more_from_the_server(page: Page, many: Shelf) -> None:
         _left(page)
 
 
-def test_scrolling_shows_more_of_what_the_page_holds(page: Page, some: Shelf) -> None:
-    with running(application(some)) as address:
+def test_scrolling_shows_more_of_what_the_page_holds(page: Page, some: AtlasCollection) -> None:
+    with serve_in_thread(application(some)) as address:
         page.goto(f"{address}/atlas/wide/layers/head?sort=weakest")
         tiles = page.locator("#layer-tiles > li")
         expect(tiles).to_have_count(500)
         for count in (1000, SOME):
             page.evaluate("scrollTo(0, document.body.scrollHeight)")
             expect(tiles).to_have_count(count)
-        wanted = chosen(some["wide"].atlas["head"].statistics, "weakest")
+        wanted = select(some["wide"].atlas["head"].statistics, "weakest")
         shown = tiles.evaluate_all(
             "all => all.map((one) => Number(one.querySelector('span').firstChild.textContent))"
         )
@@ -129,8 +144,10 @@ def test_an_export_has_a_page_for_each_part(
 ) -> None:
     monkeypatch.setattr(pages, "FEATURES", 2)
     monkeypatch.setattr(exporting, "PAGE", 2)
-    book = _shelf(scanned(tmp_path / "small.atlas"))["small"]
-    exporting.export(book, tmp_path / "site", exporting.wanted(book, ["head"], (), (), False))
+    served = _shelf(scanned(tmp_path / "small.atlas"))["small"]
+    exporting.export(
+        served, tmp_path / "site", exporting.export_options(served, ["head"], (), (), False)
+    )
     layers = tmp_path / "site" / "layers"
     first, next_, last = (layers / f"000-head{one}.html" for one in ("", "-from-2", "-from-4"))
     assert sorted(layers.iterdir()) == sorted([first, next_, last])

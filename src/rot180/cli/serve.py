@@ -28,7 +28,7 @@ from rot180.errors import Rot180Error
 if TYPE_CHECKING:
     from rot180.atlas.atlas import Atlas
     from rot180.models.model import Model
-    from rot180.web.shelf import Book
+    from rot180.web.collection import ServedAtlas
 
 Models = Annotated[
     list[str] | None,
@@ -92,8 +92,8 @@ def serve(
         from rot180.atlas.atlas import open_atlas
         from rot180.datasets import open_dataset
         from rot180.web.app import application
-        from rot180.web.server import bound, run
-        from rot180.web.shelf import Shelf, Stores
+        from rot180.web.collection import AtlasCollection, Caches
+        from rot180.web.server import listen, run
 
         if token is not None and len(token) < 8:
             raise Rot180Error("A token has 8 letters or more; this one can be guessed.")
@@ -103,8 +103,8 @@ def serve(
         opened = [open_atlas(one) for one in atlases or []]
         _check_preprocessing(opened, model_options(size, mean, std, None, device))
         loaders = _loaders(model or [], weights or [], output_classes, device)
-        shelf = Shelf(opened, loaders, dataset, Stores(memory))
-        listening = bound(host, port)
+        shelf = AtlasCollection(opened, loaders, dataset, Caches(memory))
+        listening = listen(host, port)
         known = {*_LOOPBACK, host, *(allow_host or ()), *_names_of_this_machine(host)}
         address = _address(host, listening.getsockname()[1], token)
         for book in shelf.values():
@@ -151,16 +151,16 @@ def export(
     with report_errors():
         from rot180.atlas.atlas import open_atlas
         from rot180.datasets import open_dataset
+        from rot180.web.collection import AtlasCollection
         from rot180.web.export import export as write
-        from rot180.web.export import wanted
-        from rot180.web.shelf import Shelf
+        from rot180.web.export import export_options
 
         dataset = None if data is None else open_dataset(data, split)
         loaders = _loaders(model or [], weights or [], output_classes, device)
         with open_atlas(atlas) as opened:
             _check_preprocessing([opened], model_options(size, mean, std, None, device))
-            (book,) = Shelf([opened], loaders, dataset).values()
-            asked = wanted(
+            (book,) = AtlasCollection([opened], loaders, dataset).values()
+            asked = export_options(
                 book,
                 None if layers is None else _words(layers),
                 _words(methods) if projections else (),
@@ -168,11 +168,11 @@ def export(
                 lessons,
             )
             if projections and not asked.methods:
-                reason = book.live.reason or "No method, or no unpooling, is named."
+                reason = book.model.reason or "No method, or no unpooling, is named."
                 raise Rot180Error(
                     f"{reason} Or export what the atlas stores alone: --no-projections."
                 )
-            for remark in book.live.remarks:
+            for remark in book.model.notices:
                 echo(remark)
             with ProgressBar("writing") as bar:
                 page = write(book, site, asked, bar)
@@ -181,10 +181,10 @@ def export(
         echo(f"Written: {page}, {len(files)} files, {size_of_all / 1e6:.1f} MB")
 
 
-def _print_missing_model(book: "Book") -> None:
+def _print_missing_model(book: "ServedAtlas") -> None:
     """Print why an atlas is shown without projections, if it is."""
-    if book.live.state == "absent":
-        echo(f"{book.name}: there is no network to project with. {book.live.reason}")
+    if book.model.state == "absent":
+        echo(f"{book.name}: there is no network to project with. {book.model.reason}")
 
 
 def _check_preprocessing(atlases: "Sequence[Atlas]", given: dict[str, Any]) -> None:

@@ -1,1 +1,1 @@
-"""The explorer: an atlas in the browser, live, or written as a site that needs no server."""
+"""The explorer: an atlas in the browser, from a server or as an exported static site."""

@@ -1,4 +1,4 @@
-"""Keeps what was made, up to a limit; what was not asked for longest goes first."""
+"""A cache with a limit in bytes; the least recently used values are dropped first."""
 
 import threading
 from collections import OrderedDict
@@ -9,11 +9,11 @@ Value = TypeVar("Value")
 
 
 class Cache(Generic[Value]):
-    """Values by key, at most so large together. Threads may share it.
+    """Values by key, with a limit to their total size. Threads may share it.
 
     Args:
-        limit: of the sizes of all values together, in bytes.
-        size: gives the size of a value.
+        limit: largest total size of all values, in bytes.
+        size: returns the size of a value, in bytes.
     """
 
     def __init__(self, limit: int, size: Callable[[Value], int]) -> None:
@@ -23,7 +23,7 @@ class Cache(Generic[Value]):
         self.held = 0
 
     def get(self, key: Hashable) -> Value | None:
-        """Return the value of a key, if it is still there."""
+        """Return the value of a key; None if it is not cached."""
         with self._lock:
             found = self._values.get(key)
             if found is None:
@@ -32,7 +32,7 @@ class Cache(Generic[Value]):
             return found[0]
 
     def put(self, key: Hashable, value: Value) -> Value:
-        """Keep a value, unless it alone is larger than the limit; return it."""
+        """Cache a value, unless it is larger than the limit by itself; return it."""
         size = self._size(value)
         with self._lock:
             self._drop(key)
@@ -43,13 +43,13 @@ class Cache(Generic[Value]):
                 self._drop(next(iter(self._values)))
         return value
 
-    def made(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """Return the value of a key, made now if it is not there."""
+    def get_or_make(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """Return the value of a key; make and cache it if it is missing."""
         found = self.get(key)
         return self.put(key, make()) if found is None else found
 
-    def measured(self, key: Hashable) -> None:
-        """Measure a value again that has grown since it was put here."""
+    def remeasure(self, key: Hashable) -> None:
+        """Update the size of a value that has grown since it was cached."""
         with self._lock:
             found = self._values.get(key)
         if found is not None:

@@ -1,8 +1,8 @@
-"""Decodes pictures that people send in a process of its own, which can be ended.
+"""Decodes uploaded images in a separate process, which can be killed.
 
-A file of some megabytes can keep a parser busy for minutes, or make it ask for all memory. Neither
-can be stopped from within a thread. The process gets one picture after the other; where one takes
-too long it is killed, and the next picture starts a new one.
+A file of some megabytes can keep a parser busy for minutes, or make it allocate all memory. A
+thread cannot stop either. The process decodes one image at a time; if one takes too long, the
+process is killed, and the next image starts a new one.
 """
 
 import atexit
@@ -20,25 +20,25 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from rot180.datasets import BadImage, decode, resize_and_crop
-from rot180.web.failures import NotTaken, TooLarge
+from rot180.web.errors import TooLarge, UnsupportedMedia
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 MOST_PIXELS = 50_000_000
 SECONDS = 10.0
 MEMORY = 2 * 2**30
-"""Bytes that the process may have beside what it has before its first picture (where the system
+"""Bytes that the process may allocate on top of its memory before the first image (where the system
 can limit them)."""
 
-_ASKED = struct.Struct(">QIIB")  # bytes of the picture; height, width and channels that are wanted
+_ASKED = struct.Struct(">QIIB")  # bytes of the file; height, width and channels of the result
 _ANSWERED = struct.Struct(">BQ")  # one of the kinds below; bytes that follow
-_PIXELS, _NOT_TAKEN, _TOO_LARGE = range(3)
+_PIXELS, _UNSUPPORTED, _TOO_LARGE = range(3)
 
 
 class Decoder:
-    """Decodes pictures one after the other, each within bounds of time and memory.
+    """Decodes images one at a time, with limits on time and memory.
 
     Args:
-        seconds: that one picture may take.
+        seconds: time limit of one image.
     """
 
     def __init__(self, seconds: float = SECONDS) -> None:
@@ -50,17 +50,20 @@ class Decoder:
     def fitted(
         self, data: bytes, size: tuple[int, int], channels: int
     ) -> UInt8[np.ndarray, "height width channels"]:
-        """Decode a file and bring the picture to a size (height, width) and 1 or 3 channels.
+        """Decode a file and resize the image to a size (height, width) and 1 or 3 channels.
 
         Raises:
-            NotTaken: it is of another format or damaged, or takes too much time or memory.
-            TooLarge: it has too many pixels.
+            UnsupportedMedia: the file has another format or is damaged, or decoding it takes too
+                much time or memory.
+            TooLarge: the image has too many pixels.
         """
         with self._one:
             kind, answer = self._answer(_ASKED.pack(len(data), *size, channels) + data)
         if kind == _PIXELS:
             return np.frombuffer(answer, np.uint8).reshape(*size, channels)
-        raise (TooLarge if kind == _TOO_LARGE else NotTaken)(answer.decode(errors="replace"))
+        raise (TooLarge if kind == _TOO_LARGE else UnsupportedMedia)(
+            answer.decode(errors="replace")
+        )
 
     def close(self) -> None:
         """End the process."""
@@ -89,8 +92,8 @@ class Decoder:
             if late:
                 why = f"decoding it takes more than {self.seconds:g} seconds"
             else:
-                why = "the process that decoded it ended"
-            return _NOT_TAKEN, f"This picture cannot be read: {why}.".encode()
+                why = "the decoding process ended unexpectedly"
+            return _UNSUPPORTED, f"This image cannot be read: {why}.".encode()
         finally:
             clock.cancel()
 
@@ -119,10 +122,10 @@ class Decoder:
 
 
 def _whole(stream: IO[bytes], count: int) -> bytes:
-    """Read so many bytes.
+    """Read exactly so many bytes.
 
     Raises:
-        EOFError: there are fewer.
+        EOFError: the stream ends first.
     """
     parts = []
     while count:
@@ -135,19 +138,19 @@ def _whole(stream: IO[bytes], count: int) -> bytes:
 
 
 def _decoded(data: bytes, size: tuple[int, int], channels: int) -> tuple[int, bytes]:
-    """Return what is answered: a kind, and pixels or a sentence."""
+    """Return the answer to a request: its kind, and pixels or an error sentence."""
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
         if width * height > MOST_PIXELS:
             return _TOO_LARGE, (
-                f"This picture has {width} x {height} pixels; at most {MOST_PIXELS // 10**6} "
-                "million are taken. Make it smaller."
+                f"This image has {width} x {height} pixels; at most {MOST_PIXELS // 10**6} "
+                "million are accepted. Make it smaller."
             ).encode()
         return _PIXELS, resize_and_crop(decode(data, "this picture"), size, channels).tobytes()
     except UnidentifiedImageError:
-        return _NOT_TAKEN, (
-            b"This picture cannot be read: it is no JPEG, PNG, WebP, GIF or BMP file."
+        return _UNSUPPORTED, (
+            b"This image cannot be read: it is not a JPEG, PNG, WebP, GIF or BMP file."
         )
     except MemoryError:
         reason = "decoding it takes too much memory"
@@ -155,7 +158,7 @@ def _decoded(data: bytes, size: tuple[int, int], channels: int) -> tuple[int, by
         reason = error.reason
     except Exception as error:  # parsers fail on damaged bytes in ways that no list of types covers
         reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
-    return _NOT_TAKEN, f"This picture cannot be read: {reason}.".encode(errors="replace")
+    return _UNSUPPORTED, f"This image cannot be read: {reason}.".encode(errors="replace")
 
 
 def _limit_memory() -> None:
@@ -172,9 +175,9 @@ def _limit_memory() -> None:
 
 
 def main() -> None:
-    """Answer on the standard output what comes on the standard input, until that ends."""
+    """Answer the requests on standard input on standard output, until it ends."""
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints is no answer
+    os.dup2(2, 1)  # what a library prints must not mix with the answers
     _limit_memory()
     with suppress(EOFError, BrokenPipeError):
         while True:

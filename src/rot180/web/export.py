@@ -1,4 +1,4 @@
-"""An atlas as a site that needs no server: the same pages, in a folder that opens from a disk."""
+"""Exports an atlas as a static site: the same pages, in a folder that a browser opens from disk."""
 
 import json
 import os
@@ -16,33 +16,32 @@ from rot180.files import private_folder, sync_directories
 from rot180.projection.rules import AUTO, CHOICES, UNPOOLINGS, WAYS_BACK, Rules
 from rot180.web import lessons as taught
 from rot180.web import pages
-from rot180.web.encoding import File
-from rot180.web.encoding import picture as encoded
-from rot180.web.folder import FolderLinks, lesson_file
-from rot180.web.pictures import Show, drawn
-from rot180.web.render import static_files
-from rot180.web.shelf import Book
-from rot180.web.views.blocks import blocks_of
+from rot180.web.blocks import blocks_of
+from rot180.web.collection import ServedAtlas
+from rot180.web.feature_pictures import FeaturePicture, picture_file
+from rot180.web.imaging import EncodedImage, encode
+from rot180.web.templates import static_files
+from rot180.web.urls import StaticUrls, lesson_file
 from rot180.web.views.feature import feature_view
-from rot180.web.views.image import image_view
-from rot180.web.views.images import images_view
+from rot180.web.views.image_list import images_view
+from rot180.web.views.image_page import image_view
 from rot180.web.views.layer import PAGE, ZOOMS, layer_view
 from rot180.web.views.network import NetworkView, network_view
 
 MARK = "rot180-site.json"
-"""The file by which an exported site is known, and may be replaced by another."""
+"""The file that marks a folder as an exported site, which the next export may replace."""
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What of an atlas is exported.
+class ExportOptions:
+    """What an export contains.
 
     Attributes:
-        layers: their names, in the order of the network.
-        methods, unpoolings: of the projections; empty: none are drawn.
-        lessons: whether to write the lessons, too.
+        layers: names of the layers, in the order of the network.
+        methods, unpoolings: those of the projections; empty: no projections.
+        lessons: whether to include the lessons.
     """
 
     layers: tuple[str, ...]
@@ -52,55 +51,57 @@ class Wanted:
 
     @property
     def rules(self) -> list[Rules]:
-        """All methods with all unpoolings, the usual one first."""
+        """All pairs of a method and an unpooling, the default first."""
         return [Rules(one, other) for one in self.methods for other in self.unpoolings]
 
 
-def wanted(
-    book: Book,
+def export_options(
+    served: ServedAtlas,
     layers: Sequence[str] | None = None,
     methods: Sequence[str] = (AUTO, *WAYS_BACK),
     unpoolings: Sequence[str] = UNPOOLINGS,
     lessons: bool = True,
-) -> Wanted:
-    """Return what is asked for, checked.
+) -> ExportOptions:
+    """Check and return the options of an export.
 
     Args:
-        book: the atlas; without its network no projections are drawn.
-        layers: names, or patterns like ``layer4.*``; None: all.
-        methods, unpoolings: names.
-        lessons: whether to write the lessons, too.
+        served: the atlas; without its network the export has no projections.
+        layers: names, or patterns like ``layer4.*``; None: all layers.
+        methods, unpoolings: names; empty: no projections.
+        lessons: whether to include the lessons.
 
     Raises:
-        Rot180Error: there is no such layer, method or unpooling.
+        Rot180Error: a layer, method or unpooling does not exist.
     """
     for one in methods:
         check_choice(one, "method", CHOICES)
     for one in unpoolings:
         check_choice(one, "unpooling", UNPOOLINGS)
-    names = tuple(book.atlas.layers)
+    names = tuple(served.atlas.layers)
     chosen = names if layers is None else match_layers(names, tuple(layers))
     if methods and unpoolings:
-        book.live.load()
-        if book.live.state == "absent":
+        served.model.load()
+        if served.model.state == "absent":
             methods, unpoolings = (), ()
-    return Wanted(tuple(chosen), tuple(methods), tuple(unpoolings), lessons)
+    return ExportOptions(tuple(chosen), tuple(methods), tuple(unpoolings), lessons)
 
 
-def export(book: Book, out: Path, asked: Wanted, progress: Progress | None = None) -> Path:
-    """Write a site into a folder, whole or not at all.
+def export(
+    served: ServedAtlas, out: Path, options: ExportOptions, progress: Progress | None = None
+) -> Path:
+    """Write a site into a folder; on failure, leave the folder as it was.
 
     Args:
-        book: the atlas.
-        out: the folder: new, empty, or an earlier export, which is replaced.
-        asked: what of the atlas.
-        progress: called with how many of all features are done.
+        served: the atlas.
+        out: a folder that is new or empty, or an earlier export, which is replaced.
+        options: what to export.
+        progress: called with the numbers of features that are done, and of all.
 
     Returns:
         The page to open.
 
     Raises:
-        Rot180Error: the folder holds something else, or cannot be written.
+        Rot180Error: the folder contains other files, or cannot be written.
     """
     out = out.resolve()
     _check_folder(out)
@@ -109,7 +110,7 @@ def export(book: Book, out: Path, asked: Wanted, progress: Progress | None = Non
         with private_folder(out) as folder:
             beside = folder / "new"
             beside.mkdir()
-            _Site(book, beside, asked).write(progress)
+            _Site(served, beside, options).write(progress)
             _put_in_place(beside, out, folder / "old")
     except OSError as error:
         raise Rot180Error(f"Cannot write {out}: {error.strerror or error}.") from error
@@ -119,14 +120,15 @@ def export(book: Book, out: Path, asked: Wanted, progress: Progress | None = Non
 def _check_folder(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
         raise Rot180Error(
-            f"{out} holds files that no export of rot180 wrote: give a new folder, or empty it."
+            f"{out} contains files that were not written by an export of rot180: name a new "
+            "folder, or empty this one."
         )
     if out.exists() and not out.is_dir():
-        raise Rot180Error(f"{out} is a file: give a folder.")
+        raise Rot180Error(f"{out} is a file: name a folder.")
 
 
 def _put_in_place(new: Path, out: Path, old: Path) -> None:
-    """Let a folder take the place of another; that one, if it is there, is moved to ``old``."""
+    """Move a folder to ``out``; an existing one is moved to ``old`` first."""
     new.chmod(0o755)
     if out.exists():
         out.replace(old)
@@ -141,12 +143,14 @@ def _put_in_place(new: Path, out: Path, old: Path) -> None:
 
 
 class _Site:
-    """The files of a site, written one after the other."""
+    """Writes the files of a site."""
 
-    def __init__(self, book: Book, folder: Path, asked: Wanted) -> None:
-        self.book, self.folder, self.asked = book, folder, asked
-        self.links = FolderLinks(asked.layers, 0, asked.methods, asked.unpoolings, asked.lessons)
-        self.network = _restricted(network_view(book), asked.layers)
+    def __init__(self, served: ServedAtlas, folder: Path, options: ExportOptions) -> None:
+        self.served, self.folder, self.options = served, folder, options
+        self.urls = StaticUrls(
+            options.layers, 0, options.methods, options.unpoolings, options.lessons
+        )
+        self.network = _restricted(network_view(served), options.layers)
 
     def write(self, progress: Progress | None) -> None:
         """Write everything."""
@@ -154,47 +158,47 @@ class _Site:
             if not name.endswith(".js"):
                 self._file(f"static/{name}", content)
         self._file("static/site.js", bundled_scripts().encode())
-        self._file("index.html", pages.network_page(self.links, self.book, self.network))
-        if self.asked.lessons:
+        self._file("index.html", pages.network_page(self.urls, self.served, self.network))
+        if self.options.lessons:
             self._lessons()
         self._images()
-        total = sum(len(self.book.atlas.layers[name]) for name in self.asked.layers)
+        total = sum(len(self.served.atlas.layers[name]) for name in self.options.layers)
         done = 0
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for layer in self.asked.layers:
+            for layer in self.options.layers:
                 self._layer(layer)
-                for channel in range(len(self.book.atlas.layers[layer])):
+                for channel in range(len(self.served.atlas.layers[layer])):
                     self._feature(pool, layer, channel)
                     done += 1
                     if progress is not None:
                         progress(done, total)
-        about = {"rot180": __version__, "atlas": self.book.name, "layers": self.asked.layers}
+        about = {"rot180": __version__, "atlas": self.served.name, "layers": self.options.layers}
         self._file(MARK, json.dumps(about))
 
     def _layer(self, name: str) -> None:
-        view = layer_view(self.book, name)
-        at = self.asked.layers.index(name)
-        before = self.asked.layers[at - 1] if at else None
-        after = self.asked.layers[at + 1] if at + 1 < len(self.asked.layers) else None
+        view = layer_view(self.served, name)
+        at = self.options.layers.index(name)
+        before = self.options.layers[at - 1] if at else None
+        after = self.options.layers[at + 1] if at + 1 < len(self.options.layers) else None
         view = replace(view, before=before, after=after)
-        links = self.links.below(1)
+        urls = self.urls.below(1)
         for first in range(0, len(view.order), PAGE):
-            page = pages.layer_page(links, self.book, view, first)
-            self._file(self.links.layer_from("", name, first), page)
+            page = pages.layer_page(urls, self.served, view, first)
+            self._file(self.urls.layer_page("", name, first), page)
 
     def _feature(self, pool: ThreadPoolExecutor, layer: str, channel: int) -> None:
-        rules = self.asked.rules[0] if self.asked.rules else Rules()
-        view = feature_view(self.book, layer, channel, rules.method, rules.unpooling)
-        page = pages.feature_page(self.links.below(2), self.book, view)
-        self._file(self.links.feature("", layer, channel), page)
-        if self.book.pictures_missing:
+        rules = self.options.rules[0] if self.options.rules else Rules()
+        view = feature_view(self.served, layer, channel, rules.method, rules.unpooling)
+        page = pages.feature_page(self.urls.below(2), self.served, view)
+        self._file(self.urls.feature("", layer, channel), page)
+        if self.served.pictures_missing:
             return
-        feature = self.book.feature(layer, channel)
-        made: list[tuple[str, Future[File]]] = []
+        feature = self.served.feature(layer, channel)
+        made: list[tuple[str, Future[EncodedImage]]] = []
         for show in self._shows(len(feature.firing)):
-            path = self.links.tile("", layer, channel, show)
-            call = partial(drawn, self.book, feature, Show.named(show), "webp")
-            if Show.named(show).rules is None:
+            path = self.urls.tile("", layer, channel, show)
+            call = partial(picture_file, self.served, feature, FeaturePicture.parse(show), "webp")
+            if FeaturePicture.parse(show).rules is None:
                 made.append((path, pool.submit(call)))
             else:
                 self._file(path, call().content)
@@ -202,9 +206,11 @@ class _Site:
             self._file(path, file.result().content)
 
     def _shows(self, examples: int) -> Iterator[str]:
-        """Name the pictures of a feature with so many examples."""
-        endings = [f"-{one.method}-{one.unpooling}" for one in self.asked.rules]
-        for ending in endings:  # the first asks for all examples, which the others then find
+        """Yield the names of the pictures of a feature with so many examples."""
+        endings = [f"-{one.method}-{one.unpooling}" for one in self.options.rules]
+        for (
+            ending
+        ) in endings:  # the first projects all examples, which the cache keeps for the others
             yield from (f"projection-{rank}{ending}" for rank in range(examples))
         for count in ZOOMS.values():
             yield f"patches-{count}"
@@ -213,24 +219,24 @@ class _Site:
         yield from (f"patch-{rank}" for rank in range(examples))
 
     def _images(self) -> None:
-        links, total = self.links.below(1), images_view(self.book).total
-        view = images_view(self.book, 0, total)
-        page = pages.images_page(links, self.book, view)
+        urls, total = self.urls.below(1), images_view(self.served).total
+        view = images_view(self.served, 0, total)
+        page = pages.images_page(urls, self.served, view)
         self._file("images/index.html", page)
-        kept = set(self.asked.layers)
+        kept = set(self.options.layers)
         for row in view.images:
             name = str(row.image)
-            one = image_view(self.book, name)
+            one = image_view(self.served, name)
             one = replace(one, example_of=[of for of in one.example_of if of.layer in kept])
-            self._file(f"images/{name}.html", pages.image_page(links, self.book, one))
-            if not self.book.pictures_missing:
-                content = encoded(self.book.pixels(row.image), "webp", exact=True).content
+            self._file(f"images/{name}.html", pages.image_page(urls, self.served, one))
+            if not self.served.pictures_missing:
+                content = encode(self.served.pixels(row.image), "webp", exact=True).content
                 self._file(f"pictures/{name}.webp", content)
 
     def _lessons(self) -> None:
-        links = self.links.below(1)
+        urls = self.urls.below(1)
         for lesson, state in taught.PAGES:
-            page = taught.rendered(links, lesson, state)
+            page = taught.render_lesson(urls, lesson, state)
             self._file(f"learn/{lesson_file(lesson, state)}", page)
 
     def _file(self, path: str, content: str | bytes) -> None:
@@ -240,7 +246,7 @@ class _Site:
 
 
 def _restricted(view: NetworkView, layers: Sequence[str]) -> NetworkView:
-    """Leave layers out of a network; what they fed is fed by what fed them."""
+    """Remove layers from a network; their inputs are connected to the layers that they fed."""
     kept = [row for row in view.layers if row.name in layers]
     if len(kept) == len(view.layers):
         return view
@@ -268,17 +274,17 @@ def _restricted(view: NetworkView, layers: Sequence[str]) -> NetworkView:
 
 
 ENTRIES = ("site.js", "lesson-convolution.js", "lesson-deconvnet.js")
-"""The modules that pages of the server load; they import the others."""
+"""The modules that the server's pages load; they import the others."""
 
 _IMPORT = re.compile(r'^import (?:\{[^}]*\} from )?"\./([\w-]+\.js)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class|let) )", re.MULTILINE)
 
 
 def bundled_scripts() -> str:
-    """Return all modules in one script, in an order in which each comes after those it imports.
+    """Return all modules as one script, each after the modules that it imports.
 
-    Browsers do not load modules from a disk. The modules' top-level names differ, so they can share
-    one function's scope.
+    Browsers do not load modules from disk. The modules' top-level names differ, so they can share
+    the scope of one function.
     """
     sources = {
         name: content.decode() for name, content in static_files().items() if name.endswith(".js")

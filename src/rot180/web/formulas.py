@@ -79,12 +79,12 @@ FORMULAS: dict[str, Formula] = {
     ),
     "mean": Formula(
         "Mean activation",
-        "Over all positions of all images.",
+        "The mean over all positions of all images.",
         _math(_over("<mn>1</mn>", f"{_N}{_P}") + _under("∑", "<mi>i</mi><mi>p</mi>") + _AIP),
     ),
     "mean_peak": Formula(
         "Mean peak",
-        "The mean over the images of the largest activation on each.",
+        "The mean, over all images, of the largest activation on each.",
         _math(f"{_over('<mn>1</mn>', _N)}{_under('∑', _i('i'))}{_MI}<mtext>, with </mtext>{_PEAK}"),
     ),
     "firing_positions": Formula(
@@ -125,7 +125,7 @@ FORMULAS: dict[str, Formula] = {
     ),
     "brightness_r2": Formula(
         "Explained by brightness",
-        "Likewise, by the mean of the three alone.",
+        "The share of its variance that the mean of the three colours alone explains.",
         _math(_VARIANCE),
         share=True,
     ),
@@ -135,8 +135,8 @@ FORMULAS: dict[str, Formula] = {
         "the fit.",
         _A0,
     ),
-    "green": Formula("With green", "Likewise for green: g in the fit.", _A0),
-    "blue": Formula("With blue", "Likewise for blue: b in the fit.", _A0),
+    "green": Formula("With green", "The same for green: g in the fit.", _A0),
+    "blue": Formula("With blue", "The same for blue: b in the fit.", _A0),
     "brightness": Formula(
         "With brightness",
         "Activation for the full range of all three together.",
@@ -147,7 +147,7 @@ FORMULAS: dict[str, Formula] = {
 
 CORRELATION = Formula(
     "Correlation",
-    "Pearson's, of two features over sampled positions of all images.",
+    "Pearson's correlation of two features over sampled positions of all images.",
     _math(
         _over(
             f"{_under('∑', _i('s'))}{_o('(')}<msub>{_i('a')}{_i('s')}</msub>{_o('−')}"
@@ -178,28 +178,28 @@ _SLOPE = f"<msup>{_i('f')}{_o('′')}</msup>"
 METHOD_FORMULAS: dict[str, Formula] = {
     "auto": Formula(
         "auto",
-        "The method that was measured to be the most faithful at this layer.",
+        "The method that was measured to be most faithful at this layer.",
         "",
     ),
     "deconvnet": Formula(
         "deconvnet",
-        "At every rectifier the signal on its way back is itself rectified (Zeiler & Fergus 2014).",
+        "At every rectifier the backward signal is itself rectified (Zeiler & Fergus 2014).",
         _math(f"{_S}{_o('→')}{_SMAX}"),
     ),
     "gradient": Formula(
         "gradient",
-        "At every rectifier the signal is multiplied with its derivative: it passes a ReLU where "
-        "the unit fired (Simonyan et al. 2014).",
+        "At every rectifier the signal is multiplied by the rectifier's derivative: it passes a "
+        "ReLU where the unit fired (Simonyan et al. 2014).",
         _math(f"{_S}{_o('→')}{_SLOPE}{_S}"),
     ),
     "guided": Formula(
         "guided",
-        "Both: the rectified signal, multiplied with the derivative (Springenberg et al. 2015).",
+        "The rectified signal, multiplied by the derivative (Springenberg et al. 2015).",
         _math(f"{_S}{_o('→')}{_SLOPE}{_SMAX}"),
     ),
     "gradient_times_image": Formula(
         "gradient times image",
-        "The gradient g, multiplied with the normalised image x (Shrikumar et al. 2016).",
+        "The gradient g, multiplied by the normalised image x (Shrikumar et al. 2016).",
         _math(f"{_i('x')}{_i('g')}{_o('(')}{_i('x')}{_o(')')}"),
     ),
     "smoothgrad_squared": Formula(
@@ -214,6 +214,6 @@ METHOD_FORMULAS: dict[str, Formula] = {
     ),
 }
 UNPOOLING_WORDS = {
-    "switches": "At a max pooling the signal goes to where the maximum was.",
-    "repeat": "At a max pooling the whole window takes the signal.",
+    "switches": "At max pooling the signal goes to the position of the maximum.",
+    "repeat": "At max pooling the whole window gets the signal.",
 }

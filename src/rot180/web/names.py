@@ -1,4 +1,4 @@
-"""The names of layers as addresses hold them: any name that a file can give leads to its layer."""
+"""Names of layers in URLs: every name that a file can hold has an address."""
 
 from collections.abc import Collection
 
@@ -6,11 +6,10 @@ _MARK = "~"
 
 
 def word_of(layer: str) -> str:
-    r"""Return the word by which addresses call a layer: its name, wherever that is safe.
+    r"""Return the URL segment of a layer: its name, if that is safe.
 
-    Names with what browsers, forms or routes would change or take for something else (line ends,
-    ``..``, percent signs, braces, numbers after a slash) become a tilde and their UTF-8 in
-    hexadecimal digits.
+    Names that browsers, forms or routes would change or misread (line ends, ``..``, percent signs,
+    braces, numbers after a slash) become a tilde and the hexadecimal digits of their UTF-8.
 
     Example:
         >>> from rot180.web.names import word_of
@@ -27,12 +26,12 @@ def word_of(layer: str) -> str:
         and all(one.strip(" .") for one in (first, *others))
         and not any(one.isdecimal() for one in others)
     )
-    # The placeholder of a layer, which scripts fill in, is one of the words.
+    # Scripts fill in the placeholder of a layer, so it stays as it is.
     return layer if plain or layer == "{layer}" else _MARK + layer.encode().hex()
 
 
 def layer_of(word: str, layers: Collection[str]) -> str | None:
-    """Return the layer that an address calls by a word, or by its name; None: there is none."""
+    """Return the layer of a URL segment, or of its name; None if there is none."""
     if word in layers:
         return word
     try:

@@ -1,4 +1,4 @@
-"""Runs the application."""
+"""Runs the application with uvicorn."""
 
 import asyncio
 import socket
@@ -10,28 +10,28 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from rot180.errors import Rot180Error
-from rot180.web.connections import Bounded
+from rot180.web.connections import BoundedProtocol
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """Return a socket that listens at a port of an interface; port 0: any that is free.
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at a port of an interface; port 0 picks a free one.
 
     Raises:
         Rot180Error: the port is taken, or the interface does not exist.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named, asyncio sends what is small at once; else answers wait for 40 ms.
+    # With the protocol named, asyncio sends small responses at once; else they wait for 40 ms.
     found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((host, port))
-        found.listen(256)  # whoever asks before the application is there waits
+        found.listen(256)  # early requests wait for the application
     except (OSError, OverflowError) as error:
         found.close()
         reason = getattr(error, "strerror", None) or str(error)
         raise Rot180Error(
-            f"Cannot listen at {host}, port {port}: {reason}. Give another --port (0: any that is "
-            "free) or --host."
+            f"Cannot listen at {host}, port {port}: {reason}. Choose another --port (0: any free "
+            "port) or --host."
         ) from error
     return found
 
@@ -44,7 +44,7 @@ def _configured(app: ASGIApp) -> uvicorn.Server:
             access_log=False,
             server_header=False,
             timeout_keep_alive=30,
-            http=Bounded,
+            http=BoundedProtocol,
             h11_max_incomplete_event_size=64 * 1024,
         )
     )
@@ -56,9 +56,9 @@ def run(app: ASGIApp, listening: socket.socket) -> None:
 
 
 @contextmanager
-def running(app: ASGIApp) -> Iterator[str]:
-    """Serve on this machine, in a thread of its own, while the block runs; gives the address."""
-    listening = bound("127.0.0.1", 0)
+def serve_in_thread(app: ASGIApp) -> Iterator[str]:
+    """Serve on this machine in a thread while the block runs; yields the address."""
+    listening = listen("127.0.0.1", 0)
     server = _configured(app)
     thread = threading.Thread(
         target=lambda: asyncio.run(server.serve(sockets=[listening])), daemon=True

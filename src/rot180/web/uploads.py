@@ -1,24 +1,24 @@
-"""Pictures that people bring: checked before they are decoded, kept in memory only."""
+"""Uploaded images: checked before they are decoded, and kept in memory only."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from secrets import token_urlsafe
 
 from rot180.atlas.images import Pixels
+from rot180.web.collection import ServedAtlas
 from rot180.web.decoding import Decoder
-from rot180.web.failures import Busy, TooLarge
-from rot180.web.shelf import Book
+from rot180.web.errors import Busy, TooLarge
 
 MOST_BYTES = 20 * 2**20
 DECODER = Decoder()
-"""The one process that decodes: large pictures come one after the other, so memory is bounded."""
+"""The process that decodes uploads; it decodes one at a time, so its memory is bounded."""
 
 
-class Unfinished:
-    """Counts the bytes of pictures that have not arrived whole, all together.
+class PendingUploads:
+    """Counts the bytes of all uploads in progress together.
 
     Args:
-        most: how many there may be.
+        most: limit of these bytes.
     """
 
     def __init__(self, most: int) -> None:
@@ -26,16 +26,16 @@ class Unfinished:
 
     @contextmanager
     def another(self) -> Iterator[Callable[[int], None]]:
-        """Yield what is called with the number of bytes that have come; they count until the end.
+        """Yield a function that adds received bytes of one upload; they count until it ends.
 
-        The function raises :class:`Busy` where all pictures together have too many.
+        The function raises :class:`Busy` if all uploads together exceed the limit.
         """
         mine = 0
 
         def taken(count: int) -> None:
             nonlocal mine
             if self.bytes + count > self.most:
-                raise Busy("Other pictures are being sent: try again in a moment.")
+                raise Busy("The server is receiving other images. Try again in a moment.")
             mine += count
             self.bytes += count
 
@@ -45,31 +45,31 @@ class Unfinished:
             self.bytes -= mine
 
 
-UNFINISHED = Unfinished(5 * MOST_BYTES)
-"""The pictures that are being sent to this server, from its one thread for connections."""
+PENDING = PendingUploads(5 * MOST_BYTES)
+"""The uploads in progress; used only from the server's event loop."""
 
 
-def too_many_bytes() -> TooLarge:
-    """Return the error that says so."""
+def too_large_error() -> TooLarge:
+    """Return the error for an upload with too many bytes."""
     return TooLarge(
-        f"This picture has more than {MOST_BYTES // 2**20} MB, which is the most that is taken."
+        f"This image is larger than {MOST_BYTES // 2**20} MB, the largest size accepted."
     )
 
 
-def brought(book: Book, data: bytes) -> str:
-    """Keep a picture in memory, as the network takes it, and return what it is called.
+def save_upload(served: ServedAtlas, data: bytes) -> str:
+    """Decode an upload into the network's input size, keep it in memory, and return its name.
 
     Raises:
-        NotTaken, TooLarge: it cannot be taken.
+        UnsupportedMedia, TooLarge: the upload is refused.
     """
     if len(data) > MOST_BYTES:
-        raise too_many_bytes()
-    pixels = DECODER.fitted(data, book.atlas.size, book.atlas.channels)
-    return keep(book, pixels)
+        raise too_large_error()
+    pixels = DECODER.fitted(data, served.atlas.size, served.atlas.channels)
+    return keep(served, pixels)
 
 
-def keep(book: Book, pixels: Pixels) -> str:
+def keep(served: ServedAtlas, pixels: Pixels) -> str:
     """Keep pixels under a new name."""
     name = f"u{token_urlsafe(9)}"
-    book.stores.uploads.put((book.name, name), pixels)
+    served.caches.uploads.put((served.name, name), pixels)
     return name

@@ -1,4 +1,4 @@
-"""The lessons: what their pages hold, the same for the server and for a folder of pages."""
+"""The lessons, and their pages for the server and for exported sites."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -8,25 +8,25 @@ from typing import Any
 
 from rot180.errors import Rot180Error
 from rot180.web.lessons import convolution, deconvnet
-from rot180.web.links import Links
-from rot180.web.render import render
+from rot180.web.templates import render
+from rot180.web.urls import Urls
 
 State = dict[str, str]
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a lesson is made of.
+    """A lesson.
 
     Attributes:
-        asked: works out what an address asks for.
-        choices: what can be chosen, by name.
-        drops: of a choice, what no longer fits when it changes.
-        folder: the choices that have pages of their own in a folder.
-        steps: what its steps are called.
+        build: computes the view for the query parameters of a URL.
+        choices: the choices by name, with their values.
+        drops: for a choice, the parameters that are dropped when it changes.
+        folder: the choices that have pages of their own in an export.
+        steps: titles of its steps.
     """
 
-    asked: Callable[..., Any]
+    build: Callable[..., Any]
     choices: Mapping[str, tuple[str, ...]]
     drops: Mapping[str, tuple[str, ...]]
     folder: tuple[str, ...]
@@ -35,7 +35,7 @@ class Lesson:
 
 LESSONS = {
     "convolution": Lesson(
-        convolution.asked,
+        convolution.build,
         convolution.CHOICES,
         {"stride": ("target",), "padding": ("target",)},
         ("operation", "stride", "padding"),
@@ -51,7 +51,7 @@ LESSONS = {
         ),
     ),
     "deconvnet": Lesson(
-        deconvnet.asked,
+        deconvnet.build,
         deconvnet.CHOICES,
         {"preset": ("image", "unit"), "feature": ("unit",)},
         ("unpool", "preset", "feature"),
@@ -85,39 +85,39 @@ def _pages() -> Iterator[tuple[str, State]]:
 
 
 PAGES = tuple(_pages())
-"""The pages of lessons in a folder: (lesson, state); "" is the list of lessons."""
+"""The pages of lessons in an export: (lesson, state); "" is the list of lessons."""
 
 
-def rendered(links: Links, lesson: str, state: Mapping[str, str], error: str = "") -> str:
+def render_lesson(urls: Urls, lesson: str, state: Mapping[str, str], error: str = "") -> str:
     """Return the page of a lesson, or for "" the list of them.
 
     Args:
-        links: the addresses.
-        lesson: its name.
-        state: what the address asks for: see the lesson's ``asked``; and ``step``.
-        error: what to say about an address that could not be understood.
+        urls: the URLs of the site.
+        lesson: name of the lesson.
+        state: the query parameters: those of the lesson's ``build``, and ``step``.
+        error: sentence about an invalid address.
 
     Raises:
-        Rot180Error: the state cannot be understood.
+        Rot180Error: the state is invalid.
     """
     if lesson == "":
-        return render("learn.html", links=links)
+        return render("learn.html", urls=urls)
     one = LESSONS[lesson]
-    names = signature(one.asked).parameters
-    made = one.asked(**{name: value for name, value in state.items() if name in names})
-    plain = links.learn(lesson)
+    names = signature(one.build).parameters
+    made = one.build(**{name: value for name, value in state.items() if name in names})
+    plain = urls.learn(lesson)
     return render(
         f"lesson_{lesson}.html",
-        links=links,
+        urls=urls,
         name=lesson,
         lesson=made,
         content=asdict(made),
-        options=_options(links, lesson, made.state),
+        options=_options(urls, lesson, made.state),
         steps=one.steps,
         step=_step(state.get("step", "1"), len(one.steps)),
         error=error,
         numbers=f"{plain}.json",
-        json_link=f"{plain}.json{links.learn(lesson, **made.state).removeprefix(plain)}",
+        json_link=f"{plain}.json{urls.learn(lesson, **made.state).removeprefix(plain)}",
     )
 
 
@@ -127,25 +127,25 @@ def _step(text: str, count: int) -> int:
     return int(text)
 
 
-def _options(links: Links, lesson: str, made: State) -> dict[str, list[State]]:
-    """Return what can be chosen, each with the address of the page that has it."""
+def _options(urls: Urls, lesson: str, made: State) -> dict[str, list[State]]:
+    """Return the choices, each value with the URL of its page."""
     one = LESSONS[lesson]
     found: dict[str, list[State]] = {}
     for choice, values in one.choices.items():
         drops = one.drops.get(choice, ())
         found[choice] = []
         for value in values:
-            if links.served:
+            if urls.has_server:
                 state = {name: told for name, told in made.items() if name not in drops}
             else:
                 state = {name: made[name] for name in one.folder}
             state |= {choice: value}
-            there = links.served or (lesson, state) in PAGES
+            there = urls.has_server or (lesson, state) in PAGES
             found[choice].append(
                 {
                     "name": value,
                     "value": value,
-                    "address": links.learn(lesson, **state) if there else "",
+                    "address": urls.learn(lesson, **state) if there else "",
                     "drops": " ".join(drops),
                 }
             )

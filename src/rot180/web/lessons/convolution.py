@@ -21,8 +21,14 @@ from rot180.errors import Rot180Error
 from rot180.explain.example import ConvolutionExample, make_example
 from rot180.explain.proofs import try_operation
 from rot180.explain.worked import WorkedExample
-from rot180.web.lessons.asked import grid_of, number_of, short, size_of, written
-from rot180.web.lessons.plain import Rows, Summed, rows, summed, whole_rows
+from rot180.web.lessons.parse import (
+    format_grid,
+    format_number,
+    parse_grid,
+    parse_number,
+    parse_size,
+)
+from rot180.web.lessons.serialise import Rows, SumView, rows, sum_view, whole_rows
 
 MOST_PIXELS, MOST_WEIGHTS = 8, 5
 """Rows and columns that the image and the kernel may have."""
@@ -38,7 +44,7 @@ CHOICES = {
 
 
 @dataclass(frozen=True)
-class Entry(Summed):
+class TracedNumber(SumView):
     """A number with its products, and what finite differences say.
 
     Attributes:
@@ -75,15 +81,15 @@ class Perceptron:
 
 
 @dataclass(frozen=True)
-class Both:
-    """One operation on the same image, kernel and delta: which way round its kernel slides.
+class OperationPair:
+    """An operation on the same image, kernel and delta, with the orientations of its kernel.
 
     Attributes:
         forward, back: the kernel as it slides over the image, and over the error.
         z: the weighted inputs.
         error: dC/da of the given delta.
         off: its largest difference from the transposed perceptron's.
-        otherwise: the same if the kernel slid back the other way round.
+        otherwise: the same if the kernel slides back in the other orientation.
         gradient: dC/dw of the given delta.
     """
 
@@ -98,11 +104,11 @@ class Both:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class ConvolutionView:
     """A convolution with all its numbers.
 
     Attributes:
-        state: what makes this lesson again, as it stands in an address.
+        state: the query parameters of this lesson.
         operation, activation, padding, stride: the choices.
         border: zeros around the image: [[above, below], [left, right]].
         image, kernel, bias, target: what was given.
@@ -140,13 +146,13 @@ class Lesson:
     error: Rows
     gradient: Rows
     bias_gradient: float
-    entries: dict[str, list[Entry]]
+    entries: dict[str, list[TracedNumber]]
     perceptron: Perceptron
-    both: list[Both]
+    both: list[OperationPair]
 
 
-@lru_cache(16)  # a page, its JSON, and those that others look at, too
-def asked(
+@lru_cache(16)  # a page and its JSON share the result
+def build(
     image: str = "",
     kernel: str = "",
     bias: str = "",
@@ -158,14 +164,14 @@ def asked(
     size: str = "",
     kernel_size: str = "",
     seed: str = "",
-) -> Lesson:
-    """Return the lesson that an address asks for; grids that are missing are drawn.
+) -> ConvolutionView:
+    """Return the lesson for the query parameters of a URL; missing grids are random.
 
     Raises:
-        Rot180Error: something in it cannot be understood, or does not fit together.
+        Rot180Error: a value is invalid, or the sizes do not fit.
     """
     if padding not in PADDINGS:
-        raise Rot180Error(f"There is no padding '{padding}' here: {', '.join(PADDINGS)}.")
+        raise Rot180Error(f"There is no padding '{padding}' here: choose {', '.join(PADDINGS)}.")
     if stride not in ("1", "2", "3"):
         raise Rot180Error(f"The stride is 1, 2 or 3 here, not '{stride}'.")
     if not (seed or "1").isdecimal() or len(seed) > 9:
@@ -173,25 +179,25 @@ def asked(
     pixels, weights = (MOST_PIXELS,) * 2, (MOST_WEIGHTS,) * 2
     room = (MOST_PIXELS + 2 * MOST_WEIGHTS,) * 2
     made = make_example(
-        grid_of(image, "image", pixels) if image else None,
-        grid_of(kernel, "kernel", weights) if kernel else None,
-        size_of(size or DEFAULT_SIZE, "size of the image", MOST_PIXELS),
-        size_of(kernel_size or DEFAULT_KERNEL, "size of the kernel", MOST_WEIGHTS),
+        parse_grid(image, "image", pixels) if image else None,
+        parse_grid(kernel, "kernel", weights) if kernel else None,
+        parse_size(size or DEFAULT_SIZE, "size of the image", MOST_PIXELS),
+        parse_size(kernel_size or DEFAULT_KERNEL, "size of the kernel", MOST_WEIGHTS),
         int(stride),
         padding,
         operation,
         activation,
         int(seed or DEFAULT_SEED),
-        grid_of(target, "target", room) if target else None,
-        number_of(bias, "the bias") if bias else None,
+        parse_grid(target, "target", room) if target else None,
+        parse_number(bias, "the bias") if bias else None,
     )
     if not target:  # two digits can be read, and typed again
         made = replace(made, target=np.round(made.target, 2) + 0.0)
-    return worked_out(made)
+    return build_view(made)
 
 
-def worked_out(one: ConvolutionExample) -> Lesson:
-    """Return a case with all its numbers, as plain data."""
+def build_view(one: ConvolutionExample) -> ConvolutionView:
+    """Return an example with all its numbers, as plain data."""
     worked = WorkedExample(one)
     kernel = one.kernel.shape
     wires = worked.connections
@@ -200,7 +206,7 @@ def worked_out(one: ConvolutionExample) -> Lesson:
     slope = np.ones_like(worked.z)
     if isinstance(activation := network.layers.get("f"), Activation):
         slope = activation.derivative()[0, 0]
-    return Lesson(
+    return ConvolutionView(
         state=state_of(one),
         operation=one.operation,
         activation=one.activation,
@@ -231,17 +237,17 @@ def worked_out(one: ConvolutionExample) -> Lesson:
             connections=int(wires.weight.size),
             uses=whole_rows(wires.uses.reshape(kernel)),
         ),
-        both=[_both(worked, operation) for operation in ("correlation", "convolution")],
+        both=[_operation_pair(worked, operation) for operation in ("correlation", "convolution")],
     )
 
 
 def state_of(one: ConvolutionExample) -> dict[str, str]:
-    """Return what makes this case again, as it stands in an address."""
+    """Return the query parameters of an example."""
     return {
-        "image": written(rows(one.image)),
-        "kernel": written(rows(one.kernel)),
-        "bias": short(float(one.bias)),
-        "target": written(rows(one.target)),
+        "image": format_grid(rows(one.image)),
+        "kernel": format_grid(rows(one.kernel)),
+        "bias": format_number(float(one.bias)),
+        "target": format_grid(rows(one.target)),
         "stride": str(one.stride[0]),
         "padding": str(one.padding),
         "operation": one.operation,
@@ -253,14 +259,14 @@ _FROM = {"z": "z", "delta": "z", "error": "a", "gradient": "w", "bias": "b"}
 """Of each kind of entry, by what the finite difference beside it is taken."""
 
 
-def _entries(worked: WorkedExample, name: str) -> Iterator[Entry]:
+def _entries(worked: WorkedExample, name: str) -> Iterator[TracedNumber]:
     by = _FROM[name]
     slopes, kinks = worked.differences[by], worked.kinks[by]
     for at in np.ndindex(slopes.shape):
         found, gradient, window = _found(worked, name, at)
-        plain = summed(worked.shorten(found), worked.example.kernel.shape)
+        plain = sum_view(worked.shorten(found), worked.example.kernel.shape)
         difference = float(slopes[at])
-        yield Entry(
+        yield TracedNumber(
             plain.name,
             plain.index,
             plain.value,
@@ -316,13 +322,13 @@ def _spread(worked: WorkedExample, spread: Array) -> Array:
     return _framed(spread, (around[0], around[1]))
 
 
-def _both(worked: WorkedExample, operation: str) -> Both:
-    """Go both ways by one operation."""
+def _operation_pair(worked: WorkedExample, operation: str) -> OperationPair:
+    """Compute one operation forward and backward."""
     one, rotated = worked.example, operation == "convolution"
     forward = convolution if rotated else correlation
     z = forward(one.image[None, None], one.kernel[None, None], one.stride, one.padding)[0, 0]
     found, turned = try_operation(worked, operation), rot180(worked.numbers)
-    return Both(
+    return OperationPair(
         operation,
         forward=whole_rows(turned if rotated else worked.numbers),
         back=whole_rows(worked.numbers if rotated else turned),

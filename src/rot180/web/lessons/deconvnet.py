@@ -1,4 +1,4 @@
-"""The second lesson: a unit of a tiny network goes back to the pixels, by three methods at once."""
+"""The second lesson: a unit of a tiny network is projected to the pixels by three methods."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,8 +13,8 @@ from rot180.equations.deconvnet import METHODS, UNPOOLINGS, backward_signals, se
 from rot180.equations.trace import Sum, Trace
 from rot180.equations.wiring import Factor
 from rot180.errors import Rot180Error, check_choice
-from rot180.web.lessons.asked import grid_of, written
-from rot180.web.lessons.plain import Rows, Summed, rows, summed
+from rot180.web.lessons.parse import format_grid, parse_grid
+from rot180.web.lessons.serialise import Rows, SumView, rows, sum_view
 
 SIZE = 6
 """Rows and columns of the image."""
@@ -42,7 +42,7 @@ Grids = list[Rows]
 
 @dataclass(frozen=True)
 class Unit:
-    """One position of a feature; ``activation`` is what the way back begins with."""
+    """A unit; its ``activation`` is the start of the backward pass."""
 
     feature: int
     y: int
@@ -51,35 +51,35 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Way:
-    """The way back by one method.
+class MethodTrace:
+    """The backward pass of one method.
 
     Attributes:
-        signals: at the output of each layer, and under "pixels" the projection.
-        sums: of the signals that kernels make ("pool1" and "pixels"), entry by entry, the products
-            behind them; those with a zero are left out.
+        signals: the signal at the output of each layer, and the projection under "pixels".
+        sums: the products behind each entry of "pool1" and "pixels"; products that contain a
+            zero are left out.
     """
 
     signals: dict[str, Grids]
-    sums: dict[str, list[Summed]]
+    sums: dict[str, list[SumView]]
 
 
 @dataclass(frozen=True)
-class Projected:
-    """A tiny network on a small image, and a unit of it carried back to the pixels.
+class ProjectionView:
+    """A tiny network on a small image, and a unit projected to the pixels.
 
     Attributes:
-        state: what makes this lesson again, as it stands in an address.
-        unpool: how maxima are undone, "switches" or "repeat".
+        state: the query parameters of this lesson.
+        unpool: the unpooling, "switches" or "repeat".
         image: the pixels.
         first, second: kernels of both convolutions, features times channels of them.
         first_turned, second_turned: the same, rotated by 180 degrees.
         maps: the output of each layer, forward.
         switches: of each pooled map, window by window, the (row, column) its maximum came from.
         sums: of "conv1" and "conv2", entry by entry, the products behind it; without zeros.
-        unit: what is carried back.
-        ways: the way back by each method.
-        differs: where the three methods disagree, by layer and under "pixels".
+        unit: the projected unit.
+        ways: the backward pass of each method.
+        differs: whether the methods disagree, for each entry of each layer and of "pixels".
     """
 
     state: dict[str, str]
@@ -91,14 +91,14 @@ class Projected:
     second_turned: Grids
     maps: dict[str, Grids]
     switches: list[list[list[list[int]]]]
-    sums: dict[str, list[Summed]]
+    sums: dict[str, list[SumView]]
     unit: Unit
-    ways: dict[str, Way]
+    ways: dict[str, MethodTrace]
     differs: dict[str, list[list[list[bool]]]]
 
 
-@lru_cache(16)  # a page, its JSON, and those that others look at, too
-def asked(
+@lru_cache(16)  # a page and its JSON share the result
+def build(
     preset: str = "",
     image: str = "",
     first: str = "",
@@ -106,19 +106,19 @@ def asked(
     feature: str = "0",
     unit: str = "",
     unpool: str = "switches",
-) -> Projected:
-    """Return the lesson that an address asks for.
+) -> ProjectionView:
+    """Return the lesson for the query parameters of a URL.
 
     Args:
-        preset: name of an image; the first one if neither it nor ``image`` is given.
-        image: a grid of its own, instead.
+        preset: name of an image; by default the first, unless ``image`` is given.
+        image: a grid instead of a preset.
         first, second: kernels, each a grid, with | between them.
-        feature: of the second convolution, 0 or 1.
-        unit: the position ``y,x`` to be carried back; the strongest if not given.
+        feature: feature of the second convolution, 0 or 1.
+        unit: position ``y,x`` of the unit; by default the strongest.
         unpool: "switches" or "repeat".
 
     Raises:
-        Rot180Error: something in it cannot be understood.
+        Rot180Error: a value is invalid.
     """
     check_choice(unpool, "unpooling", UNPOOLINGS)
     if feature not in CHOICES["feature"]:
@@ -136,9 +136,9 @@ def asked(
     chosen = _unit(trace.network, int(feature), unit)
     state = {
         "preset": preset,
-        "image": "" if preset else written(pixels),
-        "first": "|".join(map(written, kernels)),
-        "second": "|".join(map(written, others)),
+        "image": "" if preset else format_grid(pixels),
+        "first": "|".join(map(format_grid, kernels)),
+        "second": "|".join(map(format_grid, others)),
         "feature": feature,
         "unit": unit and f"{chosen.y},{chosen.x}",
         "unpool": unpool,
@@ -146,7 +146,7 @@ def asked(
     return _projected(trace, chosen, unpool, {k: v for k, v in state.items() if v})
 
 
-def _projected(trace: Trace, unit: Unit, unpool: str, state: dict[str, str]) -> Projected:
+def _projected(trace: Trace, unit: Unit, unpool: str, state: dict[str, str]) -> ProjectionView:
     network = trace.network
     first, second = network.weights["conv1.w"], network.weights["conv2.w"]
     maps = {name: trace.a[name][0] for name in LAYERS}
@@ -155,7 +155,7 @@ def _projected(trace: Trace, unit: Unit, unpool: str, state: dict[str, str]) -> 
     switches = pool.switches[0]
     top, signal = seed_signal(network, "conv2", unit.feature, (unit.y, unit.x))
     found = {method: backward_signals(network, top, signal, method, unpool) for method in METHODS}
-    return Projected(
+    return ProjectionView(
         state=state,
         unpool=unpool,
         image=rows(trace.network.x[0, 0]),
@@ -182,12 +182,16 @@ def _projected(trace: Trace, unit: Unit, unpool: str, state: dict[str, str]) -> 
             for name in ("conv1", "conv2")
         },
         unit=unit,
-        ways={method: _way(trace, unit, method, unpool, found[method]) for method in METHODS},
+        ways={
+            method: _method_trace(trace, unit, method, unpool, found[method]) for method in METHODS
+        },
         differs={name: _differs(found, key) for name, key in _passed()},
     )
 
 
-def _way(trace: Trace, unit: Unit, method: str, unpool: str, found: dict[str, Array]) -> Way:
+def _method_trace(
+    trace: Trace, unit: Unit, method: str, unpool: str, found: dict[str, Array]
+) -> MethodTrace:
     network = trace.network
     first, second = network.weights["conv1.w"].shape, network.weights["conv2.w"].shape
     sums = {}
@@ -199,7 +203,7 @@ def _way(trace: Trace, unit: Unit, method: str, unpool: str, found: dict[str, Ar
             )
             entries.append(_named(taken, first, second))
         sums[name] = entries
-    return Way(
+    return MethodTrace(
         signals={name: _grids(found[key]) for name, key in _passed()},
         sums=sums,
     )
@@ -237,7 +241,7 @@ _NAMES = {
 """Short names of what stands in the sums of this network."""
 
 
-def _named(found: Sum, first: tuple[int, ...], second: tuple[int, ...]) -> Summed:
+def _named(found: Sum, first: tuple[int, ...], second: tuple[int, ...]) -> SumView:
     """Return a sum with short names, without the number of the image and products with a zero."""
     single = {"x", "conv1.w", "projection"}  # have one channel, which needs no number
 
@@ -257,7 +261,7 @@ def _named(found: Sum, first: tuple[int, ...], second: tuple[int, ...]) -> Summe
     name, index = short(found)
     whole = Sum(name, index, found.value, tuple(terms))
     kernel = (first[0], *first[2:]) if any(f.name == "w1" for t in terms for f in t) else second
-    return summed(whole, kernel, ("w1", "w2"))
+    return sum_view(whole, kernel, ("w1", "w2"))
 
 
 def _network(first: Array, second: Array) -> Network:
@@ -305,7 +309,7 @@ def _kernels(text: str, what: str, count: int, size: int) -> Grids:
 
 
 def _exactly(text: str, what: str, size: int) -> Rows:
-    found = grid_of(text, what, (size, size))
+    found = parse_grid(text, what, (size, size))
     if len(found) != size or len(found[0]) != size:
         raise Rot180Error(
             f"The {what} is {len(found)}x{len(found[0])}; in this lesson it is {size}x{size}."

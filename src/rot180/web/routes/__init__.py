@@ -1,1 +1,1 @@
-"""What each address answers."""
+"""The routes of the application."""

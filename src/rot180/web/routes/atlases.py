@@ -7,18 +7,22 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from rot180.projection.rules import CHOICES
 from rot180.web import pages
-from rot180.web.routes.common import explorer, html
+from rot180.web.requests import Count, From, explorer, html
 from rot180.web.views.feature import FeatureView, feature_view
-from rot180.web.views.layer import LayerView, layer_view
+from rot180.web.views.layer import PAGE, LayerPage, layer_page, layer_view
 from rot180.web.views.network import Availability, NetworkView, network_view
 from rot180.web.views.search import SearchView, search_view
 
 router = APIRouter(tags=["atlases"])
 _pages = APIRouter(include_in_schema=False)
 
-Sort = Annotated[str, Query(description="An order, or a statistic; -statistic goes down.")]
-Where = Annotated[str, Query(description="Conditions, as colour_r2>=0.25,firing_images<=0.1.")]
-Show = Annotated[str, Query(description="patches, masked, projections or mean.")]
+Sort = Annotated[
+    str, Query(description="An order, or a statistic; -statistic sorts in descending order.")
+]
+Where = Annotated[
+    str, Query(description="Conditions, for example colour_r2>=0.25,firing_images<=0.1.")
+]
+FeaturePicture = Annotated[str, Query(description="patches, masked, projections or mean.")]
 Zoom = Annotated[str, Query(description="small, medium or large.")]
 Method = Annotated[str, Query(description=f"One of {', '.join(CHOICES)}.")]
 Unpool = Annotated[str, Query(description="switches or repeat.")]
@@ -26,21 +30,21 @@ Unpool = Annotated[str, Query(description="switches or repeat.")]
 
 @router.get("/index.json")
 def atlases(request: Request) -> list[NetworkView]:
-    """List the atlases that are shown."""
-    return [network_view(book) for book in explorer(request).shelf.values()]
+    """List the served atlases."""
+    return [network_view(served) for served in explorer(request).collection.values()]
 
 
 @router.get("/atlas/{atlas}/status.json")
 def status(request: Request, atlas: str) -> Availability:
-    """Say whether the network of an atlas is at hand."""
-    return Availability.of(explorer(request).shelf[atlas])
+    """Return the state of an atlas' network."""
+    return Availability.of(explorer(request).collection[atlas])
 
 
 @router.get("/atlas/{atlas}/search.json")
 def search(request: Request, atlas: str, q: str = "") -> SearchView:
-    """Find layers, features and classes by words."""
+    """Search layers, features, classes and images."""
     found = explorer(request)
-    return search_view(found.links, found.shelf[atlas], q)
+    return search_view(found.urls, found.collection[atlas], q)
 
 
 @router.get("/atlas/{atlas}/layers/{layer:path}.json")
@@ -50,14 +54,17 @@ def layer(
     layer: str,
     sort: Sort = "channel",
     where: Where = "",
-    show: Show = "patches",
+    show: FeaturePicture = "patches",
     zoom: Zoom = "medium",
     method: Method = "auto",
     unpool: Unpool = "switches",
-) -> LayerView:
-    """Look at a layer: all its features with their statistics, and their order."""
-    book = explorer(request).shelf[atlas]
-    return layer_view(book, layer, sort, where, show, zoom, method, unpool)
+    first: From = 0,
+    count: Count = PAGE,
+) -> LayerPage:
+    """Return a layer: a page of its features with their statistics, in order."""
+    found = explorer(request)
+    view = layer_view(found.collection[atlas], layer, sort, where, show, zoom, method, unpool)
+    return layer_page(found.urls, view, first, count)
 
 
 @router.get("/atlas/{atlas}/features/{layer:path}/{channel:int}.json")
@@ -69,44 +76,44 @@ def feature(
     method: Method = "auto",
     unpool: Unpool = "switches",
 ) -> FeatureView:
-    """Look at a feature."""
-    return feature_view(explorer(request).shelf[atlas], layer, channel, method, unpool)
+    """Return a feature."""
+    return feature_view(explorer(request).collection[atlas], layer, channel, method, unpool)
 
 
 @router.get("/atlas/{atlas}.json")
 def network(request: Request, atlas: str) -> NetworkView:
-    """Look at a network: its layers, and how they are connected."""
-    return network_view(explorer(request).shelf[atlas])
+    """Return a network: its layers and their connections."""
+    return network_view(explorer(request).collection[atlas])
 
 
 @_pages.get("/")
 def home_page(request: Request) -> Response:
-    """Show the atlases; if there is one, its network."""
+    """Show the list of atlases; redirect to the network if there is only one."""
     found = explorer(request)
-    if len(found.shelf) == 1:
-        return RedirectResponse(found.links.network(next(iter(found.shelf))), 307)
-    return html(pages.home_page(found.links, atlases(request)))
+    if len(found.collection) == 1:
+        return RedirectResponse(found.urls.network(next(iter(found.collection))), 307)
+    return html(pages.home_page(found.urls, atlases(request)))
 
 
 @_pages.get("/atlas/{atlas}/search")
 def search_page(request: Request, atlas: str, q: str = "") -> Response:
-    """Show what is found; if it is one thing, that."""
+    """Show search results; redirect to the result if there is only one."""
     found = explorer(request)
     view = search(request, atlas, q)
     if view.only is not None:
         return RedirectResponse(view.only, 303)
-    return html(pages.search_page(found.links, found.shelf[atlas], view))
+    return html(pages.search_page(found.urls, found.collection[atlas], view))
 
 
 @_pages.get("/atlas/{atlas}/layers/{layer:path}")
-def layer_page(
-    request: Request, atlas: str, layer: str, first: Annotated[int, Query(ge=0, le=2**31)] = 0
+def show_layer(
+    request: Request, atlas: str, layer: str, first: From = 0, count: Count = PAGE
 ) -> HTMLResponse:
     """Show a layer, a page of its features at a time."""
     found = explorer(request)
     asked = _asked(request, "sort", "where", "show", "zoom", "method", "unpool")
-    view = layer_view(found.shelf[atlas], layer, **asked)
-    return html(pages.layer_page(found.links, found.shelf[atlas], view, first))
+    view = layer_view(found.collection[atlas], layer, **asked)
+    return html(pages.layer_page(found.urls, found.collection[atlas], view, first, count))
 
 
 @_pages.get("/atlas/{atlas}/features/{layer:path}/{channel:int}")
@@ -114,19 +121,19 @@ def feature_page(request: Request, atlas: str, layer: str, channel: int) -> HTML
     """Show a feature."""
     found = explorer(request)
     asked = _asked(request, "method", "unpool")
-    view = feature_view(found.shelf[atlas], layer, channel, **asked)
-    return html(pages.feature_page(found.links, found.shelf[atlas], view))
+    view = feature_view(found.collection[atlas], layer, channel, **asked)
+    return html(pages.feature_page(found.urls, found.collection[atlas], view))
 
 
 @_pages.get("/atlas/{atlas}")
 def network_page(request: Request, atlas: str) -> HTMLResponse:
     """Show a network."""
     found = explorer(request)
-    return html(pages.network_page(found.links, found.shelf[atlas], network(request, atlas)))
+    return html(pages.network_page(found.urls, found.collection[atlas], network(request, atlas)))
 
 
 def _asked(request: Request, *names: str) -> dict[str, Any]:
-    """Return what an address says of some names; what it leaves empty is as usual."""
+    """Return the query parameters of some names that are not empty."""
     return {name: value for name in names if (value := request.query_params.get(name))}
 
 

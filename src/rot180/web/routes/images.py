@@ -1,5 +1,6 @@
-"""Images: those of the atlas, and those that people bring; what a network makes of them."""
+"""Images of the atlas and uploads, and their features."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
@@ -7,14 +8,15 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, Response
 
 from rot180.web import pages, uploads
-from rot180.web.encoding import File
-from rot180.web.encoding import picture as encoded
-from rot180.web.failures import Absent, NotFound
-from rot180.web.looks import Look, looked_at
-from rot180.web.routes.common import explorer, html, picture
+from rot180.web.collection import ServedAtlas
+from rot180.web.errors import ModelUnavailable, NotFound
+from rot180.web.image_pictures import ImagePicture, picture_files
+from rot180.web.imaging import EncodedImage, encode
+from rot180.web.requests import Count, From, explorer, html, picture
 from rot180.web.routes.pictures import check_form
-from rot180.web.shelf import Book
-from rot180.web.views.image import (
+from rot180.web.views.image_list import ImagesView, UploadedImage, images_view
+from rot180.web.views.image_page import PAGE as FEATURES
+from rot180.web.views.image_page import (
     ImageLayerView,
     ImageView,
     PixelView,
@@ -23,7 +25,6 @@ from rot180.web.views.image import (
     image_view,
     pixel_view,
 )
-from rot180.web.views.images import Brought, ImagesView, images_view
 
 router = APIRouter(tags=["images"])
 _pages = APIRouter(include_in_schema=False)
@@ -32,34 +33,34 @@ Order = Annotated[str, Query(description="unusual (for the feature) or strongest
 
 
 @router.get("/atlas/{atlas}/images.json")
-def images(request: Request, atlas: str, first: int = 0) -> ImagesView:
+def images(request: Request, atlas: str, first: From = 0) -> ImagesView:
     """List the images of an atlas, a page of them at a time."""
-    return images_view(explorer(request).shelf[atlas], first)
+    return images_view(explorer(request).collection[atlas], first)
 
 
 @router.post("/atlas/{atlas}/images", status_code=201)
-async def bring(request: Request, atlas: str) -> Brought:
-    """Take a picture: the body is the file. It is kept in memory, for a while."""
+async def upload(request: Request, atlas: str) -> UploadedImage:
+    """Upload an image: the body is the file. The server keeps it in memory for a while."""
     found = explorer(request)
-    book = found.shelf[atlas]
-    if book.live.state == "absent":
-        raise Absent(book.live.reason)
+    served = found.collection[atlas]
+    if served.model.state == "absent":
+        raise ModelUnavailable(served.model.reason)
     data = await _body(request)
-    name = await found.drawing.one(request, object(), partial(uploads.brought, book, data))
-    return Brought(name, found.links.image(book.name, name))
+    name = await found.drawing.submit(request, object(), partial(uploads.save_upload, served, data))
+    return UploadedImage(name, found.urls.image(served.name, name))
 
 
 async def _body(request: Request) -> bytes:
-    """Read what was sent, but no more than is taken."""
-    told = request.headers.get("content-length", "0")
-    if told.isdecimal() and int(told) > uploads.MOST_BYTES:
-        raise uploads.too_many_bytes()
+    """Read the body of an upload, up to the size limit."""
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length) > uploads.MOST_BYTES:
+        raise uploads.too_large_error()
     parts, size = [], 0
-    with uploads.UNFINISHED.another() as taken:
+    with uploads.PENDING.another() as taken:
         async for part in request.stream():
             size += len(part)
             if size > uploads.MOST_BYTES:
-                raise uploads.too_many_bytes()
+                raise uploads.too_large_error()
             taken(len(part))
             parts.append(part)
         return b"".join(parts)
@@ -67,90 +68,106 @@ async def _body(request: Request) -> bytes:
 
 @router.get("/atlas/{atlas}/images/{image}/layers/{layer:path}.json")
 async def image_layer(
-    request: Request, atlas: str, image: str, layer: str, order: Order = "unusual"
+    request: Request,
+    atlas: str,
+    image: str,
+    layer: str,
+    order: Order = "unusual",
+    first: From = 0,
+    count: Count = FEATURES,
 ) -> ImageLayerView:
-    """Say of each feature of a layer how strongly, and where, it fires on an image."""
-    found, book = explorer(request), _book(request, atlas)
-    key = ("layer", book.name, image, layer, order)
-    make = partial(image_layer_view, book, image, layer, order)
-    return await found.computing.one(request, key, make, urgent=True)
+    """Return how strongly, and where, the features of a layer fire on an image."""
+    found, served = explorer(request), _served(request, atlas)
+    key = ("layer", served.name, image, layer, order, first, count)
+    make = partial(image_layer_view, served, image, layer, order, first, count)
+    view = await found.computing.submit(request, key, make, urgent=True)
+    if first + count >= view.total:
+        return view
+    state = {
+        "order": None if order == "unusual" else order,
+        "from": first + count,
+        "count": None if count == FEATURES else count,
+    }
+    return replace(view, next=found.urls.image_layer(atlas, image, view.layer, state))
 
 
 @router.get("/atlas/{atlas}/images/{image}/pixels/{layer:path}/{y:int}/{x:int}.json")
 async def pixel(request: Request, atlas: str, image: str, layer: str, y: int, x: int) -> PixelView:
-    """Say which units of a layer fire at a pixel, the strongest first."""
-    found, book = explorer(request), _book(request, atlas)
-    key = ("pixel", book.name, image, layer, y, x)
-    make = partial(pixel_view, book, image, layer, y, x)
-    return await found.computing.one(request, key, make, urgent=True)
+    """Return the units of a layer that fire at a pixel, strongest first."""
+    found, served = explorer(request), _served(request, atlas)
+    key = ("pixel", served.name, image, layer, y, x)
+    make = partial(pixel_view, served, image, layer, y, x)
+    return await found.computing.submit(request, key, make, urgent=True)
 
 
 @router.get("/atlas/{atlas}/images/{image}/features/{layer:path}/{channel:int}/{look}.{form}")
 async def look(
     request: Request, atlas: str, image: str, layer: str, channel: int, look: str, form: str
 ) -> Response:
-    """Draw a feature on an image: its map, or it carried back; see the names of looks."""
-    book = _book(request, atlas)
-    book.feature(layer, channel)
-    asked = Look.named(look)
+    """Draw a feature on an image: ``map``, ``peak-guided-repeat``, ``over-3-5-guided-repeat``."""
+    served = _served(request, atlas)
+    served.feature(layer, channel)
+    asked = ImagePicture.parse(look)
     check_form(form)
-    key = (book.name, image, layer, channel, look, form)
+    key = (served.name, image, layer, channel, look, form)
     urgent = asked.kind in ("over", "unit")
-    make = partial(_several, book, image, layer, asked, form)
-    group = None if urgent else (book.name, image, layer, look, form)
-    return await picture(request, _mark(book, image), key, make, True, group, channel, urgent)
+    make = partial(_several, served, image, layer, asked, form)
+    group = None if urgent else (served.name, image, layer, look, form)
+    return await picture(
+        request, _version_tag(served, image), key, make, True, group, channel, urgent
+    )
 
 
 def _several(
-    book: Book, image: str, layer: str, look: Look, form: str, channels: list[int]
-) -> list[File]:
-    return looked_at(book, image, layer, look, channels, form)
+    served: ServedAtlas, image: str, layer: str, look: ImagePicture, form: str, channels: list[int]
+) -> list[EncodedImage]:
+    return picture_files(served, image, layer, look, channels, form)
 
 
 @router.get("/atlas/{atlas}/images/{image}.json")
 def image(request: Request, atlas: str, image: str) -> ImageView:
-    """Look at an image."""
-    return image_view(_book(request, atlas), image)
+    """Return an image."""
+    return image_view(_served(request, atlas), image)
 
 
 @router.get("/atlas/{atlas}/images/{image}.{form}")
 async def pixels(request: Request, atlas: str, image: str, form: str) -> Response:
-    """Return an image, as the network takes it before normalisation."""
+    """Return the pixels of an image in the network's input size, before normalisation."""
     check_form(form)
-    book = _book(request, atlas)
+    served = _served(request, atlas)
 
-    def make() -> File:
-        return encoded(image_pixels(book, image), form, exact=True)
+    def make() -> EncodedImage:
+        return encode(image_pixels(served, image), form, exact=True)
 
-    key = (book.name, "image", image, form)
-    return await picture(request, _mark(book, image), key, make, False)
+    key = (served.name, "image", image, form)
+    return await picture(request, _version_tag(served, image), key, make, False)
 
 
 @_pages.get("/atlas/{atlas}/images")
-def images_page(request: Request, atlas: str, first: int = 0) -> HTMLResponse:
-    """Show the images of an atlas, and take others."""
+def images_page(request: Request, atlas: str, first: From = 0) -> HTMLResponse:
+    """Show the images of an atlas, with the form for uploads."""
     found = explorer(request)
     view = images(request, atlas, first)
-    return html(pages.images_page(found.links, found.shelf[atlas], view))
+    return html(pages.images_page(found.urls, found.collection[atlas], view))
 
 
 @_pages.get("/atlas/{atlas}/images/{image}")
 def image_page(request: Request, atlas: str, image: str) -> HTMLResponse:
     """Show an image."""
     found = explorer(request)
-    book = found.shelf[atlas]
-    return html(pages.image_page(found.links, book, image_view(book, image)))
+    served = found.collection[atlas]
+    return html(pages.image_page(found.urls, served, image_view(served, image)))
 
 
-def _book(request: Request, atlas: str) -> Book:
-    return explorer(request).shelf[atlas]
+def _served(request: Request, atlas: str) -> ServedAtlas:
+    return explorer(request).collection[atlas]
 
 
-def _mark(book: Book, image: str) -> str:
-    """Return what changes with an image; one that was brought and forgotten is not to be had."""
-    if not image.isdecimal() and (book.name, image) not in book.stores.uploads:
-        raise NotFound("This picture is not here any more. Bring it again.")
-    return book.mark
+def _version_tag(served: ServedAtlas, image: str) -> str:
+    """Return the version tag of an image; expired uploads raise NotFound."""
+    if not image.isdecimal() and (served.name, image) not in served.caches.uploads:
+        raise NotFound("This upload has expired. Upload it again.")
+    return served.version_tag
 
 
 router.include_router(_pages)

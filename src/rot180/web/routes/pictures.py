@@ -5,10 +5,10 @@ from functools import partial
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from rot180.web.encoding import FORMS
-from rot180.web.failures import NotFound
-from rot180.web.pictures import Show, drawn
-from rot180.web.routes.common import explorer, picture
+from rot180.web.errors import NotFound
+from rot180.web.feature_pictures import FeaturePicture, picture_file
+from rot180.web.imaging import FORMS
+from rot180.web.requests import explorer, picture
 
 router = APIRouter(tags=["pictures"])
 
@@ -18,19 +18,19 @@ async def feature(
     request: Request, atlas: str, layer: str, channel: int, show: str, form: str
 ) -> Response:
     """Draw a feature: ``patch-0``, ``patches-9``, ``projections-4-guided-switches``, ``mean-9``."""
-    book = explorer(request).shelf[atlas]
-    found, asked = book.feature(layer, channel), Show.named(show)
+    served = explorer(request).collection[atlas]
+    found, asked = served.feature(layer, channel), FeaturePicture.parse(show)
     check_form(form)
-    key = (book.name, layer, channel, show, form)
-    make = partial(drawn, book, found, asked, form)
-    return await picture(request, book.mark, key, make, asked.rules is not None)
+    key = (served.name, layer, channel, show, form)
+    make = partial(picture_file, served, found, asked, form)
+    return await picture(request, served.version_tag, key, make, asked.rules is not None)
 
 
 def check_form(form: str) -> None:
-    """See that there are pictures of this form.
+    """Check a picture format.
 
     Raises:
-        NotFound: there are none.
+        NotFound: there is no such format.
     """
     if form not in FORMS:
-        raise NotFound(f"There are no pictures of the form '{form}'; there are webp and png.")
+        raise NotFound(f"There is no picture format '{form}': use webp or png.")

@@ -37,7 +37,7 @@ function startLayer() {
   const items = new Map();
   for (const item of list.children) items.set(Number(item.dataset.channel), item);
   const more = document.querySelector("#layer-more");
-  const end = document.createElement("div"); // once it is near, more is shown
+  const end = document.createElement("div"); // more features are shown when it comes into view
   more.after(end);
   let order = [];
   let draw = () => {};
@@ -87,7 +87,7 @@ function startLayer() {
       chip.type = "button";
       chip.className = "small";
       chip.textContent = `${labels.get(column) ?? one} ${sign === ">=" ? "≥" : "≤"} ${value} ×`;
-      chip.setAttribute("aria-label", `Take away: ${chip.textContent.slice(0, -2)}`);
+      chip.setAttribute("aria-label", `Remove: ${chip.textContent.slice(0, -2)}`);
       chip.addEventListener("click", () => toggle(one));
       return chip;
     }));
@@ -154,10 +154,10 @@ function startLayer() {
     document.querySelector("#layer-count").textContent = `${order.length} of ${columns.max.length} features`;
     const { method, unpool } = chosenRules(form);
     const rules = kind === "patches" ? { method: null, unpool: null } : { method, unpool };
-    keepState({ sort: sort === "channel" ? null : sort, where: where.value, show: kind === "patches" ? null : kind, zoom: zoom === "medium" ? null : zoom, first: null, ...rules });
+    keepState({ sort: sort === "channel" ? null : sort, where: where.value, show: kind === "patches" ? null : kind, zoom: zoom === "medium" ? null : zoom, from: null, ...rules });
   }
 
-  // What the address says, where the page lies in a folder and no server has looked at it.
+  // On an exported page no server has read the state in the address.
   for (const name of ["show", "zoom", "method", "unpool"]) {
     const one = form.querySelector(`input[name="${name}"][value="${CSS.escape(stateOf(name))}"]`);
     if (one) one.checked = true;

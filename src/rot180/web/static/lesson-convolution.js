@@ -1,9 +1,9 @@
 // The first lesson: the learner's numbers, asked of the server, and the walk that shows them.
 
 import { lessonForm } from "./lesson-form.js";
-import { lessonRead } from "./lesson-parts.js";
-import { lessonStageBoth, lessonStageDifferences, lessonStageWires } from "./lesson-proofs.js";
-import { lessonStageCase, lessonStageError, lessonStageForward, lessonStageWeights } from "./lesson-stages.js";
+import { lessonRead } from "./lesson-widgets.js";
+import { lessonStageBoth, lessonStageDifferences, lessonStageWires } from "./lesson-checks.js";
+import { lessonStageCase, lessonStageError, lessonStageForward, lessonStageWeights } from "./lesson-steps.js";
 import { lessonStage, lessonWalk } from "./lesson-walk.js";
 
 const LESSON_STAGES = [

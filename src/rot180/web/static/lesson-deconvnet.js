@@ -1,9 +1,9 @@
 // The second lesson: a unit of a tiny network goes back to the pixels, by three methods.
 
-import { lessonStageBack, lessonStageSide } from "./lesson-back.js";
+import { lessonStageBack, lessonStageSide } from "./lesson-backward.js";
 import { lessonForm } from "./lesson-form.js";
 import { lessonStageMaps, lessonStageNetwork, lessonStageUnit } from "./lesson-maps.js";
-import { lessonRead } from "./lesson-parts.js";
+import { lessonRead } from "./lesson-widgets.js";
 import { lessonStage, lessonWalk } from "./lesson-walk.js";
 
 const LESSON_WAY = [

@@ -1,6 +1,6 @@
 // The numbers that can be changed: a field for each entry, sizes, and a grid as it stands in an address.
 
-import { lessonMake } from "./lesson-parts.js";
+import { lessonMake } from "./lesson-widgets.js";
 
 /** Write what stands in the fields as an address has it: 1,2;3,4. */
 export function lessonWritten(fields) {

@@ -1,6 +1,6 @@
 // What a learner changes: choices and fields, asked of the server, with the state in the address.
 
-import { lessonAsk } from "./lesson-ask.js";
+import { lessonAsk } from "./lesson-fetch.js";
 import { lessonFields, lessonIsNumber, lessonPlain, lessonWritten } from "./lesson-edit.js";
 import { keepState } from "./state.js";
 

@@ -1,6 +1,6 @@
 // A grid of numbers: arrow keys move inside it, and the cell under the pointer or focus is picked.
 
-import { lessonMake, lessonNumber, lessonSpoken } from "./lesson-parts.js";
+import { lessonMake, lessonNumber, lessonSpoken } from "./lesson-widgets.js";
 
 const LESSON_MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 

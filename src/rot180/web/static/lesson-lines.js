@@ -1,6 +1,6 @@
 // Lines between cells of grids, in the colours of the weights.
 
-import { lessonDraw, lessonTone } from "./lesson-parts.js";
+import { lessonDraw, lessonTone } from "./lesson-widgets.js";
 
 /** Return a layer over a box; its draw(lines) takes [{from, to, weight, strong}], two cells each. */
 export function lessonLines(box) {

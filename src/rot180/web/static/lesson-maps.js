@@ -1,8 +1,8 @@
 // Maps of a small network, forward: where each number of a layer comes from.
 
 import { lessonGrid } from "./lesson-grid.js";
-import { lessonMake, lessonNumber, lessonShade, lessonSymbol, lessonTone } from "./lesson-parts.js";
-import { lessonFlow, lessonSign, lessonSumPlace } from "./lesson-stages.js";
+import { lessonMake, lessonNumber, lessonShade, lessonSymbol, lessonTone } from "./lesson-widgets.js";
+import { lessonFlow, lessonSign, lessonSumPlace } from "./lesson-steps.js";
 
 /** The maps of a layer above each other: {element, grids}. */
 export function lessonMaps({ name, title, maps, pick = null, act = null, shade = null, single = false }) {
@@ -147,8 +147,8 @@ export function lessonStageUnit(stage, { data, form }) {
   const dead = unit.activation === 0;
   stage.append(
     lessonFlow(shown.element, lessonSign("→"), kept.element),
-    lessonMake("p", {}, `Feature ${unit.feature}, position ${unit.y},${unit.x}: the signal begins with its activation, `, lessonMake("output", {}, lessonNumber(unit.activation)), "."),
-    dead ? lessonMake("p", { class: "note" }, "This unit does not fire on this image, so there is nothing to carry back. Choose another one.") : "",
+    lessonMake("p", {}, `Feature ${unit.feature}, position ${unit.y},${unit.x}: the signal starts with its activation, `, lessonMake("output", {}, lessonNumber(unit.activation)), "."),
+    dead ? lessonMake("p", { class: "note" }, "This unit does not fire on this image, so there is nothing to project. Choose another unit.") : "",
   );
   return [];
 }

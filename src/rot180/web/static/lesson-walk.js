@@ -1,6 +1,6 @@
 // A walk in steps: back, play and next, the keys for them, and the step in the address.
 
-import { say, typing } from "./keys.js";
+import { say, typing } from "./shortcuts.js";
 import { keepState, stateOf } from "./state.js";
 
 const LESSON_BEAT = 900;

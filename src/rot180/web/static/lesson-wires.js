@@ -1,6 +1,6 @@
 // The perceptron: two columns of neurons, and which connections are left of all of them.
 
-import { lessonDraw, lessonMake, lessonNumber, lessonTone } from "./lesson-parts.js";
+import { lessonDraw, lessonMake, lessonNumber, lessonTone } from "./lesson-widgets.js";
 
 const LESSON_MATRIX_MOST = 2600;
 
@@ -146,7 +146,7 @@ function lessonLayers(...shapes) {
 export function lessonMatrix({ data, view }) {
   const { weight, matrix, connections } = data.perceptron;
   if (connections > LESSON_MATRIX_MOST) {
-    return lessonMake("p", { class: "note" }, `The matrix has ${connections} entries, too many to be shown. Take a smaller image.`);
+    return lessonMake("p", { class: "note" }, `The matrix has ${connections} entries, too many to show. Use a smaller image.`);
   }
   const [columns, across] = [data.image[0].length, data.z[0].length];
   const name = (k, width) => `${Math.floor(k / width)},${k % width}`;

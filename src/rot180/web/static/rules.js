@@ -1,6 +1,6 @@
 // Method and unpooling as switches that answer at once: every picture that depends on them changes.
 
-import { say, typing } from "./keys.js";
+import { say, typing } from "./shortcuts.js";
 import { filled, jsonOf, keepState } from "./state.js";
 import { showPicture } from "./images.js";
 
@@ -31,7 +31,7 @@ function startRules() {
 
   function explain({ method, unpool }) {
     const nothing = matters[method] === false
-      ? " Nothing on this way back depends on the image, so the projections differ in strength alone, and at the border."
+      ? " With this method the backward pass does not depend on the image, so the projections differ only in strength and at the border."
       : "";
     words.textContent = `${methods[method]} ${unpoolings[unpool]}${nothing}`;
   }

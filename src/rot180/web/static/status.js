@@ -1,6 +1,6 @@
 // Says how the loading of the network goes, and what it means once it is over.
 
-import { say } from "./keys.js";
+import { say } from "./shortcuts.js";
 
 const place = document.querySelector("[data-status]");
 

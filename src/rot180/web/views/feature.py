@@ -1,4 +1,4 @@
-"""A feature: what excites it, where, how often, and what goes with it."""
+"""The data of a feature's page: its examples, statistics and correlated features."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from rot180.atlas.describe import (
 from rot180.atlas.feature import ClassResponse, CorrelatedFeature, HistogramBin
 from rot180.graph.box import Box
 from rot180.projection.rules import AUTO, METHODS, Rules
-from rot180.web.shelf import Book
+from rot180.web.collection import ServedAtlas
 from rot180.web.views.network import Availability, LayerRow, layer_rows
 
 
@@ -23,17 +23,16 @@ class ExampleView:
     Attributes:
         rank: from 0, the strongest first.
         image: its number in the data set.
-        name: what the data set calls it.
-        class_name: None where it has none.
+        name: its name in the data set.
+        class_name: its class; None if it has none.
         activation: the largest on it.
-        strength: what ranks it: the activation, or the value before a rectifier that has an upper
-            limit.
-        position: (y, x) of that in the map.
+        strength: the value by which it is ranked: the activation, or the value before a rectifier
+            with an upper limit.
+        position: (y, x) of the peak in the map.
         box: the receptive field there, in pixels of the image.
-        shown: the part of it that tiles show: all, or a square of the layer's effective size, or of
-            its own.
-        effective: its own effective receptive field; None where it was not measured.
-        pixel: (y, x) in its middle.
+        shown: the part of the box that tiles show: all of it, or a square of the effective size.
+        effective: its own effective receptive field; None if it was not measured.
+        pixel: (y, x) of the middle of the box.
     """
 
     rank: int
@@ -51,31 +50,31 @@ class ExampleView:
 
 @dataclass(frozen=True)
 class FeatureView:
-    """A feature, and how it is shown.
+    """A feature and the state of its page.
 
     Attributes:
         atlas: its name in addresses.
         layer: the layer at a glance.
         channel: the feature's number.
-        title: what it is called, as "fc · tench (0)", or "conv1, feature 3".
-        name: of the class whose score it is; "" for any other feature.
+        title: its title, as "fc · tench (0)", or "conv1, feature 3".
+        name: name of the class if the feature is a class score; else "".
         before, after: numbers of its neighbours; None at the ends.
-        words: what its statistics tell: colours, a class; "" where nothing stands out.
-        fires: how often it does, in words.
-        responds: how it goes with colours, in words; "" where colours explain little.
+        words: a description of its colours or class; "" if nothing stands out.
+        fires: how often it fires, in words.
+        responds: how it responds to colours, in words; "" if colours explain little.
         statistics: see docs/reference/atlas.md.
-        examples: the images that excite it most, and on which it fires.
-        histogram: how many images have which peak.
+        examples: the images that excite it most, among those on which it fires.
+        histogram: histogram of the peaks of all images.
         responses: the classes on which it is strongest, best first.
         partners: the features most, and least, correlated with it, best first.
         best_class: name of the class of its largest mean peak.
-        method, unpool: what was asked for.
-        image_matters: of each method, whether its projections depend on the image; empty while
-            the network is not at hand.
-        auto: the method that was measured to be the most faithful at this layer; "" where none was.
-        faithful: how faithful its pictures are, in a sentence; "" likewise.
-        network: whether it is.
-        pictures_missing: why no pictures can be shown; "" if they can.
+        method, unpool: method and unpooling of the projections.
+        image_matters: for each method, whether its projections depend on the image; empty while
+            the network is not available.
+        auto: the method that was measured to be most faithful at this layer; "" if not measured.
+        faithful: how faithful its projections are, in a sentence; "" likewise.
+        network: state of the network.
+        pictures_missing: why there are no pictures; "" if there are.
     """
 
     atlas: str
@@ -104,21 +103,21 @@ class FeatureView:
 
 
 def feature_view(
-    book: Book, layer: str, channel: int, method: str = "auto", unpool: str = "switches"
+    served: ServedAtlas, layer: str, channel: int, method: str = "auto", unpool: str = "switches"
 ) -> FeatureView:
-    """Look at a feature of an atlas.
+    """Return the data of a feature's page.
 
     Raises:
         Rot180Error: there is no such feature, method or unpooling.
     """
-    feature, atlas = book.feature(layer, channel), book.atlas
+    feature, atlas = served.feature(layer, channel), served.atlas
     layer = feature.layer
     rules = Rules(method, unpool)
     examples = []
     for rank, one in enumerate(feature.firing):
         name, label = atlas.image_info(one.image)
         kind = None if label is None else atlas.classes[label]
-        tiles = book.tiles(layer)
+        tiles = served.tiles(layer)
         pixel, shown = tiles.middle(one.position), tiles.box(one)
         examples.append(
             ExampleView(
@@ -140,8 +139,8 @@ def feature_view(
     found = atlas.faithfulness.get(layer)
     responds = (feature.colour_r2 or 0) >= BY_COLOUR / 2
     return FeatureView(
-        book.name,
-        layer_rows(book)[atlas.layer_index(layer)],
+        served.name,
+        layer_rows(served)[atlas.layer_index(layer)],
         channel,
         feature.title,
         feature.name,
@@ -158,19 +157,19 @@ def feature_view(
         None if best is None else atlas.classes[best],
         rules.method,
         rules.unpooling,
-        _image_matters(book, layer, rules),
+        _image_matters(served, layer, rules),
         "" if found is None else found.method,
         "" if found is None else describe_faithfulness(found, layer),
-        Availability.of(book),
-        book.pictures_missing,
+        Availability.of(served),
+        served.pictures_missing,
     )
 
 
-def _image_matters(book: Book, layer: str, rules: Rules) -> dict[str, bool]:
-    """Say of each method whether its way back depends on the image, or on the feature alone."""
-    if book.live.state != "ready":
+def _image_matters(served: ServedAtlas, layer: str, rules: Rules) -> dict[str, bool]:
+    """Return, for each method, whether its projections depend on the image."""
+    if served.model.state != "ready":
         return {}
-    carrying = book.live.carrying(layer, rules)
+    carrying = served.model.projector(layer, rules)
     found = {one: carrying.depends_on_image(one) for one in METHODS}
-    auto = book.live.carrying(layer, Rules(AUTO, rules.unpooling)).rules.method
+    auto = served.model.projector(layer, Rules(AUTO, rules.unpooling)).rules.method
     return {AUTO: found[auto], **found}

@@ -1,4 +1,4 @@
-"""A network: its layers as they are connected, with statistics at a glance."""
+"""The data of a network's page: its layers, their connections, and summary statistics."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,48 +8,48 @@ from rot180.atlas.describe import BY_COLOUR, IMAGES_OF_CLASS, SELECTIVE
 from rot180.atlas.feature import AtlasLayer
 from rot180.figures.context import colour_entropy
 from rot180.visible import visible
-from rot180.web.shelf import Book
-from rot180.web.views.blocks import Block, blocks_of
-from rot180.web.views.telling import TellingTile, telling_tiles
+from rot180.web.blocks import Block, blocks_of
+from rot180.web.collection import ServedAtlas
+from rot180.web.representative_tiles import RepresentativeTile, representative_tiles
 
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether the network is at hand, so that features can be carried back to pixels.
+    """Whether the network is loaded, so that features can be projected to pixels.
 
     Attributes:
         state: "waiting" (it will be loaded), "loading", "ready", or "absent".
         reason: why it is absent.
-        remarks: what was assumed when it was loaded.
+        notices: assumptions that were made when it was loaded.
     """
 
     state: Literal["waiting", "loading", "ready", "absent"]
     reason: str
-    remarks: list[str]
+    notices: list[str]
 
     @classmethod
-    def of(cls, book: Book) -> "Availability":
-        """Say how it is now."""
-        live = book.live
-        return cls(live.state, visible(live.reason), [visible(one) for one in live.remarks])
+    def of(cls, served: ServedAtlas) -> "Availability":
+        """Return the present state of an atlas' network."""
+        live = served.model
+        return cls(live.state, visible(live.reason), [visible(one) for one in live.notices])
 
 
 @dataclass(frozen=True)
 class LayerRow:
-    """A layer at a glance.
+    """A summary of a layer.
 
     Attributes:
-        number: in the order of the network.
+        number: its number in the order of the network.
         name, kind, rectifier, channels, height, width: see :class:`rot180.Layer`.
         receptive_field: (height, width), in pixels.
         stride: (vertical, horizontal) pixels between neighbouring units' receptive fields.
-        sees_all: whether its units see the whole image.
-        mostly: typical side of their effective receptive fields, in pixels; None where it was not
+        sees_all: whether the receptive field of its units is the whole image.
+        mostly: typical side of their effective receptive fields, in pixels; None if it was not
             measured, or is hardly smaller than the receptive field.
-        dead: features that fire on no image.
-        by_colour: features of whose variance colour explains a quarter or more.
-        selective: features with a class selectivity of a half or more, on a class of at least ten
-            images. None: no class has so many.
+        dead: number of features that fire on no image.
+        by_colour: number of features whose variance colour explains by a quarter or more.
+        selective: number of features with a class selectivity of at least a half, for a class of
+            at least ten images; None if no class has so many.
     """
 
     number: int
@@ -70,25 +70,25 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class NetworkView:
-    """A network, as an atlas knows it.
+    """The network of an atlas.
 
     Attributes:
         atlas: its name in addresses.
-        model, data: how model and data set are called.
-        images, scanned: of the data set, and of it scanned.
+        model, data: names of the model and of the data set.
+        images, scanned: number of images of the data set, and of those scanned.
         finished: whether the scan is over.
-        features: of all layers.
+        features: number of features of all layers.
         size: (height, width) of the images.
         classes: names of the classes of the data.
-        layers: in the order of the network.
-        connections: pairs of layers' numbers of which one feeds the other; -1 is the image. None:
-            the atlas does not say.
-        tiles: pictures that stand for each layer, by its name; see
-            :func:`rot180.web.views.telling.telling_tiles`.
-        blocks: neighbouring layers whose names begin alike, in the order of the network.
-        sample: number of an image with much in it, to draw on; None: there is none.
-        pictures_missing: why no pictures can be shown; "" if they can.
-        network: whether it is at hand.
+        layers: the layers in the order of the network.
+        connections: pairs (source, target) of layer numbers; -1 is the image. None if the atlas
+            does not record them.
+        tiles: representative tiles of each layer, by name; see
+            :func:`rot180.web.representative_tiles.representative_tiles`.
+        blocks: neighbouring layers with a common name, in the order of the network.
+        sample: number of a varied image, to draw receptive fields on; None if there is none.
+        pictures_missing: why there are no pictures; "" if there are.
+        network: state of the network.
     """
 
     atlas: str
@@ -102,18 +102,18 @@ class NetworkView:
     classes: list[str]
     layers: list[LayerRow]
     connections: list[tuple[int, int]] | None
-    tiles: dict[str, list[TellingTile]]
+    tiles: dict[str, list[RepresentativeTile]]
     blocks: list[Block]
     sample: int | None
     pictures_missing: str
     network: Availability
 
 
-def network_view(book: Book) -> NetworkView:
-    """Look at the network of an atlas."""
-    atlas, tiles = book.atlas, telling_tiles(book)
+def network_view(served: ServedAtlas) -> NetworkView:
+    """Return the data of a network's page."""
+    atlas, tiles = served.atlas, representative_tiles(served)
     return NetworkView(
-        book.name,
+        served.name,
         visible(atlas.model) or "a network without a name",
         visible(atlas.data),
         atlas.images,
@@ -122,33 +122,33 @@ def network_view(book: Book) -> NetworkView:
         atlas.index.features,
         atlas.size,
         list(atlas.classes),
-        layer_rows(book),
+        layer_rows(served),
         atlas.connections,
         tiles,
         blocks_of(list(atlas.layers), tiles),
-        sample_image(book),
-        book.pictures_missing,
-        Availability.of(book),
+        sample_image(served),
+        served.pictures_missing,
+        Availability.of(served),
     )
 
 
 @lru_cache(maxsize=64)
-def sample_image(book: Book) -> int | None:
-    """Return the most varied of the images that are the strongest of most features."""
-    found = book.atlas.rows(
+def sample_image(served: ServedAtlas) -> int | None:
+    """Return the most colourful of the images that excite most features most."""
+    found = served.atlas.rows(
         "SELECT image FROM example WHERE rank = 0 GROUP BY image ORDER BY COUNT(*) DESC LIMIT 20"
     )
     numbers: list[int] = [number for (number,) in found]
-    if not numbers or book.pictures_missing:
+    if not numbers or served.pictures_missing:
         return numbers[0] if numbers else None
-    every = max(1, min(book.atlas.size) // 32)  # as many pixels as a small image has
-    return max(numbers, key=lambda one: colour_entropy(book.pixels(one)[::every, ::every]))
+    every = max(1, min(served.atlas.size) // 32)  # a small image is enough
+    return max(numbers, key=lambda one: colour_entropy(served.pixels(one)[::every, ::every]))
 
 
 @lru_cache(maxsize=64)
-def layer_rows(book: Book) -> list[LayerRow]:
-    """Return all layers of an atlas at a glance."""
-    atlas = book.atlas
+def layer_rows(served: ServedAtlas) -> list[LayerRow]:
+    """Return summaries of all layers of an atlas."""
+    atlas = served.atlas
     counted = atlas.rows(
         "SELECT layer, COALESCE(SUM(dead), 0), COALESCE(SUM(colour_r2 >= ?), 0), "
         "COALESCE(SUM(class_selectivity >= ? AND class.images >= ?), 0) "
@@ -187,7 +187,7 @@ def layer_rows(book: Book) -> list[LayerRow]:
 
 
 def _mostly(layer: AtlasLayer) -> int | None:
-    """Return the typical side of a layer's effective receptive fields, where it tells something."""
+    """Return the typical side of a layer's effective receptive fields, if it is informative."""
     found = layer.faithfulness
     if found is None or found.effective > 0.9 * min(layer.receptive_field):
         return None

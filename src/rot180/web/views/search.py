@@ -1,12 +1,12 @@
-"""What is found by words: layers, features by number, outputs, classes, and images by name."""
+"""The search: layers, features by number, class scores, classes, and images by name."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rot180.atlas.statistics import BY_NAME
-from rot180.web.links import Links
-from rot180.web.shelf import Book
+from rot180.web.collection import ServedAtlas
+from rot180.web.urls import Urls
 
 MOST = 60
 _MOST_CLASSES = 200
@@ -14,14 +14,14 @@ _MOST_CLASSES = 200
 
 @dataclass(frozen=True)
 class Hit:
-    """A layer or a feature that was found.
+    """A layer or feature among the results.
 
     Attributes:
         layer: name of the layer.
         channel: number of the feature; None for a layer.
-        title: what it is called.
-        address: where it is.
-        words: why it was found.
+        title: its title.
+        address: its URL.
+        words: why it is a result.
     """
 
     layer: str
@@ -33,7 +33,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class ImageHit:
-    """An image that was found: its number, its name and class, and where it is."""
+    """An image among the results: number, name, class and URL."""
 
     image: int
     name: str
@@ -43,16 +43,16 @@ class ImageHit:
 
 @dataclass(frozen=True)
 class SearchView:
-    """What was found.
+    """The results of a search.
 
     Attributes:
-        asked: the words.
-        layers: whose name holds them.
-        outputs: scores of classes whose name holds them.
-        features: with this number, or most selective for a class whose name holds them.
-        images: whose name or class holds them.
-        more: whether there are more of any of these than are listed.
-        only: the address of the one thing that was meant; None if there are several or none.
+        asked: the query.
+        layers: layers whose name contains the query.
+        outputs: scores of classes whose name contains it.
+        features: features that are most selective for such a class.
+        images: images whose name or class contains it.
+        more: whether some results are not listed.
+        only: URL of the only result; None if there are several or none.
     """
 
     asked: str
@@ -64,21 +64,21 @@ class SearchView:
     only: str | None
 
 
-def search_view(links: Links, book: Book, asked: str) -> SearchView:
+def search_view(urls: Urls, served: ServedAtlas, asked: str) -> SearchView:
     """Search an atlas."""
-    atlas, words = book.atlas, asked.strip()[:200]
-    exact = _named(links, book, words)
+    atlas, words = served.atlas, asked.strip()[:200]
+    exact = _named(urls, served, words)
     if exact is not None:
         return SearchView(asked, [], [], [], [], False, exact)
     if not words:
         return SearchView(asked, [], [], [], [], False, None)
     layers = [
-        Hit(name, None, name, links.layer(book.name, name), "layer")
+        Hit(name, None, name, urls.layer(served.name, name), "layer")
         for name in _holding(words, atlas.layers)
     ]
     output = atlas.output_layer
     outputs = [
-        Hit(output, n, atlas.title(output, n), links.feature(book.name, output, n), "class score")
+        Hit(output, n, atlas.title(output, n), urls.feature(served.name, output, n), "class score")
         for n, name in enumerate(atlas.outputs)
         if _holds(words, name)
     ]
@@ -87,8 +87,8 @@ def search_view(links: Links, book: Book, asked: str) -> SearchView:
         for n, name in enumerate(atlas.classes)
         if _holds(words, name) or (atlas.folders and _holds(words, atlas.folders[n]))
     ]
-    features = _selective(links, book, numbers[:_MOST_CLASSES])
-    images = _images(links, book, words, numbers[:_MOST_CLASSES])
+    features = _selective(urls, served, numbers[:_MOST_CLASSES])
+    images = _images(urls, served, words, numbers[:_MOST_CLASSES])
     more = any(len(one) > MOST for one in (layers, outputs, features, images))
     found = [one.address for hits in (layers, outputs, features, images) for one in hits]
     return SearchView(
@@ -103,7 +103,7 @@ def search_view(links: Links, book: Book, asked: str) -> SearchView:
 
 
 def _holds(words: str, name: str) -> bool:
-    """Say whether a name holds the words; blanks, underscores and hyphens are the same."""
+    """Return whether a name contains a query; blanks, underscores and hyphens are equal."""
     return _plain(words) in _plain(name)
 
 
@@ -115,9 +115,9 @@ def _holding(words: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if _holds(words, name)]
 
 
-def _selective(links: Links, book: Book, numbers: list[int]) -> list[Hit]:
-    """Return features that are most selective for some classes, and one more than are listed."""
-    atlas = book.atlas
+def _selective(urls: Urls, served: ServedAtlas, numbers: list[int]) -> list[Hit]:
+    """Return features that are most selective for some classes, one more than are listed."""
+    atlas = served.atlas
     features = []
     if numbers:
         marks = ", ".join("?" * len(numbers))
@@ -134,14 +134,14 @@ def _selective(links: Links, book: Book, numbers: list[int]) -> list[Hit]:
             good = BY_NAME["class_selectivity"].allows((selectivity,), len(atlas.classes))
             atlas.check(good and isinstance(best, int), "feature.class_selectivity")
             said = f"{atlas.classes[best]}, selectivity {selectivity:.2f}"
-            address = links.feature(book.name, layer, channel)
+            address = urls.feature(served.name, layer, channel)
             features.append(Hit(layer, channel, atlas.title(layer, channel), address, said))
     return features
 
 
-def _images(links: Links, book: Book, words: str, numbers: list[int]) -> list[ImageHit]:
-    """Return images of some classes, or whose name holds the words; one more than are listed."""
-    atlas = book.atlas
+def _images(urls: Urls, served: ServedAtlas, words: str, numbers: list[int]) -> list[ImageHit]:
+    """Return images of some classes, or whose name contains a query, one more than are listed."""
+    atlas = served.atlas
     wanted = re.sub(r"([%_\\])", r"\\\1", words)
     marks = ", ".join("?" * len(numbers))
     found = atlas.rows(
@@ -156,17 +156,17 @@ def _images(links: Links, book: Book, words: str, numbers: list[int]) -> list[Im
         atlas.check(isinstance(number, int), "image")
         name, label = atlas.image_info(number)
         kind = None if label is None else atlas.classes[label]
-        hits.append(ImageHit(number, name, kind, links.image(book.name, number)))
+        hits.append(ImageHit(number, name, kind, urls.image(served.name, number)))
     return hits
 
 
-def _named(links: Links, book: Book, words: str) -> str | None:
-    """Return the address of what the words name: a layer, or a layer and a number."""
-    if words in book.atlas.layers:
-        return links.layer(book.name, words)
+def _named(urls: Urls, served: ServedAtlas, words: str) -> str | None:
+    """Return the URL of the layer or feature that a query names."""
+    if words in served.atlas.layers:
+        return urls.layer(served.name, words)
     match = re.fullmatch(r"(.+?)[\s/,:#]+([0-9]{1,7})", words)
-    if match and match[1] in book.atlas.layers:
+    if match and match[1] in served.atlas.layers:
         channel = int(match[2])
-        if channel < len(book.atlas.layers[match[1]]):
-            return links.feature(book.name, match[1], channel)
+        if channel < len(served.atlas.layers[match[1]]):
+            return urls.feature(served.name, match[1], channel)
     return None
