@@ -141,7 +141,7 @@ def test_a_signal_that_becomes_infinite_is_refused_with_its_step() -> None:
     with torch.no_grad():
         model.c.weight.abs_()
     net = rot180.capture(model, image(1, 3, 8, 8))
-    with pytest.raises(Rot180Error, match=r"not a number \(NaN\) on its way back .* step log"):
+    with pytest.raises(Rot180Error, match=r"not a number \(NaN\) in the backward pass .* step log"):
         rot180.project(net, image(3, 8, 8), "c", 0, method="gradient")
 
 

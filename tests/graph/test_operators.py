@@ -41,7 +41,7 @@ def size_of(maps: Tensor) -> tuple[int, int]:
 
 
 def check_linear(operator: Operator, x: Tensor, out: tuple[int, int], box: Box) -> None:
-    """Check that the way back is the transpose, on whole maps and on a part of them."""
+    """Check that the backward pass is the transpose, on whole maps and on a part of them."""
     size = size_of(x)
     whole, z = whole_of(operator, x, out)
     assert size_of(z) == out

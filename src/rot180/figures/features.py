@@ -115,7 +115,7 @@ def over_many_images(subject: FigureContext, layer: Layer, channel: int, name: s
 
 
 def strongest(subject: FigureContext, layer: Layer, name: str) -> Sheet:
-    """Draw, for each feature, the image of a large batch that excites it most, and its way back."""
+    """Draw, for each feature, the image of a large batch that excites it most, projected, too."""
     maps = subject.maps(layer, subject.large_batch)
     best = maps.max((2, 3)).argmax(0)
     title = f"What excites each feature of {layer.name} most, among {len(maps)} images"

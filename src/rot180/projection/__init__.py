@@ -1,1 +1,1 @@
-"""Features carried back to pixels: the backward pass with its rules."""
+"""Projects features back to pixels: the backward pass, its rules, and how faithful they are."""

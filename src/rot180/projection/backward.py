@@ -1,4 +1,4 @@
-"""The way back: a signal goes through the steps of a plan in reverse order to the pixels."""
+"""The backward pass: a signal goes through the steps of a plan in reverse order to the pixels."""
 
 from collections.abc import Callable
 from math import isfinite
@@ -37,7 +37,7 @@ def backward_pass(
     if found is not None and not _is_finite(found):
         # Again, to name the step; what was overwritten meanwhile was only clamped.
         _carried(plan, signal, kept, rules, watched=True)
-        raise Rot180Error("The signal becomes infinite or not a number (NaN) on its way back.")
+        raise Rot180Error("The signal becomes infinite or not a number (NaN) in the backward pass.")
     return found
 
 
@@ -62,7 +62,7 @@ def _carried(
         found = work.operator.backward(arrived, left, rules, work.region)
         if watched and not all(one is None or _is_finite(one) for one in found):
             raise Rot180Error(
-                "The signal becomes infinite or not a number (NaN) on its way back through the "
+                "The signal becomes infinite or not a number (NaN) in the backward pass through "
                 f"step {plan.name(work)}, whose derivative is infinite or undefined for the values "
                 "of this image."
             )

@@ -1,7 +1,7 @@
 """Many units at once: those that lie in the same way at the border go through as one batch.
 
 A unit costs what its receptive field costs. Its signal starts inside the layer's own convolution:
-one feature takes one kernel, so neither the forward pass nor the way back touches the others there.
+one feature takes one kernel, so neither pass touches the others there.
 """
 
 from collections.abc import Callable, Sequence
@@ -66,7 +66,7 @@ def backproject_crops(
         network: the network.
         requests: the units.
         cut: ``cut(image, box)`` gives the box of an image as a batch of one.
-        rules: of the way back.
+        rules: of the backward pass.
         signals: the one (1, 1, 1) that each begins with; None: its activation.
 
     Returns:
@@ -256,7 +256,7 @@ def _to_pixels(
         index: their features.
         activations: of the units or maps, (k, 1, h, w).
         kept: gives what the forward pass left for a step below the layer.
-        rules: of the way back.
+        rules: of the backward pass.
     """
     back = None
     if aim.region.needs[0].height and aim.region.needs[0].width:  # else it sees nothing but padding

@@ -150,8 +150,8 @@ def best_method(scores: Mapping[str, Score], by_image: Callable[[str], bool]) ->
 
     Args:
         scores: by method, of one candidate at least.
-        by_image: whether a method's way back depends on the image; what does not, as the deconvnet
-            without max pooling, is taken only where it is clearly better.
+        by_image: whether a method's backward pass depends on the image. One that does not, as the
+            deconvnet without max pooling, is taken only where it is clearly better.
     """
     candidates = [name for name in CANDIDATES if name in scores]
     best = max(scores[name].value for name in candidates)
@@ -251,7 +251,7 @@ def _sees(network: Network, unit: UnitRequest) -> bool:
 def switched(network: Network, layer: Layer) -> bool:
     """Say whether a layer's deconvnet pictures depend on the image as much as the gradient's do.
 
-    They do by switches and derivatives on the way back; and in a first layer, where the signal
+    They do by switches and derivatives in the backward pass; and in a first layer, where the signal
     meets neither, both methods give the same.
     """
     looks = {

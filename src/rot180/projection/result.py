@@ -1,4 +1,4 @@
-"""A feature or a unit carried back to pixels, and several of them."""
+"""A projection of a feature or a unit to pixels, and several of them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from rot180.projection.rules import Rules
 
 @dataclass(frozen=True)
 class Projection:
-    """A feature, or one unit of it, carried back to the pixels of one image.
+    """A feature, or one unit of it, projected back to the pixels of one image.
 
     Attributes:
         pixels: the signal (c, h, w) inside ``box``, in the units of the network's normalised input.

@@ -1,4 +1,4 @@
-"""The rules of the way back: what a signal does at a rectifier and at a maximum.
+"""The rules of the backward pass: what happens to a signal at a rectifier and at a maximum.
 
 They stand apart from the networks they apply to: a step of a network asks them, and knows none.
 With f' the derivative of the rectifier at the place of the forward pass, a signal s becomes
@@ -26,8 +26,8 @@ The sources know ReLU only. For its kin (ReLU6, LeakyReLU, PReLU, ELU, CELU, SEL
 Hardswish, Mish, Softplus, a clamp at zero) the middle column is what rot180 does: the deconvnet
 rectifies the signal and asks nothing of the forward pass, so it is the same for all of them; the
 guided method is the derivative of the rectified signal. A function that is no rectifier (sigmoid,
-tanh, a normalisation by the values themselves, the product with a gate) is gone through by its
-derivative, whatever the method. :func:`rot180.report` names what a network has of each.
+tanh, a normalisation by the values themselves, the product with a gate) passes the signal by its
+derivative under every method. :func:`rot180.report` names what a network has of each.
 
 A function of one number that an author wrote out (``x * F.relu6(x + 3) / 6``) takes these rules as
 a whole, and not those of what it is made of. It is a rectifier if it lets positive values through
@@ -36,9 +36,9 @@ faster than a straight line, f(-z) is smaller in size, and f(0) is small. Where 
 large values (the 6 above), it is a linear step of its own. The rule in numbers, and what it leaves
 undecided, stands in :mod:`rot180.graph.lowerings.rectifier_check`.
 
-What the deconvnet knows of the image on its way back are the switches of max pooling. In a network
-without any, its projection of a unit is the same for every image, up to a factor (Springenberg et
-al. saw that, too); ``guided`` shows what made the unit fire.
+All that the deconvnet's backward pass knows of the image are the switches of max pooling. In a
+network without any, its projection of a unit is the same for every image, up to a factor (observed
+by Springenberg et al.); ``guided`` shows what made the unit fire.
 
 ==============  =======================================================================
 unpooling       at a maximum over a window
@@ -106,7 +106,7 @@ class Rules:
 
     @property
     def backward(self) -> str:
-        """The method of the way back itself: "deconvnet", "gradient" or "guided".
+        """The method of the backward pass itself: "deconvnet", "gradient" or "guided".
 
         Raises:
             ValueError: the method is "auto", which has to be resolved for a layer first.

@@ -198,7 +198,7 @@ class UnknownOp(_CallOp):
             return super().backward(signal, saved, rules, region)
         except RuntimeError as error:
             raise Rot180Error(
-                f"Autograd cannot carry a signal back through {self.name}{self.where}: "
+                f"Autograd cannot take a signal back through {self.name}{self.where}: "
                 f"{str(error).splitlines()[0]} Choose a layer below it."
             ) from error
 
