@@ -4,33 +4,20 @@ import shutil
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from torch import nn
 
 import rot180
 from rot180.datasets import ArrayDataset
 from rot180.errors import Rot180Error
 from rot180.figures.tiles import Tiles
 from rot180.models.model import Model
-from tests.atlas.scans import change, pictures, rows_of
-
-SIDE = 96
-
-
-def large_pictures(count: int) -> np.ndarray:
-    return np.kron(pictures(count), np.ones((1, 8, 8, 1), np.uint8))
+from tests.atlas.large_fields import large_model, large_pictures
+from tests.atlas.scans import change, rows_of
 
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    """A network whose first layer sees little and whose others see 67 pixels, and all."""
-    torch.manual_seed(4)
-    layers = [nn.Conv2d(3, 6, 5, 4, 2), nn.ReLU(), nn.Conv2d(6, 5, 17, padding=8), nn.ReLU6()]
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 4)]
-    net = nn.Sequential(*layers, *head).eval()
-    return Model(net, (), (0.5, 0.4, 0.45), (0.25, 0.2, 0.3), (SIDE, SIDE), name="large")
+    return large_model()
 
 
 @pytest.fixture(scope="module")

@@ -315,6 +315,17 @@ class AtlasLayer(Sequence[Feature]):
         return self._atlas.faithfulness.get(self.name)
 
     @cached_property
+    def has_effective_fields(self) -> bool:
+        """Whether the effective receptive field of any example was measured."""
+        first = self._atlas.index.starts[self._atlas.layer_index(self.name)]
+        found = self._atlas.rows(
+            "SELECT 1 FROM effective_field WHERE feature BETWEEN ? AND ? LIMIT 1",
+            first,
+            first + len(self) - 1,
+        )
+        return bool(found)
+
+    @cached_property
     def fields(self) -> ReceptiveFields:
         """What each row and column of the maps sees of the image."""
         spans = []

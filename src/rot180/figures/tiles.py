@@ -93,7 +93,16 @@ class Tiles:
             show the receptive fields.
     """
 
-    def __init__(self, layer: AtlasLayer, size: tuple[int, int]) -> None:
+    def __init__(
+        self, layer: AtlasLayer, size: tuple[int, int], receptive_fields: bool = False
+    ) -> None:
+        """Lay out the tiles of a layer.
+
+        Args:
+            layer: the layer.
+            size: (height, width) of the image, in pixels.
+            receptive_fields: whether tiles show the theoretical receptive fields all the same.
+        """
         self._sides = tuple(
             _side(spans, nominal, every, length)
             for spans, nominal, every, length in zip(
@@ -101,8 +110,10 @@ class Tiles:
             )
         )
         self._seen = self._sides
-        self._large = max(one.extent for one in self._sides) >= SMALLEST_FIELD
-        self.effective = _effective_side(layer, [one.extent for one in self._sides])
+        large = max(one.extent for one in self._sides) >= SMALLEST_FIELD
+        self._large = large and not receptive_fields
+        extents = [one.extent for one in self._sides]
+        self.effective = None if receptive_fields else _effective_side(layer, extents)
         if self.effective is not None:
             self._sides = tuple(one.effective(self.effective) for one in self._seen)
         extents = [one.extent for one in self._sides]

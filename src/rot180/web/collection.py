@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rot180.atlas.atlas import Atlas
+from rot180.atlas.effective_fields import SMALLEST_FIELD
 from rot180.atlas.feature import AtlasLayer, Feature
 from rot180.atlas.identity import ScanIdentity
 from rot180.atlas.images import AtlasImages, Pixels
@@ -115,8 +116,15 @@ class ServedAtlas:
         found: Feature = part[channel]
         return found
 
-    def _tiles(self, layer: str) -> Tiles:
-        return Tiles(self.layer(layer), self.atlas.size)
+    def _tiles(self, layer: str, receptive_fields: bool = False) -> Tiles:
+        return Tiles(self.layer(layer), self.atlas.size, receptive_fields)
+
+    def cuts_tiles(self, layer: str) -> bool:
+        """Return whether tiles of a layer show less than the receptive fields of its units."""
+        part = self.layer(layer)
+        if max(part.receptive_field) < SMALLEST_FIELD:
+            return False
+        return self.tiles(layer).effective is not None or part.has_effective_fields
 
     @property
     def title(self) -> str:

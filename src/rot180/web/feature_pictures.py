@@ -17,8 +17,8 @@ from rot180.web.collection import ServedAtlas
 from rot180.web.errors import NotFound
 from rot180.web.imaging import EncodedImage, encode
 
-KINDS = ("patches", "masked", "projections", "mean")
-_SINGLE = ("patch", "mask", "projection")
+KINDS = ("patches", "fields", "masked", "projections", "mean")
+_SINGLE = ("patch", "field", "mask", "projection")
 _BY_RULES = ("mask", "masked", "projection", "projections")
 COUNTS = (1, 4, 9)
 _GAP = 4
@@ -29,9 +29,10 @@ class FeaturePicture:
     """Which picture of a feature.
 
     Attributes:
-        kind: "patch", "mask" or "projection" (of one example); "patches", "masked" or
-            "projections" (of the strongest; masked: the image where the projection has energy);
-            "mean" (of the patches, and beside it of the projections).
+        kind: "patch", "field", "mask" or "projection" (of one example); "patches", "fields",
+            "masked" or "projections" (of the strongest; patches are cut to the effective receptive
+            fields, fields are the theoretical ones, masked is the image where the projection has
+            energy); "mean" (of the patches, and beside it of the projections).
         number: rank of the example, or number of examples.
         rules: method and unpooling; None for patches, and for a mean of patches alone.
     """
@@ -110,7 +111,8 @@ def draw(
     Raises:
         NotFound: the feature has no such example, or the atlas has no images.
     """
-    tiles, examples = served.tiles(feature.layer), feature.firing
+    tiles = served.tiles(feature.layer, picture.kind in ("field", "fields"))
+    examples = feature.firing
     if picture.single:
         if picture.number >= len(examples):
             raise NotFound(

@@ -74,7 +74,7 @@ def layer_page(
     at_hand = view.layer.channels <= _AT_HAND if urls.has_server else first == 0
     rules = f"{view.method}-{view.unpool}"
     number = 9 if view.show == "mean" else ZOOMS[view.zoom]
-    alone = view.show == "patches" or not _projected(urls, view.network)
+    alone = view.show in ("patches", "fields") or not _projected(urls, view.network)
     shown = f"{view.show}-{number}" if alone else f"{view.show}-{number}-{rules}"
     return render(
         "layer.html",
@@ -87,6 +87,7 @@ def layer_page(
         values=[] if column == "channel" else view.statistics[column],
         state={**layer_state(view), "count": None if count == FEATURES else count},
         projected=_projected(urls, view.network),
+        ways=_ways_to_show(urls, served, view),
         told={
             "columns": {name: [_short(x) for x in one] for name, one in view.statistics.items()}
             if at_hand
@@ -100,6 +101,29 @@ def layer_page(
         presets=PRESETS,
         json_link=f"{urls.layer(served.name, view.layer.name)}.json",
     )
+
+
+_WAYS = {
+    "patches": "The receptive fields of the strongest units",
+    "fields": "All that these units see",
+    "masked": "The same, faded where the projection has no energy",
+    "projections": "These units projected to pixels",
+    "mean": "The mean of both, aligned at the peaks",
+}
+
+
+def _ways_to_show(urls: Urls, served: ServedAtlas, view: LayerView) -> dict[str, str]:
+    """Return the ways to show a layer's features that there are here, with what they show."""
+    projected = _projected(urls, view.network)
+    there = {
+        "fields": urls.has_server and served.cuts_tiles(view.layer.name),
+        "masked": projected and urls.has_server,
+        "projections": projected,
+    }
+    ways = {name: words for name, words in _WAYS.items() if there.get(name, True)}
+    if "fields" in ways:
+        ways["patches"] = "What matters most to the strongest units"
+    return ways
 
 
 def feature_page(urls: Urls, served: ServedAtlas, view: FeatureView) -> str:

@@ -45,7 +45,7 @@ function startLayer() {
   function shown(kind, zoom) {
     const { method, unpool } = chosenRules(form);
     const number = kind === "mean" ? 9 : examples[zoom];
-    const alone = kind === "patches" || !projected;
+    const alone = kind === "patches" || kind === "fields" || !projected;
     return alone ? `${kind}-${number}` : `${kind}-${number}-${method}-${unpool}`;
   }
 

@@ -9,7 +9,7 @@ from rot180.web.filters import select
 from rot180.web.urls import Urls
 from rot180.web.views.network import Availability, LayerRow, layer_rows
 
-SHOWN = ("patches", "masked", "projections", "mean")
+SHOWN = ("patches", "fields", "masked", "projections", "mean")
 PAGE = 500
 """Features on a page; scripts and links load the next ones."""
 ZOOMS = {"small": 1, "medium": 4, "large": 9}
