@@ -164,7 +164,7 @@ class Sheet:
                 about = {"Title": self.title, "Description": self.caption}
                 return {**about, "Date": None, "Creator": "rot180"}
             case _:
-                about = {"Title": self.title, "FigureContext": self.caption}
+                about = {"Title": self.title, "Subject": self.caption}
                 return {**about, "CreationDate": None, "Creator": "rot180"}
 
 
