@@ -53,7 +53,7 @@ def test_a_feature_tells_each_examples_field(client: TestClient) -> None:
     examples = [
         one
         for channel in range(5)
-        for one in client.get(f"/atlas/large/layers/2/features/{channel}.json").json()["examples"]
+        for one in client.get(f"/atlas/large/features/2/{channel}.json").json()["examples"]
     ]
     measured = [one for one in examples if one["effective"] is not None]
     assert measured
