@@ -99,7 +99,7 @@ def _about(found: list[LargeLayer]) -> dict[str, object]:
     names = tuple(one.name for one in found)
     identity = ScanIdentity("none", "none", kinds, names, 9, 200, "lossless", 1)
     return {
-        "identity": identity.as_numbers(),
+        "identity": identity.to_json(),
         "model": "a network as large as EfficientNet-Lite0",
         "answers": [],
         "data": {"name": "blots", "split": "all"},
