@@ -210,7 +210,7 @@ def test_the_command_says_that_it_was_interrupted(forking: Forking, tmp_path: Pa
         done = sum(after - first for first, _, after in atlas.progress)
         assert not atlas.finished
     assert 0 < done < 1600
-    sentence = f"Interrupted: {path} holds {done} of 1600 images; the same command goes on"
+    sentence = f"Interrupted: {path} holds {done} of 1600 images; the same command continues"
     assert sentence in said(path).replace("\n", " ")
 
 

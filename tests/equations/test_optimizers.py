@@ -80,7 +80,7 @@ def test_adam_as_pytorch(settings_: tuple[float, float, float, float]) -> None:
 def test_orthogonal_steps_as_those_of_the_pytorch_engine(momentum: float) -> None:
     both(
         Muon(0.02, momentum),
-        lambda tensors: of_pytorch.Orthogonal(tensors.values(), 0.02, momentum),
+        lambda tensors: of_pytorch.Muon(tensors.values(), 0.02, momentum),
         {"wide": (4, 3, 3, 2), "tall": (9, 1, 2, 2), "matrix": (5, 5)},
     )
 
@@ -89,7 +89,7 @@ def test_orthogonal_steps_as_those_of_the_pytorch_engine(momentum: float) -> Non
 def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int, int]) -> None:
     matrix = normal(*shape)
     actual = orthogonalised(matrix)
-    expected = of_pytorch.orthogonalised(torch.from_numpy(matrix)).numpy()
+    expected = of_pytorch.orthogonalise(torch.from_numpy(matrix)).numpy()
     assert relative(actual, expected) < 1e-10
     values = np.linalg.svd(actual, compute_uv=False)
     assert values.min() > 0.5

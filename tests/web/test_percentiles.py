@@ -92,5 +92,5 @@ def test_features_come_in_the_order_of_how_unusual_they_are(collection: AtlasCol
 def test_a_damaged_histogram_is_a_sentence(tmp_path: Path, wrong: str) -> None:
     path = scanned(tmp_path / "small.atlas")
     change(path, f"UPDATE histogram SET {wrong} WHERE feature = 0 AND low > 0")
-    with pytest.raises(Rot180Error, match="damaged: its peak"):
+    with pytest.raises(Rot180Error, match="damaged: its histogram"):
         peak_histograms(served_of(path), "one")
