@@ -40,7 +40,14 @@ class Job:
 
 
 def _scan(path: Path, **others: Any) -> None:
-    settings = {"batch": 8, "examples": 4, "sample": 30, "checkpoint_seconds": 0, **normalisation(), **others}
+    settings = {
+        "batch": 8,
+        "examples": 4,
+        "sample": 30,
+        "checkpoint_seconds": 0,
+        **normalisation(),
+        **others,
+    }
     rot180.scan(_network(), _images(), path, **settings).close()
 
 

@@ -80,7 +80,7 @@ def test_a_checkpoint_beside_its_atlas_is_found(early_path: Path, tmp_path: Path
         atlas.metadata["model"] = gone
         found = load_scanned_model(atlas, device="cpu")
         assert found.name == str(tmp_path / "early.safetensors")
-        assert ScannedModel.of(atlas, found).same_preprocessing
+        assert ScannedModel.for_atlas(atlas, found).same_preprocessing
 
 
 @pytest.mark.parametrize(
