@@ -74,7 +74,7 @@ def test_the_end_of_a_scan_waits_for_a_reader(
                 timer.start()
                 stack.callback(timer.join)
 
-        with pytest.warns(UserWarning, match="waiting for it, for 1 minutes at most"):
+        with pytest.warns(UserWarning, match="waiting for it, for at most 1 minutes"):
             scanned(path, progress=progress)
     same_rows(path, whole)
 
@@ -92,7 +92,7 @@ def test_a_reader_that_never_ends_costs_no_more_than_what_was_not_saved(
                 stack.enter_context(read_by_another(path))
 
         with (
-            pytest.warns(UserWarning, match="Another program holds"),
+            pytest.warns(UserWarning, match="Another program is reading"),
             pytest.raises(Rot180Error, match=r"another program reads it.*the same command"),
         ):
             scanned(path, progress=progress, checkpoint_seconds=0)

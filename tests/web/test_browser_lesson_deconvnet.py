@@ -44,7 +44,7 @@ def test_the_products_behind_a_pixel_of_each_projection(page: Page, address: str
 def test_where_the_methods_part(page: Page, address: str) -> None:
     one = deconvnet.build()
     page.goto(f"{address}/deconvnet?step=6")
-    assert "all three methods still agree" in panel(page).inner_text()
+    assert "All three methods agree here" in panel(page).inner_text()
     page.keyboard.press("Tab")
     page.get_by_role("button", name="Next").click()
     assert panel(page).locator("td.differs").count() == 3 * np.sum(one.differs["conv1"])

@@ -347,7 +347,7 @@ class _Scan:
 
 
 _PUT_OFF = (
-    "Another program holds {}, as one does that reads it: this checkpoint is put off, and the scan "
+    "Another program is reading {} or writing to it: this checkpoint is put off, and the scan "
     "goes on."
 )
 
