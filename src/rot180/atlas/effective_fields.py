@@ -18,10 +18,8 @@ from rot180.atlas.model import ScannedModel, load_scanned_model
 from rot180.atlas.options import layer_patterns, match_layers
 from rot180.atlas.writer import AtlasWriter
 from rot180.errors import Rot180Error, as_int
+from rot180.projection.effective import LARGE_FIELD
 from rot180.projection.units import project_units
-
-SMALLEST_FIELD = 64
-"""Receptive fields below this side, in pixels, are small enough to be shown whole."""
 
 _STORED_TOGETHER = 256
 
@@ -86,7 +84,7 @@ def measure_effective_fields(
         chosen = [
             name
             for name in match_layers(list(atlas), layer_patterns(layers) or ("*",))
-            if max(atlas.layers[name].receptive_field) >= SMALLEST_FIELD
+            if max(atlas.layers[name].receptive_field) >= LARGE_FIELD
         ]
         units = _unmeasured(atlas, chosen, count)
         if units:

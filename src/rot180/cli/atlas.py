@@ -12,9 +12,13 @@ from rot180.cli.options import (
     AtlasFile,
     DataClasses,
     Device,
+    LayerPatterns,
     Mean,
     OnBadImage,
     OutputClasses,
+    ScannedData,
+    ScannedModelName,
+    ScannedSplit,
     Size,
     Std,
     Weights,
@@ -48,9 +52,7 @@ def scan(
         "scan.atlas"
     ),
     split: Annotated[str, typer.Option(help="Images to scan: train, test or all.")] = "all",
-    layers: Annotated[
-        str | None, typer.Option(help="Names or patterns, as 'layer4.*,fc'; by default all.")
-    ] = None,
+    layers: LayerPatterns = None,
     examples: Annotated[
         int, typer.Option(help="Number of strongest images stored for each feature.")
     ] = 9,
@@ -228,19 +230,13 @@ def merge(
 
 def fields(
     atlas: AtlasFile,
-    layers: Annotated[
-        str | None, typer.Option(help="Names or patterns, as 'layer4.*,fc'; by default all.")
-    ] = None,
+    layers: LayerPatterns = None,
     examples: Annotated[
         int, typer.Option(min=1, help="Examples of each feature, the strongest first.")
     ] = 1,
-    data: Annotated[
-        str | None, typer.Option(help="The data that was scanned, if the atlas has no pictures.")
-    ] = None,
-    split: Annotated[str, typer.Option(help="Split of these data: train, test or all.")] = "all",
-    model: Annotated[
-        str | None, typer.Option(help="The model that was scanned, if its name has changed.")
-    ] = None,
+    data: ScannedData = None,
+    split: ScannedSplit = "all",
+    model: ScannedModelName = None,
     weights: Weights = None,
     size: Size = None,
     mean: Mean = None,

@@ -20,6 +20,9 @@ from rot180.cli.options import (
     ModelName,
     OnBadImage,
     OutputClasses,
+    ScannedData,
+    ScannedModelName,
+    ScannedSplit,
     Size,
     Std,
     TwoLayerModel,
@@ -156,13 +159,9 @@ def sheet(
         str | None,
         typer.Option("--format", help="png (a file a page, NAME-1.png), or pdf (one file)."),
     ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="The data that was scanned, if the atlas has no pictures.")
-    ] = None,
-    split: Annotated[str, typer.Option(help="Split of these data: train, test or all.")] = "all",
-    model: Annotated[
-        str | None, typer.Option(help="The model that was scanned, if its name has changed.")
-    ] = None,
+    data: ScannedData = None,
+    split: ScannedSplit = "all",
+    model: ScannedModelName = None,
     weights: Weights = None,
     size: Size = None,
     mean: Mean = None,

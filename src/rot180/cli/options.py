@@ -79,6 +79,16 @@ Method = Annotated[
 ]
 BasicMethod = Annotated[str, typer.Option(help="deconvnet, gradient or guided.")]
 Unpool = Annotated[str, typer.Option(help="switches (to where the maxima were) or repeat.")]
+ScannedData = Annotated[
+    str | None, typer.Option(help="The data that was scanned, if the atlas has no pictures.")
+]
+ScannedSplit = Annotated[str, typer.Option(help="Split of these data: train, test or all.")]
+ScannedModelName = Annotated[
+    str | None, typer.Option(help="The model that was scanned, if its name has changed.")
+]
+LayerPatterns = Annotated[
+    str | None, typer.Option(help="Names or patterns, as 'layer4.*,fc'; by default all.")
+]
 AtlasFile = Annotated[Path, typer.Argument(help="An atlas that 'rot180 scan' made.")]
 SORTS = (
     "strongest, weakest, rarest, most-common, class (most selective for one), colour (most "

@@ -17,8 +17,11 @@ from rot180.cli.console import ProgressBar, echo, report_errors
 from rot180.cli.options import (
     AtlasFile,
     Device,
+    LayerPatterns,
     Mean,
     OutputClasses,
+    ScannedData,
+    ScannedSplit,
     Size,
     Std,
     model_options,
@@ -42,11 +45,6 @@ AllWeights = Annotated[
     list[Path] | None,
     typer.Option("--weights", help="Weights for --model; one for each, or several for one."),
 ]
-ScannedData = Annotated[
-    str | None, typer.Option(help="The data that was scanned, if the atlas has no pictures.")
-]
-DataSplit = Annotated[str, typer.Option(help="Split of these data: train, test or all.")]
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(
@@ -84,7 +82,7 @@ def serve(
     std: Std = None,
     output_classes: OutputClasses = None,
     data: ScannedData = None,
-    split: DataSplit = "all",
+    split: ScannedSplit = "all",
     device: Device = "auto",
 ) -> None:
     """Show atlases in the browser; without any, the lessons."""
@@ -93,11 +91,12 @@ def serve(
         from rot180.datasets import open_dataset
         from rot180.web.app import application
         from rot180.web.collection import AtlasCollection, Caches
+        from rot180.web.security import LOOPBACK
         from rot180.web.server import listen, run
 
         if token is not None and len(token) < 8:
             raise Rot180Error("A token has 8 letters or more; this one can be guessed.")
-        if token is None and host not in _LOOPBACK:
+        if token is None and host not in LOOPBACK:
             token = secrets.token_urlsafe(16)
         dataset = None if data is None else open_dataset(data, split)
         opened = [open_atlas(one) for one in atlases or []]
@@ -105,7 +104,7 @@ def serve(
         loaders = _loaders(model or [], weights or [], output_classes, device)
         shelf = AtlasCollection(opened, loaders, dataset, Caches(memory))
         listening = listen(host, port)
-        known = {*_LOOPBACK, host, *(allow_host or ()), *_names_of_this_machine(host)}
+        known = {*LOOPBACK, host, *(allow_host or ()), *_names_of_this_machine(host)}
         address = _address(host, listening.getsockname()[1], token)
         for book in shelf.values():
             echo(f"{book.name}: {book.title}")
@@ -120,9 +119,7 @@ def export(
     site: Annotated[
         Path, typer.Argument(help="The folder to write: a new one, or an earlier export.")
     ],
-    layers: Annotated[
-        str | None, typer.Option(help="Names or patterns, as 'layer4.*,fc'; else all.")
-    ] = None,
+    layers: LayerPatterns = None,
     methods: Annotated[
         str, typer.Option(help="Methods of the projections: deconvnet,gradient,guided, or fewer.")
     ] = "deconvnet,gradient,guided",
@@ -144,7 +141,7 @@ def export(
     std: Std = None,
     output_classes: OutputClasses = None,
     data: ScannedData = None,
-    split: DataSplit = "all",
+    split: ScannedSplit = "all",
     device: Device = "auto",
 ) -> None:
     """Write an atlas as a site that needs no server: a folder that opens from a disk."""

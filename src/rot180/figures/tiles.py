@@ -18,9 +18,9 @@ import numpy as np
 from jaxtyping import Float, Int64, UInt8
 from PIL import Image
 
-from rot180.atlas.effective_fields import SMALLEST_FIELD
 from rot180.atlas.feature import AtlasLayer, Example
 from rot180.graph.box import Box, Span
+from rot180.projection.effective import LARGE_FIELD
 from rot180.projection.imaging import opacity, signed_to_rgb
 
 Tile = UInt8[np.ndarray, "h w 4"]
@@ -110,7 +110,7 @@ class Tiles:
             )
         )
         self._seen = self._sides
-        large = max(one.extent for one in self._sides) >= SMALLEST_FIELD
+        large = max(one.extent for one in self._sides) >= LARGE_FIELD
         self._large = large and not receptive_fields
         extents = [one.extent for one in self._sides]
         self.effective = None if receptive_fields else _effective_side(layer, extents)
@@ -230,7 +230,7 @@ class Tiles:
 def _effective_side(layer: AtlasLayer, extents: Sequence[int]) -> int | None:
     """Return the effective size of a layer's receptive fields, where tiles are to be cut to it."""
     found = layer.faithfulness
-    if found is None or max(extents) < SMALLEST_FIELD:
+    if found is None or max(extents) < LARGE_FIELD:
         return None
     side = max(1, round(_AROUND * found.effective))
     return side if side <= _SMALLER * min(extents) else None

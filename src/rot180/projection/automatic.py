@@ -22,6 +22,7 @@ from rot180.datasets.photos import photograph_paths
 from rot180.errors import Rot180Error
 from rot180.graph.network import PREPARE, Layer, Network
 from rot180.projection.batch import UnitRequest
+from rot180.projection.effective import LARGE_FIELD
 from rot180.projection.faithfulness import (
     Faithfulness,
     effective_side,
@@ -37,8 +38,8 @@ MANY, LIGHT, HEAVY = 32, 8, 4
 """Units that are tested at a layer: whose units see few pixels; below which few products are
 summed; and many."""
 
-_SMALL_FIELD, _HEAVY = 64, 2**31
-"""Pixels along a side from which on a receptive field is large, and products that are many."""
+_HEAVY = 2**31
+"""Products that are many."""
 
 _MOST = 32
 """Images of a sample that are looked at."""
@@ -134,7 +135,7 @@ def _unit_count(network: Network, layer: Layer) -> int:
     """Return how many units of a layer are tested."""
     if network.macs(layer) >= _HEAVY:
         return HEAVY
-    return MANY if max(layer.receptive_field) < _SMALL_FIELD else LIGHT
+    return MANY if max(layer.receptive_field) < LARGE_FIELD else LIGHT
 
 
 def representatives(layers: Sequence[Layer], most: int) -> list[Layer]:

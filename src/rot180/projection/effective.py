@@ -16,6 +16,11 @@ SHARE = 0.8
 """Of the energy, which is the sum of the squares of the signal over the colours."""
 
 
+LARGE_FIELD = 64
+"""Side of a receptive field, in pixels, from which on it matters that it is not all used: smaller
+ones are shown whole."""
+
+
 def effective_box(signal: Float[Tensor, "c h w"], field: Box, share: float = SHARE) -> Box:
     """Return the smallest square that holds a share of a signal's energy, in pixels of the image.
 

@@ -122,11 +122,11 @@ def project(
         requests = [UnitRequest(n, place, c, position) for n in range(len(batch)) for c in chosen]
         found = project_from_crops(network, requests, crop_from(batch), rules)
 
-        def again(numbers: list[int], rules: Rules) -> list[Projection]:
+        def project_again(numbers: list[int], rules: Rules) -> list[Projection]:
             these = [requests[n] for n in numbers]
             return project_from_crops(network, these, crop_from(batch), rules)
 
-        redraw_blank(network, method, unpool, found, again)
+        redraw_blank(network, method, unpool, found, project_again)
     else:
         found = []
         for images in [batch] if opened is not None else torch.split(batch, _at_once(network)):

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from rot180.atlas.atlas import Atlas
-from rot180.atlas.effective_fields import SMALLEST_FIELD
 from rot180.atlas.feature import AtlasLayer, Feature
 from rot180.atlas.identity import ScanIdentity
 from rot180.atlas.images import AtlasImages, Pixels
 from rot180.datasets import Dataset
 from rot180.errors import Rot180Error, suggest
 from rot180.figures.tiles import Tiles
+from rot180.projection.effective import LARGE_FIELD
 from rot180.projection.result import Projection
 from rot180.web import imaging, session
 from rot180.web.cache import Cache
@@ -122,7 +122,7 @@ class ServedAtlas:
     def cuts_tiles(self, layer: str) -> bool:
         """Return whether tiles of a layer show less than the receptive fields of its units."""
         part = self.layer(layer)
-        if max(part.receptive_field) < SMALLEST_FIELD:
+        if max(part.receptive_field) < LARGE_FIELD:
             return False
         return self.tiles(layer).effective is not None or part.has_effective_fields
 
