@@ -10,7 +10,7 @@ from rot180.errors import Rot180Error
 def resize_and_crop(
     pixels: UInt8[np.ndarray, "h w c"], size: tuple[int, int], channels: int
 ) -> UInt8[np.ndarray, "height width channels"]:
-    """Bring an image to ``size`` = (height, width) and to 1 or 3 channels.
+    """Resize and crop an image to ``size`` = (height, width), with 1 or 3 channels.
 
     The largest centred box with the proportions of ``size`` is resampled (bicubic, antialiased), so
     the longer side is cropped. An image that has the size already keeps its pixels. RGB becomes

@@ -212,7 +212,7 @@ class Tiles:
         return tile
 
     def _resized(self, values: np.ndarray, example: Example) -> np.ndarray:
-        """Bring a part of an image, bytes or floating-point, to its size in the tile."""
+        """Resize a part of an image, bytes or floating-point, to its size in the tile."""
         at = self._target(example)
         if self._enlarges(example):
             return values.repeat(int(self.factor), axis=0).repeat(int(self.factor), axis=1)

@@ -16,7 +16,7 @@ export function lessonFlow(...parts) {
   return lessonMake("div", { class: "lesson-flow" }, parts);
 }
 
-/** Everything that is gone through when a grid is played. */
+/** All entries in the order in which a grid is played. */
 export function lessonBeats(values, pick) {
   return values.flatMap((row, y) => row.map((_, x) => () => pick(y, x, "play")));
 }
